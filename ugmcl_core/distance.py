@@ -1,0 +1,61 @@
+"""The transform between masks and level sets: T(y), Eq. 1, and its inverse T⁻¹(z), Eq. 5."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Signed Euclidean distance in mm to the boundary of ``mask`` (I, J, K); negative inside.
+
+    The boundary lies between voxels: φ = ½ (D(mask) - D(complement)) with D the signed Maurer map
+    of each, so the voxels beside it are at ± half a voxel and ``φ < 0`` is the mask exactly. A
+    mask without boundary gives -inf (full) or +inf (empty) everywhere. Returns float32.
+    """
+    import SimpleITK as sitk
+
+    mask = np.asarray(mask) > 0
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    if mask.all():
+        return np.full(mask.shape, -np.inf, np.float32)
+
+    def maurer(values: np.ndarray) -> np.ndarray:
+        image = sitk.GetImageFromArray(values.transpose(2, 1, 0).astype(np.uint8))
+        image.SetSpacing([float(s) for s in spacing])
+        distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False,
+                                                squaredDistance=False, useImageSpacing=True)
+        return sitk.GetArrayViewFromImage(distance).copy()
+
+    distance = 0.5 * (maurer(mask) - maurer(~mask))
+    return distance.transpose(2, 1, 0).astype(np.float32, copy=False)
+
+
+def published_distance(distance: np.ndarray) -> np.ndarray:
+    """T(y) as published: inside and outside each divided by their maximum over the volume.
+
+    ``distance`` is the signed distance of `signed_distance`; an absent class gives +1.
+    """
+    if not np.isfinite(distance).all():
+        return np.sign(distance).astype(np.float32)
+    inside, outside = -distance.min(), distance.max()
+    return np.where(distance < 0, distance / inside, distance / outside).astype(np.float32)
+
+
+def truncated_distance(distance: np.ndarray, scale: float) -> np.ndarray:
+    """T(y) with a known unit: clamp(φ / scale, -1, 1), ``scale`` in mm. The default here."""
+    return np.clip(distance / scale, -1.0, 1.0).astype(np.float32, copy=False)
+
+
+def to_mask(level_set: torch.Tensor, sharpness: float) -> torch.Tensor:
+    """T⁻¹(z) = sigmoid(-k z), Eq. 5 (the paper prints it without the minus that Eq. 1 needs).
+
+    ``sharpness`` is k: 1500 for the published normalization; for the truncated one give k per mm
+    times the scale. Computed in float32, since it saturates in half precision.
+    """
+    return (-sharpness * level_set.float()).sigmoid()

@@ -1,0 +1,157 @@
+"""The dual-task V-Net: one encoder and decoder, a segmentation head and a distance head.
+
+The V-Net of the semi-supervised literature (Milletari et al., 2016, as in UA-MT, DTC and UG-MCL):
+five levels, filters doubling per level, additive skips, no residual sums inside a level. The
+encoder and the decoder can be called apart, so that several Monte Carlo decodings share one
+encoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+Strides = tuple[tuple[int, int, int], ...]
+_ENCODER_CONVOLUTIONS = (1, 2, 3, 3, 3)
+_DECODER_CONVOLUTIONS = (1, 2, 3, 3)
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What defines a network: everything needed to build it again from its model card."""
+
+    classes: int = 2
+    channels: int = 1
+    filters: int = 16
+    strides: Strides = ((2, 2, 2),) * 4
+    distance_head: bool = True
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.classes < 2 or self.channels < 1 or self.filters < 1:
+            raise ValueError("a network needs at least 2 classes, 1 channel and 1 filter")
+        object.__setattr__(self, "strides", tuple(tuple(map(int, s)) for s in self.strides))
+        if len(self.strides) != 4 or any(len(s) != 3 or min(s) < 1 for s in self.strides):
+            raise ValueError("strides must be four triples of whole numbers from 1 on")
+
+    @property
+    def multiple(self) -> tuple[int, int, int]:
+        """Patch sizes must be multiples of this along each axis."""
+        return tuple(s[0] * s[1] * s[2] * s[3] for s in zip(*self.strides, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored in a model card."""
+        return asdict(self)
+
+
+def strides_for(patch: tuple[int, int, int]) -> Strides:
+    """Strides of the four levels such that no axis of ``patch`` is halved below 4 voxels."""
+    size, strides = list(patch), []
+    for _ in range(4):
+        step = tuple(2 if n % 2 == 0 and n // 2 >= 4 else 1 for n in size)
+        size = [n // s for n, s in zip(size, step, strict=True)]
+        strides.append(step)
+    return tuple(strides)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of a batch: ``logits`` (B, C, I, J, K) and, with a distance head,
+    ``distance`` (B, C-1, I, J, K), the tanh level set of each foreground class, in float32."""
+
+    logits: Tensor
+    distance: Tensor | None
+
+    @property
+    def probabilities(self) -> Tensor:
+        """softmax(logits) in float32, where entropy and consistency do not underflow."""
+        return self.logits.float().softmax(dim=1)
+
+    def __getitem__(self, samples: slice) -> Output:
+        distance = None if self.distance is None else self.distance[samples]
+        return Output(self.logits[samples], distance)
+
+
+def _unit(kind: type[nn.Module], inputs: int, outputs: int, **options) -> nn.Sequential:
+    return nn.Sequential(kind(inputs, outputs, **options), nn.BatchNorm3d(outputs),
+                         nn.ReLU(inplace=True))
+
+
+def _level(count: int, inputs: int, filters: int) -> nn.Sequential:
+    return nn.Sequential(*(_unit(nn.Conv3d, inputs if n == 0 else filters, filters,
+                                 kernel_size=3, padding=1) for n in range(count)))
+
+
+class DualTaskVNet(nn.Module):
+    """V-Net with the heads of UG-MCL: f_seg (logits) and f_dis (tanh of a convolution block).
+
+    ``forward`` takes (B, channels, I, J, K) with sizes that are multiples of
+    ``settings.multiple``; otherwise torch raises a RuntimeError at the first additive skip.
+    """
+
+    def __init__(self, settings: NetworkSettings = NetworkSettings()) -> None:
+        super().__init__()
+        self.settings = settings
+        width = [settings.filters * 2**n for n in range(5)]
+        self.levels_down = nn.ModuleList(
+            _level(count, settings.channels if n == 0 else width[n], width[n])
+            for n, count in enumerate(_ENCODER_CONVOLUTIONS))
+        self.down = nn.ModuleList(
+            _unit(nn.Conv3d, width[n], width[n + 1], kernel_size=s, stride=s)
+            for n, s in enumerate(settings.strides))
+        self.up = nn.ModuleList(
+            _unit(nn.ConvTranspose3d, width[n + 1], width[n], kernel_size=s, stride=s)
+            for n, s in enumerate(settings.strides))
+        self.levels_up = nn.ModuleList(
+            _level(count, width[n], width[n]) for n, count in enumerate(_DECODER_CONVOLUTIONS))
+        self.dropout = nn.Dropout3d(settings.dropout)
+        self.segmentation_head = nn.Conv3d(width[0], settings.classes, 1)
+        self.distance_head = nn.Sequential(
+            _unit(nn.Conv3d, width[0], width[0], kernel_size=3, padding=1),
+            nn.Conv3d(width[0], settings.classes - 1, 1)) if settings.distance_head else None
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The features of the five levels, finest first; deterministic but for batch norm."""
+        features = [self.levels_down[0](image)]
+        for down, level in zip(self.down, self.levels_down[1:], strict=True):
+            features.append(level(down(features[-1])))
+        return features
+
+    def decode(self, features: list[Tensor]) -> Output:
+        """The heads' outputs from `encode`'s features; dropout, if on, is drawn anew each call."""
+        x = self.dropout(features[-1])
+        for n in reversed(range(4)):
+            x = self.levels_up[n](self.up[n](x) + features[n])
+        x = self.dropout(x)
+        distance = None
+        if self.distance_head is not None:
+            distance = self.distance_head(x).float().tanh()
+        return Output(self.segmentation_head(x), distance)
+
+    def forward(self, image: Tensor) -> Output:
+        return self.decode(self.encode(image))
+
+
+def set_dropout(network: nn.Module, on: bool) -> None:
+    """Switch dropout alone, leaving batch normalization in the mode that it is in."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout3d):
+            module.train(on)
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load ``weights`` (any floating precision) into ``network``; ValueError if they differ."""
+    try:
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v
+                                 for k, v in weights.items()})
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not fit the network: {error}") from error
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
