@@ -1,0 +1,271 @@
+"""A model on disk: a folder with `model.json` (the card) and `weights.safetensors`.
+
+The card carries the SHA-256 of the weights, and weights that do not match it are refused, as is
+every pickle: loading one can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import InputError
+from .model_card import ClassInfo, ModelCard, Terminology
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "CARD",
+    "WEIGHTS",
+    "ClassInfo",
+    "Model",
+    "ModelCard",
+    "Terminology",
+    "find_models",
+    "model_folders",
+    "open_model",
+    "resolve",
+    "save_model",
+    "verify",
+]
+
+CARD = "model.json"
+WEIGHTS = "weights.safetensors"
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+_PACKAGE = Path(__file__).resolve().parent
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder whose card was read; the weights stay on disk until they are asked for."""
+
+    card: ModelCard
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def bundled(self) -> bool:
+        """Whether it came with the program."""
+        return self.folder.parent in _bundled_places()
+
+    def load_weights(self) -> dict[str, Tensor]:
+        """The state of the network by name, floating-point tensors as float32, on the CPU.
+
+        Raises InputError if the file is missing, altered, or not a safetensors file.
+        """
+        import safetensors.torch
+        import torch
+
+        content = self._read_verified()
+        try:
+            state = safetensors.torch.load(content)
+        except Exception as error:  # safetensors raises its own type, and KeyError for odd dtypes
+            raise InputError(f"{self.folder / WEIGHTS} cannot be read: {_line(error)}") from None
+        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        for key, value in state.items():
+            if not bool(torch.isfinite(value).all()):
+                raise InputError(f"{self.folder / WEIGHTS}: {key} is not finite everywhere")
+        return state
+
+    def _read_verified(self) -> bytes:
+        """The weights' bytes, read once, so that what was checked is what is used."""
+        path = self.folder / WEIGHTS
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing: get the model again") from None
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != self.card.sha256:
+            raise InputError(
+                f"{path} is not the file that {CARD} describes (its SHA-256 differs): "
+                "it was altered or is incomplete, get the model again"
+            )
+        return content
+
+
+def open_model(folder: Path | str) -> Model:
+    """The model in `folder`, its card validated; raises InputError."""
+    folder = Path(folder).expanduser().resolve()
+    card = folder / CARD
+    if folder.is_file():
+        raise InputError(_refuse_file(folder))
+    if not folder.is_dir():
+        raise InputError(f"there is no model folder {folder}")
+    if not card.is_file():
+        if pickles := sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES):
+            raise InputError(f"{folder} is not a model: {_refuse_file(folder / pickles[0])}")
+        raise InputError(f"{folder} is not a model: it has no {CARD}")
+    try:
+        text = card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{card} cannot be read: {_line(error)}") from None
+    model = Model(ModelCard.from_json(text, str(card)), folder)
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(f"{folder / WEIGHTS} is missing: get the model again")
+    return model
+
+
+def verify(model: Model) -> None:
+    """Read the weights and compare them with the card; raises InputError if anything is wrong."""
+    model.load_weights()
+
+
+def model_folders() -> tuple[Path, ...]:
+    """Where models are looked for, first match first: UGMCL_MODELS, then the bundled places."""
+    further = os.environ.get("UGMCL_MODELS", "")
+    named = [Path(p).expanduser().resolve() for p in further.split(os.pathsep) if p.strip()]
+    return (*named, *_bundled_places())
+
+
+def _bundled_places() -> tuple[Path, ...]:
+    """In a wheel, and beside the package in a source tree or an installed extension."""
+    return _PACKAGE / "Models", _PACKAGE.parent / "Resources" / "Models"
+
+
+def find_models() -> list[Model]:
+    """Every usable model in `model_folders()`, one per name; broken ones are only logged."""
+    found: dict[str, Model] = {}
+    for place in model_folders():
+        if not place.is_dir():
+            continue
+        for folder in sorted(p for p in place.iterdir() if (p / CARD).is_file()):
+            try:
+                model = open_model(folder)
+            except InputError as error:
+                _log.warning("%s", error)
+            else:
+                found.setdefault(model.name, model)
+    return list(found.values())
+
+
+def resolve(name_or_folder: str | Path) -> Model:
+    """The model of that name, or in that folder (or in its subfolder `model`)."""
+    wanted = str(name_or_folder)
+    models = find_models()
+    for model in models:
+        if model.name == wanted:
+            return model
+    folder = Path(wanted).expanduser()
+    if folder.exists():
+        inner = folder / "model"
+        return open_model(inner if not (folder / CARD).exists() and inner.is_dir() else folder)
+    available = ", ".join(m.name for m in models) or "none is installed"
+    raise InputError(f"there is no model or model folder {wanted!r} (available: {available})")
+
+
+def save_model(
+    folder: Path | str, card: ModelCard, state: Mapping[str, Tensor], half: bool = True
+) -> Model:
+    """Write a model and return it as it stands on disk.
+
+    With `half`, convolution kernels are stored in float16; vectors (biases, batch-norm
+    statistics), which are small and may exceed its range, stay in float32. A kill or a full disk
+    leaves either the former model or the new one. Other files of a former model (a notice, say)
+    are kept. Raises InputError if `folder` holds something that is not a model.
+    """
+    import safetensors.torch
+
+    folder = Path(folder).expanduser().resolve()
+    content = safetensors.torch.save({k: _stored(v, half) for k, v in state.items()})
+    card = replace(card, sha256=hashlib.sha256(content).hexdigest())
+    text = card.to_json()
+    ModelCard.from_json(text, f"the card of {card.name}")  # never write what cannot be read back
+    _refuse_to_replace(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {_line(error)}") from None
+    try:
+        if folder.is_dir():
+            kept = (p for p in folder.iterdir() if p.is_file() and p.name not in (CARD, WEIGHTS))
+            for path in kept:
+                shutil.copy2(path, partial / path.name)
+        _write_through(partial / WEIGHTS, content)
+        _write_through(partial / CARD, text.encode())
+        partial.chmod(0o755)  # mkdtemp makes it private; a model is an ordinary folder
+        _swap(partial, folder)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {_line(error)}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return open_model(folder)
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    import torch
+
+    value = value.detach().cpu().contiguous()
+    if not value.is_floating_point():
+        return value
+    value = value.float()
+    if half and value.ndim > 1 and bool(value.half().isfinite().all()):
+        return value.to(torch.float16)
+    return value
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file, not a folder: choose another place for the model")
+    entries = list(folder.iterdir())
+    if entries and not (folder / CARD).is_file():
+        raise InputError(f"{folder} exists and is not a model: choose another folder")
+    if subfolders := [p.name for p in entries if p.is_dir()]:
+        raise InputError(
+            f"{folder} holds the folder {subfolders[0]} beside its model: choose another folder"
+        )
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`; no moment leaves a half-written model there."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    former = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        folder.rename(former / "former")
+        try:
+            new.rename(folder)
+        except OSError:
+            (former / "former").rename(folder)
+            raise
+    finally:
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _refuse_file(path: Path) -> str:
+    if path.suffix.lower() in PICKLES:
+        return (
+            f"{path.name} is a pickle, which can run code when it is loaded; "
+            f"ugmcl only reads folders with {CARD} and {WEIGHTS}"
+        )
+    return f"{path} is a file; a model is a folder with {CARD} and {WEIGHTS}"
+
+
+def _line(error: Exception) -> str:
+    """The message of `error` on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
