@@ -1,0 +1,185 @@
+"""Random views of a patch: where it is cut, how it is turned, how its intensities vary.
+
+All randomness comes from the generator that is passed in, so a step's batch depends on its seed
+alone. Geometry is shared by image, labels and distance; intensity changes the student's view only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv3d, interpolate, pad
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What varies. Probabilities are per patch; ``rotation`` is in degrees about each axis."""
+
+    affine: float = 0.0  # probability of a rotation and a zoom
+    rotation: float = 18.0
+    zoom: tuple[float, float] = (0.8, 1.25)
+    shift: float = 0.0  # of the patch, beyond the volume's border
+    flips: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    quarter_turns: bool = False  # k·90° in the i, j plane, then always a flip along i or j
+    surroundings: bool = False  # what lies outside the volume: repeated, mirrored or dark
+    intensity: float = 0.0  # probability scale of each intensity change
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How a patch lies in its volume: ``center`` (voxels) and ``matrix``, patch to volume voxels,
+    or None for an unturned patch on whole voxels; ``zoom`` > 1 magnifies."""
+
+    center: tuple[float, float, float]
+    matrix: np.ndarray | None
+    zoom: float
+    outside: str  # "border", "reflection" or "dark"
+
+
+def draw_pose(rng: np.random.Generator, settings: Augmentation, shape: tuple[int, ...],
+              patch: tuple[int, ...], spacing: tuple[float, ...],
+              target: np.ndarray | None = None) -> Pose:
+    """A random pose of a patch in a volume of ``shape``; near voxel ``target`` if given."""
+    center = []
+    for n, size, axis in zip(shape, patch, range(3), strict=True):
+        slack = max(0, n - size)
+        low = (size - 1) / 2 if slack else (n - 1) / 2 - (0.5 if (size - n) % 2 else 0.0)
+        place = low + rng.integers(0, slack + 1)
+        if target is not None:
+            place = min(max(target[axis] + 0.5 * ((size - 1) % 2), low), low + slack)
+        center.append(float(place + settings.shift * size * rng.uniform(-1.0, 1.0)))
+    outside = str(rng.choice(["border", "reflection", "dark"])) if settings.surroundings \
+        else "border"
+    turned = rng.random() < settings.affine
+    if not turned and settings.shift == 0:
+        return Pose(tuple(center), None, 1.0, outside)
+    matrix, zoom = np.eye(3), 1.0
+    if turned:
+        zoom = float(np.exp(rng.uniform(*np.log(settings.zoom))))
+        matrix = _rotation(rng, settings.rotation, spacing) / zoom
+        scale = np.diag(spacing)
+        matrix = np.linalg.inv(scale) @ matrix @ scale
+    return Pose(tuple(center), matrix, zoom, outside)
+
+
+def _rotation(rng: np.random.Generator, degrees: float, spacing: tuple[float, ...]) -> np.ndarray:
+    """Rotations about the three axes in turn, none that mixes spacings differing 3-fold."""
+    matrix = np.eye(3)
+    for axis in range(3):
+        a, b = [n for n in range(3) if n != axis]
+        angle = math.radians(rng.uniform(-degrees, degrees))
+        if max(spacing[a], spacing[b]) > 3 * min(spacing[a], spacing[b]):
+            continue
+        turn = np.eye(3)
+        turn[[a, a, b, b], [a, b, a, b]] = (math.cos(angle), -math.sin(angle),
+                                            math.sin(angle), math.cos(angle))
+        matrix = turn @ matrix
+    return matrix
+
+
+def cut(fields: list[np.ndarray], pose: Pose, patch: tuple[int, ...],
+        outside: list[str]) -> list[Tensor]:
+    """Cut ``fields`` (each (N, I, J, K)) at ``pose``; float32 tensors (N, *patch).
+
+    ``outside`` names for each field what lies beyond the volume. Reads only the part of the
+    arrays that the patch needs, so they may be memory-mapped.
+    """
+    if pose.matrix is None:
+        start = [round(c - (s - 1) / 2) for c, s in zip(pose.center, patch, strict=True)]
+        return [_cut_whole(f, start, patch, o) for f, o in zip(fields, outside, strict=True)]
+    shape = fields[0].shape[1:]
+    half = (np.array(patch) - 1) / 2
+    corners = np.array(pose.center) + (np.array(
+        [[a, b, c] for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)]) * half) @ pose.matrix.T
+    low = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, np.array(shape) - 2)
+    high = np.minimum(np.maximum(np.ceil(corners.max(0)).astype(int) + 2, low + 2), shape)
+    low = np.maximum(low, 0)
+    index = [torch.arange(s, dtype=torch.float32) - h for s, h in zip(patch, half, strict=True)]
+    matrix = torch.from_numpy(pose.matrix).float()
+    axes = torch.meshgrid(*index, indexing="ij")
+    places = []
+    for a in range(3):
+        position = pose.center[a] + sum(matrix[a, b] * axes[b] for b in range(3)) - float(low[a])
+        places.append(2.0 * position / max(1, int(high[a] - low[a]) - 1) - 1.0)
+    grid = torch.stack(places[::-1], dim=-1)[None]
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    result = []
+    for field, kind in zip(fields, outside, strict=True):
+        part = torch.from_numpy(np.ascontiguousarray(field[(slice(None), *box)])).float()[None]
+        floor = part.min() if kind == "dark" else 0.0
+        mode = "zeros" if kind == "dark" else kind
+        sampled = torch.nn.functional.grid_sample(part - floor, grid, padding_mode=mode,
+                                                  align_corners=True)
+        result.append(sampled[0] + floor)
+    return result
+
+
+def _cut_whole(field: np.ndarray, start: list[int], patch: tuple[int, ...], kind: str) -> Tensor:
+    shape = field.shape[1:]
+    box = tuple(slice(max(0, a), min(n, a + s))
+                for a, n, s in zip(start, shape, patch, strict=True))
+    part = torch.from_numpy(np.ascontiguousarray(field[(slice(None), *box)])).float()
+    around = [m for a, n, s in zip(reversed(start), reversed(shape), reversed(patch), strict=True)
+              for m in (max(0, -a), max(0, a + s - n))]
+    if not any(around):
+        return part
+    if kind == "dark":
+        return pad(part, around, value=float(part.min()))
+    return pad(part[None], around, mode="replicate")[0]
+
+
+def draw_flips(rng: np.random.Generator, settings: Augmentation) -> tuple[int, list[int]]:
+    """Quarter turns in the i, j plane, and the axes (0 to 2) to flip."""
+    if settings.quarter_turns:
+        return int(rng.integers(4)), [int(rng.integers(2))]
+    return 0, [a for a in range(3) if rng.random() < settings.flips[a]]
+
+
+def turn(field: Tensor, turns: int, axes: list[int]) -> Tensor:
+    """Apply quarter turns, then flips, to (N, I, J, K)."""
+    if turns:
+        field = field.rot90(turns, (1, 2))
+    return field.flip([a + 1 for a in axes]) if axes else field
+
+
+def vary_intensity(image: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
+    """The strong view of (channels, I, J, K): gain and offset, gamma, a smooth multiplicative
+    field, blur and noise, each with a probability that ``strength`` scales."""
+    result = []
+    for channel in image:
+        x = channel
+        if rng.random() < 0.8 * strength:
+            x = x * float(np.exp(rng.uniform(-0.3, 0.3))) + float(rng.normal(0.0, 0.2))
+        if rng.random() < 0.5 * strength:
+            low, high = x.min(), x.max()
+            width = (high - low).clamp_min(1e-6)
+            x = ((x - low) / width) ** float(np.exp(rng.uniform(-0.4, 0.4))) * width + low
+        if rng.random() < 0.5 * strength:
+            low = x.min()
+            coarse = torch.from_numpy(rng.normal(0.0, 0.25, (1, 1, 4, 4, 3))).float()
+            smooth = interpolate(coarse, x.shape, mode="trilinear", align_corners=True)[0, 0]
+            x = (x - low) * smooth.exp() + low
+        if rng.random() < 0.3 * strength:
+            x = _blur(x, float(rng.uniform(0.4, 1.0)))
+        if rng.random() < 0.6 * strength:
+            noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
+            x = x + float(rng.uniform(0.0, 0.2)) * noise
+        result.append(x)
+    return torch.stack(result)
+
+
+def _blur(x: Tensor, sigma: float) -> Tensor:
+    offsets = torch.arange(-2, 3, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    y = x[None, None]
+    for axis in range(3):
+        shape, around = [1, 1, 1, 1, 1], [0] * 6
+        shape[axis + 2] = 5
+        around[2 * (2 - axis)] = around[2 * (2 - axis) + 1] = 2
+        y = conv3d(pad(y, around, mode="replicate"), kernel.view(shape))
+    return y[0, 0]

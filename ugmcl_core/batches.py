@@ -1,0 +1,110 @@
+"""Two-stream batches: labelled samples first, each step's batch a function of its seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .augmentation import Augmentation, cut, draw_flips, draw_pose, turn, vary_intensity
+from .cases import PreparedCase, Representation
+from .methods.base import Batch
+from .schedules import Step
+
+_FOREGROUND_SHARE = 1 / 3  # of labelled patches are centered on a random class's voxel
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """``labelled`` + ``unlabelled`` patches of ``patch`` voxels a step."""
+
+    patch: tuple[int, int, int]
+    labelled: int = 2
+    unlabelled: int = 2
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def pick(seed: int, stream: int, cases: int, start: int, count: int) -> list[int]:
+    """Items ``start`` to ``start + count`` of an endless shuffled repetition of ``cases``."""
+    chosen = []
+    for n in range(start, start + count):
+        order = np.random.default_rng([seed, stream, n // cases]).permutation(cases)
+        chosen.append(int(order[n % cases]))
+    return chosen
+
+
+def make_batch(labelled: Sequence[PreparedCase], unlabelled: Sequence[PreparedCase],
+               settings: BatchSettings, representation: Representation, seed: int, step: Step,
+               rank: int = 0, ranks: int = 1) -> Batch:
+    """The batch of ``step`` for process ``rank`` of ``ranks``, on the CPU.
+
+    Without unlabelled cases, and in the supervised-only steps, all samples are labelled.
+    """
+    size = settings.labelled + settings.unlabelled
+    mixed = bool(unlabelled) and not step.supervised_only and settings.unlabelled > 0
+    known = settings.labelled if mixed else size
+    streams = [(labelled, 0, known)] + ([(unlabelled, 1, size - known)] if mixed else [])
+    images, weak, labels, level_sets, valid = [], [], [], [], []
+    for cases, stream, count in streams:
+        start = (step.index * ranks + rank) * count
+        for n, which in enumerate(pick(seed, stream, len(cases), start, count)):
+            rng = np.random.default_rng([seed, 2 + stream, start + n])
+            fields = _patch(cases[which], settings, representation, rng, stream == 0)
+            weak.append(fields[0])
+            strength = settings.augmentation.intensity
+            images.append(vary_intensity(fields[0], rng, strength) if strength else fields[0])
+            if stream == 0:
+                fractions = fields[1]
+                labels.append(torch.cat([1.0 - fractions.sum(0, keepdim=True), fractions]))
+                level_sets.append(fields[2])
+                valid.append(fields[3])
+    weak_views = torch.stack(weak)
+    views = torch.stack(images) if settings.augmentation.intensity else weak_views
+    return Batch(views, weak_views, torch.stack(labels), torch.stack(level_sets),
+                 torch.stack(valid))
+
+
+def _patch(case: PreparedCase, settings: BatchSettings, representation: Representation,
+           rng: np.random.Generator, with_labels: bool) -> list[Tensor]:
+    """image, and of a labelled case fractions, level set, valid: each (N, *patch)."""
+    target = None
+    if with_labels and rng.random() < _FOREGROUND_SHARE:
+        present = [p for p in case.places if len(p)]
+        if present:
+            places = present[int(rng.integers(len(present)))]
+            target = places[int(rng.integers(len(places)))]
+    pose = draw_pose(rng, settings.augmentation, case.image.shape[1:], settings.patch,
+                     case.spacing, target)
+    turns, axes = draw_flips(rng, settings.augmentation)
+    fields, outside = [case.image], [pose.outside]
+    if with_labels:
+        fields += [case.fractions, case.distance, case.valid]
+        outside += ["border", "border", "border"]
+    parts = [turn(f, turns, axes) for f in cut(fields, pose, settings.patch, outside)]
+    if with_labels:
+        distance = parts[2]
+        if representation.sdf == "truncated":  # magnified structures lie further apart
+            distance = distance * pose.zoom / representation.scale
+        parts[2] = distance.clamp(-1.0, 1.0)
+        parts[3] = (parts[3] > 0.99).float()
+    return parts
+
+
+def batches(labelled: Sequence[PreparedCase], unlabelled: Sequence[PreparedCase],
+            settings: BatchSettings, representation: Representation, seed: int,
+            steps: Sequence[Step], rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
+    """The batches of ``steps``, the next one made by a thread while one is used."""
+    def make(step: Step) -> Batch:
+        return make_batch(labelled, unlabelled, settings, representation, seed, step, rank, ranks)
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(make, steps[0]) if steps else None
+        for number in range(len(steps)):
+            batch = ahead.result()
+            if number + 1 < len(steps):
+                ahead = pool.submit(make, steps[number + 1])
+            yield batch

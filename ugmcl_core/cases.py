@@ -1,0 +1,202 @@
+"""Labelled and unlabelled cases: found in folders, prepared once, kept in memory or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .distance import published_distance, signed_distance
+from .errors import InputError
+from .preprocessing import Normalization, prepare, resize, to_canonical
+from .volume import image_files, read, read_labels, stem
+
+_CLIP = 4.0  # distances are kept up to this many scales, so that a zoomed patch is still right
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image, its label map or None, and its name (the file's stem)."""
+
+    name: str
+    image: Path
+    label: Path | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The cases of a training: ``holdout`` cases are labelled and never trained on."""
+
+    labelled: tuple[Case, ...]
+    unlabelled: tuple[Case, ...] = ()
+    holdout: tuple[Case, ...] = ()
+
+
+@dataclass(frozen=True)
+class Representation:
+    """How cases are represented for a model: its grid, its normalization, its level sets.
+
+    ``sdf`` is ``truncated`` (clamp at ``scale`` mm) or ``published``; ``ignore`` is the label of
+    voxels that nobody annotated, or None.
+    """
+
+    spacing: tuple[float, float, float]
+    normalization: Normalization
+    classes: int = 2
+    sdf: str = "truncated"
+    scale: float = 10.0
+    ignore: int | None = None
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case on the model's grid, arrays (N, I, J, K) in float16, possibly memory-mapped.
+
+    ``fractions`` (C-1 foreground classes' share of each voxel), ``distance`` (C-1, mm, or the
+    published level set), ``valid`` (1, 0 where not annotated) and ``places`` (foreground voxels,
+    one array (n, 3) a class) are None without a label.
+    """
+
+    name: str
+    image: np.ndarray
+    spacing: tuple[float, float, float]
+    fractions: np.ndarray | None = None
+    distance: np.ndarray | None = None
+    valid: np.ndarray | None = None
+    places: tuple[np.ndarray, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the arrays."""
+        arrays = (self.image, self.fractions, self.distance, self.valid)
+        return sum(a.nbytes for a in arrays if a is not None)
+
+
+def read_list(path: str | Path) -> list[str]:
+    """Case names, one a line; blank lines and lines that start with # are skipped."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of case names ({error})") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def find_cohort(images: str | Path, labels: str | Path | None = None,
+                labelled: Sequence[str] | None = None, exclude: Sequence[str] = (),
+                holdout: Sequence[str] = ()) -> Cohort:
+    """Pair the images of a folder with the labels of the same name in another.
+
+    An image without a label, or outside the ``labelled`` names when they are given, is unlabelled;
+    ``exclude`` names take no part. Raises InputError for names that are not there.
+    """
+    folders = [Path(f) for f in (images, labels) if f is not None]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder")
+    by_name = {stem(p): p for p in image_files(images)}
+    label_of = {stem(p): p for p in image_files(labels)} if labels is not None else {}
+    if not by_name:
+        raise InputError(f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha)")
+    for what, names in (("labelled", labelled or ()), ("excluded", exclude),
+                        ("hold-out", holdout)):
+        missing = [n for n in names if n not in by_name]
+        if missing:
+            raise InputError(f"{images}: no image for the {what} case {missing[0]}"
+                             + (f" and {len(missing) - 1} others" if missing[1:] else ""))
+    for name in [*(labelled or ()), *holdout]:
+        if name not in label_of:
+            raise InputError(f"{labels}: no label for the case {name}")
+    teaching = set(label_of) & set(by_name) if labelled is None else set(labelled)
+    teaching -= set(exclude) | set(holdout)
+    if not teaching:
+        raise InputError(f"{labels}: no labelled case is left to train on")
+    rest = sorted(set(by_name) - teaching - set(exclude) - set(holdout))
+
+    def case(name: str, label: Path | None) -> Case:
+        return Case(name, by_name[name], label)
+
+    order = sorted(teaching) if labelled is None else [n for n in labelled if n in teaching]
+    return Cohort(tuple(case(n, label_of[n]) for n in order),
+                  tuple(case(n, None) for n in rest),
+                  tuple(case(n, label_of[n]) for n in holdout))
+
+
+def prepare_case(case: Case, representation: Representation) -> PreparedCase:
+    """Read and prepare one case; InputError names the file that cannot be used."""
+    r = representation
+    volume = read(case.image)
+    try:
+        prepared = prepare(volume, r.spacing, r.normalization)
+    except InputError as error:
+        raise InputError(f"{case.image}: {error}") from error
+    image = prepared.image.numpy().astype(np.float16)
+    if case.label is None:
+        return PreparedCase(case.name, image, prepared.spacing)
+    labels = read_labels(case.label)
+    if not labels.grid.same_as(volume.grid):
+        raise InputError(f"{case.label}: the label lies on another grid than {case.image.name}; "
+                         "resample it onto the image")
+    array = to_canonical(labels.array, prepared.order, prepared.flips)
+    valid = np.ones(array.shape, bool) if r.ignore is None else array != r.ignore
+    highest = int(array[valid].max(initial=0))
+    if highest >= r.classes:
+        raise InputError(f"{case.label}: label {highest} is unknown; this model has classes 0 to "
+                         f"{r.classes - 1}")
+    spacing = tuple(volume.grid.spacing[a] for a in prepared.order)
+    size = image.shape[1:]
+
+    def sampled(full: np.ndarray) -> np.ndarray:
+        field = torch.from_numpy(np.ascontiguousarray(full, np.float32))[None]
+        return resize(field, size)[0].numpy()
+
+    fractions, distances, places = [], [], []
+    for value in range(1, r.classes):
+        mask = array == value
+        fractions.append(sampled(mask))
+        phi = signed_distance(mask, spacing)
+        phi = published_distance(phi) if r.sdf == "published" \
+            else np.clip(phi, -_CLIP * r.scale, _CLIP * r.scale)
+        distances.append(sampled(phi))
+        places.append(_some_voxels(fractions[-1] > 0.5))
+    return replace(PreparedCase(case.name, image, prepared.spacing),
+                   fractions=np.stack(fractions).astype(np.float16),
+                   distance=np.stack(distances).astype(np.float16),
+                   valid=(sampled(valid) > 0.99)[None].astype(np.float16),
+                   places=tuple(places))
+
+
+def _some_voxels(mask: np.ndarray, most: int = 4096) -> np.ndarray:
+    """Up to ``most`` voxels of ``mask``, evenly spread over its list; (n, 3)."""
+    places = np.argwhere(mask)
+    return places[:: max(1, -(-len(places) // most))]
+
+
+def prepare_cases(cases: Sequence[Case], representation: Representation, *,
+                  cache: Path, budget: int = 4 << 30, used: int = 0,
+                  progress: Callable[[float, str], None] | None = None) -> list[PreparedCase]:
+    """Prepare ``cases``, in memory up to ``budget`` bytes in all (``used`` of them gone already),
+    the rest as files under ``cache`` that are mapped and not loaded."""
+    prepared = []
+    for number, case in enumerate(cases):
+        if progress is not None:
+            progress(number / len(cases), f"preparing {case.name}")
+        item = prepare_case(case, representation)
+        used += item.nbytes
+        prepared.append(item if used <= budget else _mapped(item, cache, number))
+    return prepared
+
+
+def _mapped(case: PreparedCase, cache: Path, number: int) -> PreparedCase:
+    cache.mkdir(parents=True, exist_ok=True)
+    labelled = "u" if case.fractions is None else "l"
+    changes = {}
+    for key in ("image", "fractions", "distance", "valid"):
+        array = getattr(case, key)
+        if array is not None:
+            path = cache / f"{labelled}{number:06d}-{key}.npy"
+            np.save(path, array)
+            changes[key] = np.load(path, mmap_mode="r")
+    return replace(case, **changes)

@@ -1,0 +1,48 @@
+"""The terms that methods add up. All compute in float32; all take soft labels.
+
+Shapes: probabilities and labels (B, C, I, J, K), class 0 the background; level sets
+(B, C-1, I, J, K); ``valid`` and masks (B, 1, I, J, K), 1 where a voxel counts.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-5
+
+
+def dice_loss(probabilities: Tensor, labels: Tensor, valid: Tensor | None = None) -> Tensor:
+    """1 - mean over foreground classes of 2 Σ p y / (Σ p² + Σ y²), sums over the whole batch,
+    smoothing 1e-5."""
+    p, y = probabilities[:, 1:].float(), labels[:, 1:].float()
+    if valid is not None:
+        p, y = p * valid, y * valid
+    axes = (0, 2, 3, 4)
+    overlap, total = (p * y).sum(axes), (p * p).sum(axes) + (y * y).sum(axes)
+    return 1.0 - ((2.0 * overlap + EPSILON) / (total + EPSILON)).mean()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean over voxels of -Σ_c y_c ln p_c."""
+    loss = -(labels * logits.float().log_softmax(dim=1)).sum(dim=1, keepdim=True)
+    return masked_mean(loss, valid)
+
+
+def mean_squared_error(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over voxels (where ``mask``) of the mean over channels of (a - b)²; Eq. 4's
+    Σ m mean_C (a - b)² / (Σ m + ε)."""
+    return masked_mean((a.float() - b.float()).square().mean(dim=1, keepdim=True), mask)
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Σ m v / (Σ m + ε), or the plain mean without a mask."""
+    if mask is None:
+        return values.mean()
+    return (values * mask).sum() / (mask.sum() + EPSILON)
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """(B, I, J, K) whole numbers to (B, C, I, J, K) float32."""
+    encoded = torch.nn.functional.one_hot(labels.long(), classes)
+    return encoded.movedim(-1, 1).float()

@@ -1,0 +1,22 @@
+"""The methods: one file each. To add one, write its file and name its class in ``METHODS``.
+
+A method is a frozen dataclass of its settings with
+
+- ``losses(student, teacher, batch, step) -> dict[str, Tensor]``: named terms; the loop sums them,
+- class attributes ``name``, ``paper``, ``year``, ``when`` (a line on when to use it),
+- ``uses_teacher``, ``uses_unlabelled``, ``uses_distance``: what it needs of the loop.
+"""
+
+from __future__ import annotations
+
+from .base import Batch, Method
+from .dual_task import DualTask
+from .supervised import Supervised
+from .ugmcl import UGMCL
+from .ugmcl_plus import UGMCLPlus
+
+METHODS: dict[str, type[Method]] = {
+    m.name: m for m in (Supervised, DualTask, UGMCL, UGMCLPlus)
+}
+
+__all__ = ["METHODS", "UGMCL", "Batch", "DualTask", "Method", "Supervised", "UGMCLPlus"]

@@ -1,0 +1,167 @@
+"""From a volume to what the network sees, and the exact way back.
+
+    volume → region of interest → canonical axes (permute, flip) → model's spacing → normalized
+
+Only the resampling interpolates. Grids are aligned at their outer faces and not at voxel centers,
+so the model's grid has a whole number of voxels and its true spacing differs from the asked one by
+less than half a voxel over the whole extent; the way back is the same map reversed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import InputError
+from .volume import Grid, Volume, index_box
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_STATISTICS_VOXELS = 2_000_000  # percentiles of more voxels than this differ only in the noise
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How intensities are normalized, from the given image alone.
+
+    ``robust-z``: clip to the ``low`` and ``high`` percentiles, then zero mean and unit variance.
+    ``z-score``: the same without clipping. ``window``: clip to ``low`` and ``high`` intensity
+    (HU) and map them to -1 and 1.
+    """
+
+    kind: str = "robust-z"
+    low: float = 1.0
+    high: float = 99.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("robust-z", "z-score", "window") or self.low >= self.high:
+            raise ValueError(f"unknown normalization {self}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored in a model card."""
+        return asdict(self)
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        """Normalize ``array``; float32. InputError if the image is constant."""
+        array = np.asarray(array, np.float32)
+        if self.kind == "window":
+            center, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+            return np.clip((array - center) / half, -1.0, 1.0)
+        flat = array.ravel(order="K")
+        flat = flat[:: max(1, flat.size // _STATISTICS_VOXELS)]
+        if self.kind == "robust-z":
+            low, high = np.percentile(flat, [self.low, self.high])
+            if low == high:  # more than 98 % of the voxels are equal: an empty surrounding
+                low, high = flat.min(), flat.max()
+            flat, array = np.clip(flat, low, high), np.clip(array, low, high)
+        mean, deviation = float(flat.mean(dtype=np.float64)), float(flat.std(dtype=np.float64))
+        if not deviation > 1e-6 * max(1.0, abs(mean)):
+            raise InputError("the image is constant where it is looked at; there is nothing to "
+                             "segment (check the file and the region of interest)")
+        return (array - mean) / deviation
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A volume on the model's grid, and the way back.
+
+    ``image`` is (channels, I', J', K') float32, normalized, in canonical axes: i, j, k run along
+    the body axes R, A, S that they are closest to. ``spacing`` is the model grid's true spacing.
+    """
+
+    image: Tensor
+    spacing: tuple[float, float, float]
+    grid: Grid
+    box: tuple[slice, slice, slice]
+    order: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def restore(self, fields: Tensor) -> Tensor:
+        """Interpolate ``fields`` (N, I', J', K') at the voxel centers of the region of interest;
+        (N, *shape of the region) in the input's own axes, a view where possible."""
+        shape = [self.box[a].stop - self.box[a].start for a in self.order]
+        fields = resize(fields, shape)
+        flipped = [a + 1 for a in range(3) if self.flips[a]]
+        inverse = [self.order.index(a) + 1 for a in range(3)]
+        return (fields.flip(flipped) if flipped else fields).permute(0, *inverse)
+
+    def place(self, region: np.ndarray, outside: float) -> np.ndarray:
+        """Put a region's array (I, J, K) into the input's full grid, ``outside`` elsewhere."""
+        if region.shape == tuple(self.grid.shape):
+            return region
+        full = np.full(self.grid.shape, outside, region.dtype)
+        full[self.box] = region
+        return full
+
+
+def canonical_axes(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """The permutation and the flips that bring the index axes closest to R, A, S.
+
+    Canonical axis a is input axis ``order[a]``, reversed where ``flips[a]``.
+    """
+    axes = np.asarray(grid.axes, float)
+    order = max(itertools.permutations(range(3)),
+                key=lambda p: round(sum(abs(axes[a, p[a]]) for a in range(3)), 9))
+    return order, tuple(bool(axes[a, order[a]] < 0) for a in range(3))
+
+
+def prepare(volumes: Volume | Sequence[Volume], spacing: Sequence[float],
+            normalization: Normalization, roi: Sequence[float] | None = None) -> Prepared:
+    """Prepare one volume, or one per input channel on a common grid, for a model.
+
+    ``roi`` is a RAS box (x0, x1, y0, y1, z0, z1) in mm, None for all. Raises InputError for
+    constant images, grids that differ, a region outside the volume.
+    """
+    import torch
+
+    volumes = [volumes] if isinstance(volumes, Volume) else list(volumes)
+    grid = volumes[0].grid
+    if not all(grid.same_as(v.grid) for v in volumes[1:]):
+        raise InputError("the channels of one case lie on different grids; resample them first")
+    box = index_box(grid, roi) if roi is not None else tuple(slice(0, n) for n in grid.shape)
+    order, flips = canonical_axes(grid)
+    arrays = [to_canonical(v.array[box], order, flips) for v in volumes]
+    size = model_shape(arrays[0].shape, [grid.spacing[a] for a in order], spacing)
+    image = torch.stack([torch.from_numpy(normalization(
+        resize(torch.from_numpy(np.ascontiguousarray(a, np.float32))[None], size)[0].numpy()))
+        for a in arrays])
+    true = tuple(float(n * grid.spacing[a] / m)
+                 for n, a, m in zip(arrays[0].shape, order, size, strict=True))
+    return Prepared(image, true, grid, box, order, flips)
+
+
+def to_canonical(array: np.ndarray, order: Sequence[int], flips: Sequence[bool]) -> np.ndarray:
+    """Permute and flip (I, J, K) into canonical axes; a view."""
+    return array.transpose(order)[tuple(slice(None, None, -1 if f else None) for f in flips)]
+
+
+def model_shape(shape: Sequence[int], spacing: Sequence[float],
+                wanted: Sequence[float]) -> tuple[int, int, int]:
+    """Voxels of the model's grid for ``shape`` voxels of ``spacing`` mm; InputError if huge."""
+    size = tuple(max(1, round(n * s / w)) for n, s, w in zip(shape, spacing, wanted, strict=True))
+    if np.prod(size, dtype=float) > 512**3:
+        extent = " x ".join(f"{n * s:.0f}" for n, s in zip(shape, spacing, strict=True))
+        raise InputError(f"the volume spans {extent} mm, too large for this model's grid; "
+                         "set a region of interest or correct the spacing")
+    return size
+
+
+def resize(fields: Tensor, shape: Sequence[int]) -> Tensor:
+    """Linear interpolation of (N, I, J, K) to ``shape``, faces aligned, widened to a triangle
+    filter where an axis shrinks so that nothing aliases."""
+    from torch.nn.functional import interpolate
+
+    shape = tuple(int(n) for n in shape)
+    if tuple(fields.shape[1:]) == shape:
+        return fields
+    if all(new >= old for new, old in zip(shape, fields.shape[1:], strict=True)):
+        return interpolate(fields[None], shape, mode="trilinear", align_corners=False)[0]
+    plane = interpolate(fields, shape[1:], mode="bilinear", antialias=True)
+    line = plane.flatten(2)[:, None]
+    line = interpolate(line, (shape[0], line.shape[-1]), mode="bilinear", antialias=True)
+    return line[:, 0].unflatten(2, shape[1:])

@@ -1,0 +1,78 @@
+"""The mean teacher: an exponential moving average of the student, and what it advises."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .network import DualTaskVNet, set_dropout
+from .uncertainty import entropy
+
+
+class Teacher:
+    """An EMA of the student's weights, α = min(1 - 1/(t+1), ``decay``); starts as a copy.
+
+    Batch-norm statistics are copied from the student (``average_buffers`` False, the published
+    form, in which the teacher runs on batch statistics anyway) or averaged like the weights, which
+    a teacher in evaluation mode needs.
+    """
+
+    def __init__(self, student: nn.Module, decay: float = 0.99,
+                 average_buffers: bool = False) -> None:
+        self.network = copy.deepcopy(student).requires_grad_(False)
+        self.decay = decay
+        self.average_buffers = average_buffers
+
+    @torch.no_grad()
+    def update(self, student: nn.Module, index: int) -> None:
+        """Follow ``student`` after iteration ``index`` (from 0), in place."""
+        weight = 1.0 - min(1.0 - 1.0 / (index + 1), self.decay)
+        torch._foreach_lerp_(list(self.network.parameters()), list(student.parameters()), weight)
+        for own, new in zip(self.network.buffers(), student.buffers(), strict=True):
+            if self.average_buffers and own.is_floating_point():
+                own.lerp_(new, weight)
+            else:
+                own.copy_(new)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the teacher says of a batch, without gradient: ``probabilities`` f'_seg (B, C, ...),
+    ``distance`` f'_dis (B, C-1, ...) or None, ``entropy`` u (B, 1, ...) of the
+    Monte Carlo mean."""
+
+    probabilities: Tensor
+    distance: Tensor | None
+    entropy: Tensor
+
+
+def noisy(image: Tensor, deviation: float = 0.1, limit: float = 0.2) -> Tensor:
+    """The input noise of the mean-teacher literature: x + clamp(0.1 N(0, 1), ±0.2)."""
+    return image + (deviation * torch.randn_like(image)).clamp(-limit, limit)
+
+
+@torch.no_grad()
+def consult(teacher: DualTaskVNet, image: Tensor, passes: int) -> Advice:
+    """The advice as published: one target pass and T = ``passes`` for Eq. 3, each over noise of
+    its own, with dropout and on batch statistics (train mode)."""
+    teacher.train()
+    target = teacher(noisy(image))
+    mean = sum(teacher(noisy(image)).probabilities for _ in range(passes)) / passes
+    return Advice(target.probabilities, target.distance, entropy(mean))
+
+
+@torch.no_grad()
+def consult_by_decoder(teacher: DualTaskVNet, image: Tensor, passes: int) -> Advice:
+    """Cheaper advice in evaluation mode: one encoding, a decoding without dropout for the targets
+    and ``passes`` with dropout for the entropy. Without input noise the Monte Carlo passes differ
+    in the decoder alone, so nothing but the noise is lost."""
+    teacher.eval()
+    features = teacher.encode(image)
+    target = teacher.decode(features)
+    set_dropout(teacher, True)
+    mean = sum(teacher.decode(features).probabilities for _ in range(passes)) / passes
+    set_dropout(teacher, False)
+    return Advice(target.probabilities, target.distance, entropy(mean))

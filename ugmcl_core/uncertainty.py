@@ -1,0 +1,27 @@
+"""Predictive entropy, Eq. 3, and the mask of voxels that are certain enough to teach."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """u = -Σ_c p_c ln p_c of (B, C, I, J, K), shape (B, 1, I, J, K), float32, 0 to ln C."""
+    p = probabilities.float()
+    return -torch.xlogy(p, p).sum(dim=1, keepdim=True)
+
+
+def maximal_entropy(classes: int, reference: str = "ln2") -> float:
+    """u_max that thresholds refer to. ``ln2`` for any C (0.75 ln C would never mask an ambiguity
+    between two of many classes), or ``lnC``."""
+    if reference not in ("ln2", "lnC"):
+        raise ValueError(f"unknown reference of the uncertainty threshold: {reference!r}")
+    return math.log(2 if reference == "ln2" else classes)
+
+
+def certain(uncertainty: Tensor, threshold: float) -> Tensor:
+    """m = 1(u < u_th) as float32, shape of ``uncertainty``."""
+    return (uncertainty < threshold).float()
