@@ -1,0 +1,67 @@
+"""Where to compute, and in which precision and memory format it is fastest there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resolve(name: str = "auto") -> torch.device:
+    """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; InputError if it is
+    unknown or absent."""
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    kind, _, number = name.partition(":")
+    numbered = not number or (kind == "cuda" and number.isdigit())
+    if kind not in ("cpu", "cuda", "mps") or not numbered:
+        raise InputError(f"device {name!r} is unknown; use auto, cpu, cuda, cuda:N or mps")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= gpus:
+        raise InputError(f"device {name!r} is not here (no such CUDA GPU, or a CPU-only build of "
+                         "PyTorch); use --device auto or cpu")
+    if kind == "mps" and not has_mps:
+        raise InputError("device 'mps' is not here; use --device auto or cpu")
+    return torch.device(name)
+
+
+def listing() -> list[dict[str, str]]:
+    """The devices that can be used: ``name`` for `resolve`, ``text`` for people."""
+    import torch
+
+    found = [{"name": f"cuda:{n}", "text": torch.cuda.get_device_name(n)}
+             for n in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
+    if torch.backends.mps.is_available():
+        found.append({"name": "mps", "text": "Apple GPU"})
+    return [*found, {"name": "cpu", "text": f"CPU ({torch.get_num_threads()} threads)"}]
+
+
+def use_all_cores() -> None:
+    """Let torch use the cores that this process may run on."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0))))
+
+
+def autocast(device: torch.device, enabled: bool = True) -> contextlib.AbstractContextManager:
+    """bfloat16 autocast where the hardware computes in it, else float32."""
+    import torch
+
+    if device.type == "cpu":
+        enabled = enabled and torch.cpu._is_avx512_bf16_supported()
+    elif device.type == "cuda":
+        enabled = enabled and torch.cuda.is_bf16_supported()
+    else:
+        enabled = False
+    if not enabled:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,0 +1,194 @@
+"""From a volume and a model to labels, signed distance and uncertainty on its grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from . import devices
+from .distance import signed_distance
+from .errors import Cancelled, InputError
+from .model import Model
+from .network import DualTaskVNet, NetworkSettings, load_weights
+from .preprocessing import Normalization, prepare
+from .volume import Volume
+from .windows import Prediction, predict
+
+BAND_MM = 5.0  # a case's uncertainty is its mean within this distance of the predicted surface
+_WIDE = 1.5  # times the largest extent seen in training: a region of interest is advised
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """``passes`` Monte Carlo passes (0: no uncertainty), window ``overlap``, whether
+    ``all_components`` are kept of classes that normally have one."""
+
+    passes: int = 8
+    all_components: bool = False
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.passes <= 64:
+            raise InputError(f"{self.passes} Monte Carlo passes: choose 0 to 64")
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class of a segmentation: volume in ml; mean uncertainty within 5 mm of its surface, or
+    None where there is no surface or no uncertainty."""
+
+    value: int
+    name: str
+    volume_ml: float
+    mean_uncertainty: float | None
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Everything on the input's grid: ``labels`` uint8; ``sdf`` mm, float32, negative inside, one
+    per class, from the network's distance head; ``uncertainty`` 0 to 1, float32, or None."""
+
+    labels: Volume
+    sdf: tuple[Volume, ...]
+    uncertainty: Volume | None
+    classes: tuple[ClassResult, ...]
+    advice: tuple[str, ...]
+    seconds: float
+
+
+def build_network(model: Model, device: torch.device) -> DualTaskVNet:
+    """The model's network with its weights, in evaluation mode; InputError if they do not fit."""
+    try:
+        network = DualTaskVNet(NetworkSettings(**model.card.network))
+        load_weights(network, model.load_weights())
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{model.folder}: the card and the weights do not fit "
+                         f"({str(error).splitlines()[0]}); get the model again") from error
+    return network.to(device, memory_format=torch.channels_last_3d).eval()
+
+
+class Segmenter:
+    """A model loaded on a device, to segment any number of volumes."""
+
+    def __init__(self, model: Model, device: str = "auto") -> None:
+        devices.use_all_cores()
+        self.model = model
+        self.device = devices.resolve(device)
+        self.network = build_network(model, self.device)
+
+    def segment(self, volume: Volume | Sequence[Volume],
+                settings: SegmentSettings | None = None, *,
+                roi: Sequence[float] | None = None,
+                progress: Callable[[float, str], None] | None = None,
+                cancelled: Callable[[], bool] | None = None) -> Segmentation:
+        """Segment a volume (or one per input channel), all of it or the RAS box ``roi`` in mm.
+
+        ``progress`` gets a fraction and a line of text. Raises InputError for volumes that cannot
+        be segmented and Cancelled.
+        """
+        settings = settings or SegmentSettings()
+        began = time.monotonic()
+        report = progress or (lambda fraction, text: None)
+        card = self.model.card
+        volumes = [volume] if isinstance(volume, Volume) else list(volume)
+        if len(volumes) != len(card.channels):
+            raise InputError(f"model {self.model.name} takes {len(card.channels)} images a case "
+                             f"({', '.join(card.channels)}), {len(volumes)} given")
+        report(0.0, "preparing")
+        prepared = prepare(volumes, card.spacing, Normalization(**card.normalization), roi)
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        with devices.autocast(self.device):
+            prediction = predict(
+                self.network, prepared.image, card.patch, passes=settings.passes,
+                overlap=settings.overlap, cancelled=cancelled,
+                progress=lambda fraction: report(0.05 + 0.85 * fraction, "segmenting"))
+        report(0.9, "bringing results back")
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        return self._assemble(prediction, prepared, settings, began)
+
+    def _assemble(self, prediction: Prediction, prepared, settings: SegmentSettings,
+                  began: float) -> Segmentation:
+        """Interpolate probabilities, level sets and entropy, then threshold."""
+        card, grid = self.model.card, prepared.grid
+        count = len(card.classes)
+
+        def back(field: torch.Tensor) -> np.ndarray:
+            return prepared.restore(field.cpu().float()).numpy()
+
+        labels = _labels(back(prediction.foreground))
+        if not settings.all_components:
+            for item in card.classes:
+                if item.largest_component:
+                    keep_largest(labels, item.value)
+        labels = prepared.place(labels, 0)
+        scale = card.scale_mm
+        sdf = []
+        for n in range(count if prediction.distance is not None else 0):
+            level = back(prediction.distance[n:n + 1])[0]
+            if card.sdf == "truncated":
+                mm = level * np.float32(scale)
+            else:  # no unit of its own: the distance to its zero level, clamped like the others
+                mm = np.clip(signed_distance(level < 0, [s for s in grid.spacing]), -scale, scale)
+            sdf.append(Volume(prepared.place(mm, scale), grid))
+        uncertainty = None
+        if prediction.uncertainty is not None:
+            uncertainty = Volume(prepared.place(back(prediction.uncertainty)[0], 0.0), grid)
+        results = []
+        for n, item in enumerate(card.classes):
+            volume_ml = float(np.count_nonzero(labels == item.value)) * grid.voxel_ml
+            mean = None
+            if uncertainty is not None and sdf:
+                band = np.abs(sdf[n].array) < min(BAND_MM, scale)
+                mean = float(uncertainty.array[band].mean()) if band.any() else None
+            results.append(ClassResult(item.value, item.name, volume_ml, mean))
+        return Segmentation(Volume(labels, grid), tuple(sdf), uncertainty, tuple(results),
+                            tuple(_advice(card, prepared, results)), time.monotonic() - began)
+
+
+def _labels(foreground: np.ndarray) -> np.ndarray:
+    """The most probable class of each voxel; (C-1, I, J, K) to (I, J, K) uint8."""
+    if len(foreground) == 1:
+        return (foreground[0] > 0.5).astype(np.uint8)
+    best = foreground.argmax(axis=0)
+    highest = np.take_along_axis(foreground, best[None], axis=0)[0]
+    return np.where(highest > 1.0 - foreground.sum(axis=0), best + 1, 0).astype(np.uint8)
+
+
+def keep_largest(labels: np.ndarray, value: int) -> None:
+    """Set all but the largest 6-connected component of ``value`` to background, in place."""
+    from scipy import ndimage
+
+    mask = labels == value
+    where = ndimage.find_objects(mask.astype(np.uint8))
+    if not where:
+        return
+    box = where[0]
+    components, count = ndimage.label(mask[box])
+    if count > 1:
+        sizes = np.bincount(components.ravel())
+        sizes[0] = 0
+        labels[box][mask[box] & (components != sizes.argmax())] = 0
+
+
+def _advice(card, prepared, results: Sequence[ClassResult]) -> list[str]:
+    """What the user should know: a field of view beyond the training's, an empty result."""
+    advice = []
+    if card.field_of_view_mm is not None:
+        extent = [n * s for n, s in zip(prepared.image.shape[1:], prepared.spacing, strict=True)]
+        largest = card.field_of_view_mm[1]
+        if any(e > _WIDE * m for e, m in zip(extent, largest, strict=True)):
+            seen = " x ".join(f"{v:.0f}" for v in largest)
+            here = " x ".join(f"{v:.0f}" for v in extent)
+            advice.append(f"The field of view ({here} mm) is much larger than the crops that the "
+                          f"model was trained on (up to {seen} mm): set a region of interest "
+                          "around the structure for a reliable result.")
+    if all(r.volume_ml == 0 for r in results):
+        advice.append("Nothing was found: check that the model fits this kind of image, and set a "
+                      "region of interest around the structure.")
+    return advice

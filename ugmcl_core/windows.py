@@ -1,0 +1,123 @@
+"""The sliding window: the network over a whole volume, with Monte Carlo passes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .errors import Cancelled
+from .network import DualTaskVNet, set_dropout
+from .uncertainty import entropy
+
+_GROWTH = 2.5  # a volume of up to this many patches' voxels goes through as one window
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """On the model's grid, float32: ``foreground`` (C-1, I, J, K) probabilities, ``distance``
+    (C-1, ...) level sets or None, ``uncertainty`` (1, ...) predictive entropy / ln C or None."""
+
+    foreground: Tensor
+    distance: Tensor | None
+    uncertainty: Tensor | None
+
+
+def window_size(shape: tuple[int, ...], patch: tuple[int, ...],
+                multiple: tuple[int, ...]) -> tuple[int, ...]:
+    """The window for a volume: all of it where that is not much more than a patch, else a patch
+    cut down to the volume; multiples of the network's strides."""
+    whole = tuple(-(-n // m) * m for n, m in zip(shape, multiple, strict=True))
+    if math.prod(whole) <= _GROWTH * math.prod(patch):
+        return whole
+    return tuple(min(w, p) for w, p in zip(whole, patch, strict=True))
+
+
+def starts(length: int, window: int, overlap: float) -> list[int]:
+    """First voxels of windows that cover ``length``, evenly spread, overlapping by at least
+    ``overlap`` of a window."""
+    if length <= window:
+        return [0]
+    count = 1 + math.ceil((length - window) / max(1, int(window * (1.0 - overlap))))
+    return [round(n * (length - window) / (count - 1)) for n in range(count)]
+
+
+def importance(window: tuple[int, ...]) -> Tensor:
+    """Weights of a window's voxels: a Gaussian of 1/4 of its size, never below 1 % of its peak."""
+    axes = []
+    for n in window:
+        x = (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) / (n / 4)
+        axes.append(torch.exp(-0.5 * x * x))
+    return torch.einsum("i,j,k->ijk", *axes).clamp_min(0.01)
+
+
+@torch.inference_mode()
+def predict(network: DualTaskVNet, image: Tensor, patch: tuple[int, int, int], *,
+            passes: int = 0, overlap: float = 0.5,
+            progress: Callable[[float], None] | None = None,
+            cancelled: Callable[[], bool] | None = None) -> Prediction:
+    """Segment ``image`` (channels, I, J, K), normalized, on the network's device.
+
+    Probabilities and level sets come from one pass without dropout; the uncertainty is the
+    predictive entropy (Eq. 3) of ``passes`` passes with dropout, which share the pass's encoding
+    since nothing random happens in it. Results of overlapping windows are averaged by
+    `importance`. Raises Cancelled when ``cancelled()`` turns true, checked at every pass.
+    """
+    device = next(network.parameters()).device
+    classes = network.settings.classes
+    shape = tuple(image.shape[1:])
+    window = window_size(shape, patch, network.settings.multiple)
+    around = [(0, max(0, w - n)) for n, w in zip(shape, window, strict=True)]
+    image = pad(image[None], [m for pair in reversed(around) for m in pair], mode="replicate")
+    image = image.to(device)
+    corners = list(itertools.product(*(starts(n, w, overlap) for n, w in
+                                       zip(image.shape[2:], window, strict=True))))
+    weight = importance(window).to(device) if len(corners) > 1 else torch.ones((), device=device)
+    has_distance = network.distance_head is not None
+    kinds = 1 + has_distance + (passes > 0)
+    total = torch.zeros((kinds, classes - 1, *image.shape[2:]), device=device)
+    weights = torch.zeros(image.shape[2:], device=device)
+    done, work = 0, len(corners) * (2 + passes)
+
+    def advance(amount: int) -> None:
+        nonlocal done
+        done += amount
+        if progress is not None:
+            progress(done / work)
+        if cancelled is not None and cancelled():
+            raise Cancelled
+
+    network.eval()
+    advance(0)
+    for corner in corners:
+        box = tuple(slice(a, a + w) for a, w in zip(corner, window, strict=True))
+        features = network.encode(image[(slice(None), slice(None), *box)])
+        advance(1)
+        out = network.decode(features)
+        fields = [out.probabilities[0, 1:]] + ([out.distance[0]] if has_distance else [])
+        advance(1)
+        if passes:
+            set_dropout(network, True)
+            try:
+                mean = torch.zeros_like(fields[0])
+                for _ in range(passes):
+                    mean += network.decode(features).probabilities[0, 1:]
+                    advance(1)
+            finally:
+                set_dropout(network, False)
+            fields.append(mean / passes)
+        total[(slice(None), slice(None), *box)] += torch.stack(fields) * weight
+        weights[box] += weight
+    total /= weights
+    total = total[(slice(None), slice(None), *(slice(0, n) for n in shape))]
+    uncertainty = None
+    if passes:
+        mean = total[-1]
+        everything = torch.cat([(1.0 - mean.sum(0, keepdim=True)).clamp_min(0.0), mean])
+        uncertainty = (entropy(everything[None])[0] / math.log(classes)).clamp(0.0, 1.0)
+    return Prediction(total[0], total[1] if has_distance else None, uncertainty)
