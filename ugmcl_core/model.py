@@ -29,6 +29,7 @@ __all__ = [
     "Model",
     "ModelCard",
     "Terminology",
+    "describe",
     "find_models",
     "model_folders",
     "open_model",
@@ -121,6 +122,20 @@ def open_model(folder: Path | str) -> Model:
 def verify(model: Model) -> None:
     """Read the weights and compare them with the card; raises InputError if anything is wrong."""
     model.load_weights()
+
+
+def describe(model: Model) -> dict[str, object]:
+    """What a list of models shows of it (docs/architecture.md)."""
+    card = model.card
+    return {
+        "name": card.name,
+        "folder": str(model.folder),
+        "classes": [c.name for c in card.classes],
+        "modality": card.modality,
+        "description": card.description,
+        "license": card.license,
+        "bundled": model.bundled,
+    }
 
 
 def model_folders() -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ FORMAT = 1
 """Version of the layout of `model.json`; a reader refuses every other one."""
 
 SDF_CONVENTIONS = ("truncated", "published")
-LARGEST_LABEL = 65535
+LARGEST_LABEL = 255
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -30,10 +30,11 @@ class Terminology:
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """One foreground class; the class at place c of a card is the network's channel c + 1.
+    """One foreground class.
 
-    `value` is its number in label volumes, `color` RGB from 0 to 1, and `largest_component` says
-    that the structure is one piece, so that smaller islands of it are mistakes.
+    `value` is its number in label volumes and its channel in the network (1, 2, ... in the order
+    of the card), `color` RGB from 0 to 1, and `largest_component` says that the structure is one
+    piece, so that smaller islands of it are mistakes.
     """
 
     value: int
@@ -101,6 +102,11 @@ class ModelCard:
             raise InputError(f"{where} is not a usable model card: {error}") from None
 
 
+def as_name(text: str) -> str:
+    """`text` as a name that a card accepts: other characters become dashes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:100] or "model"
+
+
 class _Wrong(Exception):
     """What is wrong with one field; `from_json` adds where."""
 
@@ -110,7 +116,7 @@ def _card(content: dict[str, Any]) -> ModelCard:
     if unknown := sorted(set(content) - known):
         raise _Wrong(f"unknown field {unknown[0]!r}")
     optional = {"field_of_view_mm": None, "training": {}, "scores": {}, "license": "",
-                "intended_use": "", "sdf": "truncated", "scale_mm": 10.0}  # fmt: skip
+                "intended_use": "", "sdf": "truncated", "scale_mm": 10.0}
     content = {**optional, **content}
     if missing := sorted(known - set(content)):
         raise _Wrong(f"field {missing[0]!r} is missing")
@@ -202,8 +208,8 @@ def _classes(value: Any) -> tuple[ClassInfo, ...]:
     if not isinstance(value, list) or not value:
         raise _Wrong("classes is not a list of at least one class")
     classes = tuple(_class(v) for v in value)
-    if len({c.value for c in classes}) < len(classes):
-        raise _Wrong("two classes have the same value")
+    if [c.value for c in classes] != list(range(1, len(classes) + 1)):
+        raise _Wrong("the values of the classes are not 1, 2, ... in this order")
     if len({c.name for c in classes}) < len(classes):
         raise _Wrong("two classes have the same name")
     return classes

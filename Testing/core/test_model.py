@@ -15,6 +15,7 @@ import torch
 from ugmcl_core import model as models
 from ugmcl_core.errors import InputError
 from ugmcl_core.model import ClassInfo, ModelCard, Terminology
+from ugmcl_core.model_card import as_name
 
 
 def card(**changes) -> ModelCard:
@@ -24,7 +25,7 @@ def card(**changes) -> ModelCard:
         modality="LGE-MRI",
         classes=(
             ClassInfo(1, "left atrium", (0.9, 0.3, 0.3), Terminology("SCT", "82471001", "LA")),
-            ClassInfo(4, "scar", (1.0, 1.0, 0.0), None, False),
+            ClassInfo(2, "scar", (1.0, 1.0, 0.0), None, False),
         ),
         channels=("LGE",),
         spacing=(1.25, 1.25, 1.25),
@@ -92,7 +93,7 @@ def test_half_is_half_the_size(tmp_path):
         (models.save_model(tmp_path / str(half), card(), big, half).folder / models.WEIGHTS)
         .stat().st_size
         for half in (True, False)
-    ]  # fmt: skip
+    ]
     assert sizes[0] < 0.51 * sizes[1]
 
 
@@ -214,14 +215,19 @@ def test_a_wrong_card_is_refused_in_one_line(saved, field):
     [
         {"value": 0}, {"value": True}, {"value": 70000}, {"name": " "}, {"color": [1, 2, 3]},
         {"color": [0.1, 0.2]}, {"terminology": {"scheme": "SCT"}}, {"largest_component": 1},
-        {"value": 4}, {"extra": 1},
+        {"value": 2}, {"value": 3}, {"name": "scar"}, {"extra": 1},
     ],
-)  # fmt: skip
+)
 def test_a_wrong_class_is_refused(saved, change):
     content = json.loads((saved.folder / "model.json").read_text())
     content["classes"][0].update(change)
     with pytest.raises(InputError):
         models.open_model(alter(saved, classes=content["classes"]))
+
+
+@pytest.mark.parametrize("text", ["my run (2)", "..", "", "Vorhöfe", "a" * 300])
+def test_any_text_makes_a_name(text):
+    assert ModelCard.from_json(card(name=as_name(text)).to_json()).name
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": true}', "\x00"])

@@ -1,0 +1,118 @@
+"""The command line: `ugmcl`, or `python -m ugmcl_core` without installation."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+
+from . import __version__
+from .commands import COMMANDS
+from .errors import Cancelled, InputError
+
+DONE, SOME_FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 130
+
+_EXIT_CODES = """\
+exit codes: 0 done; 1 some cases failed, the others are written; 2 bad usage, or bad input and
+nothing could be written; 130 cancelled"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def error(self, message: str) -> None:
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; imports nothing heavy, so that `--help` is instant."""
+    parser = _Parser(
+        prog="ugmcl",
+        description="Segment 3D medical images with a signed distance and an uncertainty map, and\n"
+        "train such models semi-supervised (UG-MCL, Zhang et al., 2022).\n"
+        "For research; not for clinical use.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ugmcl {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        part = commands.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            epilog=f"{command.EPILOG}\n\n{_EXIT_CODES}".strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(part)
+        part.add_argument("--debug", action="store_true", help="show a traceback with errors")
+        part.set_defaults(run=command.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; bad usage raises SystemExit(2)."""
+    words = _joined(list(sys.argv[1:] if arguments is None else arguments))
+    parsed = build_parser().parse_args(words)
+    try:
+        with _stopping_cleanly():
+            code = parsed.run(parsed)
+            sys.stdout.flush()
+            return code
+    except (KeyboardInterrupt, Cancelled):
+        return _fail("cancelled", CANCELLED)
+    except InputError as error:
+        return _fail(_one_line(error), BAD_INPUT, parsed.debug)
+    except BrokenPipeError:
+        sys.stdout = None  # the reader left, for example `| head`; nothing more to say
+        return DONE
+    except MemoryError:
+        return _fail("out of memory; close other programs or give --roi", BAD_INPUT, parsed.debug)
+    except Exception as error:
+        text = f"unexpected {type(error).__name__}: {_one_line(error)}"
+        hint = "" if parsed.debug else " (run again with --debug and report it)"
+        return _fail(text + hint, BAD_INPUT, parsed.debug)
+
+
+def _joined(words: list[str]) -> list[str]:
+    """`--roi -1,2,...` as `--roi=-1,2,...`: argparse takes a leading minus for an option."""
+    if "--roi" in words[:-1]:
+        place = words.index("--roi")
+        words[place : place + 2] = [f"--roi={words[place + 1]}"]
+    return words
+
+
+def _fail(message: str, code: int, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"ugmcl: {message}", file=sys.stderr)
+    return code
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def _stopping_cleanly() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,10 @@
+"""The commands, one small file each: NAME, HELP, DESCRIPTION, EPILOG, add_arguments and run.
+
+None of them imports torch, numpy or scipy before it runs.
+"""
+
+from types import ModuleType
+
+from . import evaluate, methods, models, segment, train, worker
+
+COMMANDS: tuple[ModuleType, ...] = (segment, train, evaluate, methods, models, worker)

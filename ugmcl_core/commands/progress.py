@@ -1,0 +1,58 @@
+"""Progress on stderr: a bar on a terminal if tqdm is installed, else a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+_EVERY = 10.0
+"""Seconds between plain lines."""
+
+
+class Progress:
+    """Shows one task; call it with the fraction done (0 to 1) and what is being done."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar = _bar(title)
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, fraction: float, text: str = "") -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(100 * min(max(fraction, 0.0), 1.0) - self._bar.n)
+        elif time.monotonic() - self._last >= _EVERY:
+            self._last = time.monotonic()
+            self.say(f"{fraction:.0%} {text}".rstrip())
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        line = f"{self._title}: {text}"
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _bar(title: str):
+    if not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    shape = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
+    return tqdm(total=100, desc=title, file=sys.stderr, leave=False, bar_format=shape)

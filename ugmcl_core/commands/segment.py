@@ -1,0 +1,157 @@
+"""`ugmcl segment`: labels, signed distance and uncertainty of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..inference import Segmenter, SegmentSettings
+    from .progress import Progress
+
+NAME = "segment"
+HELP = "segment images"
+DESCRIPTION = """\
+Segment 3D images and write, for each IMAGE named STEM, on its own grid:
+
+  STEM_labels.nrrd        the structures, one value each
+  STEM_sdf.nrrd           signed distance to the surface in mm, negative inside
+                          (STEM_sdf_CLASS.nrrd for each of several structures)
+  STEM_uncertainty.nrrd   where the model is unsure: predictive entropy, 0 to 1"""
+EPILOG = """\
+examples:
+  ugmcl segment scan.nrrd --output results
+  ugmcl segment scans/ dicom/patient1/ --output results --json
+  ugmcl segment scan.nii.gz --output results --roi -60,60,-80,40,-50,50 --device cuda"""
+
+DEFAULT_MODEL = "la-lge-mri"
+MOST_PASSES = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of DESIGN's contract."""
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE",
+        help="image file (NRRD, NIfTI, MHA), folder of image files, or folder of a DICOM series",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR",
+        help="a model by name (see `ugmcl models`) or by folder (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto, the fastest there is)",
+    )
+    parser.add_argument(
+        "--uncertainty-passes", type=passes, default=8, metavar="T",
+        help=f"Monte Carlo passes for the uncertainty, 0 to {MOST_PASSES}; 0 writes none "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--roi", type=box, metavar="x0,x1,y0,y1,z0,z1",
+        help="segment only this box, in mm, RAS (x to the right, y to the front, z up); "
+        "everything outside is background",
+    )
+    parser.add_argument(
+        "--all-components", action="store_true",
+        help="keep every island of a structure that is one piece, not only the largest",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per image on stdout"
+    )
+
+
+def passes(text: str) -> int:
+    """Whole number from 0 to MOST_PASSES."""
+    if not text.isascii() or not text.isdigit() or int(text) > MOST_PASSES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_PASSES}")
+    return int(text)
+
+
+def box(text: str) -> tuple[float, ...]:
+    """Six finite numbers, each lower bound below its upper one."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    ordered = all(a < b for a, b in zip(numbers[::2], numbers[1::2], strict=False))
+    if len(numbers) != 6 or not ordered or any(abs(n) == float("inf") for n in numbers):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not x0,x1,y0,y1,z0,z1 in mm with x0 < x1, y0 < y1, z0 < z1"
+        )
+    return numbers
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Segment every image; one that fails is reported and the others go on."""
+    from .. import model as models
+    from .. import outputs
+    from .inputs import find_images
+    from .progress import Progress
+
+    images = find_images(arguments.images)
+    model = models.resolve(arguments.model)
+    folder = outputs.make_folder(arguments.output)
+
+    from ..inference import Segmenter, SegmentSettings  # torch: after what can fail without it
+
+    segmenter = Segmenter(model, arguments.device)
+    settings = SegmentSettings(
+        passes=arguments.uncertainty_passes, all_components=arguments.all_components
+    )
+    failed = 0
+    for stem, path in images.items():
+        with Progress(stem) as progress:
+            try:
+                found = _segment(segmenter, settings, path, stem, folder, arguments, progress)
+            except InputError as error:
+                failed += 1
+                found = {"error": " ".join(str(error).split())}
+                progress.say(f"failed: {found['error']}")
+        if arguments.json:
+            print(json.dumps({"image": str(path), **found}), flush=True)
+        elif "error" not in found:
+            print(_text(stem, found), flush=True)
+    if not failed:
+        return 0
+    if len(images) > 1:
+        print(f"ugmcl: {failed} of {len(images)} images failed", file=sys.stderr)
+    return 1 if failed < len(images) else 2
+
+
+def _segment(
+    segmenter: Segmenter,
+    settings: SegmentSettings,
+    path: Path,
+    stem: str,
+    folder: Path,
+    arguments: argparse.Namespace,
+    progress: Progress,
+) -> dict:
+    from .. import outputs, volume
+
+    result = segmenter.segment(
+        volume.read(path), settings, roi=arguments.roi, progress=progress
+    )
+    written = outputs.write(result, segmenter.model, folder, stem)
+    if not arguments.json:
+        for advice in result.advice:
+            progress.say(advice)
+    return outputs.describe(
+        result, segmenter.model, written, str(segmenter.device), settings.passes
+    )
+
+
+def _text(stem: str, found: dict) -> str:
+    parts = []
+    for info in found["classes"]:
+        unsure = info["mean_uncertainty"]
+        tail = "" if unsure is None else f", mean uncertainty {unsure:.3f}"
+        parts.append(f"{info['name']} {info['volume_ml']:.1f} mL{tail}")
+    return f"{stem}: {'; '.join(parts)} ({found['seconds']:.1f} s) -> {found['labels']}"

@@ -1,0 +1,163 @@
+"""`ugmcl train`: a model from labelled and unlabelled images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..model_card import ClassInfo, as_name
+
+if TYPE_CHECKING:
+    from ..model import Model
+    from ..training import Description
+    from .progress import Progress
+
+NAME = "train"
+HELP = "train or fine-tune a model"
+DESCRIPTION = """\
+Train a model from the images of one folder and the labels of another. An image without a label of
+the same name, or outside the labelled list, is unlabelled: semi-supervised methods learn from it
+too. The model is written to OUTPUT/model, with a checkpoint beside it; Ctrl-C leaves a usable
+model, and --resume continues where it stopped."""
+EPILOG = """\
+examples:
+  ugmcl train --images images --labels labels --output runs/first
+  ugmcl train --images images --labels labels --base la-lge-mri --iterations 300 --output runs/mine
+  ugmcl train --images images --labels labels --labelled-list 16.txt --exclude-list test.txt \\
+      --method ugmcl --profile paper --device cuda --output runs/paper"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of DESIGN's contract, and what a model card needs."""
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of images")
+    parser.add_argument("--labels", required=True, metavar="DIR",
+                        help="folder of label maps with the names of their images")
+    parser.add_argument("--labelled-list", metavar="FILE",
+                        help="use only these labels, one name a line; the others are unlabelled")
+    parser.add_argument("--exclude-list", metavar="FILE",
+                        help="leave these cases out altogether, such as those for testing")
+    parser.add_argument("--holdout-list", metavar="FILE",
+                        help="never train on these labelled cases, but report their Dice")
+    parser.add_argument("--method", default="ugmcl", help="see `ugmcl methods` (default: ugmcl)")
+    parser.add_argument("--profile", default="compact",
+                        help="compact (two CPU cores) or paper (a GPU) (default: compact)")
+    parser.add_argument("--base", metavar="MODEL",
+                        help="start from this model, by name or folder: fine-tuning")
+    parser.add_argument("--iterations", type=count, metavar="N",
+                        help="length of the training (default: the profile's)")
+    parser.add_argument("--seed", type=whole, default=2022, metavar="S",
+                        help="same seed, same machine, same model (default: 2022)")
+    parser.add_argument("--device", default="auto",
+                        help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of this training")
+    parser.add_argument("--resume", action="store_true", help="continue the training in --output")
+    parser.add_argument("--classes", metavar="NAME,...",
+                        help="names of the label values 1, 2, ... (default: one, `structure`; "
+                        "with --base those of the base)")
+    parser.add_argument("--modality", default="", help="kind of image, for the model's card")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def count(text: str) -> int:
+    """Whole number from 1."""
+    number = whole(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return number
+
+
+def whole(text: str) -> int:
+    """Whole number from 0 that a seed may be."""
+    if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, and say where the model is."""
+    from .. import model as models
+    from .inputs import read_list
+    from .progress import Progress
+
+    def names(path: str | None) -> list[str] | None:
+        return read_list(path) if path else None
+
+    lists = [names(p) for p in
+             (arguments.labelled_list, arguments.exclude_list, arguments.holdout_list)]
+    base = models.resolve(arguments.base) if arguments.base else None
+
+    from .. import protocols  # torch: after what can fail without it
+    from ..cases import find_cohort
+    from ..profiles import with_classes
+    from ..training import TrainingSettings, train
+
+    method = protocols.method_named(arguments.method)
+    profile = protocols.profile_named(arguments.profile)
+    cohort = find_cohort(arguments.images, arguments.labels, lists[0], lists[1] or (),
+                         lists[2] or ())
+    description = _description(arguments, base)
+    iterations = arguments.iterations or profile.iterations
+    if base is None:
+        profile = protocols.with_iterations(profile, iterations)
+        profile = with_classes(profile, len(description.classes) + 1)
+    else:
+        profile = protocols.fine_tuning(base, profile, iterations)
+    settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
+    last: dict[str, Any] = {}
+    with Progress("train") as progress:
+        used = len(cohort.unlabelled) if method.uses_unlabelled else 0
+        progress.say(f"{method.name}, {len(cohort.labelled)} labelled and {used} unlabelled cases")
+
+        def heard(event: dict[str, Any]) -> None:
+            last.update(event)
+            _show(progress, event)
+
+        model = train(cohort, method, profile, Path(arguments.output), settings,
+                      description=description, base=base, resume=arguments.resume,
+                      on_event=heard)
+    dice = last.get("dice")
+    if arguments.json:
+        print(json.dumps({"model": str(model.folder), "iterations": profile.iterations,
+                          "holdout_dice": dice}))
+    else:
+        print(f"model written to {model.folder}")
+        if dice:
+            print(f"hold-out Dice {100 * sum(dice) / len(dice):.1f} % over {len(dice)} cases")
+    return 0
+
+
+def _description(arguments: argparse.Namespace, base: Model | None) -> Description:
+    from ..training import Description
+
+    name = as_name(Path(arguments.output).resolve().name)
+    if base is not None:
+        if arguments.classes:
+            raise InputError("--classes cannot be given with --base: the base's are used")
+        card = base.card
+        return Description(name, f"Fine-tuned from {card.name}. {card.description}".strip(),
+                           arguments.modality or card.modality, card.classes, card.channels,
+                           card.license, card.intended_use)
+    words = [w.strip() for w in (arguments.classes or "structure").split(",")]
+    if not all(words) or len(set(words)) < len(words):
+        raise InputError(f"--classes {arguments.classes!r}: give different names with commas")
+    colors = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
+    classes = tuple(ClassInfo(n, word, colors[(n - 1) % len(colors)])
+                    for n, word in enumerate(words, 1))
+    return Description(name, modality=arguments.modality, classes=classes)
+
+
+def _show(progress: Progress, event: dict[str, Any]) -> None:
+    """One event of the training as progress."""
+    if event["event"] == "preparing":
+        progress(0.0, event["text"])
+    elif event["event"] == "progress":
+        losses = " ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
+        progress(event["step"] / event["total"],
+                 f"{event['step']}/{event['total']} {event['speed']:.2f} it/s, "
+                 f"{event['remaining']:.0f} s left, {losses}")
+    elif event["event"] == "holdout" and event["dice"]:
+        mean = sum(event["dice"]) / len(event["dice"])
+        progress.say(f"hold-out Dice {100 * mean:.1f} % at {event['step']}")

@@ -1,0 +1,87 @@
+"""What the worker does for a request; the loaded model is kept for the next one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import model as models
+from . import outputs, volume
+from .errors import Cancelled
+from .finetuning import finetune
+from .inference import Segmenter, SegmentSettings
+from .requests import FinetuneRequest, ModelsRequest, Request, SegmentRequest
+
+Send = Callable[..., None]
+
+
+class Jobs:
+    """Does one request at a time, in the main thread."""
+
+    def __init__(self) -> None:
+        self._segmenter: Segmenter | None = None
+        self._loaded: tuple[Any, ...] = ()
+
+    def do(self, request: Request, send: Send, cancelled: Callable[[], bool]) -> dict[str, Any]:
+        """The content of the `result` event; raises InputError and Cancelled."""
+        if isinstance(request, SegmentRequest):
+            return self._segment(request, Progress(send), cancelled)
+        if isinstance(request, FinetuneRequest):
+            return finetune(request, send, Progress(send), cancelled)
+        assert isinstance(request, ModelsRequest)
+        return {"models": [models.describe(m) for m in models.find_models()]}
+
+    def _segment(
+        self, request: SegmentRequest, progress: Progress, cancelled: Callable[[], bool]
+    ) -> dict[str, Any]:
+        progress(0.0, "reading")
+        image = volume.read(request.image)
+        if cancelled():
+            raise Cancelled
+        progress(0.0, "loading the model")
+        segmenter = self._load(request.model, request.device)
+        settings = SegmentSettings(passes=request.passes, all_components=request.all_components)
+        found = segmenter.segment(
+            image, settings, roi=request.roi, progress=progress, cancelled=cancelled
+        )
+        if cancelled():
+            raise Cancelled
+        progress(0.95, "writing")
+        folder = outputs.make_folder(request.output)
+        written = outputs.write(found, segmenter.model, folder, request.output_stem)
+        return outputs.describe(
+            found, segmenter.model, written, str(segmenter.device), settings.passes
+        )
+
+    def _load(self, name: str, device: str) -> Segmenter:
+        """The segmenter of the last request if it is the same model, unchanged on disk."""
+        model = models.resolve(name)
+        wanted = (model.folder, model.card.sha256, device)
+        if self._segmenter is None or self._loaded != wanted:
+            self._segmenter = None  # free its memory before the next one needs some
+            self._segmenter, self._loaded = Segmenter(model, device), wanted
+        return self._segmenter
+
+
+class Progress:
+    """Sends `progress` events, at most 20 a second, with an estimate of the time that remains."""
+
+    _EVERY = 0.05
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._began = time.monotonic()
+        self._last = 0.0
+        self._text = ""
+
+    def __call__(self, fraction: float, text: str) -> None:
+        now = time.monotonic()
+        if text == self._text and now - self._last < self._EVERY:
+            return
+        self._last, self._text = now, text
+        fraction = min(max(fraction, 0.0), 1.0)
+        passed = now - self._began
+        known = fraction > 0.05 and passed > 0.5
+        remaining = round(passed * (1 - fraction) / fraction, 1) if known else None
+        self._send("progress", fraction=round(fraction, 4), text=text, remaining=remaining)

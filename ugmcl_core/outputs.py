@@ -1,0 +1,138 @@
+"""The files that a segmentation becomes, written all together or not at all."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import volume
+from .errors import InputError
+from .model import ClassInfo, Model
+
+if TYPE_CHECKING:
+    from .inference import Segmentation
+    from .volume import Volume
+
+LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
+_OUTPUT = re.compile(r"(.+)(?:_labels|_uncertainty|_sdf(?:_[A-Za-z0-9.-]+)?)\Z")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where the files of one segmentation are; `sdf` has one path per class, or none if the
+    model has no distance head."""
+
+    labels: Path
+    sdf: tuple[Path, ...]
+    uncertainty: Path | None
+
+
+def make_folder(folder: Path | str) -> Path:
+    """Create the folder for outputs if need be; raises InputError if that cannot be."""
+    folder = Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot write there ({error.strerror}); choose another output folder"
+        ) from None
+    return folder
+
+
+def source_of(stem: str) -> str | None:
+    """The stem of the image that a file named like an output belongs to, else None."""
+    match = _OUTPUT.match(stem)
+    return match.group(1) if match else None
+
+
+def sdf_suffixes(classes: Sequence[ClassInfo]) -> tuple[str, ...]:
+    """`_sdf` for the only class, `_sdf_NAME` for each of several."""
+    if len(classes) == 1:
+        return (SDF,)
+    names = [re.sub(r"[^A-Za-z0-9.]+", "-", c.name).strip("-") or "class" for c in classes]
+    return tuple(
+        f"{SDF}_{name}" if names.count(name) == 1 else f"{SDF}_{name}-{c.value}"
+        for name, c in zip(names, classes, strict=True)
+    )
+
+
+def write(segmentation: Segmentation, model: Model, folder: Path, stem: str) -> Written:
+    """Write STEM_labels.nrrd, STEM_sdf*.nrrd and STEM_uncertainty.nrrd into `folder`.
+
+    All files are completed in a temporary folder beside them first, so that a full disk leaves
+    none of them. Raises InputError if they cannot be written.
+    """
+    files: list[tuple[str, Volume, dict[str, str]]] = []
+    files.append((LABELS, segmentation.labels, {"ugmcl_model": model.name}))
+    suffixes = sdf_suffixes(model.card.classes)[: len(segmentation.sdf)]
+    for suffix, info, sdf in zip(suffixes, model.card.classes, segmentation.sdf, strict=False):
+        files.append((suffix, sdf, _sdf_notes(model, info)))
+    if segmentation.uncertainty is not None:
+        notes = {"ugmcl_model": model.name, "ugmcl_unit": "entropy divided by ln C, 0 to 1"}
+        files.append((UNCERTAINTY, segmentation.uncertainty, notes))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as partial:
+            for suffix, content, notes in files:
+                volume.write(Path(partial) / f"{stem}{suffix}.nrrd", content, notes=notes)
+            for suffix, _, _ in files:
+                name = f"{stem}{suffix}.nrrd"
+                (Path(partial) / name).replace(folder / name)
+    except InputError as error:
+        raise InputError(str(error).replace(partial, str(folder))) from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror or error})") from error
+    places = [folder / f"{stem}{suffix}.nrrd" for suffix, _, _ in files]
+    last = None if segmentation.uncertainty is None else places[-1]
+    return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), last)
+
+
+def _sdf_notes(model: Model, info: ClassInfo) -> dict[str, str]:
+    card = model.card
+    if card.sdf == "published":
+        source = "signed distance to the zero level of the network's published-normalization map"
+    else:
+        source = "the network's signed distance"
+    return {
+        "ugmcl_model": model.name,
+        "ugmcl_class": info.name,
+        "ugmcl_class_value": str(info.value),
+        "ugmcl_scale_mm": f"{card.scale_mm:g}",
+        "ugmcl_unit": f"mm, negative inside, clamped at {card.scale_mm:g}; {source}",
+    }
+
+
+def describe(
+    segmentation: Segmentation, model: Model, written: Written, device: str, passes: int
+) -> dict[str, Any]:
+    """The result as the worker and `--json` report it (docs/architecture.md)."""
+    classes = []
+    paths = written.sdf or (None,) * len(model.card.classes)
+    for info, found, sdf in zip(model.card.classes, segmentation.classes, paths, strict=True):
+        classes.append(
+            {
+                "value": info.value,
+                "name": info.name,
+                "color": list(info.color),
+                "terminology": asdict(info.terminology) if info.terminology else None,
+                "sdf": None if sdf is None else str(sdf),
+                "volume_ml": found.volume_ml,
+                "mean_uncertainty": found.mean_uncertainty,
+            }
+        )
+    return {
+        "labels": str(written.labels),
+        "uncertainty": None if written.uncertainty is None else str(written.uncertainty),
+        "classes": classes,
+        "sdf_scale_mm": model.card.scale_mm,
+        "advice": list(segmentation.advice),
+        "model": model.name,
+        "device": device,
+        "passes": passes,
+        "seconds": round(segmentation.seconds, 3),
+    }

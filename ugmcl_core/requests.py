@@ -1,0 +1,153 @@
+"""The requests of the worker protocol (docs/architecture.md), checked before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from . import volume
+from .errors import InputError
+
+MOST_PASSES = 64
+"""More Monte Carlo passes than this change nothing but the time they take."""
+
+Roi = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """Segment one image file; `roi` in RAS mm of the file's own space."""
+
+    image: str
+    output: str
+    model: str
+    device: str = "auto"
+    passes: int = 8
+    roi: Roi | None = None
+    all_components: bool = False
+    stem: str = ""
+
+    @property
+    def output_stem(self) -> str:
+        """The name of the outputs: `stem`, or the image's own."""
+        return self.stem or volume.stem(Path(self.image).resolve())
+
+
+@dataclass(frozen=True)
+class FinetuneRequest:
+    """Train `base` further on the labelled and unlabelled images of a folder."""
+
+    images: str
+    labels: str
+    base: str
+    output: str
+    labelled: tuple[str, ...] | None = None
+    holdout: tuple[str, ...] = ()
+    method: str = "ugmcl"
+    iterations: int = 300
+    seed: int = 0
+    device: str = "auto"
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class ModelsRequest:
+    """List the models that can be used."""
+
+
+Request = SegmentRequest | FinetuneRequest | ModelsRequest
+KINDS: dict[str, type[Request]] = {
+    "segment": SegmentRequest,
+    "finetune": FinetuneRequest,
+    "models": ModelsRequest,
+}
+
+
+def parse(content: Mapping[str, Any]) -> Request:
+    """The request that a decoded line holds; raises InputError with what is wrong."""
+    command = content.get("command")
+    if not isinstance(command, str) or command not in KINDS:
+        raise InputError(f"unknown command {command!r}; known are {', '.join(KINDS)}")
+    kind = KINDS[command]
+    given = {k: v for k, v in content.items() if k not in ("id", "command")}
+    known = {f.name: f for f in fields(kind)}
+    if unknown := sorted(set(given) - set(known)):
+        raise InputError(f"{command} has no key {unknown[0]!r}; known are {', '.join(known)}")
+    values = {}
+    for name, field in known.items():
+        if name in given:
+            values[name] = _CHECKS[field.type](f"{command}: {name}", given[name])
+        elif field.default is MISSING:
+            raise InputError(f"{command} needs {name}")
+    request = kind(**values)
+    _check(request)
+    return request
+
+
+def _check(request: Request) -> None:
+    if isinstance(request, SegmentRequest):
+        if not 0 <= request.passes <= MOST_PASSES:
+            raise InputError(f"segment: passes is {request.passes}, not 0 to {MOST_PASSES}")
+        stem = request.stem
+        if stem and (Path(stem).name != stem or stem in (".", "..") or "\\" in stem):
+            raise InputError(f"segment: stem {stem!r} is not a plain file name")
+        if not Path(request.output).is_dir():
+            raise InputError(f"{request.output}: there is no such folder for the results")
+    if isinstance(request, FinetuneRequest) and request.iterations < 1:
+        raise InputError("finetune: iterations must be at least 1")
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise InputError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _whole(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, not {value!r}")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise InputError(f"{name} must be a list of names")
+    return tuple(value)
+
+
+def _names_or_none(name: str, value: Any) -> tuple[str, ...] | None:
+    return None if value is None else _names(name, value)
+
+
+def _roi(name: str, value: Any) -> Roi | None:
+    if value is None:
+        return None
+    numbers = isinstance(value, list) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+    )
+    if not numbers or len(value) != 6:
+        raise InputError(f"{name} must be x0, x1, y0, y1, z0, z1 in mm, or null")
+    x0, x1, y0, y1, z0, z1 = (float(v) for v in value)
+    if not (x0 < x1 and y0 < y1 and z0 < z1):
+        raise InputError(f"{name} must have x0 < x1, y0 < y1 and z0 < z1")
+    return x0, x1, y0, y1, z0, z1
+
+
+# By annotation, which `from __future__ import annotations` keeps as text.
+_CHECKS: dict[Any, Callable[[str, Any], Any]] = {
+    "str": _text,
+    "int": _whole,
+    "bool": _flag,
+    "Roi | None": _roi,
+    "tuple[str, ...]": _names,
+    "tuple[str, ...] | None": _names_or_none,
+}
