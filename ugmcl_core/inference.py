@@ -75,7 +75,7 @@ class Segmenter:
     """A model loaded on a device, to segment any number of volumes."""
 
     def __init__(self, model: Model, device: str = "auto") -> None:
-        devices.use_all_cores()
+        devices.prepare_cpu()
         self.model = model
         self.device = devices.resolve(device)
         self.network = build_network(model, self.device)

@@ -42,7 +42,11 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     return (values * mask).sum() / (mask.sum() + EPSILON)
 
 
-def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """(B, I, J, K) whole numbers to (B, C, I, J, K) float32."""
-    encoded = torch.nn.functional.one_hot(labels.long(), classes)
+def hard_labels(probabilities: Tensor) -> Tensor:
+    """The most probable class as class fractions 0 and 1; (B, C, I, J, K) float32."""
+    classes = probabilities.shape[1]
+    if classes == 2:  # torch's argmax over two channels is slower than the network's decoder
+        foreground = (probabilities[:, 1:] > 0.5).float()
+        return torch.cat([1.0 - foreground, foreground], dim=1)
+    encoded = torch.nn.functional.one_hot(probabilities.argmax(dim=1), classes)
     return encoded.movedim(-1, 1).float()

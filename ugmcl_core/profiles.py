@@ -60,8 +60,8 @@ COMPACT = Profile(
         affine=0.7, shift=0.08, flips=(0.5, 0.5, 0.0), surroundings=True, intensity=1.0)),
     optimization=Optimization("adamw", LearningRate(1e-3, "cosine", warmup=100), 1e-2, clip=5.0,
                               decay=0.995, average_buffers=True, saved="teacher"),
-    iterations=3200,
-    warmup=800,
+    iterations=2400,
+    warmup=700,
 )
 
 PROFILES = {p.name: p for p in (PAPER, COMPACT)}

@@ -77,7 +77,7 @@ def train(cohort: Cohort, method: Method, profile: Profile, output: Path | str,
     """
     settings = settings or TrainingSettings()
     output = Path(output)
-    devices.use_all_cores()
+    devices.prepare_cpu()
     device = devices.resolve(settings.device)
     fingerprint = _fingerprint(cohort, method, profile, settings, base)
     former = checkpoint.load(output) if resume else None

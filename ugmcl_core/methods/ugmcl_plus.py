@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..distance import to_mask
-from ..losses import cross_entropy, dice_loss, mean_squared_error, one_hot
+from ..losses import cross_entropy, dice_loss, hard_labels, mean_squared_error
 from ..network import DualTaskVNet
 from ..schedules import Step, gaussian_ramp, uncertainty_threshold
 from ..teacher import consult_by_decoder
@@ -60,7 +60,7 @@ class UGMCLPlus:
         threshold = uncertainty_threshold(ramp, maximal_entropy(classes), self.threshold_start)
         mask = certain(advice.entropy, threshold)
         trust = mask * (1.0 - advice.entropy / math.log(classes))
-        taught = one_hot(advice.probabilities.argmax(dim=1), classes)
+        taught = hard_labels(advice.probabilities)
         segmentation = (cross_entropy(new.logits, taught, trust)
                         + dice_loss(new.probabilities, taught, trust))
         distance = mean_squared_error(new.distance, advice.distance, mask)
