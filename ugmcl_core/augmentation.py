@@ -40,9 +40,14 @@ class Pose:
     outside: str  # "border", "reflection" or "dark"
 
 
-def draw_pose(rng: np.random.Generator, settings: Augmentation, shape: tuple[int, ...],
-              patch: tuple[int, ...], spacing: tuple[float, ...],
-              target: np.ndarray | None = None) -> Pose:
+def draw_pose(
+    rng: np.random.Generator,
+    settings: Augmentation,
+    shape: tuple[int, ...],
+    patch: tuple[int, ...],
+    spacing: tuple[float, ...],
+    target: np.ndarray | None = None,
+) -> Pose:
     """A random pose of a patch in a volume of ``shape``; near voxel ``target`` if given."""
     center = []
     for n, size, axis in zip(shape, patch, range(3), strict=True):
@@ -52,8 +57,9 @@ def draw_pose(rng: np.random.Generator, settings: Augmentation, shape: tuple[int
         if target is not None:
             place = min(max(target[axis] + 0.5 * ((size - 1) % 2), low), low + slack)
         center.append(float(place + settings.shift * size * rng.uniform(-1.0, 1.0)))
-    outside = str(rng.choice(["border", "reflection", "dark"])) if settings.surroundings \
-        else "border"
+    outside = (
+        str(rng.choice(["border", "reflection", "dark"])) if settings.surroundings else "border"
+    )
     turned = rng.random() < settings.affine
     if not turned and settings.shift == 0:
         return Pose(tuple(center), None, 1.0, outside)
@@ -75,14 +81,19 @@ def _rotation(rng: np.random.Generator, degrees: float, spacing: tuple[float, ..
         if max(spacing[a], spacing[b]) > 3 * min(spacing[a], spacing[b]):
             continue
         turn = np.eye(3)
-        turn[[a, a, b, b], [a, b, a, b]] = (math.cos(angle), -math.sin(angle),
-                                            math.sin(angle), math.cos(angle))
+        turn[[a, a, b, b], [a, b, a, b]] = (
+            math.cos(angle),
+            -math.sin(angle),
+            math.sin(angle),
+            math.cos(angle),
+        )
         matrix = turn @ matrix
     return matrix
 
 
-def cut(fields: list[np.ndarray], pose: Pose, patch: tuple[int, ...],
-        outside: list[str]) -> list[Tensor]:
+def cut(
+    fields: list[np.ndarray], pose: Pose, patch: tuple[int, ...], outside: list[str]
+) -> list[Tensor]:
     """Cut ``fields`` (each (N, I, J, K)) at ``pose``; float32 tensors (N, *patch).
 
     ``outside`` names for each field what lies beyond the volume. Reads only the part of the
@@ -93,8 +104,11 @@ def cut(fields: list[np.ndarray], pose: Pose, patch: tuple[int, ...],
         return [_cut_whole(f, start, patch, o) for f, o in zip(fields, outside, strict=True)]
     shape = fields[0].shape[1:]
     half = (np.array(patch) - 1) / 2
-    corners = np.array(pose.center) + (np.array(
-        [[a, b, c] for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)]) * half) @ pose.matrix.T
+    corners = (
+        np.array(pose.center)
+        + (np.array([[a, b, c] for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)]) * half)
+        @ pose.matrix.T
+    )
     low = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, np.array(shape) - 2)
     high = np.minimum(np.maximum(np.ceil(corners.max(0)).astype(int) + 2, low + 2), shape)
     low = np.maximum(low, 0)
@@ -112,19 +126,24 @@ def cut(fields: list[np.ndarray], pose: Pose, patch: tuple[int, ...],
         part = torch.from_numpy(np.ascontiguousarray(field[(slice(None), *box)])).float()[None]
         floor = part.min() if kind == "dark" else 0.0
         mode = "zeros" if kind == "dark" else kind
-        sampled = torch.nn.functional.grid_sample(part - floor, grid, padding_mode=mode,
-                                                  align_corners=True)
+        sampled = torch.nn.functional.grid_sample(
+            part - floor, grid, padding_mode=mode, align_corners=True
+        )
         result.append(sampled[0] + floor)
     return result
 
 
 def _cut_whole(field: np.ndarray, start: list[int], patch: tuple[int, ...], kind: str) -> Tensor:
     shape = field.shape[1:]
-    box = tuple(slice(max(0, a), min(n, a + s))
-                for a, n, s in zip(start, shape, patch, strict=True))
+    box = tuple(
+        slice(max(0, a), min(n, a + s)) for a, n, s in zip(start, shape, patch, strict=True)
+    )
     part = torch.from_numpy(np.ascontiguousarray(field[(slice(None), *box)])).float()
-    around = [m for a, n, s in zip(reversed(start), reversed(shape), reversed(patch), strict=True)
-              for m in (max(0, -a), max(0, a + s - n))]
+    around = [
+        m
+        for a, n, s in zip(reversed(start), reversed(shape), reversed(patch), strict=True)
+        for m in (max(0, -a), max(0, a + s - n))
+    ]
     if not any(around):
         return part
     if kind == "dark":

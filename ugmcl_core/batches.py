@@ -37,9 +37,16 @@ def pick(seed: int, stream: int, cases: int, start: int, count: int) -> list[int
     return chosen
 
 
-def make_batch(labelled: Sequence[PreparedCase], unlabelled: Sequence[PreparedCase],
-               settings: BatchSettings, representation: Representation, seed: int, step: Step,
-               rank: int = 0, ranks: int = 1) -> Batch:
+def make_batch(
+    labelled: Sequence[PreparedCase],
+    unlabelled: Sequence[PreparedCase],
+    settings: BatchSettings,
+    representation: Representation,
+    seed: int,
+    step: Step,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Batch:
     """The batch of ``step`` for process ``rank`` of ``ranks``, on the CPU.
 
     Without unlabelled cases, and in the supervised-only steps, all samples are labelled.
@@ -64,12 +71,18 @@ def make_batch(labelled: Sequence[PreparedCase], unlabelled: Sequence[PreparedCa
                 valid.append(fields[3])
     weak_views = torch.stack(weak)
     views = torch.stack(images) if settings.augmentation.intensity else weak_views
-    return Batch(views, weak_views, torch.stack(labels), torch.stack(level_sets),
-                 torch.stack(valid))
+    return Batch(
+        views, weak_views, torch.stack(labels), torch.stack(level_sets), torch.stack(valid)
+    )
 
 
-def _patch(case: PreparedCase, settings: BatchSettings, representation: Representation,
-           rng: np.random.Generator, with_labels: bool) -> list[Tensor]:
+def _patch(
+    case: PreparedCase,
+    settings: BatchSettings,
+    representation: Representation,
+    rng: np.random.Generator,
+    with_labels: bool,
+) -> list[Tensor]:
     """image, and of a labelled case fractions, level set, valid: each (N, *patch)."""
     target = None
     if with_labels and rng.random() < _FOREGROUND_SHARE:
@@ -77,8 +90,9 @@ def _patch(case: PreparedCase, settings: BatchSettings, representation: Represen
         if present:
             places = present[int(rng.integers(len(present)))]
             target = places[int(rng.integers(len(places)))]
-    pose = draw_pose(rng, settings.augmentation, case.image.shape[1:], settings.patch,
-                     case.spacing, target)
+    pose = draw_pose(
+        rng, settings.augmentation, case.image.shape[1:], settings.patch, case.spacing, target
+    )
     turns, axes = draw_flips(rng, settings.augmentation)
     fields, outside = [case.image], [pose.outside]
     if with_labels:
@@ -94,10 +108,18 @@ def _patch(case: PreparedCase, settings: BatchSettings, representation: Represen
     return parts
 
 
-def batches(labelled: Sequence[PreparedCase], unlabelled: Sequence[PreparedCase],
-            settings: BatchSettings, representation: Representation, seed: int,
-            steps: Sequence[Step], rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
+def batches(
+    labelled: Sequence[PreparedCase],
+    unlabelled: Sequence[PreparedCase],
+    settings: BatchSettings,
+    representation: Representation,
+    seed: int,
+    steps: Sequence[Step],
+    rank: int = 0,
+    ranks: int = 1,
+) -> Iterator[Batch]:
     """The batches of ``steps``, the next one made by a thread while one is used."""
+
     def make(step: Step) -> Batch:
         return make_batch(labelled, unlabelled, settings, representation, seed, step, rank, ranks)
 

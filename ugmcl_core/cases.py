@@ -84,9 +84,13 @@ def read_list(path: str | Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def find_cohort(images: str | Path, labels: str | Path | None = None,
-                labelled: Sequence[str] | None = None, exclude: Sequence[str] = (),
-                holdout: Sequence[str] = ()) -> Cohort:
+def find_cohort(
+    images: str | Path,
+    labels: str | Path | None = None,
+    labelled: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    holdout: Sequence[str] = (),
+) -> Cohort:
     """Pair the images of a folder with the labels of the same name in another.
 
     An image without a label, or outside the ``labelled`` names when they are given, is unlabelled;
@@ -100,12 +104,17 @@ def find_cohort(images: str | Path, labels: str | Path | None = None,
     label_of = {stem(p): p for p in image_files(labels)} if labels is not None else {}
     if not by_name:
         raise InputError(f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha)")
-    for what, names in (("labelled", labelled or ()), ("excluded", exclude),
-                        ("hold-out", holdout)):
+    for what, names in (
+        ("labelled", labelled or ()),
+        ("excluded", exclude),
+        ("hold-out", holdout),
+    ):
         missing = [n for n in names if n not in by_name]
         if missing:
-            raise InputError(f"{images}: no image for the {what} case {missing[0]}"
-                             + (f" and {len(missing) - 1} others" if missing[1:] else ""))
+            raise InputError(
+                f"{images}: no image for the {what} case {missing[0]}"
+                + (f" and {len(missing) - 1} others" if missing[1:] else "")
+            )
     for name in [*(labelled or ()), *holdout]:
         if name not in label_of:
             raise InputError(f"{labels}: no label for the case {name}")
@@ -119,9 +128,11 @@ def find_cohort(images: str | Path, labels: str | Path | None = None,
         return Case(name, by_name[name], label)
 
     order = sorted(teaching) if labelled is None else [n for n in labelled if n in teaching]
-    return Cohort(tuple(case(n, label_of[n]) for n in order),
-                  tuple(case(n, None) for n in rest),
-                  tuple(case(n, label_of[n]) for n in holdout))
+    return Cohort(
+        tuple(case(n, label_of[n]) for n in order),
+        tuple(case(n, None) for n in rest),
+        tuple(case(n, label_of[n]) for n in holdout),
+    )
 
 
 def prepare_case(case: Case, representation: Representation) -> PreparedCase:
@@ -137,14 +148,18 @@ def prepare_case(case: Case, representation: Representation) -> PreparedCase:
         return PreparedCase(case.name, image, prepared.spacing)
     labels = read_labels(case.label)
     if not labels.grid.same_as(volume.grid):
-        raise InputError(f"{case.label}: the label lies on another grid than {case.image.name}; "
-                         "resample it onto the image")
+        raise InputError(
+            f"{case.label}: the label lies on another grid than {case.image.name}; "
+            "resample it onto the image"
+        )
     array = to_canonical(labels.array, prepared.order, prepared.flips)
     valid = np.ones(array.shape, bool) if r.ignore is None else array != r.ignore
     highest = int(array[valid].max(initial=0))
     if highest >= r.classes:
-        raise InputError(f"{case.label}: label {highest} is unknown; this model has classes 0 to "
-                         f"{r.classes - 1}")
+        raise InputError(
+            f"{case.label}: label {highest} is unknown; this model has classes 0 to "
+            f"{r.classes - 1}"
+        )
     spacing = tuple(volume.grid.spacing[a] for a in prepared.order)
     size = image.shape[1:]
 
@@ -157,15 +172,20 @@ def prepare_case(case: Case, representation: Representation) -> PreparedCase:
         mask = array == value
         fractions.append(sampled(mask))
         phi = signed_distance(mask, spacing)
-        phi = published_distance(phi) if r.sdf == "published" \
+        phi = (
+            published_distance(phi)
+            if r.sdf == "published"
             else np.clip(phi, -_CLIP * r.scale, _CLIP * r.scale)
+        )
         distances.append(sampled(phi))
         places.append(_some_voxels(fractions[-1] > 0.5))
-    return replace(PreparedCase(case.name, image, prepared.spacing),
-                   fractions=np.stack(fractions).astype(np.float16),
-                   distance=np.stack(distances).astype(np.float16),
-                   valid=(sampled(valid) > 0.99)[None].astype(np.float16),
-                   places=tuple(places))
+    return replace(
+        PreparedCase(case.name, image, prepared.spacing),
+        fractions=np.stack(fractions).astype(np.float16),
+        distance=np.stack(distances).astype(np.float16),
+        valid=(sampled(valid) > 0.99)[None].astype(np.float16),
+        places=tuple(places),
+    )
 
 
 def _some_voxels(mask: np.ndarray, most: int = 4096) -> np.ndarray:
@@ -174,9 +194,15 @@ def _some_voxels(mask: np.ndarray, most: int = 4096) -> np.ndarray:
     return places[:: max(1, -(-len(places) // most))]
 
 
-def prepare_cases(cases: Sequence[Case], representation: Representation, *,
-                  cache: Path, budget: int = 4 << 30, used: int = 0,
-                  progress: Callable[[float, str], None] | None = None) -> list[PreparedCase]:
+def prepare_cases(
+    cases: Sequence[Case],
+    representation: Representation,
+    *,
+    cache: Path,
+    budget: int = 4 << 30,
+    used: int = 0,
+    progress: Callable[[float, str], None] | None = None,
+) -> list[PreparedCase]:
     """Prepare ``cases``, in memory up to ``budget`` bytes in all (``used`` of them gone already),
     the rest as files under ``cache`` that are mapped and not loaded."""
     prepared = []

@@ -29,8 +29,14 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
 
-def save(folder: Path, index: int, settings: dict[str, Any], student: nn.Module,
-         teacher: Teacher | None, optimizer: optim.Optimizer) -> None:
+def save(
+    folder: Path,
+    index: int,
+    settings: dict[str, Any],
+    student: nn.Module,
+    teacher: Teacher | None,
+    optimizer: optim.Optimizer,
+) -> None:
     """Write the checkpoint of ``folder``; a kill leaves the former one."""
     from safetensors.torch import save_file
 
@@ -38,16 +44,18 @@ def save(folder: Path, index: int, settings: dict[str, Any], student: nn.Module,
     if teacher is not None:
         tensors.update({f"teacher.{k}": v for k, v in teacher.network.state_dict().items()})
     for number, state in optimizer.state_dict()["state"].items():
-        tensors.update({f"optimizer.{number}.{k}": v for k, v in state.items()
-                        if isinstance(v, Tensor)})
+        tensors.update(
+            {f"optimizer.{number}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+        )
     plain = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
     partial = folder / f".{NAME}"
     try:
         save_file(plain, partial, {"index": str(index), "settings": json.dumps(settings)})
         os.replace(partial, folder / NAME)
     except OSError as error:
-        raise InputError(f"{folder / NAME}: cannot be written ({error}); "
-                         "check the folder and the free space") from error
+        raise InputError(
+            f"{folder / NAME}: cannot be written ({error}); check the folder and the free space"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -65,15 +73,18 @@ def load(folder: Path) -> Checkpoint | None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return Checkpoint(int(header["index"]), json.loads(header["settings"]), tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a usable checkpoint ({error}); delete it to start anew") \
-            from error
+        raise InputError(
+            f"{path}: not a usable checkpoint ({error}); delete it to start anew"
+        ) from error
 
 
-def restore(checkpoint: Checkpoint, student: nn.Module, teacher: Teacher | None,
-            optimizer: optim.Optimizer) -> None:
+def restore(
+    checkpoint: Checkpoint, student: nn.Module, teacher: Teacher | None, optimizer: optim.Optimizer
+) -> None:
     """Put the networks and the optimizer into the checkpoint's state."""
+
     def part(prefix: str) -> dict[str, Tensor]:
-        return {k[len(prefix):]: v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
+        return {k[len(prefix) :]: v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
 
     student.load_state_dict(part("student."))
     if teacher is not None:
@@ -82,5 +93,6 @@ def restore(checkpoint: Checkpoint, student: nn.Module, teacher: Teacher | None,
     for key, value in part("optimizer.").items():
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({"state": state,
-                               "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )

@@ -31,8 +31,10 @@ def resolve(name: str = "auto") -> torch.device:
         raise InputError(f"device {name!r} is unknown; use auto, cpu, cuda, cuda:N or mps")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "cuda" and int(number or 0) >= gpus:
-        raise InputError(f"device {name!r} is not here (no such CUDA GPU, or a CPU-only build of "
-                         "PyTorch); use --device auto or cpu")
+        raise InputError(
+            f"device {name!r} is not here (no such CUDA GPU, or a CPU-only build of "
+            "PyTorch); use --device auto or cpu"
+        )
     if kind == "mps" and not has_mps:
         raise InputError("device 'mps' is not here; use --device auto or cpu")
     return torch.device(name)
@@ -42,8 +44,10 @@ def listing() -> list[dict[str, str]]:
     """The devices that can be used: ``name`` for `resolve`, ``text`` for people."""
     import torch
 
-    found = [{"name": f"cuda:{n}", "text": torch.cuda.get_device_name(n)}
-             for n in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
+    found = [
+        {"name": f"cuda:{n}", "text": torch.cuda.get_device_name(n)}
+        for n in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    ]
     if torch.backends.mps.is_available():
         found.append({"name": "mps", "text": "Apple GPU"})
     return [*found, {"name": "cpu", "text": f"CPU ({torch.get_num_threads()} threads)"}]

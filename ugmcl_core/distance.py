@@ -28,8 +28,9 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np
     def maurer(values: np.ndarray) -> np.ndarray:
         image = sitk.GetImageFromArray(values.transpose(2, 1, 0).astype(np.uint8))
         image.SetSpacing([float(s) for s in spacing])
-        distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False,
-                                                squaredDistance=False, useImageSpacing=True)
+        distance = sitk.SignedMaurerDistanceMap(
+            image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
+        )
         return sitk.GetArrayViewFromImage(distance).copy()
 
     distance = 0.5 * (maurer(mask) - maurer(~mask))

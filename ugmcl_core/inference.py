@@ -66,8 +66,10 @@ def build_network(model: Model, device: torch.device) -> DualTaskVNet:
         network = DualTaskVNet(NetworkSettings(**model.card.network))
         load_weights(network, model.load_weights())
     except (TypeError, ValueError) as error:
-        raise InputError(f"{model.folder}: the card and the weights do not fit "
-                         f"({str(error).splitlines()[0]}); get the model again") from error
+        raise InputError(
+            f"{model.folder}: the card and the weights do not fit "
+            f"({str(error).splitlines()[0]}); get the model again"
+        ) from error
     return network.to(device, memory_format=torch.channels_last_3d).eval()
 
 
@@ -80,11 +82,15 @@ class Segmenter:
         self.device = devices.resolve(device)
         self.network = build_network(model, self.device)
 
-    def segment(self, volume: Volume | Sequence[Volume],
-                settings: SegmentSettings | None = None, *,
-                roi: Sequence[float] | None = None,
-                progress: Callable[[float, str], None] | None = None,
-                cancelled: Callable[[], bool] | None = None) -> Segmentation:
+    def segment(
+        self,
+        volume: Volume | Sequence[Volume],
+        settings: SegmentSettings | None = None,
+        *,
+        roi: Sequence[float] | None = None,
+        progress: Callable[[float, str], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Segmentation:
         """Segment a volume (or one per input channel), all of it or the RAS box ``roi`` in mm.
 
         ``progress`` gets a fraction and a line of text. Raises InputError for volumes that cannot
@@ -96,24 +102,32 @@ class Segmenter:
         card = self.model.card
         volumes = [volume] if isinstance(volume, Volume) else list(volume)
         if len(volumes) != len(card.channels):
-            raise InputError(f"model {self.model.name} takes {len(card.channels)} images a case "
-                             f"({', '.join(card.channels)}), {len(volumes)} given")
+            raise InputError(
+                f"model {self.model.name} takes {len(card.channels)} images a case "
+                f"({', '.join(card.channels)}), {len(volumes)} given"
+            )
         report(0.0, "preparing")
         prepared = prepare(volumes, card.spacing, Normalization(**card.normalization), roi)
         if cancelled is not None and cancelled():
             raise Cancelled
         with devices.autocast(self.device):
             prediction = predict(
-                self.network, prepared.image, card.patch, passes=settings.passes,
-                overlap=settings.overlap, cancelled=cancelled,
-                progress=lambda fraction: report(0.05 + 0.85 * fraction, "segmenting"))
+                self.network,
+                prepared.image,
+                card.patch,
+                passes=settings.passes,
+                overlap=settings.overlap,
+                cancelled=cancelled,
+                progress=lambda fraction: report(0.05 + 0.85 * fraction, "segmenting"),
+            )
         report(0.9, "bringing results back")
         if cancelled is not None and cancelled():
             raise Cancelled
         return self._assemble(prediction, prepared, settings, began)
 
-    def _assemble(self, prediction: Prediction, prepared, settings: SegmentSettings,
-                  began: float) -> Segmentation:
+    def _assemble(
+        self, prediction: Prediction, prepared, settings: SegmentSettings, began: float
+    ) -> Segmentation:
         """Interpolate probabilities, level sets and entropy, then threshold."""
         card, grid = self.model.card, prepared.grid
         count = len(card.classes)
@@ -130,7 +144,7 @@ class Segmenter:
         scale = card.scale_mm
         sdf = []
         for n in range(count if prediction.distance is not None else 0):
-            level = back(prediction.distance[n:n + 1])[0]
+            level = back(prediction.distance[n : n + 1])[0]
             if card.sdf == "truncated":
                 mm = level * np.float32(scale)
             else:  # no unit of its own: the distance to its zero level, clamped like the others
@@ -147,8 +161,14 @@ class Segmenter:
                 band = np.abs(sdf[n].array) < min(BAND_MM, scale)
                 mean = float(uncertainty.array[band].mean()) if band.any() else None
             results.append(ClassResult(item.value, item.name, volume_ml, mean))
-        return Segmentation(Volume(labels, grid), tuple(sdf), uncertainty, tuple(results),
-                            tuple(_advice(card, prepared, results)), time.monotonic() - began)
+        return Segmentation(
+            Volume(labels, grid),
+            tuple(sdf),
+            uncertainty,
+            tuple(results),
+            tuple(_advice(card, prepared, results)),
+            time.monotonic() - began,
+        )
 
 
 def _labels(foreground: np.ndarray) -> np.ndarray:
@@ -185,10 +205,14 @@ def _advice(card, prepared, results: Sequence[ClassResult]) -> list[str]:
         if any(e > _WIDE * m for e, m in zip(extent, largest, strict=True)):
             seen = " x ".join(f"{v:.0f}" for v in largest)
             here = " x ".join(f"{v:.0f}" for v in extent)
-            advice.append(f"The field of view ({here} mm) is much larger than the crops that the "
-                          f"model was trained on (up to {seen} mm): set a region of interest "
-                          "around the structure for a reliable result.")
+            advice.append(
+                f"The field of view ({here} mm) is much larger than the crops that the "
+                f"model was trained on (up to {seen} mm): set a region of interest "
+                "around the structure for a reliable result."
+            )
     if all(r.volume_ml == 0 for r in results):
-        advice.append("Nothing was found: check that the model fits this kind of image, and set a "
-                      "region of interest around the structure.")
+        advice.append(
+            "Nothing was found: check that the model fits this kind of image, and set a "
+            "region of interest around the structure."
+        )
     return advice

@@ -75,13 +75,18 @@ class Output:
 
 
 def _unit(kind: type[nn.Module], inputs: int, outputs: int, **options) -> nn.Sequential:
-    return nn.Sequential(kind(inputs, outputs, **options), nn.BatchNorm3d(outputs),
-                         nn.ReLU(inplace=True))
+    return nn.Sequential(
+        kind(inputs, outputs, **options), nn.BatchNorm3d(outputs), nn.ReLU(inplace=True)
+    )
 
 
 def _level(count: int, inputs: int, filters: int) -> nn.Sequential:
-    return nn.Sequential(*(_unit(nn.Conv3d, inputs if n == 0 else filters, filters,
-                                 kernel_size=3, padding=1) for n in range(count)))
+    return nn.Sequential(
+        *(
+            _unit(nn.Conv3d, inputs if n == 0 else filters, filters, kernel_size=3, padding=1)
+            for n in range(count)
+        )
+    )
 
 
 class DualTaskVNet(nn.Module):
@@ -97,20 +102,29 @@ class DualTaskVNet(nn.Module):
         width = [settings.filters * 2**n for n in range(5)]
         self.levels_down = nn.ModuleList(
             _level(count, settings.channels if n == 0 else width[n], width[n])
-            for n, count in enumerate(_ENCODER_CONVOLUTIONS))
+            for n, count in enumerate(_ENCODER_CONVOLUTIONS)
+        )
         self.down = nn.ModuleList(
             _unit(nn.Conv3d, width[n], width[n + 1], kernel_size=s, stride=s)
-            for n, s in enumerate(settings.strides))
+            for n, s in enumerate(settings.strides)
+        )
         self.up = nn.ModuleList(
             _unit(nn.ConvTranspose3d, width[n + 1], width[n], kernel_size=s, stride=s)
-            for n, s in enumerate(settings.strides))
+            for n, s in enumerate(settings.strides)
+        )
         self.levels_up = nn.ModuleList(
-            _level(count, width[n], width[n]) for n, count in enumerate(_DECODER_CONVOLUTIONS))
+            _level(count, width[n], width[n]) for n, count in enumerate(_DECODER_CONVOLUTIONS)
+        )
         self.dropout = nn.Dropout3d(settings.dropout)
         self.segmentation_head = nn.Conv3d(width[0], settings.classes, 1)
-        self.distance_head = nn.Sequential(
-            _unit(nn.Conv3d, width[0], width[0], kernel_size=3, padding=1),
-            nn.Conv3d(width[0], settings.classes - 1, 1)) if settings.distance_head else None
+        self.distance_head = (
+            nn.Sequential(
+                _unit(nn.Conv3d, width[0], width[0], kernel_size=3, padding=1),
+                nn.Conv3d(width[0], settings.classes - 1, 1),
+            )
+            if settings.distance_head
+            else None
+        )
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """The features of the five levels, finest first; deterministic but for batch norm."""
@@ -144,8 +158,9 @@ def set_dropout(network: nn.Module, on: bool) -> None:
 def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load ``weights`` (any floating precision) into ``network``; ValueError if they differ."""
     try:
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v
-                                 for k, v in weights.items()})
+        network.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+        )
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit the network: {error}") from error
 
@@ -153,5 +168,3 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
 def parameter_count(network: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-

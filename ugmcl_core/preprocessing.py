@@ -61,8 +61,10 @@ class Normalization:
             flat, array = np.clip(flat, low, high), np.clip(array, low, high)
         mean, deviation = float(flat.mean(dtype=np.float64)), float(flat.std(dtype=np.float64))
         if not deviation > 1e-6 * max(1.0, abs(mean)):
-            raise InputError("the image is constant where it is looked at; there is nothing to "
-                             "segment (check the file and the region of interest)")
+            raise InputError(
+                "the image is constant where it is looked at; there is nothing to "
+                "segment (check the file and the region of interest)"
+            )
         return (array - mean) / deviation
 
 
@@ -105,13 +107,19 @@ def canonical_axes(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, 
     Canonical axis a is input axis ``order[a]``, reversed where ``flips[a]``.
     """
     axes = np.asarray(grid.axes, float)
-    order = max(itertools.permutations(range(3)),
-                key=lambda p: round(sum(abs(axes[a, p[a]]) for a in range(3)), 9))
+    order = max(
+        itertools.permutations(range(3)),
+        key=lambda p: round(sum(abs(axes[a, p[a]]) for a in range(3)), 9),
+    )
     return order, tuple(bool(axes[a, order[a]] < 0) for a in range(3))
 
 
-def prepare(volumes: Volume | Sequence[Volume], spacing: Sequence[float],
-            normalization: Normalization, roi: Sequence[float] | None = None) -> Prepared:
+def prepare(
+    volumes: Volume | Sequence[Volume],
+    spacing: Sequence[float],
+    normalization: Normalization,
+    roi: Sequence[float] | None = None,
+) -> Prepared:
     """Prepare one volume, or one per input channel on a common grid, for a model.
 
     ``roi`` is a RAS box (x0, x1, y0, y1, z0, z1) in mm, None for all. Raises InputError for
@@ -127,11 +135,22 @@ def prepare(volumes: Volume | Sequence[Volume], spacing: Sequence[float],
     order, flips = canonical_axes(grid)
     arrays = [to_canonical(v.array[box], order, flips) for v in volumes]
     size = model_shape(arrays[0].shape, [grid.spacing[a] for a in order], spacing)
-    image = torch.stack([torch.from_numpy(normalization(
-        resize(torch.from_numpy(np.ascontiguousarray(a, np.float32))[None], size)[0].numpy()))
-        for a in arrays])
-    true = tuple(float(n * grid.spacing[a] / m)
-                 for n, a, m in zip(arrays[0].shape, order, size, strict=True))
+    image = torch.stack(
+        [
+            torch.from_numpy(
+                normalization(
+                    resize(torch.from_numpy(np.ascontiguousarray(a, np.float32))[None], size)[
+                        0
+                    ].numpy()
+                )
+            )
+            for a in arrays
+        ]
+    )
+    true = tuple(
+        float(n * grid.spacing[a] / m)
+        for n, a, m in zip(arrays[0].shape, order, size, strict=True)
+    )
     return Prepared(image, true, grid, box, order, flips)
 
 
@@ -140,14 +159,17 @@ def to_canonical(array: np.ndarray, order: Sequence[int], flips: Sequence[bool])
     return array.transpose(order)[tuple(slice(None, None, -1 if f else None) for f in flips)]
 
 
-def model_shape(shape: Sequence[int], spacing: Sequence[float],
-                wanted: Sequence[float]) -> tuple[int, int, int]:
+def model_shape(
+    shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]
+) -> tuple[int, int, int]:
     """Voxels of the model's grid for ``shape`` voxels of ``spacing`` mm; InputError if huge."""
     size = tuple(max(1, round(n * s / w)) for n, s, w in zip(shape, spacing, wanted, strict=True))
     if np.prod(size, dtype=float) > 512**3:
         extent = " x ".join(f"{n * s:.0f}" for n, s in zip(shape, spacing, strict=True))
-        raise InputError(f"the volume spans {extent} mm, too large for this model's grid; "
-                         "set a region of interest or correct the spacing")
+        raise InputError(
+            f"the volume spans {extent} mm, too large for this model's grid; "
+            "set a region of interest or correct the spacing"
+        )
     return size
 
 

@@ -56,10 +56,21 @@ COMPACT = Profile(
     about="1.25 mm grid, 96x80x48 patches, strong augmentation; one to two hours on two CPU cores",
     representation=Representation((1.25,) * 3, Normalization("robust-z", 1.0, 99.0)),
     network=NetworkSettings(),
-    batch=BatchSettings((96, 80, 48), augmentation=Augmentation(
-        affine=0.7, shift=0.08, flips=(0.5, 0.5, 0.0), surroundings=True, intensity=1.0)),
-    optimization=Optimization("adamw", LearningRate(1e-3, "cosine", warmup=100), 1e-2, clip=5.0,
-                              decay=0.995, average_buffers=True, saved="teacher"),
+    batch=BatchSettings(
+        (96, 80, 48),
+        augmentation=Augmentation(
+            affine=0.7, shift=0.08, flips=(0.5, 0.5, 0.0), surroundings=True, intensity=1.0
+        ),
+    ),
+    optimization=Optimization(
+        "adamw",
+        LearningRate(1e-3, "cosine", warmup=100),
+        1e-2,
+        clip=5.0,
+        decay=0.995,
+        average_buffers=True,
+        saved="teacher",
+    ),
     iterations=2400,
     warmup=700,
 )
@@ -69,21 +80,35 @@ PROFILES = {p.name: p for p in (PAPER, COMPACT)}
 
 def with_patch(profile: Profile, patch: tuple[int, int, int]) -> Profile:
     """``profile`` with another patch size, and strides that fit it."""
-    return replace(profile, batch=replace(profile.batch, patch=patch),
-                   network=replace(profile.network, strides=strides_for(patch)))
+    return replace(
+        profile,
+        batch=replace(profile.batch, patch=patch),
+        network=replace(profile.network, strides=strides_for(patch)),
+    )
 
 
 def with_classes(profile: Profile, classes: int) -> Profile:
     """``profile`` for ``classes`` classes, the background included."""
-    return replace(profile, network=replace(profile.network, classes=classes),
-                   representation=replace(profile.representation, classes=classes))
+    return replace(
+        profile,
+        network=replace(profile.network, classes=classes),
+        representation=replace(profile.representation, classes=classes),
+    )
 
 
 def profile_of(card: ModelCard, like: Profile) -> Profile:
     """The protocol ``like`` on the grid, network and conventions of a model: for fine-tuning."""
     representation = replace(
-        like.representation, spacing=card.spacing, sdf=card.sdf, scale=card.scale_mm,
-        normalization=Normalization(**card.normalization), classes=len(card.classes) + 1)
-    return replace(like, representation=representation,
-                   network=NetworkSettings(**card.network),
-                   batch=replace(like.batch, patch=card.patch))
+        like.representation,
+        spacing=card.spacing,
+        sdf=card.sdf,
+        scale=card.scale_mm,
+        normalization=Normalization(**card.normalization),
+        classes=len(card.classes) + 1,
+    )
+    return replace(
+        like,
+        representation=representation,
+        network=NetworkSettings(**card.network),
+        batch=replace(like.batch, patch=card.patch),
+    )

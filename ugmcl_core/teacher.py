@@ -20,8 +20,9 @@ class Teacher:
     a teacher in evaluation mode needs.
     """
 
-    def __init__(self, student: nn.Module, decay: float = 0.99,
-                 average_buffers: bool = False) -> None:
+    def __init__(
+        self, student: nn.Module, decay: float = 0.99, average_buffers: bool = False
+    ) -> None:
         self.network = copy.deepcopy(student).requires_grad_(False)
         self.decay = decay
         self.average_buffers = average_buffers

@@ -64,10 +64,19 @@ class Description:
     intended_use: str = "Research only; not for clinical use."
 
 
-def train(cohort: Cohort, method: Method, profile: Profile, output: Path | str,
-          settings: TrainingSettings | None = None, *, description: Description | None = None,
-          base: Model | None = None, resume: bool = False, on_event: Listener | None = None,
-          should_stop: Callable[[], bool] | None = None) -> Model:
+def train(
+    cohort: Cohort,
+    method: Method,
+    profile: Profile,
+    output: Path | str,
+    settings: TrainingSettings | None = None,
+    *,
+    description: Description | None = None,
+    base: Model | None = None,
+    resume: bool = False,
+    on_event: Listener | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Model:
     """Train ``method`` and write the model into ``output``/model; returns it.
 
     ``base`` gives the initial weights. Progress goes to ``on_event`` and to ``output``/log.jsonl.
@@ -83,8 +92,10 @@ def train(cohort: Cohort, method: Method, profile: Profile, output: Path | str,
     former = checkpoint.load(output) if resume else None
     if former is not None and former.settings != fingerprint:
         changed = [k for k in fingerprint if former.settings.get(k) != fingerprint[k]]
-        raise InputError(f"{output}: holds a training with other settings "
-                         f"({', '.join(changed)}); choose another folder or the same settings")
+        raise InputError(
+            f"{output}: holds a training with other settings "
+            f"({', '.join(changed)}); choose another folder or the same settings"
+        )
     if not resume and (output / checkpoint.NAME).exists():
         raise InputError(f"{output}: holds a training already; use --resume or another folder")
     try:
@@ -120,31 +131,60 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
     """The description of a fine-tuned model (its base's), or of one from scratch."""
     if base is not None:
         card = base.card
-        return Description(name, f"Fine-tuned from {card.name}. {card.description}".strip(),
-                           card.modality, card.classes, card.channels, card.license,
-                           card.intended_use)
-    return Description(name, classes=tuple(
-        ClassInfo(value, f"class {value}") for value in range(1, profile.network.classes)))
+        return Description(
+            name,
+            f"Fine-tuned from {card.name}. {card.description}".strip(),
+            card.modality,
+            card.classes,
+            card.channels,
+            card.license,
+            card.intended_use,
+        )
+    return Description(
+        name,
+        classes=tuple(
+            ClassInfo(value, f"class {value}") for value in range(1, profile.network.classes)
+        ),
+    )
 
 
-def _fingerprint(cohort: Cohort, method: Method, profile: Profile, settings: TrainingSettings,
-                 base: Model | None) -> dict[str, Any]:
+def _fingerprint(
+    cohort: Cohort,
+    method: Method,
+    profile: Profile,
+    settings: TrainingSettings,
+    base: Model | None,
+) -> dict[str, Any]:
     """What must be equal for a checkpoint to be continued, as JSON gives it back."""
-    return json.loads(json.dumps({
-        "method": {"name": method.name, **asdict(method)},
-        "profile": asdict(profile), "seed": settings.seed,
-        "base": base.card.sha256 if base is not None else None,
-        "labelled": [c.name for c in cohort.labelled],
-        "unlabelled": [c.name for c in cohort.unlabelled],
-    }))
+    return json.loads(
+        json.dumps(
+            {
+                "method": {"name": method.name, **asdict(method)},
+                "profile": asdict(profile),
+                "seed": settings.seed,
+                "base": base.card.sha256 if base is not None else None,
+                "labelled": [c.name for c in cohort.labelled],
+                "unlabelled": [c.name for c in cohort.unlabelled],
+            }
+        )
+    )
 
 
 class _Run:
     """One training's state: networks, optimizer, prepared cases, the number of done iterations."""
 
-    def __init__(self, cohort: Cohort, method: Method, profile: Profile,
-                 settings: TrainingSettings, device: torch.device, base: Model | None,
-                 output: Path, fingerprint: dict[str, Any], tell: Listener) -> None:
+    def __init__(
+        self,
+        cohort: Cohort,
+        method: Method,
+        profile: Profile,
+        settings: TrainingSettings,
+        device: torch.device,
+        base: Model | None,
+        output: Path,
+        fingerprint: dict[str, Any],
+        tell: Listener,
+    ) -> None:
         self.method, self.profile, self.settings = method, profile, settings
         self.device, self.base = device, base
         self.output, self.fingerprint, self.tell = output, fingerprint, tell
@@ -166,10 +206,15 @@ class _Run:
         used = 0
         for cases in (cohort.labelled, unlabelled, cohort.holdout):
             group = prepare_cases(
-                cases, self.profile.representation, cache=self.output / "cache" / str(len(groups)),
-                budget=self.settings.memory, used=used,
-                progress=lambda f, text: self.tell({"event": "preparing", "fraction": f,
-                                                    "text": text}))
+                cases,
+                self.profile.representation,
+                cache=self.output / "cache" / str(len(groups)),
+                budget=self.settings.memory,
+                used=used,
+                progress=lambda f, text: self.tell(
+                    {"event": "preparing", "fraction": f, "text": text}
+                ),
+            )
             used += sum(c.nbytes for c in group)
             groups.append(group)
         return groups
@@ -179,17 +224,27 @@ class _Run:
         self.index = former.index
 
     def save(self) -> None:
-        checkpoint.save(self.output, self.index, self.fingerprint, self.student, self.teacher,
-                        self.optimizer)
+        checkpoint.save(
+            self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizer
+        )
 
     def loop(self, should_stop: Callable[[], bool]) -> None:
         """Run the remaining iterations, or until ``should_stop()``."""
         total, warmup = self.profile.iterations, self.profile.warmup
         steps = [Step(n, total, warmup) for n in range(self.index, total)]
         clock, clocked = time.monotonic(), self.index
-        for step, batch in zip(steps, batches(
-                self.labelled, self.unlabelled, self.profile.batch, self.profile.representation,
-                self.settings.seed, steps), strict=True):
+        for step, batch in zip(
+            steps,
+            batches(
+                self.labelled,
+                self.unlabelled,
+                self.profile.batch,
+                self.profile.representation,
+                self.settings.seed,
+                steps,
+            ),
+            strict=True,
+        ):
             terms = self.step(step, batch)
             self.index = step.index + 1
             now = time.monotonic()
@@ -227,11 +282,20 @@ class _Run:
     def _report(self, terms: dict[str, Tensor]) -> None:
         losses = {k: float(v) for k, v in terms.items()}
         if not all(map(math.isfinite, losses.values())):
-            raise InputError(f"{self.output}: the training diverged at iteration {self.index} "
-                             f"({losses}); lower the learning rate")
-        self.tell({"event": "progress", "step": self.index, "total": self.profile.iterations,
-                   "losses": losses, "speed": self.speed,
-                   "remaining": (self.profile.iterations - self.index) / self.speed})
+            raise InputError(
+                f"{self.output}: the training diverged at iteration {self.index} "
+                f"({losses}); lower the learning rate"
+            )
+        self.tell(
+            {
+                "event": "progress",
+                "step": self.index,
+                "total": self.profile.iterations,
+                "losses": losses,
+                "speed": self.speed,
+                "remaining": (self.profile.iterations - self.index) / self.speed,
+            }
+        )
 
     def holdout_dice(self) -> list[float] | None:
         """Mean Dice over the classes of each hold-out case on the model's grid; None without."""
@@ -239,9 +303,19 @@ class _Run:
             return None
         network = self._saved_network()
         with devices.autocast(self.device, self.settings.half_precision):
-            scores = [_dice(predict(network, torch.from_numpy(np.array(c.image)).float(),
-                                    self.profile.batch.patch).foreground.cpu().numpy(), c)
-                      for c in self.holdout]
+            scores = [
+                _dice(
+                    predict(
+                        network,
+                        torch.from_numpy(np.array(c.image)).float(),
+                        self.profile.batch.patch,
+                    )
+                    .foreground.cpu()
+                    .numpy(),
+                    c,
+                )
+                for c in self.holdout
+            ]
         return scores
 
     def _saved_network(self) -> DualTaskVNet:
@@ -254,23 +328,40 @@ class _Run:
     def card(self, description: Description) -> ModelCard:
         """The card of the model as it is now."""
         r = self.profile.representation
-        sizes = np.array([np.multiply(c.image.shape[1:], c.spacing)
-                          for c in (*self.labelled, *self.unlabelled)])
-        view = tuple(tuple(round(float(v), 1) for v in row)
-                     for row in (sizes.min(axis=0), sizes.max(axis=0)))
+        sizes = np.array(
+            [np.multiply(c.image.shape[1:], c.spacing) for c in (*self.labelled, *self.unlabelled)]
+        )
+        view = tuple(
+            tuple(round(float(v), 1) for v in row)
+            for row in (sizes.min(axis=0), sizes.max(axis=0))
+        )
         return ModelCard(
-            name=description.name, description=description.description,
-            modality=description.modality, classes=description.classes,
-            channels=description.channels, spacing=r.spacing, patch=self.profile.batch.patch,
-            normalization=r.normalization.to_dict(), network=self.profile.network.to_dict(),
-            sdf=r.sdf, scale_mm=r.scale, field_of_view_mm=view,
-            training={"method": self.method.name, "settings": asdict(self.method),
-                      "profile": self.profile.name, "iterations": self.index,
-                      "seed": self.settings.seed, "labelled": len(self.labelled),
-                      "unlabelled": len(self.unlabelled),
-                      "base": self.base.name if self.base is not None else None,
-                      "weights": self.profile.optimization.saved},
-            license=description.license, intended_use=description.intended_use)
+            name=description.name,
+            description=description.description,
+            modality=description.modality,
+            classes=description.classes,
+            channels=description.channels,
+            spacing=r.spacing,
+            patch=self.profile.batch.patch,
+            normalization=r.normalization.to_dict(),
+            network=self.profile.network.to_dict(),
+            sdf=r.sdf,
+            scale_mm=r.scale,
+            field_of_view_mm=view,
+            training={
+                "method": self.method.name,
+                "settings": asdict(self.method),
+                "profile": self.profile.name,
+                "iterations": self.index,
+                "seed": self.settings.seed,
+                "labelled": len(self.labelled),
+                "unlabelled": len(self.unlabelled),
+                "base": self.base.name if self.base is not None else None,
+                "weights": self.profile.optimization.saved,
+            },
+            license=description.license,
+            intended_use=description.intended_use,
+        )
 
 
 def _optimizer(student: nn.Module, profile: Profile) -> torch.optim.Optimizer:
@@ -278,8 +369,9 @@ def _optimizer(student: nn.Module, profile: Profile) -> torch.optim.Optimizer:
     if o.optimizer == "adamw":
         return torch.optim.AdamW(student.parameters(), o.rate.base, weight_decay=o.weight_decay)
     if o.optimizer == "sgd":
-        return torch.optim.SGD(student.parameters(), o.rate.base, momentum=0.9,
-                               weight_decay=o.weight_decay)
+        return torch.optim.SGD(
+            student.parameters(), o.rate.base, momentum=0.9, weight_decay=o.weight_decay
+        )
     raise InputError(f"unknown optimizer {o.optimizer!r}: use sgd or adamw")
 
 
@@ -287,14 +379,22 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     """The batch on ``device``, images in the memory format that convolutions like."""
     image = batch.image.to(device).contiguous(memory_format=torch.channels_last_3d)
     same = batch.weak is batch.image
-    weak = image if same else batch.weak.to(device).contiguous(
-        memory_format=torch.channels_last_3d)
-    return replace(batch, image=image, weak=weak, labels=batch.labels.to(device),
-                   level_set=batch.level_set.to(device), valid=batch.valid.to(device))
+    weak = (
+        image if same else batch.weak.to(device).contiguous(memory_format=torch.channels_last_3d)
+    )
+    return replace(
+        batch,
+        image=image,
+        weak=weak,
+        labels=batch.labels.to(device),
+        level_set=batch.level_set.to(device),
+        valid=batch.valid.to(device),
+    )
 
 
 def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
     """Mean over classes of the Dice of the argmax against the majority label of each voxel."""
+
     def labels(parts: np.ndarray) -> np.ndarray:
         return np.concatenate([1.0 - parts.sum(0, keepdims=True), parts]).argmax(0)
 

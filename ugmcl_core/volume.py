@@ -62,8 +62,15 @@ class Grid:
         """Whether both grids have the same voxels, corners equal within ``tolerance`` voxels."""
         if tuple(self.shape) != tuple(other.shape):
             return False
-        corners = np.array([[i, j, k, 1] for i in (0, self.shape[0]) for j in (0, self.shape[1])
-                            for k in (0, self.shape[2])], float).T
+        corners = np.array(
+            [
+                [i, j, k, 1]
+                for i in (0, self.shape[0])
+                for j in (0, self.shape[1])
+                for k in (0, self.shape[2])
+            ],
+            float,
+        ).T
         gap = np.abs((self.affine - other.affine) @ corners)[:3].max()
         return bool(gap <= tolerance * min(self.spacing))
 
@@ -87,8 +94,11 @@ def stem(path: str | Path) -> str:
 
 def image_files(folder: str | Path) -> list[Path]:
     """The image files directly in ``folder``, sorted by name."""
-    return sorted(p for p in Path(folder).iterdir() if p.is_file() and not p.name.startswith(".")
-                  and p.name.lower().endswith(SUFFIXES))
+    return sorted(
+        p
+        for p in Path(folder).iterdir()
+        if p.is_file() and not p.name.startswith(".") and p.name.lower().endswith(SUFFIXES)
+    )
 
 
 def read(path: str | Path) -> Volume:
@@ -104,11 +114,14 @@ def read(path: str | Path) -> Volume:
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3:
-        raise InputError(f"{path}: the image has {image.GetDimension()} dimensions; "
-                         "give a single 3D volume")
+        raise InputError(
+            f"{path}: the image has {image.GetDimension()} dimensions; give a single 3D volume"
+        )
     if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path}: the image has {image.GetNumberOfComponentsPerPixel()} "
-                         "components a voxel (color or vector); give a scalar volume")
+        raise InputError(
+            f"{path}: the image has {image.GetNumberOfComponentsPerPixel()} "
+            "components a voxel (color or vector); give a scalar volume"
+        )
     spacing = image.GetSpacing()
     if not all(math.isfinite(s) and 0 < s <= _MAXIMUM_SPACING for s in spacing):
         raise InputError(f"{path}: spacing {spacing} mm is not usable; correct the file's header")
@@ -121,8 +134,12 @@ def read(path: str | Path) -> Volume:
     origin = _LPS_RAS @ np.array(image.GetOrigin())
     if not (np.isfinite(axes).all() and np.isfinite(origin).all()):
         raise InputError(f"{path}: the origin or the axes are not finite; correct the header")
-    grid = Grid(tuple(image.GetSize()), tuple(spacing), tuple(origin.tolist()),
-                tuple(map(tuple, axes.tolist())))
+    grid = Grid(
+        tuple(image.GetSize()),
+        tuple(spacing),
+        tuple(origin.tolist()),
+        tuple(map(tuple, axes.tolist())),
+    )
     return Volume(array.transpose(2, 1, 0), grid)
 
 
@@ -133,13 +150,19 @@ def read_labels(path: str | Path) -> Volume:
     if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
         raise InputError(f"{path}: the labels are not whole numbers; is this an image?")
     if array.min() < 0 or array.max() > 65535:
-        raise InputError(f"{path}: labels must lie between 0 and 65535, "
-                         f"found {array.min()} to {array.max()}")
+        raise InputError(
+            f"{path}: labels must lie between 0 and 65535, found {array.min()} to {array.max()}"
+        )
     return Volume(array.astype(np.uint16), volume.grid)
 
 
-def write(path: str | Path, volume: Volume, *, notes: Mapping[str, str] | None = None,
-          compress: bool = True) -> None:
+def write(
+    path: str | Path,
+    volume: Volume,
+    *,
+    notes: Mapping[str, str] | None = None,
+    compress: bool = True,
+) -> None:
     """Write a volume under a temporary name and rename it, so that no broken file is ever left.
 
     ``notes`` become header fields where the format has them (NRRD, MHA).
@@ -165,8 +188,10 @@ def write(path: str | Path, volume: Volume, *, notes: Mapping[str, str] | None =
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be written ({_last_line(error)}); "
-                         "check the folder, its permissions and the free space") from error
+        raise InputError(
+            f"{path}: cannot be written ({_last_line(error)}); "
+            "check the folder, its permissions and the free space"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -187,8 +212,16 @@ def resample(volume: Volume, grid: Grid, *, nearest: bool = False, outside: floa
     direction = np.asarray(grid.axes, float).ravel().tolist()
     kind = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
     identity = sitk.Transform(3, sitk.sitkIdentity)
-    result = sitk.Resample(source, [int(n) for n in grid.shape], identity, kind, grid.origin,
-                           grid.spacing, direction, outside)
+    result = sitk.Resample(
+        source,
+        [int(n) for n in grid.shape],
+        identity,
+        kind,
+        grid.origin,
+        grid.spacing,
+        direction,
+        outside,
+    )
     return Volume(sitk.GetArrayFromImage(result).transpose(2, 1, 0), grid)
 
 
@@ -200,16 +233,20 @@ def index_box(grid: Grid, ras_box: Sequence[float]) -> tuple[slice, slice, slice
     values = np.asarray(ras_box, float)
     finite = values.shape == (6,) and np.isfinite(values).all()
     if not finite or (values[::2] >= values[1::2]).any():
-        raise InputError(f"region of interest {list(ras_box)}: give x0,x1,y0,y1,z0,z1 in mm (RAS) "
-                         "with x0 < x1, y0 < y1, z0 < z1")
+        raise InputError(
+            f"region of interest {list(ras_box)}: give x0,x1,y0,y1,z0,z1 in mm (RAS) "
+            "with x0 < x1, y0 < y1, z0 < z1"
+        )
     corners = np.array([[x, y, z, 1] for x in values[:2] for y in values[2:4] for z in values[4:]])
     index = (np.linalg.inv(grid.affine) @ corners.T)[:3]
     low = np.floor(index.min(axis=1) + 0.5 + 1e-6).astype(int)
     high = np.ceil(index.max(axis=1) - 0.5 - 1e-6).astype(int) + 1
     low, high = np.maximum(low, 0), np.minimum(high, grid.shape)
     if (low >= high).any():
-        raise InputError("the region of interest lies outside the volume; move it onto the "
-                         "structure or leave it out")
+        raise InputError(
+            "the region of interest lies outside the volume; move it onto the "
+            "structure or leave it out"
+        )
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
@@ -228,14 +265,17 @@ def _read_dicom(folder: Path, sitk):
     if not series:
         raise InputError(f"{folder}: the folder holds no DICOM series")
     if len(series) > 1:
-        raise InputError(f"{folder}: the folder holds {len(series)} DICOM series; "
-                         "put the wanted one into a folder of its own")
+        raise InputError(
+            f"{folder}: the folder holds {len(series)} DICOM series; "
+            "put the wanted one into a folder of its own"
+        )
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
     try:
         return _quiet(sitk, reader.Execute)
     except RuntimeError as error:
-        raise InputError(f"{folder}: the DICOM series cannot be read ({_last_line(error)})") \
-            from error
+        raise InputError(
+            f"{folder}: the DICOM series cannot be read ({_last_line(error)})"
+        ) from error
 
 
 def _quiet(sitk, function, *arguments):

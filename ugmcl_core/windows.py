@@ -28,8 +28,9 @@ class Prediction:
     uncertainty: Tensor | None
 
 
-def window_size(shape: tuple[int, ...], patch: tuple[int, ...],
-                multiple: tuple[int, ...]) -> tuple[int, ...]:
+def window_size(
+    shape: tuple[int, ...], patch: tuple[int, ...], multiple: tuple[int, ...]
+) -> tuple[int, ...]:
     """The window for a volume: all of it where that is not much more than a patch, else a patch
     cut down to the volume; multiples of the network's strides."""
     whole = tuple(-(-n // m) * m for n, m in zip(shape, multiple, strict=True))
@@ -57,10 +58,16 @@ def importance(window: tuple[int, ...]) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(network: DualTaskVNet, image: Tensor, patch: tuple[int, int, int], *,
-            passes: int = 0, overlap: float = 0.5,
-            progress: Callable[[float], None] | None = None,
-            cancelled: Callable[[], bool] | None = None) -> Prediction:
+def predict(
+    network: DualTaskVNet,
+    image: Tensor,
+    patch: tuple[int, int, int],
+    *,
+    passes: int = 0,
+    overlap: float = 0.5,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Prediction:
     """Segment ``image`` (channels, I, J, K), normalized, on the network's device.
 
     Probabilities and level sets come from one pass without dropout; the uncertainty is the
@@ -75,8 +82,11 @@ def predict(network: DualTaskVNet, image: Tensor, patch: tuple[int, int, int], *
     around = [(0, max(0, w - n)) for n, w in zip(shape, window, strict=True)]
     image = pad(image[None], [m for pair in reversed(around) for m in pair], mode="replicate")
     image = image.to(device)
-    corners = list(itertools.product(*(starts(n, w, overlap) for n, w in
-                                       zip(image.shape[2:], window, strict=True))))
+    corners = list(
+        itertools.product(
+            *(starts(n, w, overlap) for n, w in zip(image.shape[2:], window, strict=True))
+        )
+    )
     weight = importance(window).to(device) if len(corners) > 1 else torch.ones((), device=device)
     has_distance = network.distance_head is not None
     kinds = 1 + has_distance + (passes > 0)

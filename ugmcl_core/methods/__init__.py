@@ -15,8 +15,6 @@ from .supervised import Supervised
 from .ugmcl import UGMCL
 from .ugmcl_plus import UGMCLPlus
 
-METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (Supervised, DualTask, UGMCL, UGMCLPlus)
-}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (Supervised, DualTask, UGMCL, UGMCLPlus)}
 
 __all__ = ["METHODS", "UGMCL", "Batch", "DualTask", "Method", "Supervised", "UGMCLPlus"]

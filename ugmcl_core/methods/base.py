@@ -49,7 +49,8 @@ class Method(Protocol):
     uses_unlabelled: ClassVar[bool]
     uses_distance: ClassVar[bool]
 
-    def losses(self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch,
-               step: Step) -> dict[str, Tensor]:
+    def losses(
+        self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
+    ) -> dict[str, Tensor]:
         """The weighted terms of the objective, by name."""
         ...

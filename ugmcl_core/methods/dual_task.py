@@ -21,8 +21,8 @@ def supervised_terms(out: Output, batch: Batch, distance_weight: float = 1.0) ->
     return {
         "ce": cross_entropy(out.logits, batch.labels, batch.valid),
         "dice": dice_loss(out.probabilities, batch.labels, batch.valid),
-        "distance": distance_weight * mean_squared_error(out.distance, batch.level_set,
-                                                         batch.valid),
+        "distance": distance_weight
+        * mean_squared_error(out.distance, batch.level_set, batch.valid),
     }
 
 
@@ -40,6 +40,7 @@ class DualTask:
 
     distance_weight: float = 1.0
 
-    def losses(self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch,
-               step: Step) -> dict[str, Tensor]:
+    def losses(
+        self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
+    ) -> dict[str, Tensor]:
         return supervised_terms(student(batch.image[batch.labelled]), batch, self.distance_weight)

@@ -25,8 +25,9 @@ class Supervised:
     uses_unlabelled: ClassVar[bool] = False
     uses_distance: ClassVar[bool] = False
 
-    def losses(self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch,
-               step: Step) -> dict[str, Tensor]:
+    def losses(
+        self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
+    ) -> dict[str, Tensor]:
         out = student(batch.image[batch.labelled])
         return {
             "ce": 0.5 * cross_entropy(out.logits, batch.labels, batch.valid),

@@ -41,8 +41,9 @@ class UGMCL:
     threshold_reference: str = "ln2"
     squared_ramp: bool = True
 
-    def losses(self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch,
-               step: Step) -> dict[str, Tensor]:
+    def losses(
+        self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
+    ) -> dict[str, Tensor]:
         out = student(batch.image)
         terms = supervised_terms(out[batch.labelled], batch)
         if step.supervised_only:
@@ -50,8 +51,7 @@ class UGMCL:
         advice = consult(teacher, batch.weak, self.passes)
         ramp = gaussian_ramp(step.progress, self.squared_ramp)
         maximum = maximal_entropy(out.logits.shape[1], self.threshold_reference)
-        mask = certain(advice.entropy,
-                       uncertainty_threshold(ramp, maximum, self.threshold_start))
+        mask = certain(advice.entropy, uncertainty_threshold(ramp, maximum, self.threshold_start))
         segmentation = mean_squared_error(out.probabilities, advice.probabilities, mask)
         distance = mean_squared_error(out.distance, advice.distance, mask)
         from_distance = to_mask(out.distance, self.sharpness)

@@ -47,8 +47,9 @@ class UGMCLPlus:
     ramp_end: float = 0.4
     threshold_start: float = 0.75
 
-    def losses(self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch,
-               step: Step) -> dict[str, Tensor]:
+    def losses(
+        self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
+    ) -> dict[str, Tensor]:
         out = student(batch.image)
         terms = supervised_terms(out[batch.labelled], batch, self.distance_weight)
         if step.supervised_only:
@@ -61,12 +62,17 @@ class UGMCLPlus:
         mask = certain(advice.entropy, threshold)
         trust = mask * (1.0 - advice.entropy / math.log(classes))
         taught = hard_labels(advice.probabilities)
-        segmentation = (cross_entropy(new.logits, taught, trust)
-                        + dice_loss(new.probabilities, taught, trust))
+        segmentation = cross_entropy(new.logits, taught, trust) + dice_loss(
+            new.probabilities, taught, trust
+        )
         distance = mean_squared_error(new.distance, advice.distance, mask)
         intra = self.beta * segmentation + (1.0 - self.beta) * distance
-        sharpness = (self.sharpness_start
-                     + (self.sharpness_end - self.sharpness_start) * step.progress)
+        sharpness = (
+            self.sharpness_start + (self.sharpness_end - self.sharpness_start) * step.progress
+        )
         cross = mean_squared_error(out.probabilities[:, 1:], to_mask(out.distance, sharpness))
-        return {**terms, "intra": self.intra_weight * ramp * intra,
-                "cross": self.cross_weight * ramp * cross}
+        return {
+            **terms,
+            "intra": self.intra_weight * ramp * intra,
+            "cross": self.cross_weight * ramp * cross,
+        }

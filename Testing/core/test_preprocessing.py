@@ -1,0 +1,147 @@
+"""From a volume to the model's grid and exactly back."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from ugmcl_core.errors import InputError
+from ugmcl_core.preprocessing import Normalization, canonical_axes, prepare, resize
+from ugmcl_core.volume import Grid, Volume
+
+MR = Normalization()
+
+
+def ball(grid):
+    """A soft ellipsoid defined in RAS, so that it lies at the same place on every grid."""
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1)
+    ras = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    return (np.linalg.norm((ras - [3, -2, 4]) / [9, 6, 12], axis=-1) < 1).astype(np.float32)
+
+
+def reordered(volume, order, flips):
+    """The same volume with its index axes permuted and flipped, every voxel staying in place."""
+    array = volume.array.transpose(order)
+    affine = volume.grid.affine
+    columns, origin = affine[:3, list(order)].copy(), affine[:3, 3].copy()
+    for a in range(3):
+        if flips[a]:
+            array = np.flip(array, a)
+            origin = origin + columns[:, a] * (array.shape[a] - 1)
+            columns[:, a] *= -1
+    spacing = np.linalg.norm(columns, axis=0)
+    grid = Grid(
+        array.shape,
+        tuple(spacing.tolist()),
+        tuple(origin.tolist()),
+        tuple(map(tuple, (columns / spacing).tolist())),
+    )
+    return Volume(array, grid)
+
+
+@pytest.fixture
+def oblique():
+    angle = 0.3
+    axes = ((np.cos(angle), -np.sin(angle), 0), (np.sin(angle), np.cos(angle), 0), (0, 0, 1))
+    grid = Grid((44, 38, 26), (0.9, 1.1, 1.7), (-18, -20, -18), axes)
+    return Volume(
+        ball(grid) * 100 + np.random.default_rng(0).normal(0, 9, grid.shape).astype(np.float32),
+        grid,
+    )
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flips", list(itertools.product((False, True), repeat=3)))
+def test_all_48_axis_orders_give_the_network_the_same_image(oblique, order, flips):
+    reference = prepare(oblique, (1.25,) * 3, MR)
+    other = reordered(oblique, order, flips)
+    source = _source(order, flips, other, (1, 2, 3))
+    assert np.allclose(other.grid.affine @ [1, 2, 3, 1], oblique.grid.affine @ [*source, 1])
+    prepared = prepare(other, (1.25,) * 3, MR)
+    assert torch.allclose(prepared.image, reference.image, atol=1e-4)
+    there = prepared.restore(prepared.image)[0].numpy()
+    here = reference.restore(reference.image)[0].numpy()
+    assert np.allclose(there, reordered(Volume(here, oblique.grid), order, flips).array, atol=1e-4)
+
+
+def _source(order, flips, volume, index):
+    """The index in the original of voxel ``index`` of a reordered volume."""
+    source = [0, 0, 0]
+    for a in range(3):
+        source[order[a]] = volume.array.shape[a] - 1 - index[a] if flips[a] else index[a]
+    return source
+
+
+@pytest.mark.parametrize(
+    "spacing,shape",
+    [
+        ((0.625,) * 3, (60, 50, 44)),
+        ((1, 1, 4), (40, 40, 12)),
+        ((2.5, 2.5, 2.5), (14, 12, 16)),
+        ((1, 1, 1), (9, 8, 7)),
+    ],
+)
+def test_a_mask_survives_the_way_there_and_back(spacing, shape):
+    extent = np.multiply(shape, spacing)
+    grid = Grid(shape, spacing, tuple((-extent / 2 + [3, -2, 4]).tolist()))
+    mask = ball(grid)
+    noise = np.random.default_rng(1).normal(0, 0.1, shape).astype(np.float32)
+    prepared = prepare(Volume(mask + noise, grid), (1.25,) * 3, MR)
+    assert np.allclose(prepared.spacing, 1.25, rtol=0.1)
+    there = resize(torch.from_numpy(mask)[None], prepared.image.shape[1:])
+    back = prepared.restore(there)[0].numpy() > 0.5
+    dice = 2 * (back & (mask > 0.5)).sum() / (back.sum() + mask.sum())
+    # halving the resolution loses at most what one voxel of 1.25 mm at the surface allows
+    assert dice > (0.95 if min(spacing) < 1 else 0.98)
+
+
+def test_linear_images_come_back_exactly():
+    grid = Grid((20, 24, 16), (0.625,) * 3)
+    ramp = np.fromfunction(lambda i, j, k: 2.0 * i - j + 3.0 * k, grid.shape).astype(np.float32)
+    prepared = prepare(Volume(ramp, grid), (1.25,) * 3, Normalization("window", -1000, 1000))
+    back = prepared.restore(prepared.image)[0].numpy() * 1000
+    inner = (slice(4, -4),) * 3
+    assert np.allclose(back[inner], ramp[inner], atol=1e-2)
+
+
+def test_the_region_of_interest_goes_back_to_its_place(oblique):
+    roi = (-6, 12, -9, 7, -5, 13)
+    prepared = prepare(oblique, (1.25,) * 3, MR, roi)
+    region = prepared.restore(torch.ones(1, *prepared.image.shape[1:]))[0].numpy()
+    full = prepared.place(region, -7.0)
+    assert full.shape == oblique.grid.shape
+    assert (full[prepared.box] == 1).all()
+    assert (full == -7).sum() == full.size - region.size
+
+
+def test_normalization_ignores_scale_and_offset():
+    x = np.random.default_rng(0).gamma(2, 30, (20, 20, 20))
+    for kind in ("robust-z", "z-score"):
+        n = Normalization(kind)
+        assert np.allclose(n(x), n(3 * x + 500), atol=1e-3)
+        assert abs(n(x).mean()) < 1e-3 and abs(n(x).std() - 1) < 1e-3
+
+
+def test_robust_normalization_ignores_a_few_wild_voxels():
+    x = np.random.default_rng(0).normal(100, 10, (20, 20, 20))
+    wild = x.copy()
+    wild.ravel()[:8] = 1e6
+    inside = np.arange(x.size).reshape(x.shape) >= 8
+    assert np.abs(MR(wild) - MR(x))[inside].max() < 0.05
+    assert np.abs(Normalization("z-score")(wild) - Normalization("z-score")(x))[inside].max() > 0.5
+
+
+def test_a_window_maps_its_ends_to_plus_and_minus_one():
+    values = np.array([-500.0, -100.0, 50.0, 200.0, 900.0])
+    assert np.allclose(Normalization("window", -100, 200)(values), [-1, -1, 0, 1, 1])
+
+
+def test_constant_images_are_refused():
+    with pytest.raises(InputError, match="constant"):
+        prepare(Volume(np.full((8, 8, 8), 7.0), Grid((8, 8, 8))), (1, 1, 1), MR)
+
+
+def test_axes_are_matched_to_the_body():
+    order, flips = canonical_axes(Grid((2, 3, 4), axes=((0, 0, 1), (-1, 0, 0), (0, 1, 0))))
+    assert order == (2, 0, 1) and flips == (False, True, False)
