@@ -28,16 +28,20 @@ def profile_named(name: str) -> Profile:
 
 
 def with_iterations(profile: Profile, iterations: int) -> Profile:
-    """`profile` with its course, the supervised start and the warm-up included, squeezed or
-    stretched to `iterations`."""
+    """`profile` with its course squeezed or stretched to `iterations`: the supervised start and
+    the warm-up; in a shorter one also the memory of a teacher that becomes the model, which
+    would otherwise still hold much of the untrained start at the end."""
     part = iterations / profile.iterations
-    rate = profile.optimization.rate
-    rate = replace(rate, warmup=round(rate.warmup * part))
+    o = profile.optimization
+    rate = replace(o.rate, warmup=round(o.rate.warmup * part))
+    decay = o.decay
+    if o.saved == "teacher" and part < 1:
+        decay = max(0.5, 1.0 - (1.0 - o.decay) / part)
     return replace(
         profile,
         iterations=iterations,
         warmup=round(profile.warmup * part),
-        optimization=replace(profile.optimization, rate=rate),
+        optimization=replace(o, rate=rate, decay=decay),
     )
 
 

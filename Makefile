@@ -1,0 +1,56 @@
+# make          set the environment up in .venv
+# make test     run the tests            make lint    check the style
+# make demo     see it work; IMAGE=scan.nrrd segments that scan instead
+# make clean    remove what was made     make missing name system libraries to install
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.complete
+TORCH := torch==2.13.0
+LIBRARIES := libEGL.so.1:libegl1 libGL.so.1:libgl1 libxkbcommon.so.0:libxkbcommon0 \
+	libglib-2.0.so.0:libglib2.0-0 libfontconfig.so.1:libfontconfig1 libdbus-1.so.3:libdbus-1-3
+
+export QT_QPA_PLATFORM ?= offscreen
+export VTK_DEFAULT_OPENGL_WINDOW ?= vtkEGLRenderWindow
+
+.PHONY: env libraries missing test lint demo clean
+.NOTPARALLEL:
+
+env: libraries $(STAMP)
+
+# torch first and alone, so that nothing else decides which build of it is taken.
+$(STAMP): requirements-dev.txt
+	@base=; for p in python3.11 python3.12; do \
+	  if $$p -c 'import venv, ensurepip' >/dev/null 2>&1; then base=$$p; break; fi; done; \
+	if [ -z "$$base" ]; then \
+	  echo 'Python 3.11 or 3.12 with venv is needed (Debian: apt-get install python3.11-venv)' >&2; \
+	  exit 1; fi; \
+	if [ ! -x $(PYTHON) ]; then echo "creating $(VENV) with $$base"; $$base -m venv $(VENV); fi
+	$(PYTHON) -m pip install --quiet $(TORCH)
+	$(PYTHON) -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+# The packages whose libraries the headless Slicer cannot find, on one line; nothing if all are there.
+missing:
+	@command -v ldconfig >/dev/null || PATH="$$PATH:/sbin:/usr/sbin"; \
+	known=$$(ldconfig -p 2>/dev/null) || exit 0; names=; \
+	for pair in $(LIBRARIES); do \
+	  case "$$known" in *"$${pair%%:*} "*) ;; *) names="$$names $${pair##*:}";; esac; done; \
+	if [ -n "$$names" ]; then echo "$${names# }"; fi
+
+libraries:
+	@names=$$($(MAKE) --no-print-directory --silent missing); if [ -n "$$names" ]; then \
+	  echo "missing system libraries: apt-get install $$names" >&2; exit 1; fi
+
+test: env
+	@$(PYTHON) -m pytest
+
+lint: env
+	@$(PYTHON) -m ruff check
+
+demo: env
+	@$(PYTHON) Testing/demo.py $(if $(IMAGE),--image "$(IMAGE)")
+
+clean:
+	rm -rf out build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
