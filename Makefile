@@ -30,16 +30,16 @@ $(STAMP): requirements-dev.txt
 	$(PYTHON) -m pip install --quiet -r requirements-dev.txt
 	@touch $@
 
-# The packages whose libraries the headless Slicer cannot find, on one line; nothing if all are there.
-missing:
-	@command -v ldconfig >/dev/null || PATH="$$PATH:/sbin:/usr/sbin"; \
-	known=$$(ldconfig -p 2>/dev/null) || exit 0; names=; \
+# The packages of the libraries that the headless Slicer would miss; without ldconfig, none.
+MISSING = $(strip $(shell PATH="$$PATH:/sbin:/usr/sbin"; known=$$(ldconfig -p 2>/dev/null) || exit 0; \
 	for pair in $(LIBRARIES); do \
-	  case "$$known" in *"$${pair%%:*} "*) ;; *) names="$$names $${pair##*:}";; esac; done; \
-	if [ -n "$$names" ]; then echo "$${names# }"; fi
+	  echo "$$known" | grep -qF "$${pair%%:*} " || echo "$$pair" | cut -d: -f2; done))
+
+missing:
+	@echo "$(MISSING)"
 
 libraries:
-	@names=$$($(MAKE) --no-print-directory --silent missing); if [ -n "$$names" ]; then \
+	@names="$(MISSING)"; if [ -n "$$names" ]; then \
 	  echo "missing system libraries: apt-get install $$names" >&2; exit 1; fi
 
 test: env

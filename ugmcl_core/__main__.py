@@ -32,8 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; imports nothing heavy, so that `--help` is instant."""
     parser = _Parser(
         prog="ugmcl",
-        description="Segment 3D medical images with a signed distance and an uncertainty map, and\n"
-        "train such models semi-supervised (UG-MCL, Zhang et al., 2022).\n"
+        description="Segment 3D medical images with a signed distance and an uncertainty map,\n"
+        "and train such models semi-supervised (UG-MCL, Zhang et al., 2022).\n"
         "For research; not for clinical use.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
