@@ -1,0 +1,90 @@
+"""The V-Net: its size, its heads, its parts apart, its strides."""
+
+import pytest
+import torch
+
+from ugmcl_core.network import (
+    DualTaskVNet,
+    NetworkSettings,
+    parameter_count,
+    set_dropout,
+    strides_for,
+)
+
+
+def small(**options):
+    torch.manual_seed(0)
+    return DualTaskVNet(NetworkSettings(filters=4, **options))
+
+
+def test_it_has_the_published_number_of_parameters():
+    assert parameter_count(DualTaskVNet(NetworkSettings(distance_head=False))) == 9_448_866
+
+
+@pytest.mark.parametrize("classes,channels", [(2, 1), (3, 2), (5, 1)])
+def test_heads_have_the_right_shapes_and_ranges(classes, channels):
+    out = small(classes=classes, channels=channels)(torch.randn(2, channels, 32, 16, 16))
+    assert out.logits.shape == (2, classes, 32, 16, 16)
+    assert out.distance.shape == (2, classes - 1, 32, 16, 16)
+    assert out.distance.abs().max() <= 1
+    assert torch.allclose(out.probabilities.sum(1), torch.ones(2, 32, 16, 16), atol=1e-5)
+
+
+def test_the_heads_are_separate():
+    network = small().eval()
+    x = torch.randn(1, 1, 16, 16, 16)
+    before = network(x)
+    with torch.no_grad():
+        network.distance_head[1].bias += 1.0
+    after = network(x)
+    assert torch.equal(before.logits, after.logits)
+    assert not torch.allclose(before.distance, after.distance)
+
+
+def test_encoding_and_decoding_apart_is_the_forward_pass():
+    network = small().eval()
+    x = torch.randn(1, 1, 32, 16, 16)
+    whole, parts = network(x), network.decode(network.encode(x))
+    assert torch.equal(whole.logits, parts.logits)
+    assert torch.equal(whole.distance, parts.distance)
+
+
+def test_sharing_the_encoding_leaves_the_distribution_of_monte_carlo_passes():
+    network = small().eval()
+    set_dropout(network, True)
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        full = torch.stack([network(x).probabilities[0, 1] for _ in range(200)])
+        features = network.encode(x)
+        shared = torch.stack([network.decode(features).probabilities[0, 1] for _ in range(200)])
+    spread = full.std(0)
+    # two means of 200 draws differ by less than 5 standard errors everywhere
+    assert ((full.mean(0) - shared.mean(0)).abs() < 5 * spread * (2 / 200) ** 0.5 + 1e-6).all()
+    assert 0.9 < (shared.var(0).mean() / full.var(0).mean()) < 1.1
+
+
+def test_dropout_is_switched_without_touching_batch_normalization():
+    network = small().eval()
+    set_dropout(network, True)
+    x = torch.randn(1, 1, 16, 16, 16)
+    statistics = [b.clone() for b in network.buffers()]
+    assert not torch.equal(network(x).logits, network(x).logits)
+    assert all(map(torch.equal, statistics, network.buffers()))
+    set_dropout(network, False)
+    assert torch.equal(network(x).logits, network(x).logits)
+
+
+def test_no_axis_is_halved_below_four_voxels():
+    strides = strides_for((112, 112, 10))
+    settings = NetworkSettings(strides=strides, filters=2)
+    assert settings.multiple == (16, 16, 2)
+    features = DualTaskVNet(settings).encode(torch.randn(2, 1, 32, 32, 10))
+    assert features[-1].shape[2:] == (2, 2, 5)
+    assert strides_for((112, 112, 80)) == ((2, 2, 2),) * 4
+    assert strides_for((96, 80, 48))[3] == (2, 2, 1)  # 48 -> 24 -> 12 -> 6: not to 3
+
+
+def test_a_card_rebuilds_the_network():
+    settings = NetworkSettings(classes=3, filters=2, strides=strides_for((64, 64, 10)))
+    assert NetworkSettings(**settings.to_dict()) == settings
