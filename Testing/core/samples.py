@@ -1,0 +1,61 @@
+"""Small things that several tests start from: a tiny model with random weights, small volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ugmcl_core import phantoms, volume
+from ugmcl_core.model import ClassInfo, Model, ModelCard, Terminology, save_model
+from ugmcl_core.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.volume import Grid, Volume
+
+SHAPE, SPACING = (36, 30, 22), (3.0, 3.0, 2.5)
+
+
+def tiny_model(folder: Path, classes: int = 2, name: str = "tiny", **changes) -> Model:
+    """An untrained network of 2 filters on a 2.5 mm grid, saved in `folder`."""
+    torch.manual_seed(7)
+    settings = NetworkSettings(classes=classes, filters=2)
+    network = DualTaskVNet(settings)
+    infos = (
+        ClassInfo(1, "left atrium", (0.9, 0.3, 0.3), Terminology("SCT", "82471001", "LA")),
+        ClassInfo(2, "right atrium", (0.3, 0.3, 0.9)),
+    )
+    card = ModelCard(
+        name=name,
+        description="Untrained.",
+        modality="LGE-MRI",
+        classes=infos[: classes - 1],
+        channels=("image",),
+        spacing=(2.5, 2.5, 2.5),
+        patch=(48, 32, 32),
+        normalization={"kind": "robust-z", "low": 1.0, "high": 99.0},
+        network=settings.to_dict(),
+        license="for tests",
+    )
+    return save_model(folder, ModelCard(**{**vars(card), **changes}), network.state_dict())
+
+
+def small_case(seed: int = 0, classes: int = 2) -> tuple[Volume, Volume]:
+    """A coarse phantom: image and labels of 36x30x22 voxels."""
+    return phantoms.phantom(seed, SHAPE, SPACING, classes)
+
+
+def write_image(path: Path, seed: int = 0) -> Path:
+    """A coarse phantom's image as a file."""
+    volume.write(path, small_case(seed)[0])
+    return path
+
+
+def ball(shape=(20, 18, 16), center=(10, 9, 8), radius=5.0) -> np.ndarray:
+    """A mask."""
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    return np.linalg.norm(grid - np.array(center), axis=-1) < radius
+
+
+def on_grid(array: np.ndarray, spacing=(1.0, 1.0, 1.0)) -> Volume:
+    """An array as a volume whose axes are RAS."""
+    return Volume(array, Grid(array.shape, spacing))

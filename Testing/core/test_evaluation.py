@@ -1,0 +1,177 @@
+"""`ugmcl evaluate`: what belongs together, its numbers, and its table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from samples import ball, on_grid
+
+from ugmcl_core import evaluation, metrics, volume
+from ugmcl_core.__main__ import main
+from ugmcl_core.distance import signed_distance
+from ugmcl_core.errors import InputError
+
+SPACING = (1.0, 1.5, 2.0)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two cases with all files; `b` is segmented worse and with more uncertainty."""
+    predictions, references = tmp_path / "predictions", tmp_path / "references"
+    predictions.mkdir()
+    references.mkdir()
+    for name, shift in (("a", 1), ("b", 3)):
+        truth = ball()
+        found = ball(center=(10 + shift, 9, 8))
+        write(references / f"{name}.nrrd", truth.astype(np.uint8))
+        write(predictions / f"{name}_labels.nrrd", found.astype(np.uint8))
+        write(predictions / f"{name}_sdf.nrrd", signed_distance(truth, SPACING) + 0.25)
+        unsure = shift / 10 * (found != truth)
+        write(predictions / f"{name}_uncertainty.nrrd", unsure.astype(np.float32))
+    return predictions, references
+
+
+def write(path, array, **options):
+    volume.write(path, on_grid(array, SPACING), **options)
+
+
+def evaluate(folders, *more):
+    predictions, references = map(str, folders)
+    return main(["evaluate", "--predictions", predictions, "--references", references, *more])
+
+
+def test_numbers_of_a_case(folders):
+    cases, missing = evaluation.find_cases(*folders)
+    assert [c.name for c in cases] == ["a", "b"] and not missing
+    found = evaluation.evaluate(cases[1])
+    (structure,) = found.structures
+    prediction, truth = ball(center=(13, 9, 8)), ball()
+    assert structure.value == 1
+    assert structure.scores == metrics.score(prediction, truth, SPACING)
+    assert structure.sdf_dice == pytest.approx(
+        metrics.dice(signed_distance(truth, SPACING) < -0.25, truth))
+    assert structure.sdf_mae_mm == pytest.approx(0.25, abs=1e-5)
+    assert found.auroc == 1.0
+    band = np.abs(signed_distance(prediction, SPACING)) < 5
+    assert found.uncertainty == pytest.approx(0.3 * (prediction != truth)[band].mean())
+
+
+def test_uncertainty_is_compared_with_dice_over_cases(folders):
+    results = [evaluation.evaluate(c) for c in evaluation.find_cases(*folders)[0]]
+    assert evaluation.totals(results)["spearman"] == -1.0
+
+
+def test_table(folders, capsys):
+    assert evaluate(folders) == 0
+    shown = capsys.readouterr().out
+    for word in ("Dice %", "95HD vox", "ASD mm", "SDF MAE mm", "AUROC", "mean ± sd", "2 cases"):
+        assert word in shown
+    dice = [100 * metrics.dice(ball(center=(10 + s, 9, 8)), ball()) for s in (1, 3)]
+    assert f"{np.mean(dice):.2f} ± {np.std(dice, ddof=1):.2f}" in shown
+    assert "-1.000" in shown
+
+
+def test_json_and_csv_agree(folders, capsys, tmp_path):
+    assert evaluate(folders, "--json", "--csv", str(tmp_path / "t.csv")) == 0
+    told = json.loads(capsys.readouterr().out)
+    with (tmp_path / "t.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["case"] for r in rows] == ["a", "b"]
+    for row, case in zip(rows, told["cases"], strict=True):
+        for key in ("dice", "asd", "hd95_mm", "sdf_dice", "auroc"):
+            assert float(row[key]) == pytest.approx(case[key])
+    assert told["summary"]["1"]["dice"]["count"] == 2
+
+
+def test_plain_names_and_only_labels(folders, capsys):
+    predictions, _ = folders
+    for path in predictions.iterdir():
+        if path.name.endswith("_labels.nrrd"):
+            path.rename(path.with_name(path.name.replace("_labels", "")))
+        else:
+            path.unlink()
+    assert evaluate(folders) == 0
+    shown = capsys.readouterr().out
+    assert "AUROC" not in shown and "SDF" not in shown
+
+
+def test_missing_cases_are_told(folders, capsys, tmp_path):
+    (tmp_path / "list.txt").write_text("a\n# comment\nghost\n")
+    assert evaluate(folders, "--cases", str(tmp_path / "list.txt")) == 1
+    told = capsys.readouterr()
+    assert "ghost" in told.err
+    assert "1 case" in told.out
+
+
+def test_an_empty_prediction_is_counted_and_not_averaged_away(folders, capsys):
+    write(folders[0] / "b_labels.nrrd", np.zeros((20, 18, 16), np.uint8))
+    assert evaluate(folders, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)["summary"]["1"]
+    assert (summary["asd"]["count"], summary["asd"]["missing"]) == (1, 1)
+    assert summary["dice"]["count"] == 2, "an empty prediction has Dice 0"
+    assert evaluate(folders) == 0
+    assert "no value (left out of the mean): ASD vox in 1" in capsys.readouterr().out
+
+
+def test_several_labels(tmp_path):
+    truth = ball(radius=6.0).astype(np.uint8)
+    truth[12:][truth[12:] > 0] = 2
+    for folder in ("p", "r"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "x.nrrd", truth)
+    for value, word in ((1, "one"), (2, "two")):
+        write(tmp_path / "p" / f"x_sdf_{word}.nrrd", signed_distance(truth == value, SPACING),
+              notes={"ugmcl_class_value": str(value), "ugmcl_scale_mm": "10"})
+    (case,), _ = evaluation.find_cases(tmp_path / "p", tmp_path / "r")
+    found = evaluation.evaluate(case)
+    assert [s.value for s in found.structures] == [1, 2]
+    for structure in found.structures:
+        assert structure.scores.dice == structure.sdf_dice == 1
+        assert structure.sdf_mae_mm == pytest.approx(0, abs=1e-5)
+    assert math.isnan(found.auroc)
+
+
+def test_a_label_absent_from_a_case_is_missing_there():
+    def result(name, *values):
+        scores = metrics.Scores(0.5, 0.3, 1, 2, 1, 2)
+        return evaluation.CaseResult(name, tuple(evaluation.Structure(v, scores) for v in values))
+
+    results = [result("a", 1, 2), result("b", 1)]
+    assert len(evaluation.rows(results)) == 4
+    dice = evaluation.totals(results)["summary"][2]["dice"]
+    assert (dice["count"], dice["missing"]) == (1, 1)
+
+
+def test_clamped_sdf_is_compared_with_the_clamped_distance(tmp_path):
+    truth = ball()
+    for folder in ("p", "r"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "x.nrrd", truth.astype(np.uint8))
+    clamped = np.clip(signed_distance(truth, SPACING), -2, 2)
+    write(tmp_path / "p" / "x_sdf.nrrd", clamped, notes={"ugmcl_scale_mm": "2"})
+    (case,), _ = evaluation.find_cases(tmp_path / "p", tmp_path / "r")
+    assert evaluation.evaluate(case).structures[0].sdf_mae_mm == pytest.approx(0, abs=1e-6)
+
+
+def test_another_grid_is_refused(folders, capsys):
+    volume.write(folders[0] / "a_labels.nrrd", on_grid(ball().astype(np.uint8)))
+    with pytest.raises(InputError, match="another grid"):
+        evaluation.evaluate(evaluation.find_cases(*folders)[0][0])
+    assert evaluate(folders) == 1
+    assert "another grid" in capsys.readouterr().err
+
+
+def test_nothing_in_common(folders, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert evaluate((tmp_path / "empty", folders[1])) == 2
+    assert evaluate((tmp_path / "nowhere", folders[1])) == 2
+    assert all(line.startswith("ugmcl: ") for line in capsys.readouterr().err.splitlines())
+
+
+def test_a_table_that_cannot_be_written(folders, tmp_path, capsys):
+    assert evaluate(folders, "--csv", str(tmp_path / "none" / "t.csv")) == 2
+    assert "cannot be written" in capsys.readouterr().err
