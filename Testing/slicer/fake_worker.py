@@ -1,0 +1,161 @@
+"""A worker without a model: speaks the protocol of docs/architecture.md and thresholds the image.
+
+Environment variables make it misbehave: FAKE_CRASH (start, run), FAKE_SLOW (seconds that a run
+takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN (ends as if its stdin were
+closed), FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2), FAKE_LEVEL (the threshold).
+It keeps no state, and imports SimpleITK only once it is asked for something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+CLASSES = (
+    {"value": 1, "name": "left atrium", "color": [0.86, 0.36, 0.31],
+     "terminology": {"scheme": "SCT", "code": "82471001", "meaning": "Left atrium"}},
+    {"value": 4, "name": "scar", "color": [0.95, 0.8, 0.2], "terminology": None},
+)  # fmt: skip
+SCALE = 10.0
+
+
+def say(event: str, **content) -> None:
+    sys.stdout.write(json.dumps({"event": event, **content}) + "\n")
+    sys.stdout.flush()
+
+
+class Cancelled(Exception):
+    pass
+
+
+def segment(request: dict, cancelled) -> None:
+    """Write the files and tell the result; `cancelled()` is asked between small steps."""
+    ident = request["id"]
+    if message := os.environ.get("FAKE_ERROR"):
+        say("error", id=ident, message=message)
+        return
+    say("log", id=ident, level="info", text=f"model {request['model']}")
+    slow = float(os.environ.get("FAKE_SLOW", 0))
+    steps = max(1, int(slow / 0.05))
+    for step in range(steps):
+        if cancelled():
+            raise Cancelled
+        time.sleep(slow / steps)
+        left = slow * (1 - (step + 1) / steps)
+        say("progress", id=ident, fraction=(step + 1) / steps, text="Computing", remaining=left)
+    if os.environ.get("FAKE_CRASH") == "run":
+        sys.stderr.write("Traceback (most recent call last):\nMemoryError: no more memory\n")
+        sys.stderr.flush()
+        os._exit(3)
+    say("result", id=ident, **outputs(request))
+
+
+def outputs(request: dict) -> dict:
+    import numpy as np
+    import SimpleITK as sitk
+
+    started = time.monotonic()
+    image = sitk.Cast(sitk.ReadImage(request["image"]), sitk.sitkFloat32)
+    folder, stem = Path(request["output"]), request["stem"]
+    level = float(os.environ.get("FAKE_LEVEL", 100))
+    classes = CLASSES[: int(os.environ.get("FAKE_CLASSES", 1))]
+    masks = [image > level * (1 + 0.5 * n) for n in range(len(classes))]
+    labels = sitk.Cast(masks[0], sitk.sitkUInt8)
+    for info, mask in zip(classes[1:], masks[1:], strict=True):
+        keep = sitk.Cast(mask == 0, sitk.sitkUInt8)
+        labels = labels * keep + sitk.Cast(mask, sitk.sitkUInt8) * info["value"]
+    write(labels, folder / f"{stem}_labels.nrrd")
+    told, uncertainty = [], None
+    for info, mask in zip(classes, masks, strict=True):
+        distance = sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True)
+        distance = sitk.Clamp(distance, sitk.sitkFloat32, -SCALE, SCALE)
+        path = folder / f"{stem}_sdf_{info['value']}.nrrd"
+        write(distance, path)
+        soft = sitk.Exp(-0.5 * sitk.Abs(distance))
+        uncertainty = soft if uncertainty is None else sitk.Maximum(uncertainty, soft)
+        voxels = int(np.sum(sitk.GetArrayViewFromImage(labels) == info["value"]))
+        volume = voxels * float(np.prod(image.GetSpacing())) / 1000
+        told.append({**info, "sdf": str(path), "volume_ml": volume, "mean_uncertainty": 0.08})
+    path = None
+    if request["passes"]:
+        path = folder / f"{stem}_uncertainty.nrrd"
+        write(uncertainty, path)
+    return {
+        "labels": str(folder / f"{stem}_labels.nrrd"),
+        "uncertainty": str(path) if path else None,
+        "classes": told,
+        "sdf_scale_mm": SCALE,
+        "advice": [],
+        "model": request["model"],
+        "device": "cpu",
+        "passes": request["passes"],
+        "seconds": time.monotonic() - started,
+    }
+
+
+def write(image, path: Path) -> None:
+    import SimpleITK as sitk
+
+    if keep := os.environ.get("FAKE_KEEP"):  # a copy for the tests to compare with
+        sitk.WriteImage(image, str(Path(keep) / path.name), useCompression=False)
+    sitk.WriteImage(image, str(path), useCompression=bool(os.environ.get("FAKE_COMPRESS")))
+
+
+def handle(request: dict, cancelled) -> None:
+    try:
+        if request["command"] == "segment":
+            segment(request, cancelled)
+        else:
+            say("error", id=request["id"], message=f"unknown command {request['command']}")
+    except Cancelled:
+        say("cancelled", id=request["id"])
+
+
+def serve() -> None:
+    """Answer requests from stdin; the main thread listens, so that a cancel is heard at once."""
+    cancelled: set[str] = set()
+    deaf = bool(os.environ.get("FAKE_DEAF"))
+    thread = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["command"] == "shutdown":
+            break
+        if request["command"] == "cancel":
+            if not deaf:
+                cancelled.add(request["id"])
+                say("cancelling", id=request["id"])
+            continue
+        ident = request["id"]
+        thread = threading.Thread(
+            target=handle, args=(request, lambda ident=ident: ident in cancelled), daemon=True
+        )
+        thread.start()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--job", type=Path)
+    parser.add_argument("--cancel-file", type=Path)
+    arguments = parser.parse_args()
+    if os.environ.get("FAKE_CRASH") == "start":
+        sys.stderr.write("ImportError: no module named torch\n")
+        sys.exit(1)
+    if arguments.job:
+        handle(json.loads(arguments.job.read_text()), arguments.cancel_file.exists)
+        return
+    if os.environ.get("FAKE_NO_HELLO"):
+        time.sleep(600)
+    if os.environ.get("FAKE_NO_STDIN"):
+        return
+    devices = [{"name": "cpu", "text": "CPU (2 threads)"}]
+    say("hello", pid=os.getpid(), protocol=1, version="0.0", torch="none", devices=devices)
+    serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The parts of the UGMCL Segmentation module: panel, scene, child process."""

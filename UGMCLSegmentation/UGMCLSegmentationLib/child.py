@@ -1,0 +1,183 @@
+"""A child process behind pipes: lines out, lines in, last words, and a sure end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import qt
+import slicer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def pythonExecutable() -> str:
+    """Slicer's Python interpreter.
+
+    `python-real` comes first: PythonSlicer is a launcher, which need not forward stdin and whose
+    child outlives it.
+    """
+    suffix = ".exe" if sys.platform == "win32" else ""
+    home = getattr(slicer.app, "slicerHome", "")
+    if home:
+        for name in ("python-real", "PythonSlicer"):
+            path = Path(home) / "bin" / (name + suffix)
+            if path.is_file():
+                return str(path)
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+def workerCommand() -> list[str]:
+    return [pythonExecutable(), "-m", "ugmcl_core", "worker"]
+
+
+class Child:
+    """One run of a program. `onLine` gets the lines of its stdout, `onEnd` (code, last words)."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        onLine: Callable[[str], None],
+        onEnd: Callable[[int, str], None],
+    ) -> None:
+        self._onLine = onLine
+        self._onEnd = onEnd
+        self._pending = b""
+        self._words: deque[str] = deque(maxlen=30)
+        self.workerPid = 0
+        self._process = process = qt.QProcess()
+        process.setProcessEnvironment(_environment())
+        process.connect("readyReadStandardOutput()", self._readOutput)
+        process.connect("readyReadStandardError()", self._readErrors)
+        process.connect("finished(int,QProcess::ExitStatus)", self._finished)
+        process.connect("errorOccurred(QProcess::ProcessError)", self._failed)
+        process.start(command[0], list(command[1:]))
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.state() != qt.QProcess.NotRunning
+
+    def writeLine(self, line: str) -> None:
+        if self.running:
+            self._process.write((line + "\n").encode("utf-8"))
+
+    def closeInput(self) -> None:
+        if self.running:
+            self._process.closeWriteChannel()
+
+    def kill(self) -> None:
+        """End the process and its children at once; `onEnd` is not called."""
+        process = self._release()
+        if process is None or process.state() == qt.QProcess.NotRunning:
+            return
+        killTree([int(process.processId()), self.workerPid])
+        process.kill()
+        process.waitForFinished(1000)
+
+    def stop(self, patience: int) -> None:
+        """Ask it to end by closing its input; kill it after `patience` milliseconds."""
+        if self.running:
+            self._process.closeWriteChannel()
+            self._process.waitForFinished(patience)
+        self.kill()
+
+    def _release(self):
+        """Let go of the process: nothing that it still does is reported."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.disconnect("readyReadStandardOutput()", self._readOutput)
+            process.disconnect("readyReadStandardError()", self._readErrors)
+            process.disconnect("finished(int,QProcess::ExitStatus)", self._finished)
+            process.disconnect("errorOccurred(QProcess::ProcessError)", self._failed)
+        return process
+
+    def _readOutput(self) -> None:
+        if self._process is None:
+            return
+        self._pending += _bytes(self._process.readAllStandardOutput())
+        *lines, self._pending = self._pending.split(b"\n")
+        for line in lines:
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                self._onLine(text)
+
+    def _readErrors(self) -> None:
+        if self._process is None:
+            return
+        text = _bytes(self._process.readAllStandardError()).decode("utf-8", "replace")
+        self._words.extend(line.rstrip() for line in text.splitlines() if line.strip())
+
+    def _finished(self, code=0, *_args) -> None:
+        self._readOutput()
+        self._readErrors()
+        self._end(int(code), "\n".join(self._words))
+
+    def _end(self, code: int, words: str) -> None:
+        if self._release() is not None:
+            self._onEnd(code, words)
+
+    def _failed(self, *_args) -> None:
+        # every other error is followed by finished()
+        if self._process is None or self._process.error() != qt.QProcess.FailedToStart:
+            return
+        words = self._process.errorString()
+        self._end(-1, words)
+
+
+def _bytes(byteArray) -> bytes:
+    data = byteArray.data()
+    return data if isinstance(data, bytes) else b""
+
+
+def _environment():
+    """The environment of Slicer: a child inherits it, but not this process's sys.path."""
+    environment = qt.QProcessEnvironment.systemEnvironment()
+    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    environment.insert("PYTHONPATH", os.pathsep.join(p for p in paths if p))
+    environment.insert("PYTHONUNBUFFERED", "1")
+    environment.insert("PYTHONIOENCODING", "utf-8")
+    return environment
+
+
+def killTree(pids: Sequence[int]) -> None:
+    """Kill the processes and all that they started."""
+    roots = {pid for pid in pids if pid > 0}
+    if sys.platform == "win32":
+        for pid in roots:
+            subprocess.run(
+                ["taskkill", "/F", "/T", "/PID", str(pid)],
+                capture_output=True,
+                timeout=5,
+                check=False,
+                creationflags=subprocess.CREATE_NO_WINDOW,
+            )
+        return
+    for pid in roots | _descendants(roots):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            continue  # it ended by itself
+
+
+def _descendants(roots: set[int]) -> set[int]:
+    try:
+        command = ["ps", "-A", "-o", "pid=,ppid="]
+        listing = subprocess.run(
+            command, capture_output=True, text=True, timeout=2, check=False
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return set()
+    parents = dict(map(int, line.split()[:2]) for line in listing.splitlines() if line.strip())
+    found: set[int] = set()
+    grown = True
+    while grown:
+        new = {p for p, parent in parents.items() if parent in roots | found} - found - roots
+        found |= new
+        grown = bool(new)
+    return found

@@ -1,0 +1,136 @@
+"""What is seen: overlays in the slice views, color legends, the surface in 3D.
+
+The source is the background, the first overlay the foreground, the second an additional layer.
+"""
+
+from __future__ import annotations
+
+import slicer
+
+from . import colors, legends, results
+
+
+def create(volumeNode) -> None:
+    """Give a new volume its display before its voxels, so that no histogram is taken."""
+    volumeNode.CreateDefaultDisplayNodes()
+    node = volumeNode.GetDisplayNode()
+    node.AutoWindowLevelOff()
+    node.AutoThresholdOff()
+
+
+def setUpDistance(volumeNode, scale: float) -> None:
+    """Blue inside, red outside; what is a whole `scale` outside is transparent."""
+    node = volumeNode.GetDisplayNode()
+    node.SetAndObserveColorNodeID(colors.distanceColors().GetID())
+    node.SetWindowLevelMinMax(-scale, scale)
+    node.SetThreshold(-2.0 * scale, 0.98 * scale)
+    node.ApplyThresholdOn()
+
+
+def setUpUncertainty(volumeNode) -> None:
+    """From 0 to 1; what is as good as certain is transparent."""
+    node = volumeNode.GetDisplayNode()
+    node.SetAndObserveColorNodeID(colors.uncertaintyColors().GetID())
+    node.SetWindowLevelMinMax(0.0, 1.0)
+    node.SetThreshold(0.1, 2.0)
+    node.ApplyThresholdOn()
+
+
+def apply(segmentationNode, parameters) -> None:
+    """Show the results around `segmentationNode` as the panel's toggles say."""
+    source = results.sourceOf(segmentationNode)
+    distance = uncertainty = None
+    if source is not None:
+        distance = results.distanceOf(source, _label(segmentationNode, parameters))
+        uncertainty = results.uncertaintyOf(source)
+    _applySegmentation(segmentationNode, parameters)
+    shown = []
+    if parameters.showDistance and distance is not None:
+        shown.append((distance, parameters.distanceOpacity))
+    if parameters.showUncertainty and uncertainty is not None:
+        shown.append((uncertainty, parameters.uncertaintyOpacity))
+    foreground, layer = (*shown, (None, 0.0), (None, 0.0))[:2]
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        _setForeground(composite, *foreground)
+        _setLayer(composite, *layer)
+    legends.apply(
+        parameters.showLegends,
+        distance if parameters.showDistance else None,
+        uncertainty if parameters.showUncertainty else None,
+    )
+
+
+def showSource(segmentationNode, fit: bool) -> None:
+    """Put the segmented volume behind its results."""
+    source = results.sourceOf(segmentationNode)
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    if source is None or all(c.GetBackgroundVolumeID() == source.GetID() for c in composites):
+        return
+    hasViews = slicer.app.layoutManager() is not None
+    slicer.util.setSliceViewerLayers(
+        background=source, fit=fit and hasViews, rotateToVolumePlane=fit and hasViews
+    )
+
+
+def _label(segmentationNode, parameters) -> int:
+    """The chosen class, or the first when it is none of this result's."""
+    values = [info["value"] for info in results.summary(segmentationNode).get("classes", [])]
+    if parameters.shownClass in values or not values:
+        return parameters.shownClass
+    return values[0]
+
+
+def _applySegmentation(segmentationNode, parameters) -> None:
+    if segmentationNode is None:
+        return
+    segmentationNode.CreateDefaultDisplayNodes()
+    node = segmentationNode.GetDisplayNode()
+    if parameters.showSurface and segmentationNode.GetSegmentation().GetNumberOfSegments():
+        segmentationNode.CreateClosedSurfaceRepresentation()
+    modified = node.StartModify()
+    node.SetVisibility2D(parameters.showSegmentation)
+    node.SetVisibility3D(parameters.showSurface)
+    node.SetVisibility(parameters.showSegmentation or parameters.showSurface)
+    node.SetOpacity2DFill(parameters.segmentationOpacity)
+    node.SetPreferredDisplayRepresentationName2D("Binary labelmap")
+    node.EndModify(modified)
+
+
+def _isOurs(volumeNode) -> bool:
+    return volumeNode is not None and volumeNode.GetAttribute(results.ROLE) in (
+        results.DISTANCE,
+        results.UNCERTAINTY,
+    )
+
+
+def _setForeground(composite, volumeNode, opacity: float) -> None:
+    if volumeNode is not None:
+        composite.SetForegroundVolumeID(volumeNode.GetID())
+        composite.SetForegroundOpacity(opacity)
+    elif _isOurs(slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")):
+        composite.SetForegroundVolumeID(None)
+
+
+def _setLayer(composite, volumeNode, opacity: float) -> None:
+    """Show the volume in one additional layer, after those that others may have made."""
+    first = slicer.vtkMRMLSliceCompositeNode.LayerLabel + 1
+    end = first + composite.GetNumberOfAdditionalLayers()
+    ours = [n for n in range(first, end) if _isOurs(composite.GetNthLayerVolume(n))]
+    if volumeNode is None:
+        for index in reversed(ours):  # taking a layer away moves the following ones
+            composite.SetNthLayerVolumeID(index, None)
+        return
+    index = ours[0] if ours else end
+    composite.SetNthLayerVolumeID(index, volumeNode.GetID())
+    composite.SetNthLayerOpacity(index, opacity)
+
+
+def restoreColors(volumeNode) -> None:
+    """After a scene was loaded: a color table that was saved without its file is empty."""
+    node = volumeNode.GetDisplayNode()
+    if node is None:
+        return
+    isDistance = volumeNode.GetAttribute(results.ROLE) == results.DISTANCE
+    table = colors.distanceColors() if isDistance else colors.uncertaintyColors()
+    if node.GetColorNode() is None:
+        node.SetAndObserveColorNodeID(table.GetID())

@@ -1,0 +1,127 @@
+"""Results as label map files, each whole or not there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util.numpy_support import vtk_to_numpy
+
+from . import results
+from .errors import PanelError
+
+FORMATS = (".nrrd", ".nii.gz", ".seg.nrrd")
+
+
+def export(segmentationNodes: Sequence, folder: Path, suffix: str) -> list[Path]:
+    """Write one file for each segmentation; names come from the nodes. Raises PanelError."""
+    if suffix not in FORMATS:
+        raise PanelError(_("Unknown format {suffix}.").format(suffix=suffix))
+    if not str(folder).strip() or not folder.is_dir():
+        raise PanelError(_("Choose an existing folder to export to."))
+    if not segmentationNodes:
+        raise PanelError(_("There is no result to export: segment a volume first."))
+    written: list[Path] = []
+    for node in segmentationNodes:
+        path = _freeName(folder, node.GetName(), suffix, written)
+        _writeWhole(node, path, suffix)
+        written.append(path)
+    return written
+
+
+def _freeName(folder: Path, name: str, suffix: str, taken: Sequence[Path]) -> Path:
+    """A file name that all systems accept and that no other result of this export has."""
+    stem = re.sub(r"[^\w.\- ]+", "_", name).strip(" .") or "segmentation"
+    path, number = folder / (stem + suffix), 2
+    while path in taken:
+        path, number = folder / f"{stem}_{number}{suffix}", number + 1
+    return path
+
+
+def _writeWhole(node, path: Path, suffix: str) -> None:
+    """Write under a temporary name in the same folder, then rename."""
+    temporary = path.with_name(f".{os.getpid()}-writing{suffix}")
+    try:
+        isWritten = _write(node, temporary, suffix)
+        if not isWritten or not temporary.is_file() or temporary.stat().st_size == 0:
+            raise PanelError(
+                _("{path} cannot be written: check its folder and the free space.").format(
+                    path=path
+                )
+            )
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PanelError(
+            _("{path} cannot be written: {why}.").format(path=path, why=error.strerror)
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(node, path: Path, suffix: str) -> bool:
+    if suffix == ".seg.nrrd":
+        storage = slicer.vtkMRMLSegmentationStorageNode()
+        storage.SetFileName(str(path))
+        return bool(storage.WriteData(node))
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetUseCompression(True)
+    return bool(storage.WriteData(labelmap(node)))
+
+
+def labelmap(segmentationNode):
+    """The segments as one label map on the source's grid (a node outside of the scene).
+
+    Segments have the values of the model's classes; what the user added comes after those.
+    """
+    geometry = slicer.vtkOrientedImageData()
+    serialized = segmentationNode.GetSegmentation().GetConversionParameter(
+        slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    )
+    if not slicer.vtkSegmentationConverter.DeserializeImageGeometry(serialized, geometry, False):
+        raise PanelError(
+            _("{name} has no reference geometry.").format(name=segmentationNode.GetName())
+        )
+    ids, values = _values(segmentationNode.GetSegmentation())
+    merged = slicer.vtkOrientedImageData()
+    segmentationNode.GenerateMergedLabelmapForAllSegments(
+        merged, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, geometry, ids
+    )
+    array = vtk_to_numpy(merged.GetPointData().GetScalars())
+    lookup = np.array([0, *values], np.uint16 if max(values, default=0) > 255 else np.uint8)
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    node.SetName(segmentationNode.GetName())
+    matrix = vtk.vtkMatrix4x4()
+    merged.GetImageToWorldMatrix(matrix)
+    image = vtk.vtkImageData()
+    image.SetDimensions(*merged.GetDimensions())
+    isByte = lookup.itemsize == 1
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR if isByte else vtk.VTK_UNSIGNED_SHORT, 1)
+    vtk_to_numpy(image.GetPointData().GetScalars())[:] = lookup[array]
+    node.SetAndObserveImageData(image)
+    node.SetIJKToRASMatrix(matrix)
+    return node
+
+
+def _values(segmentation) -> tuple[vtk.vtkStringArray, list[int]]:
+    ids = vtk.vtkStringArray()
+    known: list[int | None] = []
+    for index in range(segmentation.GetNumberOfSegments()):
+        ids.InsertNextValue(segmentation.GetNthSegmentID(index))
+        tag = vtk.reference("")
+        segmentation.GetNthSegment(index).GetTag(results.CLASS, tag)
+        text = str(tag)
+        known.append(int(text) if text.isdigit() and int(text) not in known else None)
+    free = max((v for v in known if v is not None), default=0) + 1
+    values = []
+    for value in known:
+        if value is None:
+            value, free = free, free + 1
+        values.append(value)
+    return ids, values

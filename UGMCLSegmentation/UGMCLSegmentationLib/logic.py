@@ -1,0 +1,95 @@
+"""What the module does, apart from how its panel looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from . import inputs, results
+from .errors import PanelError
+from .parameters import Parameters
+from .process import Worker
+from .run import Listener, SegmentRun, Settings
+
+
+class UGMCLSegmentationLogic(ScriptedLoadableModuleLogic):
+    """Holds the worker and the run under way. `workerCommand` replaces the command that starts
+    the worker (a list of program and arguments)."""
+
+    def __init__(self, workerCommand: Sequence[str] | None = None) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.worker = Worker(workerCommand)
+        self.run: SegmentRun | None = None
+
+    def getParameterNode(self) -> Parameters:
+        return Parameters(super().getParameterNode())
+
+    @property
+    def running(self) -> bool:
+        return self.run is not None and self.run.running
+
+    def segment(self, parameters: Parameters, listener: Listener) -> None:
+        """Start a run; raises PanelError when there is nothing to start with."""
+        if self.running:
+            raise PanelError(_("A segmentation is under way: cancel it first."))
+        volumeNode = parameters.inputVolume
+        inputs.check(volumeNode)
+        if not parameters.model:
+            raise PanelError(_("Select a model first."))
+        part = inputs.box(volumeNode, parameters.roi)
+        settings = Settings(
+            model=parameters.model,
+            device=parameters.device,
+            passes=parameters.passes,
+            allComponents=parameters.allComponents,
+        )
+        former = parameters.segmentation
+        if results.sourceOf(former) is not volumeNode:
+            former = results.latestOf(volumeNode)
+        self.run = SegmentRun(self.worker, volumeNode, part, settings, former, listener)
+
+    def cancel(self) -> None:
+        if self.run is not None:
+            self.run.cancel()
+
+    def shutdown(self) -> None:
+        """For the end of the panel: nothing runs afterwards, nothing is left on disk."""
+        self.worker.shutdown()
+        if self.run is not None:
+            self.run.abandon()
+            self.run = None
+
+    @staticmethod
+    def measures(segmentationNode) -> list[str]:
+        """One line for each class: its volume and how sure the model is."""
+        lines = []
+        for info in results.summary(segmentationNode).get("classes", []):
+            text = _("{name}: {volume:.1f} mL").format(
+                name=info["name"], volume=info["volume_ml"] or 0.0
+            )
+            if info.get("mean_uncertainty") is not None:
+                text += _(", mean uncertainty {value:.2f}").format(value=info["mean_uncertainty"])
+            lines.append(text)
+        return lines
+
+    @staticmethod
+    def resultNodes() -> list:
+        """All segmentations of the scene that came from this module."""
+        return results.find(results.SEGMENTATION, None)
+
+    @staticmethod
+    def firstVolume():
+        """A volume to start with: the one in the slice views, else the first that is no result."""
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            node = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
+            if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode":
+                return node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+            if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetAttribute(
+                results.ROLE
+            ):
+                return node
+        return None

@@ -1,0 +1,34 @@
+"""The state of the panel, kept in the scene's parameter node."""
+
+from typing import Annotated
+
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from .export import FORMATS
+
+
+@parameterNodeWrapper
+class Parameters:
+    """Widgets whose SlicerParameterName property names a parameter are bound to it."""
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    roi: vtkMRMLMarkupsROINode
+    model: str = ""
+    device: str = "auto"
+    passes: Annotated[int, WithinRange(0, 64)] = 8
+    allComponents: bool = False
+
+    segmentation: vtkMRMLSegmentationNode
+    shownClass: int = 1
+    showSegmentation: bool = True
+    segmentationOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    showDistance: bool = False
+    distanceOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.4
+    showUncertainty: bool = False
+    uncertaintyOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
+    showSurface: bool = True
+    showLegends: bool = True
+
+    exportFormat: Annotated[str, Choice(list(FORMATS))] = FORMATS[0]
+    exportAll: bool = False

@@ -1,0 +1,215 @@
+"""The worker behind the panel: requests and events of the protocol in docs/architecture.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from .child import Child, workerCommand
+
+Event = dict[str, Any]
+ENDS = ("result", "error", "cancelled", "crashed")
+
+
+@dataclass
+class Request:
+    """What the worker was asked, who listens, and whether it was heard of since."""
+
+    content: dict[str, Any]
+    onEvent: Callable[[Event], None]
+    sent: bool = False
+    heard: bool = False
+    cancelFile: Path | None = field(default=None)
+
+
+class Worker:
+    """The child process, started when it is first needed, one request at a time.
+
+    Where its stdin does not reach it (no hello, or an end at once), every request gets a process
+    of its own that reads it from a file. A last event of `ENDS` follows every request; "crashed"
+    is this class's own, with the `message` for the panel and the `details` for the log.
+    """
+
+    def __init__(self, command: Sequence[str] | None = None) -> None:
+        self.command = list(command) if command else None
+        self.helloTimeout = 10.0
+        self.killAfter = 4.0
+        self.hello: Event | None = None
+        self.onHello: Callable[[Event], None] = lambda event: None
+        self.onLog: Callable[[str, str], None] = lambda level, text: None
+        self._oneShot = False
+        self._child: Child | None = None
+        self._request: Request | None = None
+        self._count = 0
+        self._helloTimer = self._timer(self._helloIsLate)
+        self._killTimer = self._timer(self._cancelIsLate)
+
+    @property
+    def busy(self) -> bool:
+        return self._request is not None
+
+    @property
+    def pid(self) -> int:
+        """Of the worker itself, 0 while there is none."""
+        return self._child.workerPid if self._child else 0
+
+    def start(self) -> None:
+        """Have the child ready (it takes seconds to load), without asking it anything."""
+        if self._child is None and not self._oneShot:
+            self._helloTimer.start(int(self.helloTimeout * 1000))
+            self._launch(self.command or workerCommand())
+
+    def request(self, content: dict[str, Any], onEvent: Callable[[Event], None]) -> str:
+        """Ask for something; a former request that does not end is dropped with its process."""
+        if self._request is not None:
+            self.kill()
+        self._count += 1
+        content = {**content, "id": str(self._count)}
+        self._request = Request(content, onEvent)
+        if self._oneShot:
+            self._startJob()
+        else:
+            self.start()
+            self._send()
+        return content["id"]
+
+    def cancel(self) -> None:
+        """Stop the request: by asking, and by force when that takes too long."""
+        request = self._request
+        if request is None:
+            return
+        if not request.sent:
+            self._finish({"event": "cancelled"})
+            return
+        self._killTimer.start(int(self.killAfter * 1000))
+        if request.cancelFile is not None:
+            request.cancelFile.touch()
+        elif self._child is not None:
+            self._child.writeLine(json.dumps({"command": "cancel", "id": request.content["id"]}))
+
+    def kill(self) -> None:
+        """End the process at once; a request under way ends as cancelled."""
+        self._helloTimer.stop()
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+        self._finish({"event": "cancelled"})
+
+    def shutdown(self) -> None:
+        """For the end of the panel: no process is left, nobody is told."""
+        self._request = None
+        self.onHello = lambda event: None
+        self.onLog = lambda level, text: None
+        for timer, slot in (
+            (self._helloTimer, self._helloIsLate),
+            (self._killTimer, self._cancelIsLate),
+        ):
+            timer.stop()
+            timer.disconnect("timeout()", slot)
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop(patience=300)
+
+    @staticmethod
+    def _timer(slot: Callable[[], None]):
+        timer = qt.QTimer()
+        timer.setSingleShot(True)
+        timer.connect("timeout()", slot)
+        return timer
+
+    def _launch(self, command: Sequence[str]) -> None:
+        self.hello = None
+        child = Child(command, self._onLine, self._onEnd)
+        self._child = child if child.running else None  # it may have failed to start by now
+
+    def _send(self) -> None:
+        request = self._request
+        if request is None or request.sent or self.hello is None or self._child is None:
+            return
+        request.sent = True
+        self._child.writeLine(json.dumps(request.content))
+
+    def _startJob(self) -> None:
+        """One process for one request: the way without a working stdin."""
+        request = self._request
+        if request is None:
+            return
+        folder = Path(request.content["output"])
+        job = folder / "job.json"
+        request.cancelFile = folder / "cancel"
+        job.write_text(json.dumps(request.content), encoding="utf-8")
+        request.sent = True
+        if self._child is not None:
+            self._child.kill()  # of the former request, about to end anyway
+        command = self.command or workerCommand()
+        self._launch([*command, "--job", str(job), "--cancel-file", str(request.cancelFile)])
+
+    def _fallBack(self, why: str) -> None:
+        self._oneShot = True
+        self.onLog("warning", why)
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+        self._startJob()
+
+    def _helloIsLate(self) -> None:
+        if self.hello is None:
+            self._fallBack(_("The worker did not answer; starting it anew for every run."))
+
+    def _cancelIsLate(self) -> None:
+        if self._request is not None:
+            self.kill()
+
+    def _onLine(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+            name = event["event"]
+        except (ValueError, TypeError, KeyError):
+            self.onLog("info", line)  # a library that prints
+            return
+        if name == "hello":
+            self._helloTimer.stop()
+            self.hello = event
+            if self._child is not None:
+                self._child.workerPid = int(event.get("pid") or 0)
+            self.onHello(event)
+            self._send()
+            return
+        request = self._request
+        if request is None or event.get("id") != request.content["id"]:
+            return  # of a request that was given up
+        request.heard = True
+        if name in ENDS:
+            self._finish(event)
+        else:
+            request.onEvent(event)
+
+    def _onEnd(self, code: int, words: str) -> None:
+        self._helloTimer.stop()
+        self._child = None
+        request = self._request
+        if request is None:
+            if code != 0 and words:
+                self.onLog("warning", words)
+            return
+        if code == 0 and not request.heard and not self._oneShot:
+            self._fallBack(_("The worker cannot be spoken to; starting it anew for every run."))
+            return
+        last = words.splitlines()[-1].strip() if words else _("it left no message")
+        message = _("The segmentation process ended unexpectedly ({code}): {words}").format(
+            code=_("could not be started") if code < 0 else _("exit code {n}").format(n=code),
+            words=last,
+        )
+        self._finish({"event": "crashed", "message": message, "details": words})
+
+    def _finish(self, event: Event) -> None:
+        self._killTimer.stop()
+        request, self._request = self._request, None
+        if request is not None:
+            request.onEvent(event)

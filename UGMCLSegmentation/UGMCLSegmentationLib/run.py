@@ -1,0 +1,185 @@
+"""One click on Segment: scene -> file -> worker -> files -> scene, or nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import qt
+from slicer.i18n import tr as _
+
+from . import inputs, outputs, storage
+from .errors import PanelError
+from .geometry import Box
+from .process import Event, Worker
+from .steps import Steps
+
+DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
+GRACE = 700  # milliseconds that a cancelled worker may take before the panel goes on without it
+_WRITTEN, _COMPUTED = 0.03, 0.95  # the progress at the ends of the first two parts
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the worker is told besides the image."""
+
+    model: str
+    device: str = "auto"
+    passes: int = 8
+    allComponents: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended; `segmentationNode` only when it is done."""
+
+    kind: str
+    message: str = ""
+    segmentationNode: Any = None
+
+
+class Listener(Protocol):
+    """Who wants to know of a run."""
+
+    def onProgress(self, fraction: float, text: str, remaining: float | None) -> None: ...
+
+    def onLog(self, level: str, text: str) -> None: ...
+
+    def onEnd(self, outcome: Outcome) -> None: ...
+
+
+class SegmentRun:
+    """A run from its start to its `Outcome`, driven by events; it can be cancelled anywhere."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        volumeNode,
+        part: Box,
+        settings: Settings,
+        segmentationNode,
+        listener: Listener,
+    ) -> None:
+        self._worker = worker
+        self._volumeNode = volumeNode
+        self._part = part
+        self._settings = settings
+        self._segmentationNode = segmentationNode
+        self._listener: Listener | None = listener
+        self._asked = False
+        self._cancelling = False
+        self._folder: Path | None = storage.makeFolder()
+        self._grace = qt.QTimer()
+        self._grace.setSingleShot(True)
+        self._grace.connect("timeout()", self._graceIsOver)
+        listener.onProgress(0.0, _("Preparing"), None)
+        self._steps: Steps | None = Steps(self._write(), self._ask, self._fail)
+
+    @property
+    def running(self) -> bool:
+        return self._listener is not None
+
+    def cancel(self) -> None:
+        """Stop; `onEnd` follows now or within GRACE."""
+        if not self.running:
+            return
+        if self._steps is not None:
+            self._end(Outcome(CANCELLED, _("Canceled.")))
+            return
+        self._cancelling = True
+        self._listener.onProgress(-1.0, _("Canceling…"), None)
+        self._grace.start(GRACE)
+        self._worker.cancel()
+
+    def abandon(self) -> None:
+        """Stop at once and tell nobody; for the end of the panel."""
+        self._listener = None
+        self._asked = False
+        self._release()
+
+    def _write(self) -> Generator[None, None, None]:
+        yield from inputs.write(self._volumeNode, self._part, self._folder / "image.nrrd")
+
+    def _ask(self, _nothing) -> None:
+        self._steps = None
+        self._listener.onProgress(_WRITTEN, _("Starting"), None)
+        self._asked = True
+        self._worker.request(
+            {
+                "command": "segment",
+                "image": str(self._folder / "image.nrrd"),
+                "output": str(self._folder),
+                "model": self._settings.model,
+                "device": self._settings.device,
+                "passes": self._settings.passes,
+                "roi": None,  # only the region is in the file
+                "all_components": self._settings.allComponents,
+                "stem": "image",
+            },
+            self._onEvent,
+        )
+
+    def _onEvent(self, event: Event) -> None:
+        name = event["event"]
+        isLast = name in ("result", "error", "cancelled", "crashed")
+        if isLast:
+            self._asked = False
+        if not self.running:
+            if isLast:
+                self._release()  # the files were kept for a worker that took its time
+            return
+        if name == "progress":
+            if not self._cancelling:
+                fraction = _WRITTEN + float(event["fraction"]) * (_COMPUTED - _WRITTEN)
+                self._listener.onProgress(fraction, event["text"], event.get("remaining"))
+        elif name == "log":
+            self._listener.onLog(event["level"], event["text"])
+        elif name == "cancelled" or (isLast and self._cancelling):
+            self._end(Outcome(CANCELLED, _("Canceled.")))
+        elif name == "result":
+            self._listener.onProgress(_COMPUTED, _("Loading the result"), None)
+            work = outputs.build(event, self._volumeNode, self._part, self._segmentationNode)
+            self._steps = Steps(work, self._succeed, self._fail)
+            for advice in event.get("advice") or []:
+                self._listener.onLog("warning", advice)
+        elif isLast:
+            if event.get("details"):
+                self._listener.onLog("warning", event["details"])
+            self._end(Outcome(FAILED, event["message"]))
+
+    def _succeed(self, segmentationNode) -> None:
+        self._steps = None
+        self._end(Outcome(DONE, "", segmentationNode))
+
+    def _fail(self, error: Exception) -> None:
+        self._steps = None
+        if not isinstance(error, PanelError):
+            import logging
+
+            logging.error("UGMCL Segmentation", exc_info=error)
+        text = str(error) if isinstance(error, PanelError) else f"{type(error).__name__}: {error}"
+        self._end(Outcome(FAILED, text))
+
+    def _graceIsOver(self) -> None:
+        if self.running:
+            self._end(Outcome(CANCELLED, _("Canceled.")))
+
+    def _end(self, outcome: Outcome) -> None:
+        listener, self._listener = self._listener, None
+        self._release()
+        if listener is not None:
+            listener.onEnd(outcome)
+
+    def _release(self) -> None:
+        """Let go of the scene and, once the worker is through with them, of the files."""
+        if self._grace is not None:
+            self._grace.stop()
+        if self._steps is not None:
+            self._steps.stop()
+            self._steps = None
+        self._volumeNode = self._segmentationNode = None
+        if self._folder is not None and not self._asked:
+            storage.removeFolder(self._folder)
+            self._folder = None

@@ -1,0 +1,118 @@
+"""The See section of the panel: what of the result is shown, and where to look."""
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+from . import display, regions, results
+from .connections import Connections
+from .logic import UGMCLSegmentationLogic
+from .parameters import Parameters
+
+_SHOWN = (
+    "shownClass", "showSegmentation", "segmentationOpacity", "showDistance", "distanceOpacity",
+    "showUncertainty", "uncertaintyOpacity", "showSurface", "showLegends",
+)  # fmt: skip
+
+
+class SeeSection:
+    def __init__(self, ui, connections: Connections) -> None:
+        self._ui = ui
+        self._parameters: Parameters | None = None
+        self._applied: tuple | None = None
+        self._regions: list[regions.Region] | None = None
+        self._regionIndex = -1
+        self._updating = False
+        self._ui.resultSelector.addAttribute(
+            "vtkMRMLSegmentationNode", results.ROLE, results.SEGMENTATION
+        )
+        connections.connect(ui.classSelector, "currentIndexChanged(int)", self.onClassChanged)
+        connections.connect(ui.nextRegionButton, "clicked(bool)", self.onNextRegion)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The result itself changed, or the scene did: show everything anew."""
+        self._applied = None
+        self._regions = None
+        self._regionIndex = -1
+        self._ui.regionLabel.text = ""
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node."""
+        parameters = self._parameters
+        if parameters is None:
+            return
+        node = parameters.segmentation
+        settings = (node.GetID() if node else "", *(getattr(parameters, n) for n in _SHOWN))
+        if settings == self._applied:
+            return
+        if self._applied is not None and self._applied[0] != settings[0]:
+            self._applied = settings
+            self.refresh()
+            return
+        self._applied = settings
+        self._updateClasses(node)
+        self._updateMeasures(node)
+        display.apply(node, parameters)
+
+    def onClassChanged(self, index: int) -> None:
+        if not self._updating and self._parameters is not None and index >= 0:
+            self._parameters.shownClass = int(self._ui.classSelector.itemData(index))
+
+    def onNextRegion(self, _checked: bool = False) -> None:
+        """Walk through the uncertain regions; after the last one comes the first."""
+        node = self._uncertainty()
+        if node is None:
+            return
+        if self._regions is None:
+            self._regions = regions.find(node)
+        if not self._regions:
+            self._ui.regionLabel.text = _("The model is sure everywhere.")
+            return
+        self._regionIndex = (self._regionIndex + 1) % len(self._regions)
+        region = self._regions[self._regionIndex]
+        regions.jump(node, region)
+        self._ui.regionLabel.text = _(
+            "Region {number} of {count}: {volume:.2f} mL, uncertainty {mean:.2f}"
+        ).format(
+            number=self._regionIndex + 1,
+            count=len(self._regions),
+            volume=region.milliliters,
+            mean=region.mean,
+        )
+
+    def _uncertainty(self):
+        source = results.sourceOf(self._parameters.segmentation) if self._parameters else None
+        return results.uncertaintyOf(source) if source is not None else None
+
+    def _updateClasses(self, node) -> None:
+        classes = results.summary(node).get("classes", [])
+        self._updating = True
+        self._ui.classSelector.clear()
+        for info in classes:
+            self._ui.classSelector.addItem(info["name"], info["value"])
+        index = self._ui.classSelector.findData(self._parameters.shownClass)
+        self._ui.classSelector.currentIndex = index if index >= 0 else min(0, len(classes) - 1)
+        self._updating = False
+        for widget in (self._ui.classLabel, self._ui.classSelector):
+            widget.setVisible(len(classes) > 1)
+
+    def _updateMeasures(self, node) -> None:
+        lines = UGMCLSegmentationLogic.measures(node)
+        self._ui.measureLabel.text = "\n".join(lines)
+        hasUncertainty = self._uncertainty() is not None
+        for widget, isUseful in (
+            (self._ui.measureLabel, bool(lines)),
+            (self._ui.regionLabel, hasUncertainty),
+        ):
+            widget.setVisible(isUseful)
+        self._ui.nextRegionButton.enabled = hasUncertainty
+        self._ui.nextRegionButton.toolTip = (
+            _("Go to the next place where the model is unsure, the largest first.")
+            if hasUncertainty
+            else _("Segment with at least one uncertainty pass first.")
+        )

@@ -1,0 +1,50 @@
+"""Long work in small pieces between the events of the application, so that it never freezes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import qt
+
+BUDGET = 0.03  # seconds of work before the event loop gets its turn
+
+
+class Steps:
+    """Drives a generator from a timer; each `yield` is a place where the panel may come in."""
+
+    def __init__(
+        self,
+        work: Generator[None, None, Any],
+        onDone: Callable[[Any], None],
+        onError: Callable[[Exception], None],
+    ) -> None:
+        self._work = work
+        self._onDone = onDone
+        self._onError = onError
+        self._timer = qt.QTimer()
+        self._timer.setInterval(0)
+        self._timer.connect("timeout()", self._tick)
+        self._timer.start()
+
+    def stop(self) -> None:
+        """End the work where it is; its `finally` blocks run now. Neither callback is called."""
+        if self._timer is None:
+            return
+        self._timer.stop()
+        self._timer.disconnect("timeout()", self._tick)
+        self._timer = None
+        self._work.close()
+
+    def _tick(self) -> None:
+        deadline = time.monotonic() + BUDGET
+        try:
+            while self._timer is not None and time.monotonic() < deadline:
+                next(self._work)
+        except StopIteration as end:
+            self.stop()
+            self._onDone(end.value)
+        except Exception as error:
+            self.stop()
+            self._onError(error)

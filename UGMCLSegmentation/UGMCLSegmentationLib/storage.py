@@ -1,0 +1,71 @@
+"""Private temporary folders: what is written there is patient data."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import slicer
+
+_NAME = re.compile(r"ugmcl-(\d+)-\w+\Z")
+
+
+def place() -> Path:
+    """Where the folders are made: Slicer's own temporary folder."""
+    return Path(slicer.app.temporaryPath or tempfile.gettempdir())
+
+
+def makeFolder() -> Path:
+    """A new folder that only this user can enter (mkdtemp gives it mode 0700)."""
+    place().mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f"ugmcl-{os.getpid()}-", dir=place()))
+
+
+def removeFolder(folder: Path) -> None:
+    """Remove the folder; what another process still holds is left for the next sweep."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweepOrphans() -> int:
+    """Remove the folders of processes that are gone, such as a Slicer that crashed."""
+    swept = 0
+    try:
+        entries = list(os.scandir(place()))
+    except OSError:
+        return 0
+    for entry in entries:
+        match = _NAME.match(entry.name)
+        if not match or not entry.is_dir(follow_symlinks=False) or not _isOurs(entry):
+            continue
+        if not isAlive(int(match.group(1))):
+            removeFolder(Path(entry.path))
+            swept += 1
+    return swept
+
+
+def _isOurs(entry: os.DirEntry) -> bool:
+    if not hasattr(os, "getuid"):
+        return True
+    return entry.stat(follow_symlinks=False).st_uid == os.getuid()
+
+
+def isAlive(pid: int) -> bool:
+    """Whether a process of this number runs."""
+    if sys.platform == "win32":  # os.kill(pid, 0) would end the process there
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)
+        if handle:
+            ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,295 @@
+"""The panel."""
+
+from __future__ import annotations
+
+import sys
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from . import dependencies, display, models, outputs, results, storage
+from .choices import Choices
+from .connections import Connections
+from .errors import PanelError
+from .exportSection import ExportSection
+from .logic import UGMCLSegmentationLogic
+from .parameters import Parameters
+from .run import CANCELLED, DONE, Outcome
+from .seeSection import SeeSection
+
+
+class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Binds the .ui to the parameter node, starts runs and tells of them."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: UGMCLSegmentationLogic | None = None
+        self.parameters: Parameters | None = None
+        self._guiTag: int | None = None
+        self._inputVolume = None
+
+    def setup(self) -> None:
+        ScriptedLoadableModuleWidget.setup(self)
+        panel = slicer.util.loadUI(self.resourcePath("UI/UGMCLSegmentation.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+
+        self.logic = UGMCLSegmentationLogic()
+        self.logic.worker.onHello = self.onHello
+        self.logic.worker.onLog = self.onLog
+        self.connections = Connections()
+        self.choices = Choices(self.ui, self.connections)
+        self.see = SeeSection(self.ui, self.connections)
+        self.export = ExportSection(self.ui, self.connections)
+        for widget, signal, slot in (
+            (self.ui.segmentButton, "clicked(bool)", self.onSegment),
+            (self.ui.cancelButton, "clicked(bool)", self.onCancel),
+            (self.ui.installButton, "clicked(bool)", self.onInstall),
+            (self.ui.modelFolderButton, "clicked(bool)", self.onModelFolder),
+            (self.ui.advancedSection, "toggled(bool)", self.onAdvancedToggled),
+            (self.ui.roiSelector, "nodeAddedByUser(vtkMRMLNode*)", self.onRegionAdded),
+        ):
+            self.connections.connect(widget, signal, slot)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+
+        self.ui.cancelButton.enabled = False
+        self.ui.progressBar.setVisible(False)
+        self.ui.progressLabel.setVisible(False)
+        self.showMessage("")
+        self.checkDependencies()
+        storage.sweepOrphans()
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """Nothing of the panel stays: no process, no files, no observers, no connections."""
+        if self.logic is not None:
+            self.logic.shutdown()
+        self.removeObservers()
+        self.setParameters(None)
+        self.connections.disconnectAll()
+
+    def enter(self) -> None:
+        self.checkDependencies()
+        self.initializeParameterNode()
+        self.choices.refresh()
+
+    def exit(self) -> None:
+        """A run goes on, and the views stay as they are."""
+
+    def onReload(self) -> None:
+        """Slicer re-executes only the entry file: have it import all of the panel's files anew."""
+        package = __name__.rpartition(".")[0]
+        for name in [n for n in sys.modules if n == package or n.startswith(package + ".")]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    # Scene and parameters
+
+    def initializeParameterNode(self) -> None:
+        if self.parameters is None:
+            self.setParameters(self.logic.getParameterNode())
+        if self.parameters.inputVolume is None:
+            self.parameters.inputVolume = self.logic.firstVolume()
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        """Bind the panel to a parameter node, or to none."""
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._guiTag)
+            node = self.parameters.parameterNode
+            if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersModified):
+                self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self.parameters = parameters
+        self._inputVolume = None
+        if parameters is not None:
+            self._guiTag = parameters.connectGui(self.ui)
+            node = parameters.parameterNode
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self.choices.setParameters(parameters)
+        self.see.setParameters(parameters)
+        self.export.setParameters(parameters)
+        self.updateButtons()
+
+    def onParametersModified(self, _caller=None, _event=None) -> None:
+        parameters = self.parameters
+        if parameters is None or slicer.mrmlScene.IsBatchProcessing():
+            return
+        volumeNode = parameters.inputVolume
+        if volumeNode is not self._inputVolume:
+            self._inputVolume = volumeNode
+            self.showMessage("")
+            if results.sourceOf(parameters.segmentation) is not volumeNode:
+                parameters.segmentation = results.latestOf(volumeNode)
+        self.choices.update()
+        self.see.update()
+        self.export.update()
+        self.updateButtons()
+
+    def onSceneStartClose(self, _caller, _event) -> None:
+        self.logic.cancel()
+        self.setParameters(None)
+
+    def onSceneEndClose(self, _caller, _event) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, _caller, _event) -> None:
+        """A scene was loaded into this one; the opacity of an additional layer is not saved."""
+        tag = self.logic.moduleName
+        if slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLScriptedModuleNode") is None:
+            return
+        self.setParameters(self.logic.getParameterNode())
+        self.onParametersModified()
+        for node in results.find(results.DISTANCE):
+            display.restoreColors(node)
+        for node in results.find(results.UNCERTAINTY):
+            display.restoreColors(node)
+        self.see.refresh()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, _caller, _event, node) -> None:
+        isResult = node is not None and node.GetAttribute(results.ROLE) is not None
+        if isResult and not slicer.mrmlScene.IsClosing():
+            self.see.refresh()
+            self.export.update()
+
+    # What the user does
+
+    def onSegment(self, _checked: bool = False) -> None:
+        self.showMessage("")
+        try:
+            self.logic.segment(self.parameters, self)
+        except PanelError as error:
+            self.showMessage(str(error), isError=True)
+        self.updateButtons()
+
+    def onCancel(self, _checked: bool = False) -> None:
+        self.ui.cancelButton.enabled = False
+        self.logic.cancel()
+
+    def onInstall(self, _checked: bool = False) -> None:
+        try:
+            needsRestart = dependencies.install()
+        except PanelError as error:
+            self.showMessage(str(error), isError=True)
+            return
+        self.checkDependencies()
+        if needsRestart and slicer.util.confirmYesNoDisplay(
+            _("PyTorch was installed. Restart Slicer now, so that it can be used?")
+        ):
+            slicer.util.restart()
+
+    def onModelFolder(self, _checked: bool = False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Folder of the model")
+        )
+        if folder:
+            self.useModelFolder(folder)
+
+    def useModelFolder(self, folder: str) -> None:
+        try:
+            self.choices.addModel(models.fromFolder(folder))
+        except PanelError as error:
+            self.showMessage(str(error), isError=True)
+
+    def onAdvancedToggled(self, isOpen: bool) -> None:
+        if isOpen and not dependencies.missing():
+            self.logic.worker.start()  # it knows the devices
+
+    def onRegionAdded(self, node) -> None:
+        """A new region starts as the whole volume, for the user to shrink."""
+        volumeNode = self.parameters.inputVolume
+        if node is None or volumeNode is None or node.GetNumberOfControlPoints():
+            return
+        bounds = [0.0] * 6
+        volumeNode.GetRASBounds(bounds)
+        node.CreateDefaultDisplayNodes()
+        node.SetCenterWorld([(bounds[n] + bounds[n + 1]) / 2 for n in (0, 2, 4)])
+        node.SetSizeWorld([bounds[n + 1] - bounds[n] for n in (0, 2, 4)])
+
+    # What a run tells (run.Listener)
+
+    def onHello(self, event: dict) -> None:
+        devices = event.get("devices") or []
+        self.choices.setDevices(devices)
+        names = ", ".join(device["text"] for device in devices)
+        self.onLog("info", f"ugmcl {event.get('version')}, torch {event.get('torch')}: {names}")
+
+    def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
+        if fraction >= 0:
+            self.ui.progressBar.value = round(100 * fraction)
+        if remaining is not None:
+            text = _("{text}, about {time} left").format(text=text, time=_duration(remaining))
+        self.ui.progressLabel.text = text
+
+    def onLog(self, level: str, text: str) -> None:
+        self.ui.logText.appendPlainText(text)
+        if level == "warning":
+            self.showMessage(text)
+
+    def onEnd(self, outcome: Outcome) -> None:
+        self.ui.progressLabel.text = ""
+        if self.parameters is not None and outcome.kind == DONE:
+            self.showResult(outcome.segmentationNode)
+        elif outcome.kind != DONE:
+            self.showMessage(outcome.message, isError=outcome.kind != CANCELLED)
+        if outcome.message:
+            self.ui.logText.appendPlainText(outcome.message)
+        self.updateButtons()
+
+    def showResult(self, segmentationNode) -> None:
+        if not outputs.isInScene(segmentationNode):
+            return
+        display.showSource(segmentationNode, fit=True)
+        self.parameters.segmentation = segmentationNode
+        self.see.refresh()
+        self.export.update()
+        for line in self.logic.measures(segmentationNode):
+            self.ui.logText.appendPlainText(line)
+
+    # What the panel shows
+
+    def showMessage(self, text: str, isError: bool = False) -> None:
+        self.ui.messageLabel.text = text
+        self.ui.messageLabel.styleSheet = "color: #c0392b" if isError else ""
+        self.ui.messageLabel.setVisible(bool(text))
+
+    def checkDependencies(self) -> None:
+        absent = dependencies.missing()
+        self.ui.installButton.setVisible(bool(absent))
+        if absent:
+            names = ", ".join(absent)
+            self.showMessage(_("Needed and not installed yet: {names}.").format(names=names))
+
+    def updateButtons(self) -> None:
+        running = self.logic is not None and self.logic.running
+        parameters = self.parameters
+        reason = ""
+        if running:
+            reason = _("A segmentation is under way.")
+        elif parameters is None or parameters.inputVolume is None:
+            reason = _("Select a volume first.")
+        elif not parameters.model:
+            reason = _("Select a model first.")
+        self.ui.segmentButton.enabled = not reason
+        self.ui.segmentButton.toolTip = reason or _(
+            "Segment the volume. The results appear over it in the slice views."
+        )
+        self.ui.cancelButton.enabled = running
+        self.ui.progressBar.setVisible(running)
+        self.ui.progressLabel.setVisible(running)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return _("{n} s").format(n=max(1, round(seconds)))
+    return _("{n} min").format(n=round(seconds / 60))
