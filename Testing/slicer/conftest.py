@@ -1,0 +1,38 @@
+"""Fixtures for tests in the headless Slicer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# This folder and never its parent: a folder named slicer on the path would be merged with the
+# package of that name.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import harness
+
+
+@pytest.fixture(scope="session")
+def slicer_app() -> Any:
+    """slicer.app of the headless Slicer."""
+    return harness.start()
+
+
+@pytest.fixture
+def scene(slicer_app: Any) -> Iterator[Any]:
+    """An empty application scene; the test fails if a slot or observer raised."""
+    import slicer
+
+    harness.errors.take()
+    slicer.mrmlScene.Clear(False)
+    yield slicer.mrmlScene
+    harness.process_events()
+    slicer.mrmlScene.Clear(False)
+    harness.process_events()
+    raised = harness.errors.take()
+    if raised:
+        pytest.fail("exceptions in slots or observers:\n" + "\n".join(raised))

@@ -1,0 +1,189 @@
+"""slicer.app: qSlicerApplication as far as a scripted module sees it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import slicer
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from .files import CoreIOManager
+from .modules import ModuleManager
+
+VERSION = (5, 12, 0)
+
+
+def _property(kind: Any, name: str) -> Any:
+    return QtCore.Property(kind, lambda self: self._facts[name])
+
+
+class ExtensionsManagerModel:
+    """The extensions said to be installed; tests change the list."""
+
+    def __init__(self) -> None:
+        self.installedExtensions: list[str] = []
+        self.interactive = False
+
+    def isExtensionInstalled(self, name: str) -> bool:
+        return name in self.installedExtensions
+
+    def installExtensionFromServer(self, name: str, restart: bool = True) -> bool:
+        return False
+
+
+class Application(QtWidgets.QApplication):
+    startupCompleted = QtCore.Signal()
+
+    def __init__(self) -> None:
+        super().__init__(["Slicer"])
+        root = Path(tempfile.mkdtemp(prefix="slicer-harness-"))
+        home, temporary = root / "home", root / "tmp"
+        temporary.mkdir()
+        _make_python_launchers(home / "bin")
+        version = ".".join(map(str, VERSION))
+        self._facts: dict[str, Any] = {
+            "slicerHome": str(home), "temporaryPath": str(temporary), "majorVersion": VERSION[0],
+            "minorVersion": VERSION[1], "revision": "0", "repositoryRevision": "harness",
+            "mainApplicationName": "Slicer", "mainApplicationVersion": version,
+            "documentationBaseUrl": f"https://slicer.readthedocs.io/en/{VERSION[0]}.{VERSION[1]}/",
+            "defaultScenePath": str(root), "extensionsInstallPath": str(root / "extensions"),
+            "slicerUserSettingsFilePath": str(root / "Slicer.ini"),
+            "os": "linux", "arch": "amd64", "platform": "linux-amd64", "intDir": "",
+            "startupWorkingPath": os.getcwd(),
+        }
+        self.setApplicationName("Slicer")
+        self.setOrganizationName("slicer.org")
+        self.setApplicationVersion(version)
+        QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
+        QtCore.QSettings.setPath(
+            QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, str(root / "settings")
+        )
+        self.setQuitOnLastWindowClosed(False)
+        _dress(self)
+        self._testing, self._paused, self._logic = True, 0, None
+        self._settings = QtCore.QSettings()
+        self._module_manager, self._files = ModuleManager(), CoreIOManager()
+        self._extensions = ExtensionsManagerModel()
+        self._layout_manager: Any = None
+
+    def _adopt(self, logic: Any) -> None:
+        self._logic = logic
+        logic.SetTemporaryPath(self._facts["temporaryPath"])
+
+    def applicationLogic(self) -> Any:
+        return self._logic
+
+    def mrmlApplicationLogic(self) -> Any:
+        return self._logic
+
+    def mrmlScene(self) -> Any:
+        return slicer.mrmlScene
+
+    def layoutManager(self) -> Any:
+        return self._layout_manager
+
+    def moduleManager(self) -> ModuleManager:
+        return self._module_manager
+
+    def coreIOManager(self) -> CoreIOManager:
+        return self._files
+
+    def ioManager(self) -> CoreIOManager:
+        return self._files
+
+    def extensionsManagerModel(self) -> ExtensionsManagerModel:
+        return self._extensions
+
+    def settings(self) -> Any:
+        return self._settings
+
+    def userSettings(self) -> Any:
+        return self._settings
+
+    def revisionUserSettings(self) -> Any:
+        return self._settings
+
+    def commandOptions(self) -> SimpleNamespace:
+        return SimpleNamespace(noMainWindow=True, testingEnabled=self._testing, noSplash=True)
+
+    def coreCommandOptions(self) -> SimpleNamespace:
+        return self.commandOptions()
+
+    def testingEnabled(self) -> bool:
+        return self._testing
+
+    def startupEnvironment(self) -> Any:
+        return QtCore.QProcessEnvironment.systemEnvironment()
+
+    def moduleDocumentationUrl(self, name: str) -> str:
+        return f"{self._facts['documentationBaseUrl']}user_guide/modules/{name.lower()}.html"
+
+    def pauseRender(self) -> None:
+        self._paused += 1
+
+    def resumeRender(self) -> None:
+        self._paused = max(self._paused - 1, 0)
+
+    def setRenderPaused(self, paused: bool) -> None:
+        self.pauseRender() if paused else self.resumeRender()
+
+    def openNodeModule(self, node: Any, *_: Any) -> bool:
+        return False
+
+    def restart(self) -> None:
+        raise RuntimeError("the code under test asked the application to restart")
+
+    slicerHome = _property(str, "slicerHome")
+    temporaryPath = _property(str, "temporaryPath")
+    majorVersion = _property(int, "majorVersion")
+    minorVersion = _property(int, "minorVersion")
+    revision = _property(str, "revision")
+    repositoryRevision = _property(str, "repositoryRevision")
+    mainApplicationName = _property(str, "mainApplicationName")
+    mainApplicationVersion = _property(str, "mainApplicationVersion")
+    documentationBaseUrl = _property(str, "documentationBaseUrl")
+    defaultScenePath = _property(str, "defaultScenePath")
+    extensionsInstallPath = _property(str, "extensionsInstallPath")
+    slicerUserSettingsFilePath = _property(str, "slicerUserSettingsFilePath")
+    startupWorkingPath = _property(str, "startupWorkingPath")
+    os = _property(str, "os")
+    arch = _property(str, "arch")
+    platform = _property(str, "platform")
+    intDir = _property(str, "intDir")
+
+
+def _make_python_launchers(folder: Path) -> None:
+    """Put PythonSlicer and python-real where an installed Slicer has them, and on PATH."""
+    folder.mkdir(parents=True)
+    for name in ("PythonSlicer", "python-real"):
+        launcher = folder / name
+        launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def _dress(application: Any) -> None:
+    """Slicer's light style, about."""
+    application.setStyle("Fusion")
+    palette = QtGui.QPalette()
+    for role, color in (
+        ("Window", "#efefef"), ("WindowText", "#000000"), ("Base", "#ffffff"),
+        ("AlternateBase", "#f6f6f6"), ("Text", "#000000"), ("Button", "#efefef"),
+        ("ButtonText", "#000000"), ("Highlight", "#308cc6"), ("HighlightedText", "#ffffff"),
+        ("ToolTipBase", "#ffffdc"), ("ToolTipText", "#000000"), ("PlaceholderText", "#777777"),
+    ):
+        palette.setColor(getattr(QtGui.QPalette, role), QtGui.QColor(color))
+    for role in ("WindowText", "Text", "ButtonText"):
+        palette.setColor(
+            QtGui.QPalette.Disabled, getattr(QtGui.QPalette, role), QtGui.QColor("#a0a0a0")
+        )
+    application.setPalette(palette)
+    font = application.font()
+    font.setPointSize(9)
+    application.setFont(font)

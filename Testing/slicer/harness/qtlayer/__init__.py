@@ -1,0 +1,1 @@
+"""The `qt` module as PythonQt shows it, made of PySide6."""

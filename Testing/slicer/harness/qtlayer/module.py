@@ -1,0 +1,72 @@
+"""Build the `qt` and `ctk` modules and put them where `import qt` finds them."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+from PySide6 import QtCore, QtGui, QtNetwork, QtWidgets
+
+from .uiloader import UiLoader
+
+# Names that belong to PySide6 alone; a module that used them would fail in Slicer.
+_PYSIDE_ONLY = {
+    "Signal", "SignalInstance", "Slot", "Property", "ClassInfo", "QEnum", "QFlag", "Nullable",
+    "MetaFunction", "MetaSignal", "PyClassProperty", "NonAutoBool", "qVersion", "Any", "List",
+    "Optional", "Union", "Tuple", "Callable", "Iterable", "Sequence", "SIGNAL", "SLOT",
+}
+
+
+class QFileDialog(QtWidgets.QFileDialog):
+    """PythonQt returns the chosen path alone, not the pair of path and filter."""
+
+    @staticmethod
+    def getOpenFileName(*args: Any) -> str:
+        return QtWidgets.QFileDialog.getOpenFileName(*args)
+
+    @staticmethod
+    def getSaveFileName(*args: Any) -> str:
+        return QtWidgets.QFileDialog.getSaveFileName(*args)
+
+    @staticmethod
+    def getOpenFileNames(*args: Any) -> list[str]:
+        return QtWidgets.QFileDialog.getOpenFileNames(*args)
+
+
+def _single_shot(milliseconds: int, target: Any, slot_name: str | None = None) -> None:
+    """QTimer.singleShot that keeps its callable, as PythonQt does."""
+    from . import connections
+
+    timer = QtCore.QTimer(QtWidgets.QApplication.instance())
+    timer.setSingleShot(True)
+    timer.connect("timeout()", target, slot_name)
+    connections.connect(timer, "timeout()", timer.deleteLater)
+    timer.start(milliseconds)
+
+
+def build_qt() -> types.ModuleType:
+    module = types.ModuleType("qt", "Qt as PythonQt shows it.")
+    for source in (QtCore, QtGui, QtWidgets, QtNetwork):
+        # PySide6 makes its classes when asked for them: vars() would miss most.
+        for name in dir(source):
+            if not name.startswith("_") and name not in _PYSIDE_ONLY:
+                setattr(module, name, getattr(source, name))
+    module.QUiLoader = UiLoader  # type: ignore[attr-defined]
+    module.QFileDialog = QFileDialog  # type: ignore[attr-defined]
+    static = getattr(QtCore.QTimer, "__dict__", {}).get("singleShot")
+    if static is not None:
+        static.method = _single_shot
+    return module
+
+
+def build_ctk(widgets: list[type]) -> types.ModuleType:
+    module = types.ModuleType("ctk", "Stand-ins for the CTK widgets.")
+    for widget in widgets:
+        setattr(module, widget.__name__, widget)
+    return module
+
+
+def install(ctk_widgets: list[type]) -> None:
+    sys.modules["qt"] = build_qt()
+    sys.modules["ctk"] = build_ctk(ctk_widgets)
