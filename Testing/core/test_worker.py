@@ -1,0 +1,355 @@
+"""The worker's protocol, with the true process behind pipes and with its parts."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from samples import tiny_model, write_image
+
+from ugmcl_core import phantoms, requests, volume, worker
+from ugmcl_core.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+LONG = {"passes": 64}
+
+
+class Process:
+    """A worker process and its events."""
+
+    def __init__(self, *words: str, models: Path | None = None) -> None:
+        environment = {**os.environ, "UGMCL_MODELS": str(models or "")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "ugmcl_core", "worker", *words], cwd=ROOT, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.events: queue.Queue[dict] = queue.Queue()
+        self.errors = b""
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._read_errors, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.events.put(json.loads(line))  # anything but protocol lines would fail here
+
+    def _read_errors(self) -> None:
+        self.errors = self.process.stderr.read()
+
+    def send(self, **request) -> None:
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def wait_for(self, *names: str, seconds: float = 60) -> dict:
+        """The next event of one of `names`; others are passed over."""
+        deadline = time.monotonic() + seconds
+        while True:
+            event = self.events.get(timeout=max(0.01, deadline - time.monotonic()))
+            if event["event"] in names:
+                return event
+
+    def close(self) -> int:
+        self.process.stdin.close()
+        return self.process.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A folder with a tiny model (large patch count on the big scan) and two scans."""
+    folder = tmp_path_factory.mktemp("worker")
+    tiny_model(folder / "models" / "tiny")
+    write_image(folder / "scan.nrrd")
+    image, _ = phantoms.phantom(1, (120, 100, 90), (2.0, 2.0, 2.0))
+    volume.write(folder / "big.nrrd", image, compress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(places):
+    """One process that several tests share, as the panel does."""
+    process = Process(models=places / "models")
+    process.hello = process.wait_for("hello")
+    yield process
+    assert process.close() == 0
+    assert b"Traceback" not in process.errors
+
+
+def request(places, folder, **changes):
+    plain = {"id": "1", "command": "segment", "image": str(places / "scan.nrrd"),
+             "output": str(folder), "model": "tiny", "device": "cpu", "passes": 2, "roi": None,
+             "all_components": False, "stem": "case"}  # fmt: skip
+    return {**plain, **changes}
+
+
+def test_hello(running):
+    hello = running.hello
+    assert hello["pid"] == running.process.pid
+    assert hello["protocol"] == 1
+    assert hello["devices"][-1]["name"] == "cpu"
+    assert {"version", "torch"} <= set(hello)
+
+
+def test_segment(running, places, tmp_path):
+    running.send(**request(places, tmp_path))
+    assert running.wait_for("progress")["id"] == "1"
+    result = running.wait_for("result", "error")
+    assert result["event"] == "result", result
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "case_labels.nrrd", "case_sdf.nrrd", "case_uncertainty.nrrd"]
+    (info,) = result["classes"]
+    assert info["sdf"] == str(tmp_path / "case_sdf.nrrd")
+    assert set(result) == {
+        "event", "id", "labels", "uncertainty", "classes", "sdf_scale_mm", "advice", "model",
+        "device", "passes", "seconds"}
+    assert set(info) == {
+        "value", "name", "color", "terminology", "sdf", "volume_ml", "mean_uncertainty"}
+
+
+def test_the_same_voxels_as_the_command_line(running, places, tmp_path):
+    from ugmcl_core.__main__ import main
+
+    running.send(**request(places, tmp_path, id="cli", passes=0))
+    running.wait_for("result")
+    words = ["segment", str(places / "scan.nrrd"), "--model", str(places / "models" / "tiny"),
+             "--output", str(tmp_path), "--uncertainty-passes", "0", "--device", "cpu"]
+    assert main(words) == 0
+    for kind in ("labels", "sdf"):
+        a, b = (volume.read(tmp_path / f"{stem}_{kind}.nrrd") for stem in ("case", "scan"))
+        assert (a.array == b.array).all() and a.grid == b.grid
+
+
+def test_cancel_is_acknowledged_at_once_and_leaves_nothing(running, places, tmp_path):
+    running.send(**request(places, tmp_path, id="long", image=str(places / "big.nrrd"), **LONG))
+    while running.wait_for("progress")["text"] != "segmenting":
+        pass
+    began = time.monotonic()
+    running.send(id="long", command="cancel")
+    assert running.wait_for("cancelling")["id"] == "long"
+    assert time.monotonic() - began < 0.2
+    assert running.wait_for("cancelled", "result", seconds=5)["event"] == "cancelled"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_cancel_the_next_request_works(running, places, tmp_path):
+    running.send(**request(places, tmp_path, id="a", image=str(places / "big.nrrd"), **LONG))
+    running.send(**request(places, tmp_path, id="b", image=str(places / "big.nrrd")))
+    running.send(**request(places, tmp_path, id="c"))
+    running.send(id="b", command="cancel")
+    running.send(id="a", command="cancel")
+    ends = [running.wait_for("cancelled", "result", "error") for _ in range(3)]
+    assert [(e["id"], e["event"]) for e in ends] == [
+        ("a", "cancelled"), ("b", "cancelled"), ("c", "result")]
+
+
+def test_an_error_is_one_line_and_the_worker_goes_on(running, places, tmp_path):
+    bad = [
+        ({"image": str(places / "none.nrrd")}, "none.nrrd"),
+        ({"model": "ghost"}, "available: "),
+        ({"device": "abacus"}, "abacus"),
+        ({"output": str(tmp_path / "none")}, "no such folder"),
+        ({"roi": [0, 1, 2]}, "roi"),
+        ({"roi": [900, 950, 900, 950, 900, 950]}, "outside"),
+        ({"command": "dance"}, "unknown command"),
+    ]
+    for n, (changes, word) in enumerate(bad):
+        running.send(**request(places, tmp_path, **{"id": n, **changes}))
+        event = running.wait_for("error", "result")
+        assert (event["event"], event["id"]) == ("error", n)
+        assert word in event["message"] and "\n" not in event["message"]
+    running.process.stdin.write(b"{nonsense\n[]\n{}\n\n")
+    running.process.stdin.flush()
+    for _ in range(3):
+        assert running.wait_for("error")["id"] is None
+    running.send(id="x", command="cancel")
+    assert running.wait_for("log")["level"] == "warning"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models(running):
+    running.send(id=5, command="models")
+    listed = {m["name"]: m for m in running.wait_for("result")["models"]}
+    assert listed["tiny"]["classes"] == ["left atrium"]
+    assert set(listed["tiny"]) == {
+        "name", "folder", "classes", "modality", "description", "license", "bundled"}
+
+
+def test_finetune(running, tmp_path):
+    names = phantoms.write_cohort(tmp_path, 4, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    running.send(id="ft", command="finetune", images=str(tmp_path / "images"),
+                 labels=str(tmp_path / "labels"), labelled=names[:2], holdout=names[3:],
+                 base="tiny", method="ugmcl", iterations=2, seed=1, device="cpu",
+                 output=str(tmp_path / "run"), resume=False)
+    metrics = running.wait_for("metrics", "error")
+    assert metrics["event"] == "metrics", metrics
+    assert metrics["step"] == 2 and metrics["speed"] > 0
+    assert all(isinstance(v, float) for v in metrics["losses"].values())
+    result = running.wait_for("result", "error")
+    assert result["event"] == "result", result
+    assert (Path(result["model"]) / "model.json").is_file()
+    (case,) = result["cases"]
+    assert case["name"] == names[3]
+    assert set(case["before"]) == set(case["after"]) == {"dice", "jaccard", "asd_mm", "hd95_mm"}
+    running.send(id="seg", command="segment", image=str(tmp_path / "images" / f"{names[3]}.nrrd"),
+                 output=str(tmp_path), model=result["model"], device="cpu", passes=0)
+    assert running.wait_for("result", "error")["model"] == "run"
+
+
+def test_a_cancelled_finetune_ends_and_can_be_resumed(running, tmp_path):
+    names = phantoms.write_cohort(tmp_path, 3, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    training = {"command": "finetune", "images": str(tmp_path / "images"),
+                "labels": str(tmp_path / "labels"), "labelled": names[:1], "holdout": [],
+                "base": "tiny", "method": "ugmcl", "iterations": 100_000, "seed": 1,
+                "device": "cpu", "output": str(tmp_path / "run")}  # fmt: skip
+    running.send(id="ft", **training)
+    running.wait_for("metrics")
+    began = time.monotonic()
+    running.send(id="ft", command="cancel")
+    running.wait_for("cancelling")
+    assert time.monotonic() - began < 0.2
+    assert running.wait_for("cancelled", "result", "error", seconds=10)["event"] == "cancelled"
+    running.send(id="again", resume=True, **training)
+    assert running.wait_for("metrics", "error")["event"] == "metrics"
+    running.send(id="again", command="cancel")
+    running.wait_for("cancelled")
+
+
+@pytest.mark.parametrize("ending", ["close", "shutdown"])
+def test_the_process_ends_with_its_stdin_even_in_the_middle(places, tmp_path, ending):
+    process = Process(models=places / "models")
+    process.wait_for("hello")
+    process.send(**request(places, tmp_path, image=str(places / "big.nrrd"), **LONG))
+    process.wait_for("progress")
+    began = time.monotonic()
+    if ending == "shutdown":
+        process.send(command="shutdown")
+    else:
+        process.process.stdin.close()
+    process.process.wait(timeout=8)
+    assert time.monotonic() - began < 5
+    assert [p for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
+
+
+def test_a_stuck_request_does_not_keep_the_process():
+    """The watchdog ends the process if a step does not end in time."""
+    code = ("import sys, time; from ugmcl_core import worker; worker.GRACE = 0.3\n"
+            "class Stuck:\n    def do(self, *_): time.sleep(60)\n"
+            "worker._start = lambda wire: wire.send('hello') or Stuck()\n"
+            "sys.exit(worker.serve())")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+    process.stdin.write(b'{"id": 1, "command": "models"}\n')
+    process.stdin.close()
+    assert process.wait(timeout=20) == 130
+    process.stdout.close()
+
+
+def run_job(places, tmp_path, cancel: bool, **changes):
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps(request(places, tmp_path, **changes)))
+    words = ["--job", str(job)] + (["--cancel-file", str(tmp_path / "stop")] if cancel else [])
+    return Process(*words, models=places / "models")
+
+
+def test_a_single_job_without_stdin(places, tmp_path):
+    process = run_job(places, tmp_path, cancel=False)
+    process.process.stdin.close()
+    assert process.wait_for("hello")
+    assert process.wait_for("result", "error")["event"] == "result"
+    assert process.process.wait(timeout=10) == 0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_single_job_is_cancelled_by_a_file(places, tmp_path):
+    process = run_job(places, tmp_path, True, image=str(places / "big.nrrd"), **LONG)
+    process.wait_for("progress")
+    (tmp_path / "stop").touch()
+    began = time.monotonic()
+    process.wait_for("cancelling")
+    assert time.monotonic() - began < 0.3
+    process.wait_for("cancelled")
+    assert process.process.wait(timeout=10) == 130
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["job.json", "stop"]
+
+
+def test_stray_prints_do_not_reach_the_protocol():
+    code = ("import os, sys; from ugmcl_core import worker\n"
+            "class Loud:\n"
+            "    def do(self, request, send, cancelled):\n"
+            "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
+            "        return {'value': float('nan')}\n"
+            "worker._start = lambda wire: wire.send('hello') or Loud()\n"
+            "sys.exit(worker.serve())")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(b'{"id": 1, "command": "models"}\n')
+    process.stdin.flush()
+    events = [json.loads(process.stdout.readline()) for _ in range(2)]
+    rest, errors = process.communicate(timeout=20)
+    assert [e["event"] for e in events] == ["hello", "result"] and rest == b""
+    assert events[1]["value"] is None, "JSON has no NaN"
+    assert b"python\n" in errors and b"C\n" in errors
+
+
+def test_the_process_ends_when_its_parent_dies():
+    """As in a crash of Slicer: nobody closes anything, the pipes just break."""
+    code = ("import os, subprocess, sys\n"
+            "p = subprocess.Popen([sys.executable, '-m', 'ugmcl_core', 'worker'],\n"
+            "                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+            "p.stdout.readline(); print(p.pid, flush=True); os._exit(0)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 8
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.05)
+
+
+def test_lines_of_a_wire_are_whole():
+    file = io.BytesIO()
+    wire = worker.Wire(file)
+    threads = [threading.Thread(target=lambda n=n: [wire.send("x", n=n) for _ in range(50)])
+               for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    events = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert len(events) == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ({"command": "segment"}, "needs image"),
+        ({"passes": 65}, "passes"),
+        ({"passes": True}, "passes"),
+        ({"passes": "8"}, "passes"),
+        ({"all_components": 1}, "all_components"),
+        ({"roi": [0, 1, 0, 1, 0, float("nan")]}, "roi"),
+        ({"roi": [1, 0, 0, 1, 0, 1]}, "roi"),
+        ({"stem": "../../etc/passwd"}, "stem"),
+        ({"stem": ".."}, "stem"),
+        ({"image": 7}, "image"),
+        ({"image": "a\0b"}, "image"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_requests_are_checked(tmp_path, content, word):
+    plain = {"command": "segment", "image": "i", "model": "m", "output": str(tmp_path)}
+    given = content if content.get("command") else {**plain, **content}
+    with pytest.raises(InputError, match=word):
+        requests.parse(given)
+
+
+def test_a_request_without_options_has_defaults(tmp_path):
+    plain = {"id": 3, "command": "segment", "image": "/x/scan.nii.gz", "model": "m",
+             "output": str(tmp_path)}  # fmt: skip
+    found = requests.parse(plain)
+    assert (found.passes, found.device, found.roi, found.output_stem) == (8, "auto", None, "scan")
