@@ -132,11 +132,14 @@ def _connect_data_io(application: Any, scene: Any) -> None:
     """Reading a scene bundle unpacks it in the cache folder of this part."""
     remote = slicer.vtkMRMLRemoteIOLogic()
     remote.SetMRMLApplicationLogic(application)
+    remote.GetCacheManager().SetRemoteCacheDirectory(slicer.app.temporaryPath)
+    remote.SetMRMLScene(scene)
+    remote.AddDataIOToScene()
     manager = slicer.vtkDataIOManagerLogic()
     manager.SetMRMLApplicationLogic(application)
-    application.SetMRMLSceneDataIO(scene, remote, manager)
-    remote.GetCacheManager().SetRemoteCacheDirectory(slicer.app.temporaryPath)
-    remote.GetDataIOManager().SetCacheManager(remote.GetCacheManager())
+    manager.SetAndObserveDataIOManager(remote.GetDataIOManager())
+    scene.GetDataIOManager().SetCacheManager(remote.GetCacheManager())
+    slicer.app._remote_io = remote, manager
 
 
 def create_scene() -> tuple[Any, Any, dict[str, Any]]:
