@@ -1,0 +1,247 @@
+"""Patches, augmentation and two-stream batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ugmcl_core.augmentation import (
+    Augmentation,
+    Pose,
+    cut,
+    draw_flips,
+    draw_pose,
+    turn,
+    vary_intensity,
+)
+from ugmcl_core.batches import BatchSettings, batches, make_batch, pick
+from ugmcl_core.cases import (
+    Case,
+    Cohort,
+    Representation,
+    find_cohort,
+    prepare_case,
+    prepare_cases,
+)
+from ugmcl_core.errors import InputError
+from ugmcl_core.preprocessing import Normalization
+from ugmcl_core.schedules import Step
+from ugmcl_core.volume import Grid, Volume, write
+
+REPRESENTATION = Representation((1.0,) * 3, Normalization("z-score"))
+IDENTITY = np.eye(3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Four images, labels for three; a ball whose intensity is its label."""
+    root = tmp_path_factory.mktemp("cases")
+    (root / "images").mkdir()
+    (root / "labels").mkdir()
+    rng = np.random.default_rng(0)
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in (24, 20, 18)], indexing="ij"), -1)
+    for number in range(4):
+        ball = np.linalg.norm(index - [11 + number, 9, 8], axis=-1) < 5
+        grid = Grid(ball.shape)
+        image = 50.0 * ball + rng.normal(0, 5, ball.shape)
+        write(root / f"images/c{number}.nrrd", Volume(image.astype(np.float32), grid))
+        if number < 3:
+            write(root / f"labels/c{number}.nrrd", Volume(ball.astype(np.uint8), grid))
+    return root
+
+
+@pytest.fixture(scope="module")
+def prepared(folder):
+    cohort = find_cohort(folder / "images", folder / "labels")
+    return (
+        [prepare_case(c, REPRESENTATION) for c in cohort.labelled],
+        [prepare_case(c, REPRESENTATION) for c in cohort.unlabelled],
+    )
+
+
+def names(cases):
+    return [c.name for c in cases]
+
+
+def test_cases_are_found_by_name(folder):
+    images, labels = folder / "images", folder / "labels"
+    cohort = find_cohort(images, labels)
+    assert (names(cohort.labelled), names(cohort.unlabelled)) == (["c0", "c1", "c2"], ["c3"])
+    cohort = find_cohort(images, labels, labelled=["c1"], exclude=["c0"], holdout=["c2"])
+    assert names(cohort.labelled) == ["c1"]
+    assert names(cohort.unlabelled) == ["c3"] and names(cohort.holdout) == ["c2"]
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"labelled": ["nobody"]}, "no image for the labelled case nobody"),
+        ({"labelled": ["c3"]}, "no label for the case c3"),
+        ({"holdout": ["c0", "c1", "c2"]}, "no labelled case is left"),
+    ],
+)
+def test_wrong_names_are_named(folder, options, message):
+    with pytest.raises(InputError, match=message):
+        find_cohort(folder / "images", folder / "labels", **options)
+
+
+def test_prepared_cases_hold_fractions_distances_and_places(prepared):
+    case = prepared[0][0]
+    assert case.image.shape == (1, 24, 20, 18) and case.fractions.shape == (1, 24, 20, 18)
+    inside = case.fractions[0] > 0.5
+    assert np.array_equal(case.distance[0] < 0, inside)
+    assert case.distance[0, 11, 9, 8] == pytest.approx(-4.5, abs=0.6)
+    assert all(inside[tuple(p)] for p in case.places[0])
+
+
+def test_unknown_classes_and_other_grids_are_refused(folder, tmp_path):
+    label = tmp_path / "c0.nrrd"
+    grid = Grid((24, 20, 18))
+    write(label, Volume(np.full(grid.shape, 2, np.uint8), grid))
+    with pytest.raises(InputError, match="label 2 is unknown"):
+        prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION)
+    write(label, Volume(np.ones(grid.shape, np.uint8), Grid(grid.shape, (2, 1, 1))))
+    with pytest.raises(InputError, match="another grid"):
+        prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION)
+
+
+def test_an_ignore_label_is_no_class_and_not_valid(folder, tmp_path):
+    label = tmp_path / "c0.nrrd"
+    grid = Grid((24, 20, 18))
+    values = np.zeros(grid.shape, np.uint8)
+    values[:, :10], values[5:9, 12:15, 5:9] = 255, 1
+    write(label, Volume(values, grid))
+    r = Representation((1.0,) * 3, Normalization(), ignore=255)
+    case = prepare_case(Case("c0", folder / "images/c0.nrrd", label), r)
+    assert not case.valid[0, :, :10].any() and case.valid[0, :, 10:].all()
+    assert case.fractions[0, :, :10].max() == 0
+
+
+def test_what_exceeds_the_memory_budget_is_mapped_and_equal(folder, tmp_path):
+    cohort = find_cohort(folder / "images", folder / "labels")
+    kept = prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path)
+    mapped = prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path, budget=0)
+    assert all(isinstance(c.image, np.memmap) for c in mapped)
+    settings = BatchSettings((16, 16, 16), 2, 0, Augmentation(affine=1.0, intensity=1.0))
+    a, b = (make_batch(c, [], settings, REPRESENTATION, 1, Step(0, 9)) for c in (kept, mapped))
+    assert torch.equal(a.image, b.image) and torch.equal(a.level_set, b.level_set)
+
+
+def test_an_unturned_pose_cuts_the_voxels_themselves():
+    field = np.random.default_rng(0).normal(size=(2, 9, 8, 7)).astype(np.float32)
+    whole = cut([field], Pose((4.0, 3.5, 3.0), None, 1.0, "border"), (5, 4, 3), ["border"])[0]
+    assert np.array_equal(whole.numpy(), field[:, 2:7, 2:6, 2:5])
+    turned = cut([field], Pose((4.0, 3.5, 3.0), IDENTITY, 1.0, "border"), (5, 4, 3), ["border"])[0]
+    assert torch.allclose(whole, turned, atol=1e-5)
+
+
+def test_cutting_beyond_the_border_repeats_or_darkens():
+    field = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3) + 5
+    for matrix in (None, IDENTITY):
+        pose = Pose((1.0, 1.0, 1.0), matrix, 1.0, "border")
+        repeated, dark = cut([field, field], pose, (7, 3, 3), ["border", "dark"])
+        assert np.allclose(repeated[0, 0], field[0, 0]) and np.allclose(
+            repeated[0, 6], field[0, 2]
+        )
+        assert np.allclose(dark[0, 0], 5.0) and np.allclose(dark[0, 2:5], field[0], atol=1e-4)
+
+
+def test_geometry_is_shared_by_image_label_and_distance(prepared):
+    """The ball's intensity is its label, so all three must turn together."""
+    settings = BatchSettings(
+        (24, 20, 18),
+        4,
+        0,
+        Augmentation(affine=1.0, rotation=30.0, shift=0.1, flips=(0.5, 0.5, 0.5)),
+    )
+    batch = make_batch(prepared[0], [], settings, REPRESENTATION, 3, Step(0, 9))
+    bright = batch.image[:, 0] > batch.image.mean() + batch.image.std()
+    inside = batch.labels[:, 1] > 0.5
+    assert (bright == inside).float().mean() > 0.98
+    assert ((batch.level_set[:, 0] < 0) == inside).float().mean() > 0.99
+    assert torch.allclose(batch.labels.sum(1), torch.ones_like(batch.labels[:, 0]))
+
+
+def test_a_magnified_distance_stays_a_distance(prepared):
+    pose = Pose((11.0, 9.0, 8.0), IDENTITY / 1.25, 1.25, "border")
+    distance, fraction = cut(
+        [prepared[0][0].distance, prepared[0][0].fractions], pose, (24, 20, 18), ["border"] * 2
+    )
+    scaled = distance[0] * pose.zoom
+    along = scaled[:, 9, 8]
+    assert int((fraction[0, :, 9, 8] > 0.5).sum()) == pytest.approx(1.25 * 9, abs=1.1)
+    end = int((along < 0).nonzero().max())
+    assert float(along[end + 4] - along[end]) == pytest.approx(4.0, abs=0.2)
+
+
+def test_the_papers_augmentation_always_turns_and_flips():
+    rng = np.random.default_rng(0)
+    paper = Augmentation(quarter_turns=True)
+    drawn = [draw_flips(rng, paper) for _ in range(200)]
+    assert {t for t, _ in drawn} == {0, 1, 2, 3}
+    assert {tuple(a) for _, a in drawn} == {(0,), (1,)}
+    field = torch.arange(8.0).reshape(1, 2, 2, 2)
+    assert torch.equal(turn(field, 1, [0]), field.rot90(1, (1, 2)).flip(1))
+
+
+def test_coarse_axes_are_not_turned_into_fine_ones():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        pose = draw_pose(rng, Augmentation(affine=1.0), (64, 64, 10), (32, 32, 8), (1, 1, 10.0))
+        assert np.allclose(pose.matrix[2, :2], 0) and np.allclose(pose.matrix[:2, 2], 0)
+
+
+def test_patches_stay_inside_larger_volumes_without_a_shift():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        pose = draw_pose(rng, Augmentation(), (30, 20, 9), (16, 16, 12), (1, 1, 1))
+        start = [c - (s - 1) / 2 for c, s in zip(pose.center, (16, 16, 12), strict=True)]
+        assert start[0] == int(start[0]) and 0 <= start[0] <= 14 and 0 <= start[1] <= 4
+
+
+def test_intensity_changes_depend_on_the_generator_alone():
+    image = torch.randn(1, 12, 12, 12)
+    first, again, other = (vary_intensity(image, np.random.default_rng(s), 1.0) for s in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first, image)
+
+
+def test_each_pass_over_the_cases_sees_each_once():
+    order = pick(5, 0, 6, 0, 18)
+    assert all(sorted(order[n : n + 6]) == list(range(6)) for n in (0, 6, 12))
+    assert order[:6] != order[6:12] or order[6:12] != order[12:]
+    assert pick(5, 0, 6, 7, 3) == order[7:10]
+
+
+def test_batches_repeat_with_the_seed_and_put_labelled_samples_first(prepared):
+    settings = BatchSettings((16, 16, 16), 2, 1, Augmentation(affine=0.5, intensity=0.5))
+    steps = [Step(n, 5, 2) for n in range(5)]
+
+    def run(seed, which=steps):
+        return list(batches(*prepared, settings, REPRESENTATION, seed, which))
+
+    first, again, other = run(1), run(1), run(2)
+    assert all(torch.equal(a.image, b.image) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0].image, other[0].image)
+    assert torch.equal(run(1, steps[3:])[0].image, first[3].image)
+    assert [len(b.labels) for b in first] == [3, 3, 2, 2, 2]
+    assert all(len(b.image) == 3 for b in first)
+    assert not torch.equal(first[4].image, first[4].weak)
+
+
+def test_ranks_share_the_cases_without_overlap(prepared):
+    settings = BatchSettings((16, 16, 16), 1, 0)
+    single = BatchSettings((16, 16, 16), 2, 0)
+    both = make_batch(prepared[0], [], single, REPRESENTATION, 4, Step(3, 9))
+    parts = [
+        make_batch(prepared[0], [], settings, REPRESENTATION, 4, Step(3, 9), rank, 2)
+        for rank in (0, 1)
+    ]
+    assert torch.equal(torch.cat([p.image for p in parts]), both.image)
+
+
+def test_a_cohort_without_unlabelled_cases_fills_the_batch_with_labelled_ones(prepared):
+    assert Cohort(()).unlabelled == ()
+    batch = make_batch(prepared[0], [], BatchSettings((16, 16, 16)), REPRESENTATION, 0, Step(0, 9))
+    assert len(batch.labels) == 4

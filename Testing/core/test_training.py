@@ -1,0 +1,215 @@
+"""The loop: it learns, repeats, resumes exactly, stops cleanly, refuses others' folders."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ugmcl_core.augmentation import Augmentation
+from ugmcl_core.batches import BatchSettings
+from ugmcl_core.cases import Representation, find_cohort
+from ugmcl_core.checkpoint import NAME
+from ugmcl_core.errors import InputError
+from ugmcl_core.inference import Segmenter, SegmentSettings
+from ugmcl_core.methods import METHODS, UGMCL, DualTask
+from ugmcl_core.model import open_model
+from ugmcl_core.network import NetworkSettings
+from ugmcl_core.preprocessing import Normalization
+from ugmcl_core.profiles import COMPACT, Optimization, Profile, with_classes
+from ugmcl_core.schedules import LearningRate
+from ugmcl_core.training import TrainingSettings, train
+from ugmcl_core.volume import Grid, Volume, read, write
+
+SMALL = Profile(
+    "small",
+    "for tests",
+    Representation((2.0, 2.0, 4.0), Normalization("z-score")),
+    NetworkSettings(filters=4, strides=((2, 2, 2), (2, 2, 1), (2, 2, 1), (1, 1, 1)), dropout=0.1),
+    BatchSettings(
+        (24, 24, 12), 2, 2, Augmentation(affine=0.5, flips=(0.5, 0.5, 0), intensity=0.5)
+    ),
+    Optimization("adamw", LearningRate(1e-2, "cosine", warmup=3), 1e-3, 5.0, 0.9, True, "teacher"),
+    iterations=12,
+    warmup=4,
+)
+CPU = TrainingSettings(seed=3, device="cpu", half_precision=False)
+
+
+def phantom(seed, classes):
+    """An anisotropic image with a bright ball and, for three classes, a dark one."""
+    rng = np.random.default_rng(seed)
+    shape, spacing = (44, 40, 22), (1.0, 1.1, 2.0)
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) * spacing
+    labels = np.zeros(shape, np.uint8)
+    image = rng.normal(100, 8, shape)
+    for value, sign in list(zip((1, 2), (1, -1), strict=True))[: classes - 1]:
+        center = np.array([13 if value == 1 else 31, 21, 21]) + rng.uniform(-2, 2, 3)
+        ball = np.linalg.norm(index - center, axis=-1) < rng.uniform(8, 11)
+        labels[ball] = value
+        image[ball] += sign * 40
+    return image.astype(np.float32), labels, Grid(shape, spacing)
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def folder(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp(f"phantoms{request.param}")
+    (root / "images").mkdir()
+    (root / "labels").mkdir()
+    for number in range(6):
+        image, labels, grid = phantom(number, request.param)
+        write(root / f"images/p{number}.nrrd", Volume(image, grid))
+        write(root / f"labels/p{number}.nrrd", Volume(labels, grid))
+    return root, with_classes(SMALL, request.param)
+
+
+def cohort_of(root, labelled=2):
+    names = [f"p{n}" for n in range(labelled)]
+    return find_cohort(root / "images", root / "labels", names, holdout=["p5"])
+
+
+def weights(model):
+    return model.load_weights()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_learns_phantoms_in_50_iterations(folder, tmp_path, name):
+    root, profile = folder
+    events = []
+    model = train(
+        cohort_of(root),
+        METHODS[name](),
+        replace(profile, iterations=50, warmup=25),
+        tmp_path / "run",
+        CPU,
+        on_event=events.append,
+    )
+    reported = [e for e in events if e["event"] == "progress"]
+    assert reported[-1]["step"] == 50 and reported[-1]["remaining"] == 0
+    assert all(np.isfinite(v) for e in reported for v in e["losses"].values())
+    dice = events[-1]["dice"][0]
+    assert dice > 0.6, dice
+    found = Segmenter(model, "cpu").segment(read(root / "images/p5.nrrd"), SegmentSettings(2))
+    truth = read(root / "labels/p5.nrrd").array
+    for value in range(1, profile.network.classes):
+        a, b = found.labels.array == value, truth == value
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.5
+
+
+@pytest.mark.parametrize("method", [DualTask(), UGMCL(passes=2)])
+def test_a_resumed_training_gives_the_same_numbers(folder, tmp_path, method):
+    root, profile = folder
+    whole = train(cohort_of(root), method, profile, tmp_path / "whole", CPU)
+    seen = []
+    train(
+        cohort_of(root),
+        method,
+        profile,
+        tmp_path / "parts",
+        CPU,
+        should_stop=lambda: seen.append(1) or len(seen) == 7,
+    )
+    half = json.loads((tmp_path / "parts/model/model.json").read_text())
+    assert half["training"]["iterations"] == 7
+    parts = train(cohort_of(root), method, profile, tmp_path / "parts", CPU, resume=True)
+    assert parts.card.training["iterations"] == 12
+    assert all(torch.equal(v, weights(parts)[k]) for k, v in weights(whole).items())
+
+
+def test_the_seed_decides_everything(folder, tmp_path):
+    root, profile = folder
+    models = [
+        train(
+            cohort_of(root), UGMCL(passes=1), profile, tmp_path / str(n), replace(CPU, seed=seed)
+        )
+        for n, seed in enumerate((3, 3, 4))
+    ]
+    sums = [m.card.sha256 for m in models]
+    assert sums[0] == sums[1] != sums[2]
+
+
+def test_unlabelled_cases_change_what_is_learned(folder, tmp_path):
+    root, profile = folder
+    cohort = cohort_of(root)
+    with_them = train(cohort, UGMCL(passes=1), profile, tmp_path / "a", CPU)
+    without = train(replace(cohort, unlabelled=()), UGMCL(passes=1), profile, tmp_path / "b", CPU)
+    assert with_them.card.sha256 != without.card.sha256
+    assert with_them.card.training["unlabelled"] == 3
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_a_usable_model(folder, tmp_path):
+    root, profile = folder
+
+    def interrupt(event):
+        if event["event"] == "progress":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            cohort_of(root),
+            DualTask(),
+            replace(profile, iterations=6, warmup=0),
+            tmp_path / "run",
+            CPU,
+            on_event=interrupt,
+        )
+    assert (tmp_path / "run" / NAME).exists()
+    assert Segmenter(open_model(tmp_path / "run/model"), "cpu").segment(
+        read(root / "images/p5.nrrd"), SegmentSettings(0)
+    )
+
+
+def test_another_training_is_neither_overwritten_nor_continued(folder, tmp_path):
+    root, profile = folder
+    train(cohort_of(root), DualTask(), profile, tmp_path / "run", CPU)
+    with pytest.raises(InputError, match="holds a training already"):
+        train(cohort_of(root), DualTask(), profile, tmp_path / "run", CPU)
+    with pytest.raises(InputError, match="other settings"):
+        train(
+            cohort_of(root),
+            DualTask(distance_weight=9.0),
+            profile,
+            tmp_path / "run",
+            CPU,
+            resume=True,
+        )
+
+
+def test_a_broken_checkpoint_is_named(folder, tmp_path):
+    root, profile = folder
+    (tmp_path / NAME).write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="not a usable checkpoint"):
+        train(cohort_of(root), DualTask(), profile, tmp_path, CPU, resume=True)
+
+
+def test_fine_tuning_starts_from_the_base(folder, tmp_path):
+    root, profile = folder
+    base = train(
+        cohort_of(root),
+        DualTask(),
+        replace(profile, iterations=40, warmup=0),
+        tmp_path / "base",
+        CPU,
+    )
+    still = replace(profile, iterations=1, optimization=Optimization("sgd", LearningRate(0.0)))
+    tuned = train(cohort_of(root), DualTask(), still, tmp_path / "tuned", CPU, base=base)
+    key = "segmentation_head.weight"
+    # stored in half precision once more, and not trained: the same weights
+    assert torch.allclose(weights(base)[key], weights(tuned)[key], atol=1e-3)
+    assert tuned.card.training["base"] == base.name
+
+
+def test_the_last_weights_are_never_chosen_by_the_hold_out(folder, tmp_path):
+    root, profile = folder
+    one = train(cohort_of(root), DualTask(), profile, tmp_path / "a", CPU)
+    other = train(
+        cohort_of(root), DualTask(), profile, tmp_path / "b", replace(CPU, evaluate_every=2)
+    )
+    assert one.card.sha256 == other.card.sha256
+
+
+def test_the_compact_profile_fits_its_network():
+    assert all(
+        n % m == 0 for n, m in zip(COMPACT.batch.patch, COMPACT.network.multiple, strict=True)
+    )
