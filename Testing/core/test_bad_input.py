@@ -108,7 +108,7 @@ def test_images(kind, model, tmp_path, capsys):
     refuse(capsys, *segment(model, path, out), why=why, out=out)
 
 
-CUT_GZIP = pytest.mark.xfail(strict=True, reason="ITK takes a gzip stream that ends early for whole")
+CUT_GZIP = pytest.mark.xfail(strict=True, reason="ITK takes a cut gzip stream for whole")
 
 
 @pytest.mark.parametrize("suffix", [pytest.param(".nii.gz", marks=CUT_GZIP), ".mha", ".nrrd"])
