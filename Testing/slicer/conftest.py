@@ -24,10 +24,12 @@ def slicer_app() -> Any:
 
 @pytest.fixture
 def scene(slicer_app: Any) -> Iterator[Any]:
-    """An empty application scene; the test fails if a slot or observer raised."""
+    """An empty scene and no settings; the test fails if a slot or observer raised."""
     import slicer
 
     harness.errors.take()
+    slicer_app.settings().clear()
+    slicer_app.extensionsManagerModel().installedExtensions.clear()
     slicer.mrmlScene.Clear(False)
     yield slicer.mrmlScene
     harness.process_events()

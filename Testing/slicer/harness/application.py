@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -43,6 +45,7 @@ class Application(QtWidgets.QApplication):
     def __init__(self) -> None:
         super().__init__(["Slicer"])
         root = Path(tempfile.mkdtemp(prefix="slicer-harness-"))
+        atexit.register(shutil.rmtree, root, ignore_errors=True)
         home, temporary = root / "home", root / "tmp"
         temporary.mkdir()
         _make_python_launchers(home / "bin")

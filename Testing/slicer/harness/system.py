@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+import sys
 
 DEBIAN_PACKAGES = (
     "libegl1 libgl1 libxkbcommon0 libglib2.0-0 libfontconfig1 libdbus-1-3"
@@ -44,3 +45,15 @@ def prepare_environment() -> None:
     os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow"
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     os.environ.setdefault("PYSIDE6_OPTION_PYTHON_ENUM", "3")
+    _keep_constants_alive()
+
+
+def _keep_constants_alive() -> None:
+    """Make None, True and False immortal, which they are from Python 3.12 on.
+
+    PySide6 6.12 returns them without taking a reference. On an older Python their counts run
+    down to zero after a while, and the interpreter aborts.
+    """
+    if sys.version_info < (3, 12):
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40

@@ -1,7 +1,8 @@
 """Answer the dialogs that code under test opens.
 
 Offscreen nobody can click, and a modal dialog would wait forever. Inside `answering` each dialog
-takes the next prepared answer; outside, opening one raises.
+takes the next prepared answer; outside, opening one raises. File dialogs are answered by the
+path alone, which is what PythonQt returns, where PySide6 returns a pair.
 """
 
 from __future__ import annotations

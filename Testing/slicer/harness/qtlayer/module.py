@@ -18,22 +18,6 @@ _PYSIDE_ONLY = {
 }
 
 
-class QFileDialog(QtWidgets.QFileDialog):
-    """PythonQt returns the chosen path alone, not the pair of path and filter."""
-
-    @staticmethod
-    def getOpenFileName(*args: Any) -> str:
-        return QtWidgets.QFileDialog.getOpenFileName(*args)
-
-    @staticmethod
-    def getSaveFileName(*args: Any) -> str:
-        return QtWidgets.QFileDialog.getSaveFileName(*args)
-
-    @staticmethod
-    def getOpenFileNames(*args: Any) -> list[str]:
-        return QtWidgets.QFileDialog.getOpenFileNames(*args)
-
-
 def _single_shot(milliseconds: int, target: Any, slot_name: str | None = None) -> None:
     """QTimer.singleShot that keeps its callable, as PythonQt does."""
     from . import connections
@@ -53,7 +37,6 @@ def build_qt() -> types.ModuleType:
             if not name.startswith("_") and name not in _PYSIDE_ONLY:
                 setattr(module, name, getattr(source, name))
     module.QUiLoader = UiLoader  # type: ignore[attr-defined]
-    module.QFileDialog = QFileDialog  # type: ignore[attr-defined]
     static = getattr(QtCore.QTimer, "__dict__", {}).get("singleShot")
     if static is not None:
         static.method = _single_shot

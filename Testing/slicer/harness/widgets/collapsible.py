@@ -70,11 +70,11 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
 
     def sizeHint(self) -> QtCore.QSize:
         layout = self.layout()
-        return self._hint(layout.sizeHint() if layout else None)
+        return self._hint(layout.totalSizeHint() if layout else None)
 
     def minimumSizeHint(self) -> QtCore.QSize:
         layout = self.layout()
-        return self._hint(layout.minimumSize() if layout else None)
+        return self._hint(layout.totalMinimumSize() if layout else None)
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:
         painter = QtWidgets.QStylePainter(self)
@@ -122,9 +122,6 @@ class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):
         self.setChecked(True)
         self.toggled.connect(self._on_toggled)
 
-    def setChecked(self, checked: bool) -> None:
-        super().setChecked(checked)
-
     def _on_toggled(self, expanded: bool) -> None:
         height = QtGui.QFontMetrics(self.font).height() + 8
         self.setMaximumHeight(_UNLIMITED if expanded else height + self.collapsedHeight)
@@ -151,6 +148,8 @@ class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):
         option = QtWidgets.QStyleOptionGroupBox()
         self.initStyleOption(option)
         option.subControls &= ~QtWidgets.QStyle.SC_GroupBoxCheckBox
+        if not self.checked:
+            option.subControls &= ~QtWidgets.QStyle.SC_GroupBoxFrame
         box = self.style().subControlRect(
             QtWidgets.QStyle.CC_GroupBox, option, QtWidgets.QStyle.SC_GroupBoxLabel, self
         )
