@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import weakref
 from pathlib import Path
@@ -131,6 +133,62 @@ class TestStandIns:
         qt.QSettings().setValue("Demo/Key", "value")
         assert slicer_app.userSettings().value("Demo/Key") == "value"
         assert slicer_app.slicerHome.rpartition("/")[0] in qt.QSettings().fileName()
+
+
+    def test_exceptions_in_observers_are_collected(self, scene: Any) -> None:
+        import slicer
+
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode")
+        node.AddObserver("ModifiedEvent", lambda caller, event: 1 / 0)
+        node.Modified()
+        assert "ZeroDivisionError" in harness.errors.take()[0]
+
+    def test_every_stand_in_can_be_made_and_read(self, scene: Any) -> None:
+        from harness.widgets import CTK, MRML
+
+        for cls in (*CTK, *MRML):
+            widget = cls()
+            assert widget.className() == cls.__name__
+            meta = widget.metaObject()
+            for index in range(meta.propertyCount()):
+                getattr(widget, meta.property(index).name())
+
+    def test_timers(self, scene: Any) -> None:
+        import qt
+
+        fired: list[int] = []
+        timer = qt.QTimer()
+        timer.singleShot = True
+        timer.interval = 1
+        timer.connect("timeout()", lambda: fired.append(1))
+        timer.start()
+        qt.QTimer.singleShot(1, lambda: fired.append(2))
+        harness.wait_until(lambda: len(fired) == 2)
+        assert not timer.active
+
+    def test_missing_libraries_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from harness import system
+
+        monkeypatch.setattr(system, "_loadable", lambda name: name != "EGL")
+        with pytest.raises(system.MissingLibraries, match=r"libEGL .*apt-get install libegl1"):
+            system.check_libraries()
+
+    def test_genuine_files_take_precedence(self, tmp_path: Path) -> None:
+        package = tmp_path / "slicer"
+        (package / "parameterNodeWrapper").mkdir(parents=True)
+        (package / "parameterNodeWrapper" / "__init__.py").write_text("genuine = True\n")
+        (package / "i18n.py").write_text("genuine = True\ntr = translate = None\n")
+        code = (
+            "import harness; harness.start()\n"
+            "import slicer.parameterNodeWrapper, slicer.i18n, slicer.ScriptedLoadableModule\n"
+            "assert slicer.parameterNodeWrapper.genuine and slicer.i18n.genuine\n"
+            "assert 'harness' in slicer.ScriptedLoadableModule.__file__\n"
+        )
+        environment = {
+            **os.environ, "SLICER_BASE_PYTHON": str(tmp_path),
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 class TestParameters:
@@ -293,6 +351,18 @@ class TestModule:
         assert demo.widget.parameters.roles == {"MR": "labelled"}
         assert demo.ui.outputSelector.currentNode().GetName() == "MR segmentation"
         assert np.max(slicer.util.arrayFromVolume(slicer.util.getNode("MR"))) == 100.0
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        names = [hierarchy.GetItemName(item) for item in
+                 slicer.util.getSubjectHierarchyItemChildren(recursive=True)]
+        assert sorted(names) == ["MR", "MR segmentation"]
+
+    def test_label_volumes_have_colors(self, scene: Any) -> None:
+        import slicer
+
+        array = np.ones((4, 4, 4), np.uint8)
+        node = slicer.util.addVolumeFromArray(array, nodeClassName="vtkMRMLLabelMapVolumeNode")
+        node.CreateDefaultDisplayNodes()
+        assert node.GetDisplayNode().GetColorNode() is not None
 
     def test_renamed_hidden_and_removed_nodes(self, demo: Any) -> None:
         import slicer

@@ -23,15 +23,16 @@ __all__ = [
     "wait_until",
 ]
 
+# At import: whatever is imported later may bring PySide6 or VTK along.
+system.prepare_environment()
 _started = False
 
 
 def start() -> Any:
     """Boot once per process; returns slicer.app."""
     global _started
-    import_names = _boot if not _started else None
-    if import_names is not None:
-        import_names()
+    if not _started:
+        _boot()
         _started = True
     import slicer
 
@@ -40,7 +41,6 @@ def start() -> Any:
 
 def _boot() -> None:
     system.check_libraries()
-    system.prepare_environment()
     import types
 
     import slicer
@@ -66,7 +66,6 @@ def _boot() -> None:
     slicer.app = Application()
     scene, logic, logics = create_scene()
     slicer.mrmlScene = scene
-    slicer.app._adopt(logic)
     for name, module_logic in logics.items():
         slicer.app.moduleManager()._add(CoreModule(MODULE_LOGICS[name][0], module_logic))
         setattr(slicer.modules, name, slicer.app.moduleManager().module(MODULE_LOGICS[name][0]))

@@ -19,6 +19,7 @@ from .files import CoreIOManager
 from .modules import ModuleManager
 
 VERSION = (5, 12, 0)
+_SHARE = "share/Slicer-5.12"
 
 
 def _property(kind: Any, name: str) -> Any:
@@ -49,6 +50,7 @@ class Application(QtWidgets.QApplication):
         home, temporary = root / "home", root / "tmp"
         temporary.mkdir()
         _make_python_launchers(home / "bin")
+        _make_label_colors(home / _SHARE / "ColorFiles")
         version = ".".join(map(str, VERSION))
         self._facts: dict[str, Any] = {
             "slicerHome": str(home), "temporaryPath": str(temporary), "majorVersion": VERSION[0],
@@ -76,8 +78,11 @@ class Application(QtWidgets.QApplication):
         self._layout_manager: Any = None
 
     def _adopt(self, logic: Any) -> None:
+        """Take the application logic and tell it where things are."""
         self._logic = logic
         logic.SetTemporaryPath(self._facts["temporaryPath"])
+        logic.SetHomeDirectory(self._facts["slicerHome"])
+        logic.SetShareDirectory(_SHARE)
 
     def applicationLogic(self) -> Any:
         return self._logic
@@ -169,6 +174,19 @@ def _make_python_launchers(folder: Path) -> None:
         launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def _make_label_colors(folder: Path) -> None:
+    """Slicer's default colors of label volumes come from a file that slicer-core lacks.
+
+    The node has the name and the role of Slicer's; the colors are not the same.
+    """
+    folder.mkdir(parents=True)
+    rows = ["0 background 0 0 0 0"]
+    for label in range(1, 321):
+        color = QtGui.QColor.fromHsvF(label * 0.381966 % 1.0, 0.55, 0.9)
+        rows.append(f"{label} {label} {color.red()} {color.green()} {color.blue()} 255")
+    (folder / "GenericColors.txt").write_text("\n".join(rows) + "\n")
 
 
 def _dress(application: Any) -> None:

@@ -41,7 +41,10 @@ class Observations:
     def __init__(self) -> None:
         self._tags: list[tuple[Any, int, str]] = []
 
-    def add(self, owner: Any, subject: Any, event: Any, method: str, group: str = "") -> None:
+    def add(
+        self, owner: Any, subject: Any, event: Any, method: str, group: str = "",
+        priority: float = 0.0,
+    ) -> None:
         """Call owner.method(node) for the event; node is the event's data or its caller."""
         reference = weakref.ref(owner)
 
@@ -55,7 +58,7 @@ class Observations:
                 errors.record(error)
 
         callback.CallDataType = vtk.VTK_OBJECT  # type: ignore[attr-defined]
-        self._tags.append((subject, subject.AddObserver(event, callback), group))
+        self._tags.append((subject, subject.AddObserver(event, callback, priority), group))
 
     def clear(self, group: str | None = None) -> None:
         for subject, tag, owner_group in self._tags:
@@ -85,7 +88,7 @@ class SubjectHierarchyFiller:
         observe = self._observations.add
         observe(self, scene, scene.NodeAddedEvent, "_add")
         observe(self, scene, scene.NodeAboutToBeRemovedEvent, "_remove")
-        observe(self, scene, scene.EndImportEvent, "_add_all")
+        observe(self, scene, scene.EndBatchProcessEvent, "_add_all", priority=-100.0)
 
     def _hierarchy(self) -> Any:
         return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self._scene)
@@ -98,7 +101,7 @@ class SubjectHierarchyFiller:
         return any(node.IsA(kind) for kind in self._kinds)
 
     def _add(self, node: Any) -> None:
-        if self._scene.IsImporting() or not self._wants(node):
+        if self._scene.IsBatchProcessing() or not self._wants(node):
             return
         hierarchy = self._hierarchy()
         if not hierarchy.GetItemByDataNode(node):
@@ -113,8 +116,29 @@ class SubjectHierarchyFiller:
             hierarchy.RemoveItem(item, False, False)
 
     def _add_all(self, _scene: Any) -> None:
+        # The hierarchy that was loaded is merged with the one that was there first; else every
+        # loaded node would get a second item.
+        slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(self._scene)
         for index in range(self._scene.GetNumberOfNodes()):
             self._add(self._scene.GetNthNode(index))
+
+
+class ParameterNodeKeeper:
+    """Keep the Python side of every parameter node alive.
+
+    Python's garbage collector clears a callback that only a node's observer list refers to, and
+    VTK crashes when it calls the callback later. Slicer's genuine parameterNodeWrapper leaves
+    such callbacks behind; the stand-in does not.
+    """
+
+    def __init__(self, scene: Any) -> None:
+        self._kept: list[Any] = []
+        self._observations = Observations()
+        self._observations.add(self, scene, scene.NodeAddedEvent, "_keep")
+
+    def _keep(self, node: Any) -> None:
+        if node.IsA("vtkMRMLScriptedModuleNode"):
+            self._kept.append(node)
 
 
 @contextlib.contextmanager
@@ -146,6 +170,7 @@ def create_scene() -> tuple[Any, Any, dict[str, Any]]:
     """Return the scene, the application logic and the module logics by module name."""
     scene = slicer.vtkMRMLScene()
     application = slicer.vtkSlicerApplicationLogic()
+    slicer.app._adopt(application)
     with quiet_vtk():
         application.SetMRMLScene(scene)
         _connect_data_io(application, scene)

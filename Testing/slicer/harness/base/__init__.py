@@ -13,6 +13,8 @@ from pathlib import Path
 
 import slicer
 
+from ..scene import ParameterNodeKeeper
+
 VARIABLE = "SLICER_BASE_PYTHON"
 NAMES = ("i18n", "ScriptedLoadableModule", "parameterNodeWrapper", "packaging")
 
@@ -32,6 +34,7 @@ def install() -> dict[str, str]:
     genuine = _genuine_folder()
     if genuine is not None:
         slicer.__path__.append(str(genuine))
+        slicer.app._parameter_node_keeper = ParameterNodeKeeper(slicer.mrmlScene)
     origins = {}
     for name in NAMES:
         full = f"slicer.{name}"
