@@ -55,9 +55,9 @@ class Normalization:
         flat = array.ravel(order="K")
         flat = flat[:: max(1, flat.size // _STATISTICS_VOXELS)]
         if self.kind == "robust-z":
-            low, high = np.percentile(flat, [self.low, self.high])
+            low, high = map(float, np.percentile(flat, [self.low, self.high]))
             if low == high:  # more than 98 % of the voxels are equal: an empty surrounding
-                low, high = flat.min(), flat.max()
+                low, high = float(flat.min()), float(flat.max())
             flat, array = np.clip(flat, low, high), np.clip(array, low, high)
         mean, deviation = float(flat.mean(dtype=np.float64)), float(flat.std(dtype=np.float64))
         if not deviation > 1e-6 * max(1.0, abs(mean)):

@@ -120,6 +120,7 @@ def test_normalization_ignores_scale_and_offset():
     for kind in ("robust-z", "z-score"):
         n = Normalization(kind)
         assert np.allclose(n(x), n(3 * x + 500), atol=1e-3)
+        assert n(x).dtype == np.float32
         assert abs(n(x).mean()) < 1e-3 and abs(n(x).std() - 1) < 1e-3
 
 

@@ -1,0 +1,128 @@
+"""From a volume to results on its own grid, with a really trained small model."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_preprocessing import reordered
+from test_training import CPU, SMALL, phantom
+
+from ugmcl_core.cases import find_cohort
+from ugmcl_core.distance import signed_distance
+from ugmcl_core.errors import InputError
+from ugmcl_core.inference import Segmenter, SegmentSettings, keep_largest
+from ugmcl_core.methods import DualTask
+from ugmcl_core.training import train
+from ugmcl_core.volume import Grid, Volume, index_box, write
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    root = tmp_path_factory.mktemp("trained")
+    (root / "images").mkdir()
+    (root / "labels").mkdir()
+    for number in range(4):
+        image, labels, grid = phantom(number, 2)
+        write(root / f"images/p{number}.nrrd", Volume(image, grid))
+        write(root / f"labels/p{number}.nrrd", Volume(labels, grid))
+    cohort = find_cohort(root / "images", root / "labels")
+    profile = replace(SMALL, iterations=90, warmup=0)
+    return Segmenter(
+        train(cohort, DualTask(distance_weight=20.0), profile, root / "run", CPU), "cpu"
+    )
+
+
+@pytest.fixture(scope="module")
+def case():
+    image, labels, grid = phantom(50, 2)
+    angle = 0.35
+    axes = ((np.cos(angle), 0, np.sin(angle)), (0, 1, 0), (-np.sin(angle), 0, np.cos(angle)))
+    return Volume(image, replace(grid, axes=axes, origin=(30, -40, 12))), labels > 0
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def distance(mask, grid):
+    return np.clip(signed_distance(mask, grid.spacing), -10, 10).ravel()
+
+
+def test_results_lie_on_the_grid_and_fit_each_other(segmenter, case):
+    volume, truth = case
+    found = segmenter.segment(volume, SegmentSettings(4))
+    assert dice(found.labels.array > 0, truth) > 0.75
+    assert np.corrcoef(found.sdf[0].array.ravel(), distance(truth, volume.grid))[0, 1] > 0.7
+    for result in (found.labels, found.sdf[0], found.uncertainty):
+        assert result.grid == volume.grid and result.array.shape == volume.array.shape
+    assert found.sdf[0].array.min() >= -10 and found.sdf[0].array.max() <= 10
+    assert found.uncertainty.array.min() >= 0 and found.uncertainty.array.max() <= 1
+    assert found.classes[0].volume_ml == pytest.approx(
+        (found.labels.array == 1).sum() * 1.0 * 1.1 * 2.0 / 1000
+    )
+
+
+@pytest.mark.parametrize(
+    "order,flips",
+    [
+        (o, f)
+        for o in itertools.permutations(range(3))
+        for f in itertools.product((False, True), repeat=3)
+    ],
+)
+def test_all_48_axis_orders_give_the_same_result_in_world_space(segmenter, case, order, flips):
+    volume, _ = case
+    settings = SegmentSettings(0)
+    reference = segmenter.segment(volume, settings).labels.array
+    other = segmenter.segment(reordered(volume, order, flips), settings).labels
+    wanted = reordered(Volume(reference, volume.grid), order, flips)
+    assert np.allclose(other.grid.affine, wanted.grid.affine)
+    assert dice(other.array > 0, wanted.array > 0) >= 0.99
+
+
+def test_outside_the_region_of_interest_is_background(segmenter, case):
+    volume, truth = case
+    inside = np.argwhere(truth)
+    corners = volume.grid.affine[:3, :3] @ np.array([inside.min(0) - 4, inside.max(0) + 4]).T
+    corners = corners.T + volume.grid.affine[:3, 3]
+    roi = np.stack([corners.min(0), corners.max(0)], 1).ravel().tolist()
+    found = segmenter.segment(volume, SegmentSettings(2), roi=roi)
+    far = np.ones(volume.array.shape, bool)
+    far[index_box(volume.grid, roi)] = False
+    assert far.any() and not found.labels.array[far].any()
+    assert (found.sdf[0].array[far] == 10).all() and not found.uncertainty.array[far].any()
+
+
+@pytest.mark.parametrize(
+    "shape,spacing",
+    [((5, 6, 4), (2, 2, 4)), ((60, 7, 9), (0.7, 3, 2.5)), ((1, 40, 40), (5, 1, 1))],
+)
+def test_volumes_smaller_than_a_patch_are_segmented(segmenter, shape, spacing):
+    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = segmenter.segment(Volume(noise, Grid(shape, spacing)), SegmentSettings(1))
+    assert found.labels.array.shape == shape and np.isfinite(found.sdf[0].array).all()
+
+
+def test_a_much_larger_field_of_view_is_advised_against(segmenter, case):
+    volume, _ = case
+    assert not segmenter.segment(volume, SegmentSettings(0)).advice
+    wide = np.pad(volume.array, ((40, 40), (0, 0), (0, 0)), mode="reflect")
+    found = segmenter.segment(
+        Volume(wide, replace(volume.grid, shape=wide.shape)), SegmentSettings(0)
+    )
+    assert any("region of interest" in line for line in found.advice)
+
+
+def test_wrong_numbers_of_channels_and_passes_are_refused(segmenter, case):
+    with pytest.raises(InputError, match="takes 1 images"):
+        segmenter.segment([case[0], case[0]])
+    with pytest.raises(InputError, match="passes"):
+        SegmentSettings(65)
+
+
+def test_only_the_largest_component_of_a_class_is_kept():
+    labels = np.zeros((12, 6, 6), np.uint8)
+    labels[1:4, 1:4, 1:4], labels[6:8, 1:3, 1:3], labels[9:11] = 1, 1, 2
+    keep_largest(labels, 1)
+    assert (labels == 1).sum() == 27 and (labels == 2).sum() == 72 and not labels[6:8].any()
