@@ -17,13 +17,15 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from .files import CoreIOManager
 from .modules import ModuleManager
+from .qtlayer.connections import declare_signals
+from .qtlayer.properties import Property
 
 VERSION = (5, 12, 0)
 _SHARE = "share/Slicer-5.12"
 
 
 def _property(kind: Any, name: str) -> Any:
-    return QtCore.Property(kind, lambda self: self._facts[name])
+    return Property(kind, lambda self: self._facts[name])
 
 
 class ExtensionsManagerModel:
@@ -208,3 +210,6 @@ def _dress(application: Any) -> None:
     font = application.font()
     font.setPointSize(9)
     application.setFont(font)
+
+
+declare_signals(Application, startupCompleted="startupCompleted()")

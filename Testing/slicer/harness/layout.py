@@ -10,6 +10,8 @@ from typing import Any
 import slicer
 from PySide6 import QtCore
 
+from .qtlayer.connections import declare_signals
+from .qtlayer.properties import Property
 from .scene import Observations
 from .views import SliceView, ThreeDView
 from .widgets.tables import qMRMLPlotView, qMRMLTableView
@@ -289,12 +291,13 @@ class LayoutManager(QtCore.QObject):
         for widget in self._alive("vtkMRMLViewNode"):
             widget.threeDView().resetFocalPoint()
 
-    layout = QtCore.Property(
+    layout = Property(
         int, lambda self: self._node.GetViewArrangement(),
         lambda self, value: self.setLayout(value), notify=layoutChanged,
     )
-    threeDViewCount = QtCore.Property(int, lambda self: len(self._alive("vtkMRMLViewNode")))
-    tableViewCount = QtCore.Property(int, lambda self: len(self._alive("vtkMRMLTableViewNode")))
-    plotViewCount = QtCore.Property(int, lambda self: len(self._alive("vtkMRMLPlotViewNode")))
+    threeDViewCount = Property(int, lambda self: len(self._alive("vtkMRMLViewNode")))
+    tableViewCount = Property(int, lambda self: len(self._alive("vtkMRMLTableViewNode")))
+    plotViewCount = Property(int, lambda self: len(self._alive("vtkMRMLPlotViewNode")))
 
 
+declare_signals(LayoutManager, layoutChanged="layoutChanged(int)")

@@ -11,8 +11,8 @@ import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from .qtlayer.connections import declare_signals
+from .qtlayer.properties import Property, stored
 from .widgets.mrml import qSlicerWidget
-from .widgets.properties import stored
 
 
 class ModuleManager(QtCore.QObject):
@@ -74,8 +74,8 @@ class ScriptedModule(QtCore.QObject):
     def logic(self) -> Any:
         return None
 
-    path = QtCore.Property(str, lambda self: self._path)
-    name = QtCore.Property(str, lambda self: self._name)
+    path = Property(str, lambda self: self._path)
+    name = Property(str, lambda self: self._name)
     title = stored(str, "", "title")
     categories = stored("QStringList", (), "categories")
     contributors = stored("QStringList", (), "contributors")
@@ -124,8 +124,8 @@ class ScriptedModuleWidget(qSlicerWidget):
     def _release(self) -> None:
         self._python = None
 
-    isEntered = QtCore.Property(bool, lambda self: self._entered)
-    moduleName = QtCore.Property(str, lambda self: self._module.name)
+    isEntered = Property(bool, lambda self: self._entered)
+    moduleName = Property(str, lambda self: self._module.name)
 
 
 def import_entry(path: Path) -> Any:

@@ -54,6 +54,11 @@ def normalized(signature: str) -> str:
     return text if isinstance(text, str) else bytes(text).decode()
 
 
+def is_qt(cls: type) -> bool:
+    """Whether a class is one of Qt's own, not a stand-in or another class in Python."""
+    return cls.__module__.partition(".")[0] == "PySide6"
+
+
 def _argument_limit(target: Callable[..., Any]) -> int | None:
     """How many arguments PythonQt passes: those that a Python function names, else all."""
     function = getattr(target, "__func__", target)
@@ -80,7 +85,8 @@ def _find(sender: Any, signal: str) -> tuple[str, Any]:
     declared: dict[str, str] = getattr(type(sender), "_declared_signals", {})
     if full in declared:
         return full, getattr(sender, declared[full])
-    if sender.metaObject().indexOfSignal(full) < 0 or "PyObject" in full:
+    qt_class: Any = next(cls for cls in type(sender).__mro__ if is_qt(cls))
+    if qt_class.staticMetaObject.indexOfSignal(full) < 0:
         raise UnknownSignal(f"signal '{signal}' does not exist on {sender.className()}")
     return full, None
 

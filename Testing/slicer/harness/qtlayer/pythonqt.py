@@ -16,6 +16,7 @@ import shiboken6
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from . import connections
+from .properties import describe
 
 # Calling these from Python while C++ calls the virtual method of the same name recurses, so they
 # stay methods.
@@ -33,7 +34,6 @@ _CHECKED_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool, int),
     "int": (int,),
     "double": (int, float),
-    "float": (int, float),
     "QStringList": (list, tuple),
 }
 
@@ -96,12 +96,11 @@ def _set_attribute(self: Any, name: str, value: Any) -> None:
             found.__set__(self, value)
             return
         if isinstance(found, QtCore.Property):
-            # PySide6's Property takes values only through the meta object.
-            meta = self.metaObject()
-            declared = meta.property(meta.indexOfProperty(name))
-            if not declared.isWritable():
+            # PySide6's Property takes values only through QObject.setProperty.
+            type_name, writable = describe(found)
+            if not writable:
                 raise AttributeError(f"Property '{name}' of {cls.__name__} is not writable")
-            write_property(self, name, declared.typeName(), value)
+            write_property(self, name, type_name, value)
             return
         if found is not None:
             break
@@ -165,6 +164,20 @@ def _patch(cls: type) -> None:
     _make_strict(cls)
 
 
+def has_property(cls: type, name: str) -> bool:
+    """Whether the real class declares the property."""
+    if name in _VIRTUAL_GETTERS or any((base.__name__, name) in _KEPT_METHODS
+                                       for base in cls.__mro__):
+        return True
+    found = (base.__dict__.get(name) for base in cls.__mro__)
+    return any(isinstance(item, (QtProperty, QtCore.Property)) for item in found)
+
+
+def _class_name(self: Any) -> str:
+    cls = type(self)
+    return self.metaObject().className() if connections.is_qt(cls) else cls.__name__
+
+
 def patch_pyside() -> None:
     """Patch every QObject class of the Qt libraries in use; once per process."""
     object_name = QtProperty("objectName", True, "QString")
@@ -175,5 +188,5 @@ def patch_pyside() -> None:
                 _patch(cls)
     base: Any = QtCore.QObject
     base.name = object_name
-    base.className = lambda self: self.metaObject().className()
+    base.className = _class_name
     base.delete = lambda self: shiboken6.delete(self)

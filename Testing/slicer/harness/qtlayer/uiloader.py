@@ -13,6 +13,8 @@ from typing import Any
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtUiTools import QUiLoader
 
+from .pythonqt import has_property
+
 _custom: dict[str, type] = {}
 
 
@@ -73,11 +75,10 @@ def _check_widget(widget: ElementTree.Element) -> None:
     cls = _custom.get(name) or getattr(QtWidgets, name, None)
     if cls is None:
         raise UiError(f"no stand-in for the widget class {name}")
-    meta = cls.staticMetaObject
     for element in widget.findall("property"):
         key = element.get("name", "")
         # Designer's own properties, and dynamic ones, are marked so.
-        if element.get("stdset") == "0" or "buddy" in key or meta.indexOfProperty(key) >= 0:
+        if element.get("stdset") == "0" or "buddy" in key or has_property(cls, key):
             continue
         raise UiError(f"{name} has no property '{key}' (widget '{widget.get('name')}')")
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from .properties import stored
+from ..qtlayer.connections import declare_signals
+from ..qtlayer.properties import Property, stored
 
 _UNLIMITED = 16777215
 
@@ -100,7 +101,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
             painter.setPen(self.palette.mid().color())
             painter.drawRect(frame.rect.adjusted(0, 0, -1, -1))
 
-    collapsed = QtCore.Property(
+    collapsed = Property(
         bool, lambda self: self._collapsed, lambda self, value: self._collapse(value),
         notify=contentsCollapsed,
     )
@@ -160,7 +161,10 @@ class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):
             QtCore.QRect(box.left() + 2, box.center().y() - 5, 11, 11), not self.checked,
         )
 
-    collapsed = QtCore.Property(
+    collapsed = Property(
         bool, lambda self: not self.checked, lambda self, value: self.setChecked(not value)
     )
     collapsedHeight = stored(int, 0, "collapsedHeight")
+
+
+declare_signals(ctkCollapsibleButton, contentsCollapsed="contentsCollapsed(bool)")

@@ -7,8 +7,8 @@ from typing import Any
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from ..qtlayer.connections import declare_signals
+from ..qtlayer.properties import Property, stored
 from .nodecombo import qMRMLNodeComboBox
-from .properties import stored
 
 
 class ctkComboBox(QtWidgets.QComboBox):
@@ -29,10 +29,10 @@ class ctkComboBox(QtWidgets.QComboBox):
         data = self.itemData(self.currentIndex)
         return "" if data is None else str(data)
 
-    defaultText = QtCore.Property(
+    defaultText = Property(
         str, lambda self: self._default, lambda self, value: self._set_default(value)
     )
-    currentUserDataAsString = QtCore.Property(
+    currentUserDataAsString = Property(
         str, lambda self: self._user_data(),
         lambda self, value: self.setCurrentUserDataAsString(value),
     )

@@ -7,7 +7,7 @@ from typing import Any
 from PySide6 import QtCore, QtWidgets
 
 from ..qtlayer.connections import declare_signals
-from .properties import stored
+from ..qtlayer.properties import stored
 from .sliders import ctkDoubleSpinBox, ctkSliderWidget
 
 

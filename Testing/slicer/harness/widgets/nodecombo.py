@@ -7,8 +7,8 @@ from typing import Any
 from PySide6 import QtCore, QtWidgets
 
 from ..qtlayer.connections import declare_signals
+from ..qtlayer.properties import Property, stored
 from ..scene import Observations
-from .properties import stored
 
 
 class qMRMLNodeComboBox(QtWidgets.QWidget):
@@ -229,30 +229,30 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self.__dict__[attribute] = value
         self._fill()
 
-    nodeTypes = QtCore.Property(
+    nodeTypes = Property(
         "QStringList", lambda self: self._types,
         lambda self, value: self._assign("_types", list(value)),
     )
-    noneEnabled = QtCore.Property(
+    noneEnabled = Property(
         bool, lambda self: self._none_enabled,
         lambda self, value: self._assign("_none_enabled", value),
     )
-    noneDisplay = QtCore.Property(
+    noneDisplay = Property(
         str, lambda self: self._none_text, lambda self, value: self._assign("_none_text", value)
     )
-    showHidden = QtCore.Property(
+    showHidden = Property(
         bool, lambda self: self._show_hidden,
         lambda self, value: self._assign("_show_hidden", value),
     )
-    showChildNodeTypes = QtCore.Property(
+    showChildNodeTypes = Property(
         bool, lambda self: self._show_children,
         lambda self, value: self._assign("_show_children", value),
     )
-    hideChildNodeTypes = QtCore.Property(
+    hideChildNodeTypes = Property(
         "QStringList", lambda self: self._hidden_types,
         lambda self, value: self._assign("_hidden_types", list(value)),
     )
-    currentNodeID = QtCore.Property(
+    currentNodeID = Property(
         str, lambda self: self._current_id(), lambda self, value: self._select(value),
         notify=currentNodeIDChanged,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from PySide6 import QtCore, QtWidgets
 
 from ..qtlayer.connections import declare_signals
-from .properties import stored
+from ..qtlayer.properties import Property, stored
 
 
 class ctkPathLineEdit(QtWidgets.QWidget):
@@ -77,14 +77,14 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         self.__dict__["_key"] = key
         self.retrieveHistory()
 
-    currentPath = QtCore.Property(
+    currentPath = Property(
         str, lambda self: self._combo.currentText, lambda self, value: self.setCurrentPath(value)
     )
-    settingKey = QtCore.Property(
+    settingKey = Property(
         str, lambda self: self.__dict__.get("_key", ""),
         lambda self, value: self._set_setting_key(value),
     )
-    showBrowseButton = QtCore.Property(
+    showBrowseButton = Property(
         bool, lambda self: not self._browse_button.isHidden(),
         lambda self, value: self._browse_button.setVisible(value),
     )
@@ -136,11 +136,11 @@ class ctkDirectoryButton(QtWidgets.QWidget):
             self._set_directory(chosen)
         return self._directory
 
-    directory = QtCore.Property(
+    directory = Property(
         str, lambda self: self._directory, lambda self, value: self._set_directory(value),
         notify=directoryChanged,
     )
-    text = QtCore.Property(
+    text = Property(
         str, lambda self: self._text, lambda self, value: self._set_text(value)
     )
     caption = stored(str, "", "caption")

@@ -8,10 +8,10 @@ import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from ..qtlayer.connections import declare_signals
+from ..qtlayer.properties import Property, stored
 from ..scene import Observations
 from .mrml import qMRMLWidget
 from .nodecombo import qMRMLNodeComboBox
-from .properties import stored
 
 
 def _segments(node: Any) -> list[tuple[str, Any]]:
@@ -93,11 +93,11 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
     def setCurrentSegmentID(self, identifier: str) -> None:
         self._combo.setCurrentIndex(self._combo.findData(identifier))
 
-    noneEnabled = QtCore.Property(
+    noneEnabled = Property(
         bool, lambda self: self._nodes.noneEnabled,
         lambda self, value: setattr(self._nodes, "noneEnabled", value),
     )
-    segmentationNodeSelectorVisible = QtCore.Property(
+    segmentationNodeSelectorVisible = Property(
         bool, lambda self: not self._nodes.isHidden(),
         lambda self, value: self._nodes.setVisible(value),
     )
@@ -153,7 +153,7 @@ class qMRMLSegmentsTableView(qMRMLWidget):
     def clearSelection(self) -> None:
         self._list.clearSelection()
 
-    selectionMode = QtCore.Property(
+    selectionMode = Property(
         int, lambda self: int(self._list.selectionMode),
         lambda self, value: self._list.setSelectionMode(
             QtWidgets.QAbstractItemView.SelectionMode(value)
@@ -169,4 +169,8 @@ class qMRMLSegmentsTableView(qMRMLWidget):
 declare_signals(
     qMRMLSegmentSelectorWidget, currentNodeChanged="currentNodeChanged(vtkMRMLNode*)",
     currentSegmentChanged="currentSegmentChanged(QString)",
+)
+declare_signals(
+    qMRMLSegmentsTableView,
+    selectionChanged="selectionChanged(QItemSelection,QItemSelection)",
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from .properties import stored
+from ..qtlayer.properties import stored
 
 
 class ctkCheckBox(QtWidgets.QCheckBox):

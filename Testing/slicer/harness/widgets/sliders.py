@@ -8,7 +8,7 @@ from typing import Any
 from PySide6 import QtCore, QtWidgets
 
 from ..qtlayer.connections import declare_signals
-from .properties import stored
+from ..qtlayer.properties import Property, stored
 
 _STEPS = 10000
 
@@ -66,23 +66,23 @@ class ctkDoubleSlider(QtWidgets.QWidget):
     def setOrientation(self, orientation: Any) -> None:
         self._slider.setOrientation(orientation)
 
-    value = QtCore.Property(
+    value = Property(
         float, lambda self: self._value, lambda self, value: self._assign(value),
         notify=valueChanged,
     )
-    minimum = QtCore.Property(
+    minimum = Property(
         float, lambda self: self._minimum,
         lambda self, value: self._set_range(value, max(value, self._maximum)),
     )
-    maximum = QtCore.Property(
+    maximum = Property(
         float, lambda self: self._maximum,
         lambda self, value: self._set_range(min(value, self._minimum), value),
     )
-    orientation = QtCore.Property(
+    orientation = Property(
         int, lambda self: int(self._slider.orientation),
         lambda self, value: self._slider.setOrientation(QtCore.Qt.Orientation(value)),
     )
-    sliderPosition = QtCore.Property(
+    sliderPosition = Property(
         float, lambda self: self._value, lambda self, value: self._assign(value)
     )
     singleStep = stored(float, 1.0, "singleStep")
@@ -113,27 +113,27 @@ class ctkDoubleSpinBox(QtWidgets.QWidget):
     def setValue(self, value: float) -> None:
         self._box.setValue(value)
 
-    value = QtCore.Property(
+    value = Property(
         float, lambda self: self._box.value, lambda self, value: self._box.setValue(value),
         notify=valueChanged,
     )
-    minimum = QtCore.Property(
+    minimum = Property(
         float, lambda self: self._box.minimum, lambda self, value: self._box.setMinimum(value)
     )
-    maximum = QtCore.Property(
+    maximum = Property(
         float, lambda self: self._box.maximum, lambda self, value: self._box.setMaximum(value)
     )
-    singleStep = QtCore.Property(
+    singleStep = Property(
         float, lambda self: self._box.singleStep,
         lambda self, value: self._box.setSingleStep(value),
     )
-    decimals = QtCore.Property(
+    decimals = Property(
         int, lambda self: self._box.decimals, lambda self, value: self._box.setDecimals(value)
     )
-    suffix = QtCore.Property(
+    suffix = Property(
         str, lambda self: self._box.suffix, lambda self, value: self._box.setSuffix(value)
     )
-    prefix = QtCore.Property(
+    prefix = Property(
         str, lambda self: self._box.prefix, lambda self, value: self._box.setPrefix(value)
     )
 
@@ -176,31 +176,31 @@ class ctkSliderWidget(QtWidgets.QWidget):
     def setSpinBoxVisible(self, visible: bool) -> None:
         self._box.setVisible(visible)
 
-    value = QtCore.Property(
+    value = Property(
         float, lambda self: self._box.value, lambda self, value: self._box.setValue(value)
     )
-    minimum = QtCore.Property(
+    minimum = Property(
         float, lambda self: self._box.minimum,
         lambda self, value: self._set_range(value, max(value, self._box.maximum)),
     )
-    maximum = QtCore.Property(
+    maximum = Property(
         float, lambda self: self._box.maximum,
         lambda self, value: self._set_range(min(value, self._box.minimum), value),
     )
-    singleStep = QtCore.Property(
+    singleStep = Property(
         float, lambda self: self._box.singleStep,
         lambda self, value: self._box.setSingleStep(value),
     )
-    decimals = QtCore.Property(
+    decimals = Property(
         int, lambda self: self._box.decimals, lambda self, value: self._box.setDecimals(value)
     )
-    suffix = QtCore.Property(
+    suffix = Property(
         str, lambda self: self._box.suffix, lambda self, value: self._box.setSuffix(value)
     )
-    prefix = QtCore.Property(
+    prefix = Property(
         str, lambda self: self._box.prefix, lambda self, value: self._box.setPrefix(value)
     )
-    spinBoxVisible = QtCore.Property(
+    spinBoxVisible = Property(
         bool, lambda self: not self._box.isHidden(),
         lambda self, value: self._box.setVisible(value),
     )
@@ -268,32 +268,32 @@ class ctkRangeWidget(QtWidgets.QWidget):
         for box in (self._low, self._high):
             getattr(box, setter)(value)
 
-    minimumValue = QtCore.Property(
+    minimumValue = Property(
         float, lambda self: self._low.value, lambda self, value: self._low.setValue(value)
     )
-    maximumValue = QtCore.Property(
+    maximumValue = Property(
         float, lambda self: self._high.value, lambda self, value: self._high.setValue(value)
     )
-    minimum = QtCore.Property(
+    minimum = Property(
         float, lambda self: self._low.minimum,
         lambda self, value: self.setRange(value, max(value, self._low.maximum)),
     )
-    maximum = QtCore.Property(
+    maximum = Property(
         float, lambda self: self._low.maximum,
         lambda self, value: self.setRange(min(value, self._low.minimum), value),
     )
-    singleStep = QtCore.Property(
+    singleStep = Property(
         float, lambda self: self._low.singleStep,
         lambda self, value: self._each("setSingleStep", value),
     )
-    decimals = QtCore.Property(
+    decimals = Property(
         int, lambda self: self._low.decimals,
         lambda self, value: self._each("setDecimals", value),
     )
-    suffix = QtCore.Property(
+    suffix = Property(
         str, lambda self: self._low.suffix, lambda self, value: self._each("setSuffix", value)
     )
-    prefix = QtCore.Property(
+    prefix = Property(
         str, lambda self: self._low.prefix, lambda self, value: self._each("setPrefix", value)
     )
     tickInterval = stored(float, 0.0, "tickInterval")

@@ -157,3 +157,4 @@ class qMRMLPlotWidget(qMRMLWidget):
 
 
 declare_signals(qMRMLTableView, mrmlSceneChanged="mrmlSceneChanged(vtkMRMLScene*)")
+declare_signals(qMRMLPlotView, dataSelected="dataSelected(vtkStringArray*,vtkCollection*)")

@@ -9,8 +9,8 @@ import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from ..qtlayer.connections import declare_signals
+from ..qtlayer.properties import Property, stored
 from ..scene import Observations
-from .properties import stored
 
 
 class qMRMLSubjectHierarchyTreeView(QtWidgets.QTreeView):
@@ -88,7 +88,7 @@ class qMRMLSubjectHierarchyTreeView(QtWidgets.QTreeView):
         self._types = list(types)
         self._fill()
 
-    nodeTypes = QtCore.Property(
+    nodeTypes = Property(
         "QStringList", lambda self: self._types, lambda self, value: self._set_types(value)
     )
     multiSelection = stored(bool, False, "multiSelection")
