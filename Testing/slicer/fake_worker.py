@@ -76,7 +76,7 @@ def outputs(request: dict) -> dict:
         distance = sitk.Clamp(distance, sitk.sitkFloat32, -SCALE, SCALE)
         path = folder / f"{stem}_sdf_{info['value']}.nrrd"
         write(distance, path)
-        soft = sitk.Exp(-0.5 * sitk.Abs(distance))
+        soft = sitk.Exp(-0.8 * sitk.Abs(distance))
         uncertainty = soft if uncertainty is None else sitk.Maximum(uncertainty, soft)
         voxels = int(np.sum(sitk.GetArrayViewFromImage(labels) == info["value"]))
         volume = voxels * float(np.prod(image.GetSpacing())) / 1000

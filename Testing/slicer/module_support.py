@@ -11,6 +11,7 @@ from typing import Any
 import harness
 import numpy as np
 
+
 HERE = Path(__file__).resolve().parent
 ENTRY = HERE.parents[1] / "UGMCLSegmentation" / "UGMCLSegmentation.py"
 FAKE = [sys.executable, str(HERE / "fake_worker.py")]
@@ -23,6 +24,9 @@ class Panel:
 
     def __init__(self, command: Sequence[str] | None = FAKE) -> None:
         harness.start()
+        for name in ("Red", "Green", "Yellow"):
+            harness.slice_view(name).render()  # views are there before modules, as in Slicer
+        harness.three_d_view(0).render()
         self.loaded = harness.load_module(ENTRY)
         self.widget.logic.worker.command = list(command) if command else None
         if command:

@@ -119,7 +119,10 @@ class Child:
         self._end(int(code), "\n".join(self._words))
 
     def _end(self, code: int, words: str) -> None:
-        if self._release() is not None:
+        process = self._release()
+        if process is not None:
+            # it must outlive the signal that it is just sending
+            qt.QTimer.singleShot(0, lambda: process.close())
             self._onEnd(code, words)
 
     def _failed(self, *_args) -> None:

@@ -22,10 +22,10 @@ class Parameters:
     segmentation: vtkMRMLSegmentationNode
     shownClass: int = 1
     showSegmentation: bool = True
-    segmentationOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
-    showDistance: bool = False
-    distanceOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.4
-    showUncertainty: bool = False
+    segmentationOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.3
+    showDistance: bool = True
+    distanceOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.35
+    showUncertainty: bool = True
     uncertaintyOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
     showSurface: bool = True
     showLegends: bool = True

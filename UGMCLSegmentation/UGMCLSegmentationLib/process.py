@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import qt
 from slicer.i18n import tr as _
 
 from .child import Child, workerCommand
+from .steps import Deadline
 
 Event = dict[str, Any]
 ENDS = ("result", "error", "cancelled", "crashed")
@@ -47,8 +47,8 @@ class Worker:
         self._child: Child | None = None
         self._request: Request | None = None
         self._count = 0
-        self._helloTimer = self._timer(self._helloIsLate)
-        self._killTimer = self._timer(self._cancelIsLate)
+        self._helloDeadline = Deadline(self._helloIsLate)
+        self._cancelDeadline = Deadline(self._cancelIsLate)
 
     @property
     def busy(self) -> bool:
@@ -62,7 +62,7 @@ class Worker:
     def start(self) -> None:
         """Have the child ready (it takes seconds to load), without asking it anything."""
         if self._child is None and not self._oneShot:
-            self._helloTimer.start(int(self.helloTimeout * 1000))
+            self._helloDeadline.start(self.helloTimeout)
             self._launch(self.command or workerCommand())
 
     def request(self, content: dict[str, Any], onEvent: Callable[[Event], None]) -> str:
@@ -87,7 +87,7 @@ class Worker:
         if not request.sent:
             self._finish({"event": "cancelled"})
             return
-        self._killTimer.start(int(self.killAfter * 1000))
+        self._cancelDeadline.start(self.killAfter)
         if request.cancelFile is not None:
             request.cancelFile.touch()
         elif self._child is not None:
@@ -95,7 +95,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the process at once; a request under way ends as cancelled."""
-        self._helloTimer.stop()
+        self._helloDeadline.stop()
         child, self._child = self._child, None
         if child is not None:
             child.kill()
@@ -106,22 +106,11 @@ class Worker:
         self._request = None
         self.onHello = lambda event: None
         self.onLog = lambda level, text: None
-        for timer, slot in (
-            (self._helloTimer, self._helloIsLate),
-            (self._killTimer, self._cancelIsLate),
-        ):
-            timer.stop()
-            timer.disconnect("timeout()", slot)
+        self._helloDeadline.stop()
+        self._cancelDeadline.stop()
         child, self._child = self._child, None
         if child is not None:
             child.stop(patience=300)
-
-    @staticmethod
-    def _timer(slot: Callable[[], None]):
-        timer = qt.QTimer()
-        timer.setSingleShot(True)
-        timer.connect("timeout()", slot)
-        return timer
 
     def _launch(self, command: Sequence[str]) -> None:
         self.hello = None
@@ -174,7 +163,7 @@ class Worker:
             self.onLog("info", line)  # a library that prints
             return
         if name == "hello":
-            self._helloTimer.stop()
+            self._helloDeadline.stop()
             self.hello = event
             if self._child is not None:
                 self._child.workerPid = int(event.get("pid") or 0)
@@ -191,7 +180,7 @@ class Worker:
             request.onEvent(event)
 
     def _onEnd(self, code: int, words: str) -> None:
-        self._helloTimer.stop()
+        self._helloDeadline.stop()
         self._child = None
         request = self._request
         if request is None:
@@ -209,7 +198,7 @@ class Worker:
         self._finish({"event": "crashed", "message": message, "details": words})
 
     def _finish(self, event: Event) -> None:
-        self._killTimer.stop()
+        self._cancelDeadline.stop()
         request, self._request = self._request, None
         if request is not None:
             request.onEvent(event)

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import qt
 from slicer.i18n import tr as _
 
 from . import inputs, outputs, storage
 from .errors import PanelError
 from .geometry import Box
 from .process import Event, Worker
-from .steps import Steps
+from .steps import Deadline, Steps
 
 DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
-GRACE = 700  # milliseconds that a cancelled worker may take before the panel goes on without it
+GRACE = 0.7  # seconds that a cancelled worker may take before the panel goes on without it
 _WRITTEN, _COMPUTED = 0.03, 0.95  # the progress at the ends of the first two parts
 
 
@@ -71,9 +70,7 @@ class SegmentRun:
         self._asked = False
         self._cancelling = False
         self._folder: Path | None = storage.makeFolder()
-        self._grace = qt.QTimer()
-        self._grace.setSingleShot(True)
-        self._grace.connect("timeout()", self._graceIsOver)
+        self._grace = Deadline(self._graceIsOver)
         listener.onProgress(0.0, _("Preparing"), None)
         self._steps: Steps | None = Steps(self._write(), self._ask, self._fail)
 
@@ -174,8 +171,7 @@ class SegmentRun:
 
     def _release(self) -> None:
         """Let go of the scene and, once the worker is through with them, of the files."""
-        if self._grace is not None:
-            self._grace.stop()
+        self._grace.stop()
         if self._steps is not None:
             self._steps.stop()
             self._steps = None

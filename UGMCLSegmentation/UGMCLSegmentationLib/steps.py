@@ -32,9 +32,8 @@ class Steps:
         """End the work where it is; its `finally` blocks run now. Neither callback is called."""
         if self._timer is None:
             return
-        self._timer.stop()
-        self._timer.disconnect("timeout()", self._tick)
-        self._timer = None
+        timer, self._timer = self._timer, None
+        _end(timer, self._tick)
         self._work.close()
 
     def _tick(self) -> None:
@@ -48,3 +47,34 @@ class Steps:
         except Exception as error:
             self.stop()
             self._onError(error)
+
+
+class Deadline:
+    """Calls `onLate` once, unless it is stopped before; holds nothing while it does not run."""
+
+    def __init__(self, onLate: Callable[[], None]) -> None:
+        self._onLate = onLate
+        self._timer = None
+
+    def start(self, seconds: float) -> None:
+        self.stop()
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.connect("timeout()", self._late)
+        self._timer.start(int(seconds * 1000))
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            timer, self._timer = self._timer, None
+            _end(timer, self._late)
+
+    def _late(self) -> None:
+        self.stop()
+        self._onLate()
+
+
+def _end(timer, slot: Callable[[], None]) -> None:
+    timer.stop()
+    timer.disconnect("timeout()", slot)
+    # it must outlive the signal that it may just be sending
+    qt.QTimer.singleShot(0, lambda: timer.stop())

@@ -1,0 +1,130 @@
+"""Export: what is in the files is what is in the scene."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import module_support as support
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+SUFFIXES = (".nrrd", ".nii.gz", ".seg.nrrd")
+
+
+@pytest.fixture
+def panel(scene):
+    panel = support.Panel()
+    yield panel
+    panel.close()
+
+
+def export(panel, folder: Path, suffix: str) -> str:
+    panel.ui.exportFolderEdit.currentPath = str(folder)
+    panel.parameters.exportFormat = suffix
+    panel.click("exportButton")
+    return panel.ui.exportMessageLabel.text
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("classes", ["1", "2"])
+def test_round_trip(panel, tmp_path, monkeypatch, suffix, classes):
+    monkeypatch.setenv("FAKE_CLASSES", classes)
+    import slicer
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    message = export(panel, tmp_path, suffix)
+    path = tmp_path / f"scan segmentation{suffix}"
+    assert path.name in message
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    values = (1, 4)[: int(classes)]
+    expected = sum(support.segment_array(node, volume, v).astype(int) * v for v in values)
+    if suffix == ".seg.nrrd":
+        logic = slicer.modules.segmentations.logic()
+        again = logic.LoadSegmentationFromFile(str(path), True, "again")
+        loaded = sum(support.segment_array(again, volume, v).astype(int) * v for v in values)
+        assert np.array_equal(loaded, expected)
+        assert again.GetSegmentation().GetSegment("class_1").GetName() == "left atrium"
+        return
+    image = sitk.ReadImage(str(path))
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    lps[:3, 3] = image.GetOrigin()
+    geometry = np.diag([-1, -1, 1, 1]) @ lps
+    assert np.allclose(geometry, support.matrix(), atol=1e-3)
+    assert np.array_equal(sitk.GetArrayFromImage(image), expected)
+    assert "integer" in image.GetPixelIDTypeAsString()
+
+
+def test_all_results_of_the_scene(panel, tmp_path):
+    for name in ("a", "b/c", "b:c"):
+        panel.segment(support.add_volume(name=name))
+    panel.ui.exportAllCheckBox.checked = True
+    export(panel, tmp_path, ".nrrd")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a segmentation.nrrd", "b_c segmentation.nrrd", "b_c segmentation_2.nrrd",
+    ]  # fmt: skip
+    panel.ui.exportAllCheckBox.checked = False
+    export(panel, tmp_path, ".nii.gz")
+    assert len(list(tmp_path.glob("*.nii.gz"))) == 1
+
+
+def test_segments_that_the_user_added_get_labels_of_their_own(panel, tmp_path):
+    import slicer
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    extra = np.zeros_like(support.segment_array(node, volume))
+    extra[:2] = 1
+    identifier = node.GetSegmentation().AddEmptySegment("extra", "extra")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(extra, node, identifier, volume)
+    export(panel, tmp_path, ".nrrd")
+    image = sitk.ReadImage(str(tmp_path / "scan segmentation.nrrd"))
+    assert set(np.unique(sitk.GetArrayFromImage(image))) == {0, 1, 2}
+
+
+def test_the_source_may_be_gone(panel, tmp_path):
+    import slicer
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    expected = support.segment_array(node, volume).astype(int)
+    slicer.mrmlScene.RemoveNode(volume)
+    panel.parameters.segmentation = node
+    export(panel, tmp_path, ".nrrd")
+    image = sitk.ReadImage(str(tmp_path / "scan segmentation.nrrd"))
+    assert np.array_equal(sitk.GetArrayFromImage(image), expected)
+
+
+def test_nothing_to_export_nowhere_to_go(panel, tmp_path):
+    panel.ui.exportFolderEdit.currentPath = str(tmp_path)
+    assert not panel.ui.exportButton.enabled
+    panel.segment(support.add_volume())
+    assert panel.ui.exportButton.enabled
+    assert "existing folder" in export(panel, tmp_path / "not there", ".nrrd")
+
+
+def test_what_cannot_be_written_leaves_nothing(panel, tmp_path, monkeypatch):
+    from UGMCLSegmentationLib import export as exporting
+
+    panel.segment(support.add_volume())
+
+    def half(node, path, suffix):
+        path.write_bytes(b"half")
+        return False
+
+    monkeypatch.setattr(exporting, "_write", half)
+    (tmp_path / "scan segmentation.nrrd").write_bytes(b"before")
+    assert "cannot be written" in export(panel, tmp_path, ".nrrd")
+    assert [p.name for p in tmp_path.iterdir()] == ["scan segmentation.nrrd"]
+    assert (tmp_path / "scan segmentation.nrrd").read_bytes() == b"before"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_no_permission(panel, tmp_path):
+    panel.segment(support.add_volume())
+    tmp_path.chmod(0o500)
+    assert "cannot be written" in export(panel, tmp_path, ".nrrd")
+    tmp_path.chmod(0o700)

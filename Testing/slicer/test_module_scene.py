@@ -1,0 +1,183 @@
+"""The scene around the module: saving and loading, closing, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import harness
+import module_support as support
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def panel(scene):
+    panel = support.Panel()
+    yield panel
+    panel.close()
+
+
+@pytest.mark.parametrize("kind", ["scene.mrb", "folder"])
+def test_state_survives_saving_and_loading(panel, tmp_path, kind):
+    import slicer
+    from UGMCLSegmentationLib import results
+
+    volume = support.add_volume()
+    view = harness.slice_view("Red")
+    view.composite.SetBackgroundVolumeID(volume.GetID())
+    view.render()  # the scan is drawn first, and what is drawn over it later
+    node = panel.segment(volume)
+    voxels = support.segment_array(node, volume).copy()
+    panel.ui.passesSpinBox.value = 5
+    panel.ui.showDistanceCheckBox.checked = True
+    panel.ui.showUncertaintyCheckBox.checked = True
+    panel.ui.uncertaintyOpacitySlider.value = 0.35
+    panel.ui.exportAllCheckBox.checked = True
+    panel.ui.deviceSelector.currentIndex = panel.ui.deviceSelector.findData("cpu")
+    view.fit()
+    picture = view.pixels().astype(int)
+    path = tmp_path / kind
+    assert harness.save_scene(path)
+    path = next(path.glob("*.mrml")) if path.is_dir() else path
+    slicer.mrmlScene.Clear(False)
+    assert harness.load_scene(path)
+
+    parameters = panel.parameters
+    volume, node = parameters.inputVolume, parameters.segmentation
+    assert volume.GetName() == "scan" and node is not None
+    assert np.array_equal(support.segment_array(node, volume), voxels)
+    assert (parameters.passes, parameters.device, parameters.model) == (5, "cpu", "fake")
+    assert panel.ui.passesSpinBox.value == 5 and panel.ui.exportAllCheckBox.checked
+    assert panel.ui.deviceSelector.itemData(panel.ui.deviceSelector.currentIndex) == "cpu"
+    assert "left atrium" in panel.ui.measureLabel.text
+    assert results.sourceOf(node) is volume
+    composite = view.composite
+    assert composite.GetNthLayerVolume(3) is results.uncertaintyOf(volume)
+    assert composite.GetNthLayerOpacity(3) == pytest.approx(0.35)
+    for found in (results.distanceOf(volume, 1), results.uncertaintyOf(volume)):
+        assert found.GetDisplayNode().GetColorNode().GetNumberOfColors() == 256
+    view.fit()
+    assert np.abs(view.pixels().astype(int) - picture).mean() < 2
+    # the loaded result counts as unedited, and is updated
+    assert panel.segment() is node
+
+
+def test_edits_are_noticed_across_saving_and_loading(panel, tmp_path):
+    import slicer
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    edited = support.segment_array(node, volume).copy()
+    edited[:, :, :4] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        edited.astype(np.uint8), node, "class_1", volume
+    )
+    assert harness.save_scene(tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear(False)
+    assert harness.load_scene(tmp_path / "scene.mrb")
+    node, volume = panel.parameters.segmentation, panel.parameters.inputVolume
+    assert panel.segment() is not node
+    assert np.array_equal(support.segment_array(node, volume) > 0, edited > 0)
+
+
+def test_ten_runs_leave_no_more_nodes_than_one(panel):
+    import slicer
+
+    volume = support.add_volume()
+    panel.parameters.showDistance = panel.parameters.showUncertainty = True
+    panel.segment(volume)
+    after_one = support.node_counts()
+    for _ in range(9):
+        panel.segment()
+    assert support.node_counts() == after_one
+    assert support.private_folders() == []
+    slicer.mrmlScene.Clear(False)
+    harness.process_events(50)
+    closed = support.node_counts()
+    panel.parameters.model = "fake"
+    panel.parameters.showDistance = panel.parameters.showUncertainty = True
+    panel.segment(support.add_volume())
+    assert support.node_counts() == after_one
+    slicer.mrmlScene.Clear(False)
+    harness.process_events(50)
+    assert support.node_counts() == closed
+
+
+def test_removing_results_takes_their_displays_along(panel, monkeypatch):
+    volume = support.add_volume()
+    panel.parameters.showDistance = panel.parameters.showUncertainty = True
+    panel.segment(volume)
+    before = support.node_counts()
+    panel.ui.passesSpinBox.value = 0
+    panel.segment()  # no uncertainty volume now
+    panel.ui.passesSpinBox.value = 4
+    panel.segment()
+    assert support.node_counts() == before
+
+
+def test_the_widget_dies_with_its_panel(scene):
+    panel = support.Panel()
+    panel.segment(support.add_volume())
+    panel.click("nextRegionButton")
+    dead = [weakref.ref(o) for o in (panel.widget, panel.widget.logic, panel.widget.see,
+                                     panel.widget.logic.worker)]  # fmt: skip
+    panel.close()
+    gc.collect()
+    assert [reference() for reference in dead] == [None] * len(dead)
+
+
+def test_reloading_the_module(panel):
+    import sys
+
+    panel.segment(support.add_volume())
+    old = sys.modules["UGMCLSegmentationLib.logic"]
+    panel.loaded.reload()
+    assert sys.modules["UGMCLSegmentationLib.logic"] is not old
+    panel.widget.logic.worker.command = support.FAKE
+    assert panel.parameters.segmentation is not None
+    panel.segment()
+
+
+def test_leaving_and_entering_again(panel):
+    panel.segment(support.add_volume())
+    node = panel.parameters.segmentation
+    panel.loaded.exit()
+    panel.loaded.enter()
+    assert panel.parameters.segmentation is node
+    panel.segment()
+
+
+def test_non_linear_transforms_are_refused(panel):
+    import slicer
+
+    volume = support.add_volume()
+    grid = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    volume.SetAndObserveTransformNodeID(grid.GetID())
+    panel.select(volume)
+    panel.click("segmentButton")
+    assert not panel.widget.logic.running
+    assert "harden" in panel.message
+    volume.SetAndObserveTransformNodeID(None)
+    panel.segment()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("empty", "empty"), ("vector", "components"), ("flat", "single slice")],
+)
+def test_unusable_volumes_are_refused(panel, fault, words):
+    import slicer
+
+    volume = support.add_volume()
+    if fault == "empty":
+        volume.SetAndObserveImageData(None)
+    elif fault == "vector":
+        volume.GetImageData().AllocateScalars(3, 3)
+    else:
+        slicer.util.updateVolumeFromArray(volume, support.blob((20, 20, 1)))
+    panel.select(volume)
+    panel.click("segmentButton")
+    assert not panel.widget.logic.running
+    assert words in panel.message
+    assert support.private_folders() == []

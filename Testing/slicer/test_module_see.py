@@ -1,0 +1,236 @@
+"""Overlays in the rendered slice and 3D views, together and apart."""
+
+from __future__ import annotations
+
+import harness
+import module_support as support
+import numpy as np
+import pytest
+
+TOGGLES = ("showSegmentation", "showDistance", "showUncertainty")
+
+
+@pytest.fixture
+def panel(scene):
+    panel = support.Panel()
+    yield panel
+    panel.close()
+
+
+@pytest.fixture
+def shown(panel):
+    """A panel with a result, all overlays off, a window that keeps the scan gray."""
+    volume = support.add_volume()
+    volume.GetDisplayNode().AutoWindowLevelOff()
+    volume.GetDisplayNode().SetWindowLevelMinMax(-20, 220)
+    panel.segment(volume)
+    for name in (*TOGGLES, "showLegends", "showSurface"):
+        setattr(panel.parameters, name, False)
+    view = harness.slice_view("Red")
+    view.fit()
+    return panel, view
+
+
+def is_colored(pixels):
+    return (np.ptp(pixels.astype(int), axis=2) > 12).mean()
+
+
+def test_nothing_but_the_scan_without_toggles(shown):
+    _panel, view = shown
+    pixels = view.pixels()
+    assert pixels.max() > 100
+    assert is_colored(pixels) == 0
+
+
+@pytest.mark.parametrize("name", TOGGLES)
+def test_each_overlay_alone(shown, name):
+    panel, view = shown
+    off = view.pixels()
+    box = getattr(panel.ui, f"{name}CheckBox")
+    box.checked = True
+    on = view.pixels()
+    assert is_colored(on) > 0.02
+    assert (on != off).any(axis=2).mean() > 0.02
+    box.checked = False
+    assert np.array_equal(view.pixels(), off)
+
+
+def test_distance_is_blue_inside_and_red_outside(shown):
+    panel, view = shown
+    panel.parameters.showDistance = True
+    panel.parameters.distanceOpacity = 1.0
+    pixels = view.pixels().astype(int)
+    middle = np.argwhere(inside(view, panel))
+    red, blue = pixels[..., 0], pixels[..., 2]
+    y, x = middle.mean(axis=0).astype(int)
+    assert blue[y, x] > red[y, x] + 40
+    assert ((red > blue + 40).sum()) > 500
+
+
+def inside(view, panel):
+    """Where the segmentation is in the view, by what it changes."""
+    panel.parameters.showDistance = False
+    off = view.pixels()
+    panel.parameters.showSegmentation = True
+    on = view.pixels()
+    panel.parameters.showSegmentation = False
+    panel.parameters.showDistance = True
+    return (on != off).any(axis=2)
+
+
+def test_all_overlays_together_and_which_layer_is_where(shown):
+    from UGMCLSegmentationLib import results
+
+    panel, view = shown
+    volume = panel.parameters.inputVolume
+    alone = {}
+    for name in TOGGLES:
+        setattr(panel.parameters, name, True)
+        alone[name] = view.pixels()
+        setattr(panel.parameters, name, False)
+    for name in TOGGLES:
+        setattr(panel.parameters, name, True)
+    together = view.pixels()
+    assert all((together != picture).any() for picture in alone.values())
+    composite = view.composite
+    assert composite.GetBackgroundVolumeID() == volume.GetID()
+    assert composite.GetForegroundVolumeID() == results.distanceOf(volume, 1).GetID()
+    assert composite.GetNumberOfAdditionalLayers() == 1
+    assert composite.GetNthLayerVolume(3) is results.uncertaintyOf(volume)
+    panel.parameters.showUncertainty = False
+    assert composite.GetNumberOfAdditionalLayers() == 0
+
+
+def test_layers_and_foregrounds_of_others_are_left_alone(shown):
+    panel, view = shown
+    other = support.add_volume(name="other")
+    view.composite.SetForegroundVolumeID(other.GetID())
+    view.composite.SetNthLayerVolumeID(3, other.GetID())
+    panel.parameters.showSegmentation = True
+    assert view.composite.GetForegroundVolumeID() == other.GetID()
+    panel.parameters.showDistance = panel.parameters.showUncertainty = True
+    assert view.composite.GetNumberOfAdditionalLayers() == 2
+    panel.parameters.showDistance = panel.parameters.showUncertainty = False
+    assert view.composite.GetNthLayerVolume(3) is other
+
+
+@pytest.mark.parametrize(
+    ("name", "slider"),
+    [("showSegmentation", "segmentationOpacity"), ("showDistance", "distanceOpacity"),
+     ("showUncertainty", "uncertaintyOpacity")],
+)  # fmt: skip
+def test_opacity_changes_the_picture(shown, name, slider):
+    panel, view = shown
+    setattr(panel.parameters, name, True)
+    widget = getattr(panel.ui, f"{slider}Slider")
+    pictures = []
+    for value in (0.15, 0.9):
+        widget.value = value
+        assert getattr(panel.parameters, slider) == pytest.approx(value)
+        pictures.append(view.pixels().astype(int))
+    assert np.abs(pictures[0] - pictures[1]).max() > 60
+
+
+def test_legends_of_what_is_shown(shown):
+    panel, view = shown
+    view.resize(600, 600)
+    panel.parameters.showDistance = panel.parameters.showUncertainty = True
+    without = view.pixels()
+    panel.ui.showLegendsCheckBox.checked = True
+    both = view.pixels() != without
+    half = both.shape[0] // 2
+    assert both[:half].any() and both[half:].any()
+    panel.parameters.showUncertainty = False
+    one = view.pixels()
+    panel.ui.showLegendsCheckBox.checked = False
+    change = one != view.pixels()
+    assert change[:half].any() and not change[half + 20 :].any()
+    panel.parameters.showDistance, panel.parameters.showUncertainty = False, True
+    off = view.pixels()
+    panel.ui.showLegendsCheckBox.checked = True
+    change = view.pixels() != off
+    assert change[half:].any() and not change[: half - 20].any()
+
+
+def test_surface_in_3d(shown):
+    panel, _view = shown
+    view = harness.three_d_view(0)
+    off = view.pixels()
+    panel.ui.showSurfaceCheckBox.checked = True
+    view.fit()
+    assert (view.pixels() != off).any(axis=2).mean() > 0.01
+
+
+def test_next_uncertain_region_walks_through_all(panel):
+    import slicer
+    from UGMCLSegmentationLib import results
+
+    volume = support.add_volume()
+    panel.segment(volume)
+    node = results.uncertaintyOf(volume)
+    array = slicer.util.arrayFromVolume(node)
+    array[:] = 0
+    array[4:8, 5:9, 6:10] = 0.9
+    array[20:24, 20:26, 20:26] = 0.8
+    slicer.util.arrayFromVolumeModified(node)
+    matrix = slicer.util.arrayFromVTKMatrix
+    import vtk
+
+    ijkToRas = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(ijkToRas)
+    red = harness.slice_view("Red").node
+    seen = []
+    for number in (1, 2, 1):
+        panel.click("nextRegionButton")
+        assert f"Region {number} of 2" in panel.ui.regionLabel.text
+        center = matrix(red.GetSliceToRAS())[:, 3]
+        ijk = np.linalg.inv(matrix(ijkToRas)) @ center
+        seen.append(tuple(np.round(ijk[:3]).astype(int)))
+    assert seen[0] == seen[2]
+    i, j, k = seen[0]
+    assert 20 <= i < 26 and 20 <= j < 26 and 20 <= k < 24
+    i, j, k = seen[1]
+    assert 6 <= i < 10 and 5 <= j < 9 and 4 <= k < 8
+
+
+def test_regions_under_a_transform(panel):
+    import slicer
+    import vtk
+    from UGMCLSegmentationLib import regions, results
+
+    volume = support.add_volume()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    moved = vtk.vtkTransform()
+    moved.Translate(100, 0, 0)
+    transform.SetMatrixTransformToParent(moved.GetMatrix())
+    panel.segment(volume)
+    node = results.uncertaintyOf(volume)
+    found = regions.find(node)
+    before = np.array(regions.jump(node, found[0]))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    assert np.allclose(np.array(regions.jump(node, found[0])) - before, (100, 0, 0))
+
+
+def test_sure_everywhere(panel):
+    import slicer
+    from UGMCLSegmentationLib import results
+
+    volume = support.add_volume()
+    panel.segment(volume)
+    node = results.uncertaintyOf(volume)
+    slicer.util.arrayFromVolume(node)[:] = 0.01
+    panel.click("nextRegionButton")
+    assert "sure" in panel.ui.regionLabel.text
+
+
+def test_choosing_a_class_shows_its_distance(panel, monkeypatch):
+    from UGMCLSegmentationLib import results
+
+    monkeypatch.setenv("FAKE_CLASSES", "2")
+    volume = support.add_volume()
+    panel.segment(volume)
+    panel.parameters.showDistance = True
+    composite = harness.slice_view("Red").composite
+    for index, value in ((1, 4), (0, 1)):
+        panel.ui.classSelector.currentIndex = index
+        assert composite.GetForegroundVolumeID() == results.distanceOf(volume, value).GetID()
