@@ -15,12 +15,8 @@ from .annotations import (
     splitAnnotations,
     unannotatedType,
 )
-from .connectors import (
-    GuiConnector,
-    SlicerPackParameterNamePropertyName,
-    createGuiConnector,
-    parameterNodeGuiConnector,
-)
+from .connector import GuiConnector, createGuiConnector, parameterNodeGuiConnector
+from .connectors import SlicerPackParameterNamePropertyName
 from .containers import DictSerializer, ListSerializer, TupleSerializer, UnionSerializer
 from .packs import FloatRange, isParameterPack, nestedParameterNames, parameterPack
 from .serializers import (

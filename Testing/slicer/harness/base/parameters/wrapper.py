@@ -18,7 +18,8 @@ from .annotations import (
     takeDefault,
     unannotatedType,
 )
-from .connectors import GuiConnector, createGuiConnector, packWidgets
+from .connector import GuiConnector, createGuiConnector
+from .connectors import packWidgets
 from .packs import checkMember
 from .serializers import Serializer, makeSerializer
 
