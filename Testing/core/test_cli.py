@@ -309,6 +309,30 @@ def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_pa
     assert "other settings (seed)" in capsys.readouterr().err
 
 
+def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
+    from ugmcl_core import model as models
+    from ugmcl_core import phantoms
+
+    phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    words = ["train", "--images", "images", "--labels", "labels", "--base", str(model.folder),
+             "--output", "run", "--iterations", "100000", "--device", "cpu"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ugmcl_core", *words], cwd=tmp_path, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and '"progress"' in log.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "--resume continues" in told and told.endswith("ugmcl: cancelled\n")
+    left = models.open_model(tmp_path / "run" / "model")
+    models.verify(left)
+    assert 0 < left.card.training["iterations"] < 100_000
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

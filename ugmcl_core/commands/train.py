@@ -115,9 +115,15 @@ def run(arguments: argparse.Namespace) -> int:
             last.update(event)
             _show(progress, event)
 
-        model = train(cohort, method, profile, Path(arguments.output), settings,
-                      description=description, base=base, resume=arguments.resume,
-                      on_event=heard)
+        try:
+            model = train(cohort, method, profile, Path(arguments.output), settings,
+                          description=description, base=base, resume=arguments.resume,
+                          on_event=heard)
+        except KeyboardInterrupt:
+            if (Path(arguments.output) / "model" / "model.json").exists():
+                progress.say(f"stopped; a usable model is in {arguments.output}/model, and "
+                             "--resume continues")
+            raise
     dice = last.get("dice")
     if arguments.json:
         print(json.dumps({"model": str(model.folder), "iterations": profile.iterations,
