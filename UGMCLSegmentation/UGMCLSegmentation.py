@@ -31,7 +31,7 @@ class UGMCLSegmentation(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("UGMCL Segmentation")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = []
+        parent.dependencies = ["Colors", "Markups", "Segmentations", "SubjectHierarchy"]
         parent.contributors = ["UGMCL Segmentation contributors"]
         parent.helpText = _(
             "Segments a structure with a model trained by uncertainty-guided mutual consistency "

@@ -2,7 +2,9 @@
 
 Environment variables make it misbehave: FAKE_CRASH (start, run), FAKE_SLOW (seconds that a run
 takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN (ends as if its stdin were
-closed), FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2), FAKE_LEVEL (the threshold).
+closed), FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2), FAKE_LEVEL (the threshold),
+FAKE_LABELS (a label file of the same grid to answer with instead), FAKE_KEEP (a folder for copies
+of the outputs), FAKE_COMPRESS.
 It keeps no state, and imports SimpleITK only once it is asked for something.
 """
 
@@ -64,6 +66,9 @@ def outputs(request: dict) -> dict:
     folder, stem = Path(request["output"]), request["stem"]
     level = float(os.environ.get("FAKE_LEVEL", 100))
     classes = CLASSES[: int(os.environ.get("FAKE_CLASSES", 1))]
+    if given := os.environ.get("FAKE_LABELS"):
+        image = sitk.Cast(sitk.ReadImage(given), sitk.sitkFloat32)
+        level = 0.5
     masks = [image > level * (1 + 0.5 * n) for n in range(len(classes))]
     labels = sitk.Cast(masks[0], sitk.sitkUInt8)
     for info, mask in zip(classes[1:], masks[1:], strict=True):
@@ -77,6 +82,14 @@ def outputs(request: dict) -> dict:
         path = folder / f"{stem}_sdf_{info['value']}.nrrd"
         write(distance, path)
         soft = sitk.Exp(-0.8 * sitk.Abs(distance))
+        if given:  # surer in some places than in others, as models are
+            waves = sitk.PhysicalPointSource(
+                sitk.sitkVectorFloat32, image.GetSize(), image.GetOrigin(), image.GetSpacing(),
+                image.GetDirection(),
+            )
+            x, y, z = (sitk.VectorIndexSelectionCast(waves, n) for n in range(3))
+            wave = sitk.Sin(x * 0.13 + 1) * sitk.Sin(y * 0.11 + z * 0.05)
+            soft = soft * sitk.Cast(0.55 + 0.4 * wave, sitk.sitkFloat32)
         uncertainty = soft if uncertainty is None else sitk.Maximum(uncertainty, soft)
         voxels = int(np.sum(sitk.GetArrayViewFromImage(labels) == info["value"]))
         volume = voxels * float(np.prod(image.GetSpacing())) / 1000

@@ -11,7 +11,6 @@ from typing import Any
 import harness
 import numpy as np
 
-
 HERE = Path(__file__).resolve().parent
 ENTRY = HERE.parents[1] / "UGMCLSegmentation" / "UGMCLSegmentation.py"
 FAKE = [sys.executable, str(HERE / "fake_worker.py")]

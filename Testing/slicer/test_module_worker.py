@@ -29,8 +29,9 @@ def panel(scene, tmp_path, monkeypatch):
 def run_cli(volume, folder, model):
     """The same volume through the command line; returns its label array and its folder."""
     import slicer
-    from ugmcl_core.__main__ import main
     from UGMCLSegmentationLib import geometry, inputs
+
+    from ugmcl_core.__main__ import main
 
     for _step in inputs.write(volume, geometry.fullBox(volume), folder / "scan.nrrd"):
         pass

@@ -51,12 +51,18 @@ class Child:
         self._pending = b""
         self._words: deque[str] = deque(maxlen=30)
         self.workerPid = 0
+        self._hasStarted = False
         self._process = process = qt.QProcess()
         process.setProcessEnvironment(_environment())
-        process.connect("readyReadStandardOutput()", self._readOutput)
-        process.connect("readyReadStandardError()", self._readErrors)
-        process.connect("finished(int,QProcess::ExitStatus)", self._finished)
-        process.connect("errorOccurred(QProcess::ProcessError)", self._failed)
+        self._slots = (
+            ("started()", self._started),
+            ("readyReadStandardOutput()", self._readOutput),
+            ("readyReadStandardError()", self._readErrors),
+            ("finished(int,QProcess::ExitStatus)", self._finished),
+            ("errorOccurred(QProcess::ProcessError)", self._failed),
+        )
+        for signal, slot in self._slots:
+            process.connect(signal, slot)
         process.start(command[0], list(command[1:]))
 
     @property
@@ -91,11 +97,13 @@ class Child:
         """Let go of the process: nothing that it still does is reported."""
         process, self._process = self._process, None
         if process is not None:
-            process.disconnect("readyReadStandardOutput()", self._readOutput)
-            process.disconnect("readyReadStandardError()", self._readErrors)
-            process.disconnect("finished(int,QProcess::ExitStatus)", self._finished)
-            process.disconnect("errorOccurred(QProcess::ProcessError)", self._failed)
+            for signal, slot in self._slots:
+                process.disconnect(signal, slot)
+            self._slots = ()
         return process
+
+    def _started(self) -> None:
+        self._hasStarted = True
 
     def _readOutput(self) -> None:
         if self._process is None:
@@ -126,11 +134,9 @@ class Child:
             self._onEnd(code, words)
 
     def _failed(self, *_args) -> None:
-        # every other error is followed by finished()
-        if self._process is None or self._process.error() != qt.QProcess.FailedToStart:
-            return
-        words = self._process.errorString()
-        self._end(-1, words)
+        # whatever goes wrong once it has started is followed by finished()
+        if self._process is not None and not self._hasStarted:
+            self._end(-1, self._process.errorString())
 
 
 def _bytes(byteArray) -> bytes:

@@ -65,10 +65,10 @@ def _addHosted(distance, uncertainty):
 
 def _style(legend, isDistance: bool) -> None:
     legend.SetTitleText(_("Distance (mm)") if isDistance else _("Uncertainty"))
-    legend.SetLabelFormat("%+.0f" if isDistance else "%.1f")
-    legend.SetNumberOfLabels(5 if isDistance else 6)
-    legend.SetSize(0.12, 0.36)
-    legend.SetPosition(0.98, 0.88 if isDistance else 0.08)
+    legend.SetLabelFormat("%+.0f" if isDistance else "%.2f")
+    legend.SetNumberOfLabels(5)
+    legend.SetSize(0.09, 0.28)
+    legend.SetPosition(0.96, 0.87 if isDistance else 0.04)
     for text, size in ((legend.GetTitleTextProperty(), 14), (legend.GetLabelTextProperty(), 12)):
         text.SetFontFamilyToArial()
         text.SetFontSize(size)

@@ -22,9 +22,9 @@ class Parameters:
     segmentation: vtkMRMLSegmentationNode
     shownClass: int = 1
     showSegmentation: bool = True
-    segmentationOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.3
+    segmentationOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.2
     showDistance: bool = True
-    distanceOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.35
+    distanceOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.45
     showUncertainty: bool = True
     uncertaintyOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
     showSurface: bool = True

@@ -38,7 +38,7 @@ class SeeSection:
         self._applied = None
         self._regions = None
         self._regionIndex = -1
-        self._ui.regionLabel.text = ""
+        self._showRegion("")
         self.update()
 
     def update(self) -> None:
@@ -71,19 +71,24 @@ class SeeSection:
         if self._regions is None:
             self._regions = regions.find(node)
         if not self._regions:
-            self._ui.regionLabel.text = _("The model is sure everywhere.")
+            self._showRegion(_("The model is sure everywhere."))
             return
         self._regionIndex = (self._regionIndex + 1) % len(self._regions)
         region = self._regions[self._regionIndex]
         regions.jump(node, region)
-        self._ui.regionLabel.text = _(
-            "Region {number} of {count}: {volume:.2f} mL, uncertainty {mean:.2f}"
-        ).format(
-            number=self._regionIndex + 1,
-            count=len(self._regions),
-            volume=region.milliliters,
-            mean=region.mean,
+        text = _("Region {number} of {count}: {volume:.2f} mL, uncertainty {mean:.2f}")
+        self._showRegion(
+            text.format(
+                number=self._regionIndex + 1,
+                count=len(self._regions),
+                volume=region.milliliters,
+                mean=region.mean,
+            )
         )
+
+    def _showRegion(self, text: str) -> None:
+        self._ui.regionLabel.text = text
+        self._ui.regionLabel.setVisible(bool(text))
 
     def _uncertainty(self):
         source = results.sourceOf(self._parameters.segmentation) if self._parameters else None
@@ -105,11 +110,7 @@ class SeeSection:
         lines = UGMCLSegmentationLogic.measures(node)
         self._ui.measureLabel.text = "\n".join(lines)
         hasUncertainty = self._uncertainty() is not None
-        for widget, isUseful in (
-            (self._ui.measureLabel, bool(lines)),
-            (self._ui.regionLabel, hasUncertainty),
-        ):
-            widget.setVisible(isUseful)
+        self._ui.measureLabel.setVisible(bool(lines))
         self._ui.nextRegionButton.enabled = hasUncertainty
         self._ui.nextRegionButton.toolTip = (
             _("Go to the next place where the model is unsure, the largest first.")

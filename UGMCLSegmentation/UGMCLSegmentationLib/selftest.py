@@ -1,12 +1,117 @@
 """Cases that run inside Slicer, started from the module's developer section or by ctest."""
 
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
 
 class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
-    """The parts that need a scene, but neither a model nor torch."""
+    """From a volume to a file for the worker and from its results to overlays and exports.
+
+    The worker's part is played by a threshold, so that neither a model nor torch is needed.
+    """
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear(0)
 
     def runTest(self) -> None:
         for name in sorted(n for n in dir(self) if n.startswith("test_")):
             self.setUp()
             getattr(self, name)()
+        self.setUp()
+
+    def test_resultsAppearOnTheGridOfTheVolume(self) -> None:
+        from . import results, storage
+
+        volumeNode = _addVolume()
+        folder = storage.makeFolder()
+        try:
+            node = _segment(volumeNode, folder)
+        finally:
+            storage.removeFolder(folder)
+        self.assertFalse(folder.exists())
+        expected = slicer.util.arrayFromVolume(volumeNode) > 100
+        found = slicer.util.arrayFromSegmentBinaryLabelmap(node, "class_1", volumeNode)
+        self.assertTrue(np.array_equal(found > 0, expected))
+        distance = slicer.util.arrayFromVolume(results.distanceOf(volumeNode, 1))
+        self.assertTrue(np.array_equal(distance < 0, expected))
+        self.assertIs(results.sourceOf(node), volumeNode)
+
+    def test_overlaysCanBeShownAndHidden(self) -> None:
+        from . import display, results, storage
+        from .logic import UGMCLSegmentationLogic
+
+        volumeNode = _addVolume()
+        folder = storage.makeFolder()
+        node = _segment(volumeNode, folder)
+        storage.removeFolder(folder)
+        parameters = UGMCLSegmentationLogic().getParameterNode()
+        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        for isShown in (True, False):
+            parameters.showDistance = parameters.showUncertainty = isShown
+            display.apply(node, parameters)
+            for composite in composites:
+                expected = results.distanceOf(volumeNode, 1).GetID() if isShown else None
+                self.assertEqual(composite.GetForegroundVolumeID(), expected)
+                self.assertEqual(composite.GetNumberOfAdditionalLayers(), int(isShown))
+
+    def test_exportedFilesHoldTheResult(self) -> None:
+        from . import export, storage
+
+        volumeNode = _addVolume()
+        folder = storage.makeFolder()
+        node = _segment(volumeNode, folder)
+        paths = [export.export([node], folder, suffix)[0] for suffix in export.FORMATS]
+        self.assertTrue(all(path.stat().st_size > 0 for path in paths))
+        loaded = slicer.util.loadVolume(str(paths[0]))
+        expected = slicer.util.arrayFromVolume(volumeNode) > 100
+        self.assertTrue(np.array_equal(slicer.util.arrayFromVolume(loaded) > 0, expected))
+        shutil.rmtree(folder)
+
+
+def _addVolume():
+    k, j, i = np.mgrid[-1:1:24j, -1:1:28j, -1:1:32j]
+    voxels = (200 * np.exp(-3 * (k**2 + j**2 + i**2))).astype(np.float32)
+    ijkToRas = np.diag([-1.5, -1.5, 2.0, 1.0])
+    ijkToRas[:3, 3] = (20, 10, -30)
+    node = slicer.util.addVolumeFromArray(voxels, ijkToRas, "self test")
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _segment(volumeNode, folder: Path):
+    """What a run does, with a threshold in place of the model."""
+    from . import geometry, nrrd, outputs
+
+    voxels, matrix = slicer.util.arrayFromVolume(volumeNode), geometry.ijkToRas(volumeNode)
+    files = {
+        "labels": (voxels > 100).astype(np.uint8),
+        "sdf": np.clip((100 - voxels) / 10, -10, 10).astype(np.float32),
+        "uncertainty": np.exp(-(((voxels - 100) / 30) ** 2)).astype(np.float32),
+    }
+    for name, array in files.items():
+        _finish(nrrd.write(folder / f"{name}.nrrd", array, matrix))
+    terminology = {"scheme": "SCT", "code": "82471001", "meaning": "Left atrium"}
+    info = {"value": 1, "name": "left atrium", "color": [0.9, 0.3, 0.3], "volume_ml": 1.0,
+            "mean_uncertainty": 0.1, "sdf": str(folder / "sdf.nrrd"),
+            "terminology": terminology}  # fmt: skip
+    result = {
+        "labels": str(folder / "labels.nrrd"),
+        "uncertainty": str(folder / "uncertainty.nrrd"),
+        "classes": [info],
+        "sdf_scale_mm": 10.0,
+    }
+    return _finish(outputs.build(result, volumeNode, geometry.fullBox(volumeNode)))
+
+
+def _finish(work):
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
