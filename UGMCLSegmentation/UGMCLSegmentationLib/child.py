@@ -61,8 +61,8 @@ class Child:
             ("finished(int,QProcess::ExitStatus)", self._finished),
             ("errorOccurred(QProcess::ProcessError)", self._failed),
         )
-        for signal, slot in self._slots:
-            process.connect(signal, slot)
+        for name, slot in self._slots:
+            process.connect(name, slot)
         process.start(command[0], list(command[1:]))
 
     @property
@@ -97,8 +97,8 @@ class Child:
         """Let go of the process: nothing that it still does is reported."""
         process, self._process = self._process, None
         if process is not None:
-            for signal, slot in self._slots:
-                process.disconnect(signal, slot)
+            for name, slot in self._slots:
+                process.disconnect(name, slot)
             self._slots = ()
         return process
 
