@@ -75,15 +75,6 @@ class PreparedCase:
         return sum(a.nbytes for a in arrays if a is not None)
 
 
-def read_list(path: str | Path) -> list[str]:
-    """Case names, one a line; blank lines and lines that start with # are skipped."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a list of case names ({error})") from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
 def find_cohort(
     images: str | Path,
     labels: str | Path | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,7 @@ def finetune(
     settings = TrainingSettings(request.seed, request.device, evaluate_every=every)
     model = train(
         cohort, method, profile, output, settings, base=base, resume=request.resume,
-        description=replace(describe(base, output.name, profile),
-                            name=as_name(output.resolve().name)),
+        description=describe(base, as_name(output.resolve().name), profile),
         on_event=heard, should_stop=cancelled,
     )
     if cancelled():

@@ -148,7 +148,7 @@ class Segmenter:
             if card.sdf == "truncated":
                 mm = level * np.float32(scale)
             else:  # no unit of its own: the distance to its zero level, clamped like the others
-                mm = np.clip(signed_distance(level < 0, [s for s in grid.spacing]), -scale, scale)
+                mm = np.clip(signed_distance(level < 0, grid.spacing), -scale, scale)
             sdf.append(Volume(prepared.place(mm, scale), grid))
         uncertainty = None
         if prediction.uncertainty is not None:
@@ -157,8 +157,10 @@ class Segmenter:
         for n, item in enumerate(card.classes):
             volume_ml = float(np.count_nonzero(labels == item.value)) * grid.voxel_ml
             mean = None
-            if uncertainty is not None and sdf:
-                band = np.abs(sdf[n].array) < min(BAND_MM, scale)
+            if uncertainty is not None:
+                mask = labels == item.value
+                distance = sdf[n].array if sdf else signed_distance(mask, grid.spacing)
+                band = np.abs(distance) < min(BAND_MM, scale)
                 mean = float(uncertainty.array[band].mean()) if band.any() else None
             results.append(ClassResult(item.value, item.name, volume_ml, mean))
         return Segmentation(

@@ -49,7 +49,8 @@ class Jobs:
             raise Cancelled
         progress(0.95, "writing")
         folder = outputs.make_folder(request.output)
-        written = outputs.write(found, segmenter.model, folder, request.output_stem)
+        # uncompressed: the panel reads them once, in small steps, and deletes them
+        written = outputs.write(found, segmenter.model, folder, request.output_stem, False)
         return outputs.describe(
             found, segmenter.model, written, str(segmenter.device), settings.passes
         )

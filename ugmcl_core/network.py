@@ -155,12 +155,21 @@ def set_dropout(network: nn.Module, on: bool) -> None:
             module.train(on)
 
 
-def load_weights(network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load ``weights`` (any floating precision) into ``network``; ValueError if they differ."""
+def load_weights(
+    network: DualTaskVNet, weights: dict[str, Tensor], same_heads: bool = True
+) -> None:
+    """Load ``weights`` (any floating precision) into ``network``; ValueError if they do not fit.
+
+    Unless ``same_heads``, either may lack the distance head: it then stays as initialized, or is
+    left out.
+    """
+    state = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+    if not same_heads:
+        own = {k: v for k, v in network.state_dict().items() if k.startswith("distance_head.")}
+        head = {k: state.pop(k) for k in list(state) if k.startswith("distance_head.")}
+        state.update({**own, **{k: v for k, v in head.items() if k in own}})
     try:
-        network.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
-        )
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit the network: {error}") from error
 

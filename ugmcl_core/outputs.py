@@ -62,7 +62,9 @@ def sdf_suffixes(classes: Sequence[ClassInfo]) -> tuple[str, ...]:
     )
 
 
-def write(segmentation: Segmentation, model: Model, folder: Path, stem: str) -> Written:
+def write(
+    segmentation: Segmentation, model: Model, folder: Path, stem: str, compress: bool = True
+) -> Written:
     """Write STEM_labels.nrrd, STEM_sdf*.nrrd and STEM_uncertainty.nrrd into `folder`.
 
     All files are completed in a temporary folder beside them first, so that a full disk leaves
@@ -79,7 +81,8 @@ def write(segmentation: Segmentation, model: Model, folder: Path, stem: str) -> 
     try:
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as partial:
             for suffix, content, notes in files:
-                volume.write(Path(partial) / f"{stem}{suffix}.nrrd", content, notes=notes)
+                path = Path(partial) / f"{stem}{suffix}.nrrd"
+                volume.write(path, content, notes=notes, compress=compress)
             for suffix, _, _ in files:
                 name = f"{stem}{suffix}.nrrd"
                 (Path(partial) / name).replace(folder / name)

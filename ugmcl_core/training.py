@@ -24,7 +24,7 @@ from .cases import Cohort, PreparedCase, prepare_cases
 from .errors import InputError
 from .methods.base import Batch, Method
 from .model import Model, save_model
-from .model_card import ClassInfo, ModelCard
+from .model_card import ClassInfo, ModelCard, as_name
 from .network import DualTaskVNet, load_weights
 from .profiles import Profile
 from .schedules import Step
@@ -85,6 +85,8 @@ def train(
     there. Raises InputError for cases that cannot be used and folders that hold another training.
     """
     settings = settings or TrainingSettings()
+    network = replace(profile.network, distance_head=method.uses_distance)
+    profile = replace(profile, network=network)
     output = Path(output)
     devices.prepare_cpu()
     device = devices.resolve(settings.device)
@@ -114,7 +116,7 @@ def train(
         run = _Run(cohort, method, profile, settings, device, base, output, fingerprint, tell)
         if former is not None:
             run.restore(former)
-        description = description or describe(base, output.name, profile)
+        description = description or describe(base, as_name(output.resolve().name), profile)
         try:
             run.loop(should_stop or (lambda: False))
         except KeyboardInterrupt:
@@ -192,7 +194,7 @@ class _Run:
         torch.manual_seed(settings.seed)
         network = DualTaskVNet(profile.network)
         if base is not None:
-            load_weights(network, base.load_weights())
+            load_weights(network, base.load_weights(), same_heads=False)
         self.student = network.to(device, memory_format=torch.channels_last_3d)
         o = profile.optimization
         # The teacher is kept for methods without one as well: its average may be what is saved.

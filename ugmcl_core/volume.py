@@ -6,9 +6,11 @@ LPS, and this file alone converts. Arrays are indexed ``[i, j, k]``.
 
 from __future__ import annotations
 
+import gzip
 import math
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,10 +255,24 @@ def index_box(grid: Grid, ras_box: Sequence[float]) -> tuple[slice, slice, slice
 def _read_file(path: Path, sitk):
     if not path.exists():
         raise InputError(f"{path}: no such file")
+    if path.name.lower().endswith(".gz"):
+        _check_gzip(path)
     try:
         return _quiet(sitk, sitk.ReadImage, str(path))
     except RuntimeError as error:
         raise InputError(f"{path}: cannot be read as an image ({_last_line(error)})") from error
+
+
+def _check_gzip(path: Path) -> None:
+    """Decompress once: ITK takes a truncated .nii.gz for whole and fills it up with anything."""
+    try:
+        with gzip.open(path) as file:
+            while file.read(1 << 24):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{path}: the compressed file is damaged ({_last_line(error)}); get it again"
+        ) from error
 
 
 def _read_dicom(folder: Path, sitk):

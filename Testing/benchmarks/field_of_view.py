@@ -19,8 +19,9 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ugmcl_core import metrics
-from ugmcl_core.cases import find_cohort, read_list
+from ugmcl_core.cases import find_cohort
 from ugmcl_core.inference import Segmenter, SegmentSettings
+from ugmcl_core.lists import read_list
 from ugmcl_core.model import resolve
 from ugmcl_core.volume import Grid, Volume, read
 

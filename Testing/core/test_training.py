@@ -13,7 +13,7 @@ from ugmcl_core.cases import Representation, find_cohort
 from ugmcl_core.checkpoint import NAME
 from ugmcl_core.errors import InputError
 from ugmcl_core.inference import Segmenter, SegmentSettings
-from ugmcl_core.methods import METHODS, UGMCL, DualTask
+from ugmcl_core.methods import METHODS, UGMCL, DualTask, Supervised
 from ugmcl_core.model import open_model
 from ugmcl_core.network import NetworkSettings
 from ugmcl_core.preprocessing import Normalization
@@ -198,6 +198,18 @@ def test_fine_tuning_starts_from_the_base(folder, tmp_path):
     # stored in half precision once more, and not trained: the same weights
     assert torch.allclose(weights(base)[key], weights(tuned)[key], atol=1e-3)
     assert tuned.card.training["base"] == base.name
+
+
+def test_a_distance_head_is_there_where_it_was_trained(folder, tmp_path):
+    root, profile = folder
+    few = replace(profile, iterations=2, warmup=0)
+    plain = train(cohort_of(root), Supervised(), few, tmp_path / "plain", CPU)
+    found = Segmenter(plain, "cpu").segment(read(root / "images/p5.nrrd"), SegmentSettings(1))
+    assert found.sdf == () and found.uncertainty is not None
+    tuned = train(cohort_of(root), DualTask(), few, tmp_path / "tuned", CPU, base=plain)
+    assert any(k.startswith("distance_head.") for k in weights(tuned))
+    back = train(cohort_of(root), Supervised(), few, tmp_path / "back", CPU, base=tuned)
+    assert not any(k.startswith("distance_head.") for k in weights(back))
 
 
 def test_the_last_weights_are_never_chosen_by_the_hold_out(folder, tmp_path):

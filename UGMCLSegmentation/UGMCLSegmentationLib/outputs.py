@@ -31,6 +31,8 @@ def build(
     labels = yield from _readLabels(Path(result["labels"]), sourceNode, part)
     distances = {}
     for info in result["classes"]:
+        if not info.get("sdf"):
+            continue  # a model without a distance head
         path = Path(info["sdf"])
         distances[info["value"]] = yield from _readImage(path, sourceNode, part, scale)
     uncertainty = None
@@ -49,6 +51,8 @@ def build(
     # no event gets in between from here on: the nodes change together
     segmentationNode = _updateSegmentation(segmentationNode, result, sourceNode, labelmap)
     for info in result["classes"]:
+        if info["value"] not in distances:
+            continue
         node = results.distanceOf(sourceNode, info["value"])
         name = _("{volume} distance").format(volume=sourceNode.GetName())
         if len(result["classes"]) > 1:
@@ -213,7 +217,7 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
 
 def _removeStale(result: dict[str, Any], sourceNode) -> None:
     """Volumes of an earlier run that this one has no counterpart of would only mislead."""
-    values = {str(info["value"]) for info in result["classes"]}
+    values = {str(info["value"]) for info in result["classes"] if info.get("sdf")}
     stale = [
         n for n in results.find(results.DISTANCE, sourceNode)
         if n.GetAttribute(results.CLASS) not in values

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table; 1 if some cases could not be measured."""
     from .. import evaluation
-    from .inputs import read_list
+    from ..lists import read_list
     from .progress import Progress
 
     names = read_list(arguments.cases) if arguments.cases else None

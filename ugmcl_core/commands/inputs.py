@@ -44,17 +44,3 @@ def _expanded(path: Path) -> list[Path]:
     if not entries:
         raise InputError(f"{path}: the folder is empty")
     return [p for folder in entries for p in _expanded(folder)]
-
-
-def read_list(path: str) -> list[str]:
-    """The names in a list file: one a line, empty lines and # comments left out."""
-    try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise InputError(f"{path}: cannot be read ({reason})") from None
-    names = [line.split("#", 1)[0].strip() for line in lines]
-    names = [volume.stem(n) if n.lower().endswith(volume.SUFFIXES) else n for n in names if n]
-    if not names:
-        raise InputError(f"{path}: the list is empty")
-    return names

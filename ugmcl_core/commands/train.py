@@ -79,7 +79,7 @@ def whole(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Train, and say where the model is."""
     from .. import model as models
-    from .inputs import read_list
+    from ..lists import read_list
     from .progress import Progress
 
     def names(path: str | None) -> list[str] | None:
