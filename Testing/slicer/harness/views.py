@@ -40,9 +40,15 @@ class _Window:
     """A hidden render window with the displayable managers of its kind."""
 
     def __init__(
-        self, factory: tuple[str, tuple[str, ...]], node: Any, size: tuple[int, int]
+        self,
+        factory: tuple[str, tuple[str, ...]],
+        node: Any,
+        size: tuple[int, int],
+        lowest: Any | None,
     ) -> None:
         self.renderer = vtk.vtkRenderer()
+        if lowest is not None:  # before the managers add theirs, which are drawn over it
+            self.renderer.AddViewProp(lowest)
         self.window = vtk.vtkRenderWindow()
         self.window.SetOffScreenRendering(1)
         self.window.SetShowWindow(False)
@@ -72,6 +78,7 @@ class View:
     """What slice and 3D views have in common: a window made at the first need, and pictures."""
 
     _managers: tuple[str, tuple[str, ...]]
+    _actor: Any | None = None
 
     def __init__(self, node: Any, size: tuple[int, int]) -> None:
         self.node = node
@@ -81,7 +88,7 @@ class View:
     @property
     def window(self) -> _Window:
         if self._made is None:
-            self._made = _Window(self._managers, self.node, self.size)
+            self._made = _Window(self._managers, self.node, self.size, self._actor)
             self._prepare(self._made)
         return self._made
 
@@ -160,14 +167,10 @@ class SliceView(View):
         self.logic.SnapSliceOffsetToIJK()
 
     def _update(self) -> None:
-        renderer = self.window.renderer
         connection = self.logic.GetImageDataConnection()
-        if connection is None:
-            renderer.RemoveViewProp(self._actor)
-            return
-        self._mapper.SetInputConnection(connection)
-        if not renderer.HasViewProp(self._actor):
-            renderer.AddViewProp(self._actor)
+        self._actor.SetVisibility(connection is not None)
+        if connection is not None:
+            self._mapper.SetInputConnection(connection)
 
 
 class ThreeDView(View):
