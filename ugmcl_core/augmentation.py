@@ -24,7 +24,8 @@ class Augmentation:
     zoom: tuple[float, float] = (0.8, 1.25)
     shift: float = 0.0  # of the patch, beyond the volume's border
     flips: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    quarter_turns: bool = False  # k·90° in the i, j plane, then always a flip along i or j
+    quarter_turns: bool = False  # k·90° in the i, j plane, then always a flip along i or j;
+    # by 180° only where patch or spacing differ between i and j
     surroundings: bool = False  # what lies outside the volume: repeated, mirrored or dark
     intensity: float = 0.0  # probability scale of each intensity change
 
@@ -123,7 +124,7 @@ def cut(
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     result = []
     for field, kind in zip(fields, outside, strict=True):
-        part = torch.from_numpy(np.ascontiguousarray(field[(slice(None), *box)])).float()[None]
+        part = torch.from_numpy(np.array(field[(slice(None), *box)], np.float32))[None]
         floor = part.min() if kind == "dark" else 0.0
         mode = "zeros" if kind == "dark" else kind
         sampled = torch.nn.functional.grid_sample(
@@ -138,7 +139,7 @@ def _cut_whole(field: np.ndarray, start: list[int], patch: tuple[int, ...], kind
     box = tuple(
         slice(max(0, a), min(n, a + s)) for a, n, s in zip(start, shape, patch, strict=True)
     )
-    part = torch.from_numpy(np.ascontiguousarray(field[(slice(None), *box)])).float()
+    part = torch.from_numpy(np.array(field[(slice(None), *box)], np.float32))
     around = [
         m
         for a, n, s in zip(reversed(start), reversed(shape), reversed(patch), strict=True)
@@ -151,10 +152,17 @@ def _cut_whole(field: np.ndarray, start: list[int], patch: tuple[int, ...], kind
     return pad(part[None], around, mode="replicate")[0]
 
 
-def draw_flips(rng: np.random.Generator, settings: Augmentation) -> tuple[int, list[int]]:
+def draw_flips(
+    rng: np.random.Generator,
+    settings: Augmentation,
+    patch: tuple[int, ...],
+    spacing: tuple[float, ...],
+) -> tuple[int, list[int]]:
     """Quarter turns in the i, j plane, and the axes (0 to 2) to flip."""
     if settings.quarter_turns:
-        return int(rng.integers(4)), [int(rng.integers(2))]
+        turns, axis = int(rng.integers(4)), int(rng.integers(2))
+        square = patch[0] == patch[1] and abs(spacing[0] / spacing[1] - 1.0) < 0.05
+        return (turns if square else 2 * (turns // 2)), [axis]
     return 0, [a for a in range(3) if rng.random() < settings.flips[a]]
 
 

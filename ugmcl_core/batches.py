@@ -15,16 +15,16 @@ from .cases import PreparedCase, Representation
 from .methods.base import Batch
 from .schedules import Step
 
-_FOREGROUND_SHARE = 1 / 3  # of labelled patches are centered on a random class's voxel
-
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """``labelled`` + ``unlabelled`` patches of ``patch`` voxels a step."""
+    """``labelled`` + ``unlabelled`` patches of ``patch`` voxels a step; a ``foreground`` share of
+    the labelled ones is centered near a voxel of a random class, the rest is anywhere."""
 
     patch: tuple[int, int, int]
     labelled: int = 2
     unlabelled: int = 2
+    foreground: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -44,10 +44,8 @@ def make_batch(
     representation: Representation,
     seed: int,
     step: Step,
-    rank: int = 0,
-    ranks: int = 1,
 ) -> Batch:
-    """The batch of ``step`` for process ``rank`` of ``ranks``, on the CPU.
+    """The batch of ``step``, on the CPU.
 
     Without unlabelled cases, and in the supervised-only steps, all samples are labelled.
     """
@@ -57,7 +55,7 @@ def make_batch(
     streams = [(labelled, 0, known)] + ([(unlabelled, 1, size - known)] if mixed else [])
     images, weak, labels, level_sets, valid = [], [], [], [], []
     for cases, stream, count in streams:
-        start = (step.index * ranks + rank) * count
+        start = step.index * count
         for n, which in enumerate(pick(seed, stream, len(cases), start, count)):
             rng = np.random.default_rng([seed, 2 + stream, start + n])
             fields = _patch(cases[which], settings, representation, rng, stream == 0)
@@ -84,8 +82,9 @@ def _patch(
     with_labels: bool,
 ) -> list[Tensor]:
     """image, and of a labelled case fractions, level set, valid: each (N, *patch)."""
+    case = case.opened()
     target = None
-    if with_labels and rng.random() < _FOREGROUND_SHARE:
+    if with_labels and rng.random() < settings.foreground:
         present = [p for p in case.places if len(p)]
         if present:
             places = present[int(rng.integers(len(present)))]
@@ -93,7 +92,7 @@ def _patch(
     pose = draw_pose(
         rng, settings.augmentation, case.image.shape[1:], settings.patch, case.spacing, target
     )
-    turns, axes = draw_flips(rng, settings.augmentation)
+    turns, axes = draw_flips(rng, settings.augmentation, settings.patch, case.spacing)
     fields, outside = [case.image], [pose.outside]
     if with_labels:
         fields += [case.fractions, case.distance, case.valid]
@@ -115,13 +114,11 @@ def batches(
     representation: Representation,
     seed: int,
     steps: Sequence[Step],
-    rank: int = 0,
-    ranks: int = 1,
 ) -> Iterator[Batch]:
     """The batches of ``steps``, the next one made by a thread while one is used."""
 
     def make(step: Step) -> Batch:
-        return make_batch(labelled, unlabelled, settings, representation, seed, step, rank, ranks)
+        return make_batch(labelled, unlabelled, settings, representation, seed, step)
 
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, steps[0]) if steps else None

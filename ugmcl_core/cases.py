@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from .errors import InputError
 from .preprocessing import Normalization, prepare, resize, to_canonical
 from .volume import image_files, read, read_labels, stem
 
+_ARRAYS = ("image", "fractions", "distance", "valid")
 _CLIP = 4.0  # distances are kept up to this many scales, so that a zoomed patch is still right
 
 
@@ -53,7 +56,7 @@ class Representation:
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case on the model's grid, arrays (N, I, J, K) in float16, possibly memory-mapped.
+    """A case on the model's grid, arrays (N, I, J, K) in float16, or the files that hold them.
 
     ``fractions`` (C-1 foreground classes' share of each voxel), ``distance`` (C-1, mm, or the
     published level set), ``valid`` (1, 0 where not annotated) and ``places`` (foreground voxels,
@@ -61,18 +64,28 @@ class PreparedCase:
     """
 
     name: str
-    image: np.ndarray
+    image: np.ndarray | Path
     spacing: tuple[float, float, float]
-    fractions: np.ndarray | None = None
-    distance: np.ndarray | None = None
-    valid: np.ndarray | None = None
+    fractions: np.ndarray | Path | None = None
+    distance: np.ndarray | Path | None = None
+    valid: np.ndarray | Path | None = None
     places: tuple[np.ndarray, ...] = ()
 
     @property
     def nbytes(self) -> int:
-        """Size of the arrays."""
-        arrays = (self.image, self.fractions, self.distance, self.valid)
-        return sum(a.nbytes for a in arrays if a is not None)
+        """Size of the arrays in memory; those in files take none."""
+        arrays = (getattr(self, key) for key in _ARRAYS)
+        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+    def opened(self) -> PreparedCase:
+        """The case with arrays alone: files are mapped, and closed when the result is dropped, so
+        that thousands of cases do not hold thousands of files open."""
+        mapped = {
+            key: np.load(getattr(self, key), mmap_mode="r")
+            for key in _ARRAYS
+            if isinstance(getattr(self, key), Path)
+        }
+        return replace(self, **mapped) if mapped else self
 
 
 def find_cohort(
@@ -194,26 +207,60 @@ def prepare_cases(
     used: int = 0,
     progress: Callable[[float, str], None] | None = None,
 ) -> list[PreparedCase]:
-    """Prepare ``cases``, in memory up to ``budget`` bytes in all (``used`` of them gone already),
-    the rest as files under ``cache`` that are mapped and not loaded."""
+    """Prepare ``cases``, in memory up to ``budget`` bytes in all (``used`` of them gone already).
+
+    The rest is kept as files under ``cache``, mapped when it is needed; those of an earlier,
+    interrupted training are used again if case and representation are the same.
+    """
     prepared = []
     for number, case in enumerate(cases):
         if progress is not None:
             progress(number / len(cases), f"preparing {case.name}")
-        item = prepare_case(case, representation)
-        used += item.nbytes
-        prepared.append(item if used <= budget else _mapped(item, cache, number))
+        folder = cache / _key(case, representation)
+        item = load_case(folder)
+        if item is None:
+            item = prepare_case(case, representation)
+            used += item.nbytes
+            if used > budget:
+                item = store_case(item, folder)
+        prepared.append(item)
     return prepared
 
 
-def _mapped(case: PreparedCase, cache: Path, number: int) -> PreparedCase:
-    cache.mkdir(parents=True, exist_ok=True)
-    labelled = "u" if case.fractions is None else "l"
-    changes = {}
-    for key in ("image", "fractions", "distance", "valid"):
-        array = getattr(case, key)
-        if array is not None:
-            path = cache / f"{labelled}{number:06d}-{key}.npy"
-            np.save(path, array)
-            changes[key] = np.load(path, mmap_mode="r")
-    return replace(case, **changes)
+def _key(case: Case, representation: Representation) -> str:
+    """Changes whenever a file of the case or the representation does."""
+    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in (case.image, case.label)
+             if p is not None and p.is_file()]  # fmt: skip
+    text = repr((case.name, files, case.label is None, representation))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def store_case(case: PreparedCase, folder: Path) -> PreparedCase:
+    """Write the arrays into ``folder``; the returned case holds their paths instead."""
+    partial = folder.with_name(folder.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    names = [k for k in _ARRAYS if getattr(case, k) is not None]
+    for key in names:
+        np.save(partial / f"{key}.npy", getattr(case, key))
+    for number, places in enumerate(case.places):
+        np.save(partial / f"places-{number}.npy", places)
+    header = {"name": case.name, "spacing": case.spacing, "arrays": names,
+              "classes": len(case.places)}  # fmt: skip
+    (partial / "case.json").write_text(json.dumps(header), encoding="utf-8")
+    partial.rename(folder)
+    stored = load_case(folder)
+    assert stored is not None
+    return stored
+
+
+def load_case(folder: Path) -> PreparedCase | None:
+    """The case that `store_case` wrote, its arrays as paths; None if there is none."""
+    try:
+        header = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    places = tuple(np.load(folder / f"places-{n}.npy") for n in range(header["classes"]))
+    arrays = {key: folder / f"{key}.npy" for key in header["arrays"]}
+    return PreparedCase(
+        name=header["name"], spacing=tuple(header["spacing"]), places=places, **arrays
+    )

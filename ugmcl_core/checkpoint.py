@@ -38,6 +38,7 @@ def save(
     optimizer: optim.Optimizer,
 ) -> None:
     """Write the checkpoint of ``folder``; a kill leaves the former one."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {f"student.{k}": v for k, v in student.state_dict().items()}
@@ -52,7 +53,7 @@ def save(
     try:
         save_file(plain, partial, {"index": str(index), "settings": json.dumps(settings)})
         os.replace(partial, folder / NAME)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter for a full disk
         raise InputError(
             f"{folder / NAME}: cannot be written ({error}); check the folder and the free space"
         ) from error

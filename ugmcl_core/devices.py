@@ -22,7 +22,7 @@ def resolve(name: str = "auto") -> torch.device:
     unknown or absent."""
     import torch
 
-    has_mps = torch.backends.mps.is_available()
+    has_mps = _mps_works()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
     kind, _, number = name.partition(":")
@@ -36,8 +36,26 @@ def resolve(name: str = "auto") -> torch.device:
             "PyTorch); use --device auto or cpu"
         )
     if kind == "mps" and not has_mps:
-        raise InputError("device 'mps' is not here; use --device auto or cpu")
+        raise InputError(
+            "device 'mps' is not usable here (no Apple GPU, or PyTorch older than 2.8); "
+            "use --device auto or cpu"
+        )
     return torch.device(name)
+
+
+def _mps_works() -> bool:
+    """Whether there is an Apple GPU and torch has the network's operations for it (transposed 3D
+    convolutions came with torch 2.8)."""
+    import torch
+
+    if not torch.backends.mps.is_available():
+        return False
+    try:
+        ones = torch.ones(1, 1, 2, 2, 2, device="mps")
+        torch.nn.functional.conv_transpose3d(ones, ones, stride=2).cpu()
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
 
 
 def listing() -> list[dict[str, str]]:
@@ -48,7 +66,7 @@ def listing() -> list[dict[str, str]]:
         {"name": f"cuda:{n}", "text": torch.cuda.get_device_name(n)}
         for n in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     ]
-    if torch.backends.mps.is_available():
+    if _mps_works():
         found.append({"name": "mps", "text": "Apple GPU"})
     return [*found, {"name": "cpu", "text": f"CPU ({torch.get_num_threads()} threads)"}]
 

@@ -58,6 +58,7 @@ COMPACT = Profile(
     network=NetworkSettings(),
     batch=BatchSettings(
         (96, 80, 48),
+        foreground=1 / 3,
         augmentation=Augmentation(
             affine=0.7, shift=0.08, flips=(0.5, 0.5, 0.0), surroundings=True, intensity=1.0
         ),

@@ -1,54 +1,28 @@
-"""The only training loop: whatever differs between methods is in their losses.
-
-Every step's batch, dropout and noise are functions of the seed and the step's number, so a resumed
-training gives the numbers of an uninterrupted one on the same machine.
-"""
+"""Training a model: from cases, a method and a protocol to a model folder."""
 
 from __future__ import annotations
 
 import json
-import math
-import time
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from . import checkpoint, devices
-from .batches import batches
-from .cases import Cohort, PreparedCase, prepare_cases
+from .cases import Cohort
 from .errors import InputError
-from .methods.base import Batch, Method
+from .interrupts import interruptible
+from .loop import Listener, Run, TrainingSettings
+from .methods.base import Method
 from .model import Model, save_model
 from .model_card import ClassInfo, ModelCard, as_name
-from .network import DualTaskVNet, load_weights
 from .profiles import Profile
-from .schedules import Step
-from .teacher import Teacher
-from .windows import predict
 
-Listener = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How one training runs, apart from protocol and method.
-
-    ``memory`` is the budget in bytes for prepared cases; what exceeds it is mapped from disk.
-    ``checkpoint_every`` and ``evaluate_every`` (hold-out Dice; 0: at the end only) count
-    iterations.
-    """
-
-    seed: int = 2022
-    device: str = "auto"
-    checkpoint_every: int = 200
-    evaluate_every: int = 0
-    memory: int = 4 << 30
-    half_precision: bool = True
+__all__ = ["Description", "TrainingSettings", "describe", "train"]
 
 
 @dataclass(frozen=True)
@@ -80,11 +54,14 @@ def train(
     """Train ``method`` and write the model into ``output``/model; returns it.
 
     ``base`` gives the initial weights. Progress goes to ``on_event`` and to ``output``/log.jsonl.
-    When ``should_stop()`` turns true or Ctrl-C is pressed, the checkpoint and a usable model are
-    written and the model's card says how many iterations it has seen; ``resume`` goes on from
-    there. Raises InputError for cases that cannot be used and folders that hold another training.
+    When ``should_stop()`` turns true or Ctrl-C is pressed (KeyboardInterrupt follows), the
+    checkpoint and a usable model are written after the step under way, and the model's card says
+    how many iterations it has seen; ``resume`` goes on from there. Raises InputError for cases
+    that cannot be used and folders that hold another training.
     """
     settings = settings or TrainingSettings()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("training over several processes is not there yet; start a single one")
     network = replace(profile.network, distance_head=method.uses_distance)
     profile = replace(profile, network=network)
     output = Path(output)
@@ -100,33 +77,41 @@ def train(
         )
     if not resume and (output / checkpoint.NAME).exists():
         raise InputError(f"{output}: holds a training already; use --resume or another folder")
+    description = description or describe(base, as_name(output.resolve().name), profile)
+    made = not output.exists()
+    listen = on_event or (lambda event: None)
     try:
+        run = Run(cohort, method, profile, settings, device, base, output, fingerprint, listen)
         output.mkdir(parents=True, exist_ok=True)
         log = (output / "log.jsonl").open("a", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror})") from error
+    except InputError:
+        if made:  # what was prepared before a case was refused
+            shutil.rmtree(output, ignore_errors=True)
+        raise
 
     def tell(event: dict[str, Any]) -> None:
         log.write(json.dumps(event) + "\n")
         log.flush()
-        if on_event is not None:
-            on_event(event)
+        listen(event)
 
-    with log:
-        run = _Run(cohort, method, profile, settings, device, base, output, fingerprint, tell)
+    run.tell = tell
+    with log, interruptible() as interrupted:
         if former is not None:
             run.restore(former)
-        description = description or describe(base, as_name(output.resolve().name), profile)
-        try:
-            run.loop(should_stop or (lambda: False))
-        except KeyboardInterrupt:
-            run.save()
-            save_model(output / "model", run.card(description), run.weights())
-            raise
+        run.loop(lambda: interrupted() or (should_stop is not None and should_stop()))
         run.save()
-        dice = run.holdout_dice()
-        tell({"event": "done", "step": run.index, "total": profile.iterations, "dice": dice})
-        return save_model(output / "model", run.card(description), run.weights())
+        model = save_model(output / "model", _card(run, description), run.weights())
+        if run.index < profile.iterations:
+            tell({"event": "stopped", "step": run.index, "total": profile.iterations})
+        else:
+            dice = run.holdout_dice()
+            tell({"event": "done", "step": run.index, "total": run.index, "dice": dice})
+            shutil.rmtree(output / "cache", ignore_errors=True)
+    if interrupted():
+        raise KeyboardInterrupt
+    return model
 
 
 def describe(base: Model | None, name: str, profile: Profile) -> Description:
@@ -172,238 +157,42 @@ def _fingerprint(
     )
 
 
-class _Run:
-    """One training's state: networks, optimizer, prepared cases, the number of done iterations."""
-
-    def __init__(
-        self,
-        cohort: Cohort,
-        method: Method,
-        profile: Profile,
-        settings: TrainingSettings,
-        device: torch.device,
-        base: Model | None,
-        output: Path,
-        fingerprint: dict[str, Any],
-        tell: Listener,
-    ) -> None:
-        self.method, self.profile, self.settings = method, profile, settings
-        self.device, self.base = device, base
-        self.output, self.fingerprint, self.tell = output, fingerprint, tell
-        self.index, self.speed = 0, 0.0
-        torch.manual_seed(settings.seed)
-        network = DualTaskVNet(profile.network)
-        if base is not None:
-            load_weights(network, base.load_weights(), same_heads=False)
-        self.student = network.to(device, memory_format=torch.channels_last_3d)
-        o = profile.optimization
-        # The teacher is kept for methods without one as well: its average may be what is saved.
-        self.teacher = Teacher(self.student, o.decay, o.average_buffers)
-        self.optimizer = _optimizer(self.student, profile)
-        self.labelled, self.unlabelled, self.holdout = self._prepare(cohort)
-
-    def _prepare(self, cohort: Cohort) -> list[list[PreparedCase]]:
-        groups: list[list[PreparedCase]] = []
-        unlabelled = cohort.unlabelled if self.method.uses_unlabelled else ()
-        used = 0
-        for cases in (cohort.labelled, unlabelled, cohort.holdout):
-            group = prepare_cases(
-                cases,
-                self.profile.representation,
-                cache=self.output / "cache" / str(len(groups)),
-                budget=self.settings.memory,
-                used=used,
-                progress=lambda f, text: self.tell(
-                    {"event": "preparing", "fraction": f, "text": text}
-                ),
-            )
-            used += sum(c.nbytes for c in group)
-            groups.append(group)
-        return groups
-
-    def restore(self, former: checkpoint.Checkpoint) -> None:
-        checkpoint.restore(former, self.student, self.teacher, self.optimizer)
-        self.index = former.index
-
-    def save(self) -> None:
-        checkpoint.save(
-            self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizer
-        )
-
-    def loop(self, should_stop: Callable[[], bool]) -> None:
-        """Run the remaining iterations, or until ``should_stop()``."""
-        total, warmup = self.profile.iterations, self.profile.warmup
-        steps = [Step(n, total, warmup) for n in range(self.index, total)]
-        clock, clocked = time.monotonic(), self.index
-        for step, batch in zip(
-            steps,
-            batches(
-                self.labelled,
-                self.unlabelled,
-                self.profile.batch,
-                self.profile.representation,
-                self.settings.seed,
-                steps,
-            ),
-            strict=True,
-        ):
-            terms = self.step(step, batch)
-            self.index = step.index + 1
-            now = time.monotonic()
-            if now - clock > 2.0 or self.index == total:
-                self.speed = (self.index - clocked) / max(now - clock, 1e-9)
-                clock, clocked = now, self.index
-                self._report(terms)
-            every = self.settings.evaluate_every
-            if every and self.index % every == 0 and self.index < total:
-                self.tell({"event": "holdout", "step": self.index, "dice": self.holdout_dice()})
-            if self.index % self.settings.checkpoint_every == 0:
-                self.save()
-            if should_stop():
-                return
-
-    def step(self, step: Step, batch: Batch) -> dict[str, Tensor]:
-        """One iteration; the terms of the objective."""
-        torch.manual_seed((self.settings.seed * 1_000_003 + step.index) % 2**63)
-        batch = _to(batch, self.device)
-        rate = self.profile.optimization.rate.at(step.index, step.total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.student.train()
-        with devices.autocast(self.device, self.settings.half_precision):
-            terms = self.method.losses(self.student, self.teacher.network, batch, step)
-            loss = sum(terms.values())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.profile.optimization.clip:
-            nn.utils.clip_grad_norm_(self.student.parameters(), self.profile.optimization.clip)
-        self.optimizer.step()
-        self.teacher.update(self.student, step.index)
-        return {k: v.detach() for k, v in terms.items()}
-
-    def _report(self, terms: dict[str, Tensor]) -> None:
-        losses = {k: float(v) for k, v in terms.items()}
-        if not all(map(math.isfinite, losses.values())):
-            raise InputError(
-                f"{self.output}: the training diverged at iteration {self.index} "
-                f"({losses}); lower the learning rate"
-            )
-        self.tell(
-            {
-                "event": "progress",
-                "step": self.index,
-                "total": self.profile.iterations,
-                "losses": losses,
-                "speed": self.speed,
-                "remaining": (self.profile.iterations - self.index) / self.speed,
-            }
-        )
-
-    def holdout_dice(self) -> list[float] | None:
-        """Mean Dice over the classes of each hold-out case on the model's grid; None without."""
-        if not self.holdout:
-            return None
-        network = self._saved_network()
-        with devices.autocast(self.device, self.settings.half_precision):
-            scores = [
-                _dice(
-                    predict(
-                        network,
-                        torch.from_numpy(np.array(c.image)).float(),
-                        self.profile.batch.patch,
-                    )
-                    .foreground.cpu()
-                    .numpy(),
-                    c,
-                )
-                for c in self.holdout
-            ]
-        return scores
-
-    def _saved_network(self) -> DualTaskVNet:
-        saved = self.profile.optimization.saved
-        return self.teacher.network if saved == "teacher" else self.student
-
-    def weights(self) -> dict[str, Tensor]:
-        return self._saved_network().state_dict()
-
-    def card(self, description: Description) -> ModelCard:
-        """The card of the model as it is now."""
-        r = self.profile.representation
-        sizes = np.array(
-            [np.multiply(c.image.shape[1:], c.spacing) for c in (*self.labelled, *self.unlabelled)]
-        )
-        view = tuple(
-            tuple(round(float(v), 1) for v in row)
-            for row in (sizes.min(axis=0), sizes.max(axis=0))
-        )
-        return ModelCard(
-            name=description.name,
-            description=description.description,
-            modality=description.modality,
-            classes=description.classes,
-            channels=description.channels,
-            spacing=r.spacing,
-            patch=self.profile.batch.patch,
-            normalization=r.normalization.to_dict(),
-            network=self.profile.network.to_dict(),
-            sdf=r.sdf,
-            scale_mm=r.scale,
-            field_of_view_mm=view,
-            training={
-                "method": self.method.name,
-                "settings": asdict(self.method),
-                "profile": self.profile.name,
-                "iterations": self.index,
-                "seed": self.settings.seed,
-                "labelled": len(self.labelled),
-                "unlabelled": len(self.unlabelled),
-                "base": self.base.name if self.base is not None else None,
-                "weights": self.profile.optimization.saved,
-            },
-            license=description.license,
-            intended_use=description.intended_use,
-        )
-
-
-def _optimizer(student: nn.Module, profile: Profile) -> torch.optim.Optimizer:
-    o = profile.optimization
-    if o.optimizer == "adamw":
-        return torch.optim.AdamW(student.parameters(), o.rate.base, weight_decay=o.weight_decay)
-    if o.optimizer == "sgd":
-        return torch.optim.SGD(
-            student.parameters(), o.rate.base, momentum=0.9, weight_decay=o.weight_decay
-        )
-    raise InputError(f"unknown optimizer {o.optimizer!r}: use sgd or adamw")
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    """The batch on ``device``, images in the memory format that convolutions like."""
-    image = batch.image.to(device).contiguous(memory_format=torch.channels_last_3d)
-    same = batch.weak is batch.image
-    weak = (
-        image if same else batch.weak.to(device).contiguous(memory_format=torch.channels_last_3d)
+def _card(run: Run, description: Description) -> ModelCard:
+    """The card of the run's model as it is now."""
+    r = run.profile.representation
+    sizes = np.array(
+        [
+            np.multiply(c.opened().image.shape[1:], c.spacing)
+            for c in (*run.labelled, *run.unlabelled)
+        ]
     )
-    return replace(
-        batch,
-        image=image,
-        weak=weak,
-        labels=batch.labels.to(device),
-        level_set=batch.level_set.to(device),
-        valid=batch.valid.to(device),
+    view = tuple(
+        tuple(round(float(v), 1) for v in row) for row in (sizes.min(axis=0), sizes.max(axis=0))
     )
-
-
-def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
-    """Mean over classes of the Dice of the argmax against the majority label of each voxel."""
-
-    def labels(parts: np.ndarray) -> np.ndarray:
-        return np.concatenate([1.0 - parts.sum(0, keepdims=True), parts]).argmax(0)
-
-    found, truth = labels(foreground), labels(np.asarray(case.fractions, np.float32))
-    scores = []
-    for value in range(1, len(foreground) + 1):
-        a, b = found == value, truth == value
-        if b.any():
-            scores.append(2.0 * float((a & b).sum()) / float(a.sum() + b.sum()))
-    return float(np.mean(scores)) if scores else math.nan
+    return ModelCard(
+        name=description.name,
+        description=description.description,
+        modality=description.modality,
+        classes=description.classes,
+        channels=description.channels,
+        spacing=r.spacing,
+        patch=run.profile.batch.patch,
+        normalization=r.normalization.to_dict(),
+        network=run.profile.network.to_dict(),
+        sdf=r.sdf,
+        scale_mm=r.scale,
+        field_of_view_mm=view,
+        training={
+            "method": run.method.name,
+            "settings": asdict(run.method),
+            "profile": run.profile.name,
+            "iterations": run.index,
+            "seed": run.settings.seed,
+            "labelled": len(run.labelled),
+            "unlabelled": len(run.unlabelled),
+            "base": run.base.name if run.base is not None else None,
+            "weights": run.profile.optimization.saved,
+        },
+        license=description.license,
+        intended_use=description.intended_use,
+    )

@@ -65,6 +65,7 @@ def predict(
     *,
     passes: int = 0,
     overlap: float = 0.5,
+    together: int = 1,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Prediction:
@@ -73,7 +74,8 @@ def predict(
     Probabilities and level sets come from one pass without dropout; the uncertainty is the
     predictive entropy (Eq. 3) of ``passes`` passes with dropout, which share the pass's encoding
     since nothing random happens in it. Results of overlapping windows are averaged by
-    `importance`. Raises Cancelled when ``cancelled()`` turns true, checked at every pass.
+    `importance`; ``together`` windows go through the network at once. Raises Cancelled when
+    ``cancelled()`` turns true, checked at every pass.
     """
     device = next(network.parameters()).device
     classes = network.settings.classes
@@ -92,37 +94,43 @@ def predict(
     kinds = 1 + has_distance + (passes > 0)
     total = torch.zeros((kinds, classes - 1, *image.shape[2:]), device=device)
     weights = torch.zeros(image.shape[2:], device=device)
-    done, work = 0, len(corners) * (2 + passes)
+    groups = [corners[n : n + together] for n in range(0, len(corners), together)]
+    done, work = 0, len(groups) * (2 + passes)
 
-    def advance(amount: int) -> None:
+    def advance() -> None:
         nonlocal done
-        done += amount
         if progress is not None:
             progress(done / work)
         if cancelled is not None and cancelled():
             raise Cancelled
+        done += 1
 
     network.eval()
-    advance(0)
-    for corner in corners:
-        box = tuple(slice(a, a + w) for a, w in zip(corner, window, strict=True))
-        features = network.encode(image[(slice(None), slice(None), *box)])
-        advance(1)
+    for group in groups:
+        boxes = [
+            tuple(slice(a, a + w) for a, w in zip(corner, window, strict=True)) for corner in group
+        ]
+        advance()
+        part = torch.cat([image[(slice(None), slice(None), *box)] for box in boxes])
+        features = network.encode(part.contiguous(memory_format=torch.channels_last_3d))
+        advance()
         out = network.decode(features)
-        fields = [out.probabilities[0, 1:]] + ([out.distance[0]] if has_distance else [])
-        advance(1)
+        fields = [out.probabilities[:, 1:]] + ([out.distance] if has_distance else [])
         if passes:
             set_dropout(network, True)
             try:
                 mean = torch.zeros_like(fields[0])
                 for _ in range(passes):
-                    mean += network.decode(features).probabilities[0, 1:]
-                    advance(1)
+                    advance()
+                    mean += network.decode(features).probabilities[:, 1:]
             finally:
                 set_dropout(network, False)
             fields.append(mean / passes)
-        total[(slice(None), slice(None), *box)] += torch.stack(fields) * weight
-        weights[box] += weight
+        for n, box in enumerate(boxes):
+            total[(slice(None), slice(None), *box)] += torch.stack([f[n] for f in fields]) * weight
+            weights[box] += weight
+    if progress is not None:
+        progress(1.0)
     total /= weights
     total = total[(slice(None), slice(None), *(slice(0, n) for n in shape))]
     uncertainty = None

@@ -1,11 +1,15 @@
 """Patches, augmentation and two-stream batches."""
 
+import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from ugmcl_core import cases
 from ugmcl_core.augmentation import (
     Augmentation,
     Pose,
@@ -18,7 +22,6 @@ from ugmcl_core.augmentation import (
 from ugmcl_core.batches import BatchSettings, batches, make_batch, pick
 from ugmcl_core.cases import (
     Case,
-    Cohort,
     Representation,
     find_cohort,
     prepare_case,
@@ -118,14 +121,39 @@ def test_an_ignore_label_is_no_class_and_not_valid(folder, tmp_path):
     assert case.fractions[0, :, :10].max() == 0
 
 
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
 def test_what_exceeds_the_memory_budget_is_mapped_and_equal(folder, tmp_path):
     cohort = find_cohort(folder / "images", folder / "labels")
     kept = prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path)
+    before = open_files() if sys.platform == "linux" else 0
     mapped = prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path, budget=0)
-    assert all(isinstance(c.image, np.memmap) for c in mapped)
-    settings = BatchSettings((16, 16, 16), 2, 0, Augmentation(affine=1.0, intensity=1.0))
-    a, b = (make_batch(c, [], settings, REPRESENTATION, 1, Step(0, 9)) for c in (kept, mapped))
-    assert torch.equal(a.image, b.image) and torch.equal(a.level_set, b.level_set)
+    assert all(isinstance(c.image, Path) and c.nbytes == 0 for c in mapped)
+    settings = BatchSettings((16, 16, 16), 2, 0, 0.5, Augmentation(affine=1.0, intensity=1.0))
+    for step in range(3):
+        a, b = (
+            make_batch(c, [], settings, REPRESENTATION, 1, Step(step, 9)) for c in (kept, mapped)
+        )
+        assert torch.equal(a.image, b.image) and torch.equal(a.level_set, b.level_set)
+    if sys.platform == "linux":  # a cohort of thousands must not hold thousands of files
+        assert open_files() == before
+
+
+def test_an_interrupted_preparation_is_used_again_unless_something_changed(
+    folder, tmp_path, monkeypatch
+):
+    cohort = find_cohort(folder / "images", folder / "labels")
+    prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path, budget=0)
+    made = []
+    real = cases.prepare_case
+    monkeypatch.setattr(cases, "prepare_case", lambda *a: made.append(a) or real(*a))
+    prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path, budget=0)
+    assert not made
+    other = replace(REPRESENTATION, spacing=(2.0, 2.0, 2.0))
+    prepare_cases(cohort.labelled, other, cache=tmp_path, budget=0)
+    assert len(made) == 3
 
 
 def test_an_unturned_pose_cuts_the_voxels_themselves():
@@ -153,6 +181,7 @@ def test_geometry_is_shared_by_image_label_and_distance(prepared):
         (24, 20, 18),
         4,
         0,
+        0.0,
         Augmentation(affine=1.0, rotation=30.0, shift=0.1, flips=(0.5, 0.5, 0.5)),
     )
     batch = make_batch(prepared[0], [], settings, REPRESENTATION, 3, Step(0, 9))
@@ -178,9 +207,12 @@ def test_a_magnified_distance_stays_a_distance(prepared):
 def test_the_papers_augmentation_always_turns_and_flips():
     rng = np.random.default_rng(0)
     paper = Augmentation(quarter_turns=True)
-    drawn = [draw_flips(rng, paper) for _ in range(200)]
+    drawn = [draw_flips(rng, paper, (32, 32, 16), (1, 1, 2)) for _ in range(200)]
     assert {t for t, _ in drawn} == {0, 1, 2, 3}
     assert {tuple(a) for _, a in drawn} == {(0,), (1,)}
+    for patch, spacing in (((32, 24, 16), (1, 1, 2)), ((32, 32, 16), (1, 2, 1))):
+        halves = [draw_flips(rng, paper, patch, spacing)[0] for _ in range(50)]
+        assert set(halves) == {0, 2}
     field = torch.arange(8.0).reshape(1, 2, 2, 2)
     assert torch.equal(turn(field, 1, [0]), field.rot90(1, (1, 2)).flip(1))
 
@@ -215,7 +247,7 @@ def test_each_pass_over_the_cases_sees_each_once():
 
 
 def test_batches_repeat_with_the_seed_and_put_labelled_samples_first(prepared):
-    settings = BatchSettings((16, 16, 16), 2, 1, Augmentation(affine=0.5, intensity=0.5))
+    settings = BatchSettings((16, 16, 16), 2, 1, 0.0, Augmentation(affine=0.5, intensity=0.5))
     steps = [Step(n, 5, 2) for n in range(5)]
 
     def run(seed, which=steps):
@@ -230,18 +262,6 @@ def test_batches_repeat_with_the_seed_and_put_labelled_samples_first(prepared):
     assert not torch.equal(first[4].image, first[4].weak)
 
 
-def test_ranks_share_the_cases_without_overlap(prepared):
-    settings = BatchSettings((16, 16, 16), 1, 0)
-    single = BatchSettings((16, 16, 16), 2, 0)
-    both = make_batch(prepared[0], [], single, REPRESENTATION, 4, Step(3, 9))
-    parts = [
-        make_batch(prepared[0], [], settings, REPRESENTATION, 4, Step(3, 9), rank, 2)
-        for rank in (0, 1)
-    ]
-    assert torch.equal(torch.cat([p.image for p in parts]), both.image)
-
-
 def test_a_cohort_without_unlabelled_cases_fills_the_batch_with_labelled_ones(prepared):
-    assert Cohort(()).unlabelled == ()
     batch = make_batch(prepared[0], [], BatchSettings((16, 16, 16)), REPRESENTATION, 0, Step(0, 9))
     assert len(batch.labels) == 4

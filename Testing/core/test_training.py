@@ -1,6 +1,7 @@
 """The loop: it learns, repeats, resumes exactly, stops cleanly, refuses others' folders."""
 
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +29,7 @@ SMALL = Profile(
     Representation((2.0, 2.0, 4.0), Normalization("z-score")),
     NetworkSettings(filters=4, strides=((2, 2, 2), (2, 2, 1), (2, 2, 1), (1, 1, 1)), dropout=0.1),
     BatchSettings(
-        (24, 24, 12), 2, 2, Augmentation(affine=0.5, flips=(0.5, 0.5, 0), intensity=0.5)
+        (24, 24, 12), 2, 2, 0.3, Augmentation(affine=0.5, flips=(0.5, 0.5, 0), intensity=0.5)
     ),
     Optimization("adamw", LearningRate(1e-2, "cosine", warmup=3), 1e-3, 5.0, 0.9, True, "teacher"),
     iterations=12,
@@ -138,26 +139,74 @@ def test_unlabelled_cases_change_what_is_learned(folder, tmp_path):
     assert with_them.card.training["unlabelled"] == 3
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_a_usable_model(folder, tmp_path):
+def test_ctrl_c_leaves_a_checkpoint_and_a_usable_model_and_resumes_exactly(folder, tmp_path):
     root, profile = folder
+    whole = train(cohort_of(root), DualTask(), profile, tmp_path / "whole", CPU)
 
-    def interrupt(event):
-        if event["event"] == "progress":
-            raise KeyboardInterrupt
+    class Interrupting(DualTask):
+        """Presses Ctrl-C in the middle of the fifth step."""
 
+        def losses(self, student, teacher, batch, step):
+            if step.index == 4:
+                signal.raise_signal(signal.SIGINT)
+            return super().losses(student, teacher, batch, step)
+
+    run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
+        train(cohort_of(root), Interrupting(), profile, run, CPU)
+    half = open_model(run / "model")
+    assert half.card.training["iterations"] == 5
+    assert Segmenter(half, "cpu").segment(read(root / "images/p5.nrrd"), SegmentSettings(0))
+    parts = train(cohort_of(root), DualTask(), profile, run, CPU, resume=True)
+    assert all(torch.equal(v, weights(parts)[k]) for k, v in weights(whole).items())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_refused_training_leaves_nothing(folder, tmp_path):
+    root, profile = folder
+    few = replace(profile, representation=replace(profile.representation, classes=1))
+    with pytest.raises(InputError, match="is unknown"):
+        train(cohort_of(root), DualTask(), few, tmp_path / "run", CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_named(folder, tmp_path, monkeypatch):
+    import safetensors
+    import safetensors.torch
+
+    def full(*_):
+        raise safetensors.SafetensorError("No space left on device")
+
+    root, profile = folder
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(InputError, match="No space left"):
+        train(cohort_of(root), DualTask(), profile, tmp_path / "run", CPU)
+
+
+def test_a_diverged_training_is_stopped_before_its_checkpoint(folder, tmp_path):
+    root, profile = folder
+    wild = replace(profile, optimization=Optimization("sgd", LearningRate(1e12)))
+    with pytest.raises(InputError, match="diverged"):
         train(
-            cohort_of(root),
-            DualTask(),
-            replace(profile, iterations=6, warmup=0),
-            tmp_path / "run",
-            CPU,
-            on_event=interrupt,
+            cohort_of(root), DualTask(), wild, tmp_path / "run", replace(CPU, checkpoint_every=4)
         )
-    assert (tmp_path / "run" / NAME).exists()
-    assert Segmenter(open_model(tmp_path / "run/model"), "cpu").segment(
-        read(root / "images/p5.nrrd"), SegmentSettings(0)
+    assert not (tmp_path / "run" / NAME).exists()
+
+
+def test_one_process_of_several_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="several processes"):
+        train(cohort_of(folder[0]), DualTask(), folder[1], tmp_path / "run", CPU)
+
+
+def test_mapped_cases_train_the_same_model_and_are_removed(folder, tmp_path):
+    root, profile = folder
+    kept = train(cohort_of(root), UGMCL(passes=1), profile, tmp_path / "a", CPU)
+    mapped = train(
+        cohort_of(root), UGMCL(passes=1), profile, tmp_path / "b", replace(CPU, memory=0)
     )
+    assert kept.card.sha256 == mapped.card.sha256
+    assert not (tmp_path / "b/cache").exists()
 
 
 def test_another_training_is_neither_overwritten_nor_continued(folder, tmp_path):

@@ -63,6 +63,13 @@ def test_overlapping_windows_are_averaged_by_importance(network):
     assert torch.allclose(got.foreground, total / weights, atol=1e-5)
 
 
+def test_windows_together_are_the_windows_apart(network):
+    image = torch.randn(1, 70, 16, 40)
+    apart, together = predict(network, image, PATCH), predict(network, image, PATCH, together=3)
+    assert torch.allclose(apart.foreground, together.foreground, atol=1e-5)
+    assert torch.allclose(apart.distance, together.distance, atol=1e-5)
+
+
 def test_uncertainty_is_the_normalized_entropy_of_the_mean(network):
     image = torch.randn(1, 32, 16, 16)
     torch.manual_seed(4)

@@ -26,7 +26,7 @@ def test_state_survives_saving_and_loading(panel, tmp_path, kind):
     volume = support.add_volume()
     view = harness.slice_view("Red")
     view.composite.SetBackgroundVolumeID(volume.GetID())
-    view.render()  # the scan is drawn first, and what is drawn over it later
+
     node = panel.segment(volume)
     voxels = support.segment_array(node, volume).copy()
     panel.ui.passesSpinBox.value = 5

@@ -1,0 +1,255 @@
+"""The only training loop: whatever differs between methods is in their losses.
+
+Every step's batch, dropout and noise are functions of the seed and the step's number, so a resumed
+training gives the numbers of an uninterrupted one on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import checkpoint, devices
+from .batches import batches
+from .cases import Cohort, PreparedCase, prepare_cases
+from .errors import InputError
+from .methods.base import Batch, Method
+from .model import Model
+from .network import DualTaskVNet, load_weights
+from .profiles import Profile
+from .schedules import Step
+from .teacher import Teacher
+from .windows import predict
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How one training runs, apart from protocol and method.
+
+    ``memory`` is the budget in bytes for prepared cases; what exceeds it is mapped from disk.
+    ``checkpoint_every`` and ``evaluate_every`` (hold-out Dice; 0: at the end only) count
+    iterations.
+    """
+
+    seed: int = 2022
+    device: str = "auto"
+    checkpoint_every: int = 200
+    evaluate_every: int = 0
+    memory: int = 4 << 30
+    half_precision: bool = True
+
+
+class Run:
+    """One training's state: networks, optimizer, prepared cases, the number of done iterations."""
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        method: Method,
+        profile: Profile,
+        settings: TrainingSettings,
+        device: torch.device,
+        base: Model | None,
+        output: Path,
+        fingerprint: dict[str, Any],
+        tell: Listener,
+    ) -> None:
+        self.method, self.profile, self.settings = method, profile, settings
+        self.device, self.base = device, base
+        self.output, self.fingerprint, self.tell = output, fingerprint, tell
+        self.index, self.speed = 0, 0.0
+        torch.manual_seed(settings.seed)
+        network = DualTaskVNet(profile.network)
+        if base is not None:
+            load_weights(network, base.load_weights(), same_heads=False)
+        self.student = network.to(device, memory_format=torch.channels_last_3d)
+        o = profile.optimization
+        # The teacher is kept for methods without one as well: its average may be what is saved.
+        self.teacher = Teacher(self.student, o.decay, o.average_buffers)
+        self.optimizer = _optimizer(self.student, profile)
+        self.labelled, self.unlabelled, self.holdout = self._prepare(cohort)
+
+    def _prepare(self, cohort: Cohort) -> list[list[PreparedCase]]:
+        groups: list[list[PreparedCase]] = []
+        unlabelled = cohort.unlabelled if self.method.uses_unlabelled else ()
+        used = 0
+        for cases in (cohort.labelled, unlabelled, cohort.holdout):
+            group = prepare_cases(
+                cases,
+                self.profile.representation,
+                cache=self.output / "cache",
+                budget=self.settings.memory,
+                used=used,
+                progress=lambda f, text: self.tell(
+                    {"event": "preparing", "fraction": f, "text": text}
+                ),
+            )
+            used += sum(c.nbytes for c in group)
+            groups.append(group)
+        return groups
+
+    def restore(self, former: checkpoint.Checkpoint) -> None:
+        checkpoint.restore(former, self.student, self.teacher, self.optimizer)
+        self.index = former.index
+
+    def save(self) -> None:
+        checkpoint.save(
+            self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizer
+        )
+
+    def loop(self, should_stop: Callable[[], bool]) -> None:
+        """Run the remaining iterations, or until ``should_stop()``."""
+        total, warmup = self.profile.iterations, self.profile.warmup
+        steps = [Step(n, total, warmup) for n in range(self.index, total)]
+        clock, clocked = time.monotonic(), self.index
+        for step, batch in zip(
+            steps,
+            batches(
+                self.labelled,
+                self.unlabelled,
+                self.profile.batch,
+                self.profile.representation,
+                self.settings.seed,
+                steps,
+            ),
+            strict=True,
+        ):
+            terms = self.step(step, batch)
+            self.index = step.index + 1
+            now = time.monotonic()
+            if now - clock > 2.0 or self.index == total:
+                self.speed = (self.index - clocked) / max(now - clock, 1e-9)
+                clock, clocked = now, self.index
+                self._report(terms)
+            every = self.settings.evaluate_every
+            if every and self.index % every == 0 and self.index < total:
+                self.tell({"event": "holdout", "step": self.index, "dice": self.holdout_dice()})
+            if self.index % self.settings.checkpoint_every == 0:
+                self._check(terms)
+                self.save()
+            if should_stop():
+                return
+
+    def step(self, step: Step, batch: Batch) -> dict[str, Tensor]:
+        """One iteration; the terms of the objective."""
+        torch.manual_seed((self.settings.seed * 1_000_003 + step.index) % 2**63)
+        batch = _to(batch, self.device)
+        rate = self.profile.optimization.rate.at(step.index, step.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.student.train()
+        with devices.autocast(self.device, self.settings.half_precision):
+            terms = self.method.losses(self.student, self.teacher.network, batch, step)
+            loss = sum(terms.values())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.profile.optimization.clip:
+            nn.utils.clip_grad_norm_(self.student.parameters(), self.profile.optimization.clip)
+        self.optimizer.step()
+        self.teacher.update(self.student, step.index)
+        return {k: v.detach() for k, v in terms.items()}
+
+    def _check(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        """The terms as numbers; InputError if one is not finite, before it gets anywhere."""
+        losses = {k: float(v) for k, v in terms.items()}
+        if not all(map(math.isfinite, losses.values())):
+            raise InputError(
+                f"{self.output}: the training diverged at iteration {self.index} "
+                f"({losses}); lower the learning rate"
+            )
+        return losses
+
+    def _report(self, terms: dict[str, Tensor]) -> None:
+        losses = self._check(terms)
+        total = self.profile.iterations
+        self.tell(
+            {
+                "event": "progress",
+                "step": self.index,
+                "total": total,
+                "losses": losses,
+                "speed": self.speed,
+                "remaining": (total - self.index) / self.speed,
+            }
+        )
+
+    def holdout_dice(self) -> list[float] | None:
+        """Mean Dice over the classes of each hold-out case on the model's grid; None without."""
+        if not self.holdout:
+            return None
+        network = self._saved_network()
+        with devices.autocast(self.device, self.settings.half_precision):
+            scores = [
+                _dice(
+                    predict(
+                        network,
+                        torch.from_numpy(np.array(c.image, np.float32)),
+                        self.profile.batch.patch,
+                    )
+                    .foreground.cpu()
+                    .numpy(),
+                    c,
+                )
+                for c in (case.opened() for case in self.holdout)
+            ]
+        return scores
+
+    def _saved_network(self) -> DualTaskVNet:
+        saved = self.profile.optimization.saved
+        return self.teacher.network if saved == "teacher" else self.student
+
+    def weights(self) -> dict[str, Tensor]:
+        return self._saved_network().state_dict()
+
+
+def _optimizer(student: nn.Module, profile: Profile) -> torch.optim.Optimizer:
+    o = profile.optimization
+    if o.optimizer == "adamw":
+        return torch.optim.AdamW(student.parameters(), o.rate.base, weight_decay=o.weight_decay)
+    if o.optimizer == "sgd":
+        return torch.optim.SGD(
+            student.parameters(), o.rate.base, momentum=0.9, weight_decay=o.weight_decay
+        )
+    raise InputError(f"unknown optimizer {o.optimizer!r}: use sgd or adamw")
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    """The batch on ``device``, images in the memory format that convolutions like."""
+    image = batch.image.to(device).contiguous(memory_format=torch.channels_last_3d)
+    same = batch.weak is batch.image
+    weak = (
+        image if same else batch.weak.to(device).contiguous(memory_format=torch.channels_last_3d)
+    )
+    return replace(
+        batch,
+        image=image,
+        weak=weak,
+        labels=batch.labels.to(device),
+        level_set=batch.level_set.to(device),
+        valid=batch.valid.to(device),
+    )
+
+
+def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
+    """Mean over classes of the Dice of the argmax against the majority label of each voxel."""
+
+    def labels(parts: np.ndarray) -> np.ndarray:
+        return np.concatenate([1.0 - parts.sum(0, keepdims=True), parts]).argmax(0)
+
+    found, truth = labels(foreground), labels(np.asarray(case.fractions, np.float32))
+    scores = []
+    for value in range(1, len(foreground) + 1):
+        a, b = found == value, truth == value
+        if b.any():
+            scores.append(2.0 * float((a & b).sum()) / float(a.sum() + b.sum()))
+    return float(np.mean(scores)) if scores else math.nan
