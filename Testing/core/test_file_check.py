@@ -1,0 +1,187 @@
+"""Damaged image files are refused with one line that says so; ITK prints nothing of its own."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from samples import on_grid
+
+from ugmcl_core import volume
+from ugmcl_core.errors import InputError
+
+SHAPE = (16, 14, 12)
+SIZE = int(np.prod(SHAPE)) * 4
+
+
+def values() -> np.ndarray:
+    return np.random.default_rng(0).random(SHAPE, np.float32)
+
+
+def saved(path: Path, compress: bool = True) -> Path:
+    image = sitk.GetImageFromArray(values())
+    sitk.WriteImage(image, str(path), useCompression=compress)
+    return path
+
+
+def nifti(path: Path, order: str = "<", pixdim=(1, 1, 1), dim=SHAPE) -> Path:
+    """A NIfTI file made by hand; compressed if its name says so."""
+    head = bytearray(352)
+    struct.pack_into(f"{order}i", head, 0, 348)
+    struct.pack_into(f"{order}8h", head, 40, 3, *dim, 1, 1, 1, 1)
+    struct.pack_into(f"{order}2h", head, 70, 16, 32)  # float32
+    struct.pack_into(f"{order}9f", head, 76, 1, *pixdim, 0, 0, 0, 0, 352)
+    head[344:348] = b"n+1\0"
+    whole = bytes(head) + values().astype(f"{order}f4").tobytes()
+    path.write_bytes(gzip.compress(whole) if path.name.endswith(".gz") else whole)
+    return path
+
+
+def refused(path: Path, *words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        volume.read(path)
+    text = str(caught.value)
+    assert path.name in text and "\n" not in text
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("order", "<>")
+def test_whole_nifti_files_are_read(order, suffix, tmp_path):
+    found = volume.read(nifti(tmp_path / f"v{suffix}", order))
+    assert found.grid.shape == SHAPE
+    assert np.array_equal(found.array.ravel(order="F"), values().ravel())
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("left", [200, 600, SIZE, -1])
+def test_truncated_nifti_files_are_refused(order, left, tmp_path):
+    path = nifti(tmp_path / "v.nii", order)
+    path.write_bytes(path.read_bytes()[:left])
+    refused(path, "truncated", "get it again")
+
+
+def test_a_nifti_file_that_was_compressed_after_its_truncation(tmp_path):
+    path = nifti(tmp_path / "v.nii.gz")
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-100]))
+    refused(path, "truncated", "get it again")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("wrong", [0.0, float("nan"), float("inf"), -1.0])
+def test_an_unusable_nifti_spacing_is_not_taken_for_one_mm(wrong, suffix, tmp_path):
+    path = nifti(tmp_path / f"v{suffix}", pixdim=(1, wrong, 1))
+    refused(path, "spacing", "header")
+
+
+def test_nifti_2_is_refused_in_words(tmp_path):
+    path = tmp_path / "v.nii"
+    path.write_bytes(struct.pack("<i8s", 540, b"n+2\0\r\n\x1a\n") + bytes(5000))
+    refused(path, "NIfTI-2", "save")
+
+
+@pytest.mark.parametrize("dim", [(0, 14, 12), (-4, 14, 12)])
+def test_an_impossible_nifti_size(dim, tmp_path):
+    refused(nifti(tmp_path / "v.nii", dim=dim), "header")
+
+
+def test_nifti_files_of_simpleitk_are_whole(tmp_path):
+    for kind in (np.uint8, np.int16, np.float64):
+        for suffix in (".nii", ".nii.gz"):
+            path = tmp_path / f"{kind.__name__}{suffix}"
+            volume.write(path, on_grid(np.ones((3, 5, 7), kind)))
+            assert volume.read(path).array.sum() == 105
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd"])
+def test_truncated_files_are_said_to_be_and_nothing_else_is_printed(
+    suffix, compress, tmp_path, capfd
+):
+    path = saved(tmp_path / f"v{suffix}", compress)
+    assert volume.read(path).array.size == SIZE // 4
+    cut = tmp_path / ("v.zraw" if compress else "v.raw") if suffix == ".mhd" else path
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    refused(path, "damaged or truncated", "get it again")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".nii.gz"])
+def test_altered_compressed_voxels_are_not_read_as_noise(suffix, tmp_path, capfd):
+    path = saved(tmp_path / f"v{suffix}")
+    content = bytearray(path.read_bytes())
+    for n in range(len(content) // 2, len(content) // 2 + 50):
+        content[n] ^= 0x5A
+    path.write_bytes(content)
+    refused(path, "damaged", "get it again")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_well_compressed_voxels_are_counted_to_the_end(tmp_path):
+    for suffix in (".mha", ".nrrd", ".nii.gz"):
+        path = tmp_path / f"v{suffix}"
+        volume.write(path, on_grid(np.zeros((300, 300, 250), np.uint8)))  # more than one chunk
+        assert volume.read(path).array.size == 300 * 300 * 250
+
+
+def test_voxels_missing_beside_their_header(tmp_path, capfd):
+    path = saved(tmp_path / "v.mhd", compress=False)
+    (tmp_path / "v.raw").unlink()
+    refused(path, "v.raw", "missing")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"])
+@pytest.mark.parametrize("content", [b"", b"\x00", b"not an image\n", b"NRRD", b"a = b\n"])
+def test_something_else_under_an_images_name(suffix, content, tmp_path, capfd):
+    path = tmp_path / f"v{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    refused(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def nrrd(path: Path, directions: str) -> Path:
+    path.write_bytes(
+        "NRRD0004\ntype: float\ndimension: 3\nspace: left-posterior-superior\n"
+        f"sizes: 12 14 16\nspace directions: {directions}\nencoding: raw\n"
+        "endian: little\n\n".encode()
+        + values().tobytes()
+    )
+    return path
+
+
+@pytest.mark.parametrize("lean", [0.3, 0.01, -0.002])
+def test_sheared_axes_are_refused(lean, tmp_path):
+    refused(nrrd(tmp_path / "v.nrrd", f"(1,0,0) ({lean},1,0) (0,0,1)"), "sheared", "resample")
+    path = tmp_path / "v.nii"
+    nifti(path)
+    head = bytearray(path.read_bytes())
+    struct.pack_into("<h", head, 254, 1)
+    struct.pack_into("<12f", head, 280, 1, 0.3, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
+    path.write_bytes(head)
+    refused(path, "sheared")
+
+
+def test_rounded_axes_are_not_sheared(tmp_path):
+    path = nrrd(tmp_path / "v.nrrd", "(0.866,0.5,0) (-0.5,0.866,0) (0,0,1)")
+    assert volume.read(path).grid.shape == (12, 14, 16)
+
+
+def test_a_spacing_of_zero_says_what_to_do(tmp_path):
+    refused(nrrd(tmp_path / "v.nrrd", "(1,0,0) (0,1,0) (0,0,0)"), "spacing", "correct", "header")
+
+
+def test_two_files_of_one_name_are_named(tmp_path):
+    for name in ("a.nrrd", "a.nii.gz", "b.nrrd"):
+        saved(tmp_path / name)
+    with pytest.raises(InputError, match=r"a\.nii\.gz.*a\.nrrd"):
+        volume.by_stem(tmp_path)
+    (tmp_path / "a.nrrd").unlink()
+    assert volume.by_stem(tmp_path) == {"a": tmp_path / "a.nii.gz", "b": tmp_path / "b.nrrd"}
+    with pytest.raises(InputError, match="no such folder"):
+        volume.by_stem(tmp_path / "nowhere")
