@@ -1,10 +1,10 @@
 """A worker without a model: speaks the protocol of docs/architecture.md and thresholds the image.
 
-Environment variables make it misbehave: FAKE_CRASH (start, run), FAKE_SLOW (seconds that a run
-takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN (ends as if its stdin were
-closed), FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2), FAKE_LEVEL (the threshold),
-FAKE_LABELS (a label file of the same grid to answer with instead), FAKE_KEEP (a folder for copies
-of the outputs), FAKE_COMPRESS.
+Environment variables make it misbehave: FAKE_CRASH (start, run, killed, signal, gibberish),
+FAKE_SLOW (seconds that a run takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN
+(ends as if its stdin were closed), FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2),
+FAKE_LEVEL (the threshold), FAKE_LABELS (a label file of the same grid to answer with instead),
+FAKE_KEEP (a folder for copies of the outputs), FAKE_COMPRESS.
 It keeps no state, and imports SimpleITK only once it is asked for something.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -54,6 +55,13 @@ def segment(request: dict, cancelled) -> None:
         sys.stderr.write("Traceback (most recent call last):\nMemoryError: no more memory\n")
         sys.stderr.flush()
         os._exit(3)
+    if os.environ.get("FAKE_CRASH") == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get("FAKE_CRASH") == "signal":
+        os.kill(os.getpid(), signal.SIGTERM)
+    if os.environ.get("FAKE_CRASH") == "gibberish":
+        say("progress", id=ident, fraction="half")
+        time.sleep(2)
     say("result", id=ident, **outputs(request))
 
 

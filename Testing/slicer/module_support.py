@@ -121,6 +121,16 @@ def node_counts() -> dict[str, int]:
     return counts
 
 
+def result_nodes() -> list[str]:
+    """The names of all that runs left in the scene."""
+    import slicer
+    from UGMCLSegmentationLib import results
+
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    nodes += results.find(results.DISTANCE) + results.find(results.UNCERTAINTY)
+    return [node.GetName() for node in nodes]
+
+
 def private_folders() -> list[str]:
     import slicer
 

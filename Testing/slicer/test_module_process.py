@@ -53,6 +53,21 @@ def test_a_crash_at_the_start_shows_the_last_words(panel, monkeypatch):
     panel.segment()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("how", "expected"), [("killed", "lack of memory"), ("signal", "signal 15")]
+)
+def test_a_signal_that_ended_the_worker_is_told(panel, monkeypatch, how, expected):
+    monkeypatch.setenv("FAKE_CRASH", how)
+    panel.select(support.add_volume())
+    panel.click("segmentButton")
+    panel.finish()
+    assert expected in panel.message and "\n" not in panel.message
+    assert support.private_folders() == []
+    monkeypatch.delenv("FAKE_CRASH")
+    panel.segment()
+
+
 def test_a_program_that_does_not_exist(panel):
     panel.widget.logic.worker.command = ["/nowhere/python"]
     panel.select(support.add_volume())

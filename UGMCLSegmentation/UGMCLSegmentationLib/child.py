@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -9,12 +10,29 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import qt
 import slicer
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+
+@dataclass(frozen=True)
+class Ending:
+    """How a program ended by itself: `words` are its last ones, or why it was not started."""
+
+    words: str
+    code: int = 0  # of its exit
+    signal: int = 0  # that ended it, instead of an exit
+    hasStarted: bool = True
+
+    @property
+    def wasKilled(self) -> bool:
+        """From outside and without a chance to say anything: systems do so for lack of memory."""
+        return self.signal == _KILLED or self.code == 128 + _KILLED  # the latter from a launcher
+
+
+_KILLED = 9  # SIGKILL, which Windows does not have
 
 
 def pythonExecutable() -> str:
@@ -38,13 +56,13 @@ def workerCommand() -> list[str]:
 
 
 class Child:
-    """One run of a program. `onLine` gets the lines of its stdout, `onEnd` (code, last words)."""
+    """One run of a program. `onLine` gets the lines of its stdout, `onEnd` how it ended."""
 
     def __init__(
         self,
         command: Sequence[str],
         onLine: Callable[[str], None],
-        onEnd: Callable[[int, str], None],
+        onEnd: Callable[[Ending], None],
     ) -> None:
         self._onLine = onLine
         self._onEnd = onEnd
@@ -121,22 +139,26 @@ class Child:
         text = _bytes(self._process.readAllStandardError()).decode("utf-8", "replace")
         self._words.extend(line.rstrip() for line in text.splitlines() if line.strip())
 
-    def _finished(self, code=0, *_args) -> None:
+    def _finished(self, code, status) -> None:
         self._readOutput()
         self._readErrors()
-        self._end(int(code), "\n".join(self._words))
+        words = "\n".join(self._words)
+        if status == qt.QProcess.CrashExit:  # the code is the signal's number then
+            self._end(Ending(words, signal=int(code)))
+        else:
+            self._end(Ending(words, int(code)))
 
-    def _end(self, code: int, words: str) -> None:
+    def _end(self, ending: Ending) -> None:
         process = self._release()
         if process is not None:
             # it must outlive the signal that it is just sending
             qt.QTimer.singleShot(0, lambda: process.close())
-            self._onEnd(code, words)
+            self._onEnd(ending)
 
     def _failed(self, *_args) -> None:
         # whatever goes wrong once it has started is followed by finished()
         if self._process is not None and not self._hasStarted:
-            self._end(-1, self._process.errorString())
+            self._end(Ending(self._process.errorString(), -1, hasStarted=False))
 
 
 def _bytes(byteArray) -> bytes:
@@ -144,10 +166,16 @@ def _bytes(byteArray) -> bytes:
     return data if isinstance(data, bytes) else b""
 
 
+def _packagePlace() -> str:
+    """The folder that ugmcl_core is in: the repository's root, or Slicer's scripted modules."""
+    spec = importlib.util.find_spec("ugmcl_core")
+    return str(Path(spec.origin).resolve().parents[1]) if spec and spec.origin else ""
+
+
 def _environment():
     """The environment of Slicer: a child inherits it, but not this process's sys.path."""
     environment = qt.QProcessEnvironment.systemEnvironment()
-    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    paths = [_packagePlace(), os.environ.get("PYTHONPATH", "")]
     environment.insert("PYTHONPATH", os.pathsep.join(p for p in paths if p))
     environment.insert("PYTHONUNBUFFERED", "1")
     environment.insert("PYTHONIOENCODING", "utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from subprocess import CalledProcessError
 
 import slicer
 from slicer.i18n import tr as _
@@ -32,7 +33,23 @@ def install() -> bool:
     """Install what is missing, asking first; returns whether Slicer should be restarted.
 
     The PyTorch extension chooses the torch that fits the computer; pip alone would not.
+    Raises PanelError when something stays missing.
     """
+    try:
+        return _install()
+    except CalledProcessError as error:
+        raise PanelError(
+            _("pip failed (exit code {n}): see the Python console, and check the network.").format(
+                n=error.returncode
+            )
+        ) from None
+    except OSError as error:
+        raise PanelError(
+            _("The packages cannot be installed: {why}.").format(why=error.strerror or error)
+        ) from None
+
+
+def _install() -> bool:
     absent = missing()
     restart = TORCH[0] in absent
     if restart:
@@ -52,15 +69,36 @@ def install() -> bool:
 
 
 def _pipInstall(requirements: list[str]) -> None:
-    try:
-        from slicer.packaging import pip_ensure  # Slicer 5.11 and newer
-    except ImportError:
+    ensure = _pipEnsure()
+    if ensure is None:
         question = _("Install {packages} from PyPI?").format(packages=", ".join(requirements))
         if not slicer.util.confirmOkCancelDisplay(question, _("UGMCL Segmentation")):
-            raise PanelError(_("The packages were not installed.")) from None
+            raise PanelError(_("The packages were not installed."))
         slicer.util.pip_install(requirements)
         return
     try:
-        pip_ensure(requirements, requester="UGMCL Segmentation")
-    except RuntimeError as error:  # the user said no
-        raise PanelError(str(error)) from None
+        ensure(_parsed(requirements), requester="UGMCL Segmentation")
+    except RuntimeError:  # the user said no
+        raise PanelError(_("The packages were not installed.")) from None
+
+
+def _pipEnsure():
+    """Slicer's own way to ask and install, of version 5.11 and newer, or None.
+
+    It has had two names.
+    """
+    for name in ("slicer.packaging", "slicer.pydeps"):
+        try:
+            return importlib.import_module(name).pip_ensure
+        except (ImportError, AttributeError):
+            continue
+    return None
+
+
+def _parsed(requirements: list[str]) -> list:
+    """As objects, the only kind that early versions of `pip_ensure` take."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return list(requirements)
+    return [Requirement(text) for text in requirements]

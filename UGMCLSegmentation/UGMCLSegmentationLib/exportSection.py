@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import slicer
 from slicer.i18n import tr as _
 
 from . import export
@@ -38,11 +39,12 @@ class ExportSection:
 
     def onExport(self, _checked: bool = False) -> None:
         folder = Path(self._ui.exportFolderEdit.currentPath)
-        try:
-            written = export.export(self._nodes(), folder, self._parameters.exportFormat)
-        except PanelError as error:
-            self._show(str(error), isError=True)
-            return
+        with slicer.util.tryWithErrorDisplay(_("The export failed.")):
+            try:
+                written = export.export(self._nodes(), folder, self._parameters.exportFormat)
+            except PanelError as error:
+                self._show(str(error), isError=True)
+                return
         self._ui.exportFolderEdit.addCurrentPathToHistory()
         names = ", ".join(path.name for path in written)
         self._show(_("Wrote {names}.").format(names=names), isError=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slicer.i18n import tr as _
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -32,6 +34,10 @@ def fromFolder(folder: str) -> ModelInfo:
         model = open_model(folder)
     except InputError as error:
         raise PanelError(str(error)) from None
+    except OSError as error:
+        raise PanelError(
+            _("{folder} cannot be read: {why}.").format(folder=folder, why=error.strerror)
+        ) from None
     return _info(str(model.folder), model.card)
 
 

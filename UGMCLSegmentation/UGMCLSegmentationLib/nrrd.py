@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from slicer.i18n import tr as _
 
 from .errors import PanelError
 
@@ -47,7 +48,7 @@ def write(path: Path, array: np.ndarray, ijkToRas: np.ndarray) -> Iterator[None]
     """Write the k, j, i `array` uncompressed."""
     array = np.asarray(array)
     if array.dtype.name not in _NAMES:
-        raise PanelError(f"Voxels of type {array.dtype.name} cannot be used.")
+        raise PanelError(_("Voxels of type {type} cannot be used.").format(type=array.dtype.name))
     lps = _LPS @ ijkToRas
     vectors = " ".join("(" + ",".join(repr(float(x)) for x in lps[:3, c]) + ")" for c in range(3))
     lines = [
@@ -84,7 +85,7 @@ def readHeader(path: Path) -> Header:
     try:
         with open(path, "rb") as file:
             if not file.readline(64).startswith(b"NRRD"):
-                raise PanelError(f"{path.name} is not a NRRD file.")
+                raise PanelError(_("{file} is not a NRRD file.").format(file=path.name))
             while line := file.readline(65536).decode("utf-8", "replace").rstrip("\r\n"):
                 if ":" in line and not line.startswith("#") and ":=" not in line:
                     key, value = line.split(":", 1)
@@ -92,9 +93,11 @@ def readHeader(path: Path) -> Header:
             offset = file.tell()
         return _header(fields, offset)
     except OSError as error:
-        raise PanelError(f"{path.name} cannot be read: {error.strerror}.") from None
+        raise _unreadable(path, error) from None
     except (KeyError, ValueError, IndexError) as error:
-        raise PanelError(f"{path.name} is damaged or of an unknown kind ({error}).") from None
+        raise PanelError(
+            _("{file} is damaged or of an unknown kind ({why}).").format(file=path.name, why=error)
+        ) from None
 
 
 def _header(fields: dict[str, str], offset: int) -> Header:
@@ -124,7 +127,24 @@ def _vectors(text: str) -> list[list[float]]:
 def read(path: Path, header: Header, target: np.ndarray) -> Iterator[None]:
     """Read the voxels into `target`, an array or view of the header's shape."""
     if tuple(target.shape) != header.shape:
-        raise PanelError(f"{path.name} has another size than the volume.")
+        raise PanelError(_("{file} has another size than the volume.").format(file=path.name))
+    try:
+        yield from _read(path, header, target)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except zlib.error as error:
+        raise PanelError(
+            _("{file} is damaged ({why}).").format(file=path.name, why=error)
+        ) from None
+
+
+def _unreadable(path: Path, error: OSError) -> PanelError:
+    return PanelError(
+        _("{file} cannot be read: {why}.").format(file=path.name, why=error.strerror)
+    )
+
+
+def _read(path: Path, header: Header, target: np.ndarray) -> Iterator[None]:
     with open(path, "rb") as file:
         file.seek(header.offset)
         source = file if header.encoding == "raw" else _Gunzip(file)
@@ -133,7 +153,7 @@ def read(path: Path, header: Header, target: np.ndarray) -> Iterator[None]:
             size = int(np.prod(slab)) * header.dtype.itemsize
             content = source.read(size)
             if len(content) != size:
-                raise PanelError(f"{path.name} is truncated.")
+                raise PanelError(_("{file} is truncated.").format(file=path.name))
             target[part] = np.frombuffer(content, header.dtype).reshape(slab)
             yield
 

@@ -39,16 +39,19 @@ def build(
     if result.get("uncertainty"):
         uncertainty = yield from _readImage(Path(result["uncertainty"]), sourceNode, part, 0.0)
 
-    if isInScene(segmentationNode) and (yield from results.isEdited(segmentationNode)):
-        segmentationNode = None  # the user's work stays as it is
-
     labelmap = _labelmap(labels, part, sourceNode)
     yield
+    mark = yield from results.fingerprint(
+        results.Content(_segmentId(info), info["name"], labelmap, info["value"])
+        for info in result["classes"]
+    )
+    if isInScene(segmentationNode) and (yield from results.isEdited(segmentationNode)):
+        segmentationNode = None  # the user's work stays as it is
     if not isInScene(sourceNode):
         raise PanelError(_("The volume was removed from the scene; its result was dropped."))
     if not isInScene(segmentationNode):
         segmentationNode = None
-    # no event gets in between from here on: the nodes change together
+    # no event gets in between from here to the end: the nodes change together, mark included
     segmentationNode = _updateSegmentation(segmentationNode, result, sourceNode, labelmap)
     for info in result["classes"]:
         if info["value"] not in distances:
@@ -66,7 +69,6 @@ def build(
         node = _updateVolume(node, name, results.UNCERTAINTY, sourceNode, uncertainty)
         display.setUpUncertainty(node)
     _removeStale(result, sourceNode)
-    mark = yield from results.fingerprint(segmentationNode)
     segmentationNode.SetAttribute(results.FINGERPRINT, mark)
     return segmentationNode
 
@@ -153,7 +155,7 @@ def _updateSegmentation(node, result, sourceNode, labelmap):
     for info in result["classes"]:
         segment = slicer.vtkSegment()
         segment.SetName(info["name"])
-        segmentId = f"class_{info['value']}"
+        segmentId = _segmentId(info)
         segment.SetColor(*kept.get(segmentId, info["color"]))
         segment.SetTag(results.CLASS, str(info["value"]))
         if terminology := _terminology(info.get("terminology")):
@@ -164,6 +166,10 @@ def _updateSegmentation(node, result, sourceNode, labelmap):
     node.EndModify(modified)
     node.SetAttribute(results.SUMMARY, json.dumps(_summary(result)))
     return node
+
+
+def _segmentId(info: dict[str, Any]) -> str:
+    return f"class_{info['value']}"
 
 
 def _labelmap(labels: np.ndarray, part: geometry.Box, sourceNode):

@@ -10,7 +10,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from .child import Child, workerCommand
+from .child import Child, Ending, workerCommand
 from .steps import Deadline
 
 Event = dict[str, Any]
@@ -89,7 +89,7 @@ class Worker:
             return
         self._cancelDeadline.start(self.killAfter)
         if request.cancelFile is not None:
-            request.cancelFile.touch()
+            self._touch(request.cancelFile)
         elif self._child is not None:
             self._child.writeLine(json.dumps({"command": "cancel", "id": request.content["id"]}))
 
@@ -132,12 +132,23 @@ class Worker:
         folder = Path(request.content["output"])
         job = folder / "job.json"
         request.cancelFile = folder / "cancel"
-        job.write_text(json.dumps(request.content), encoding="utf-8")
+        try:
+            job.write_text(json.dumps(request.content), encoding="utf-8")
+        except OSError as error:  # a full disk, say
+            text = _("The request cannot be written: {why}.").format(why=error.strerror)
+            self._finish({"event": "error", "message": text})
+            return
         request.sent = True
         if self._child is not None:
             self._child.kill()  # of the former request, about to end anyway
         command = self.command or workerCommand()
         self._launch([*command, "--job", str(job), "--cancel-file", str(request.cancelFile)])
+
+    def _touch(self, cancelFile: Path) -> None:
+        try:
+            cancelFile.touch()
+        except OSError:
+            self.kill()  # it cannot be asked
 
     def _fallBack(self, why: str) -> None:
         self._oneShot = True
@@ -179,26 +190,41 @@ class Worker:
         else:
             request.onEvent(event)
 
-    def _onEnd(self, code: int, words: str) -> None:
+    def _onEnd(self, ending: Ending) -> None:
         self._helloDeadline.stop()
         self._child = None
         request = self._request
         if request is None:
-            if code != 0 and words:
-                self.onLog("warning", words)
+            if (ending.code or ending.signal) and ending.words:
+                self.onLog("warning", ending.words)
             return
-        if code == 0 and not request.heard and not self._oneShot:
+        isSilent = not ending.code and not ending.signal
+        if isSilent and not request.heard and not self._oneShot:
             self._fallBack(_("The worker cannot be spoken to; starting it anew for every run."))
             return
-        last = words.splitlines()[-1].strip() if words else _("it left no message")
-        message = _("The segmentation process ended unexpectedly ({code}): {words}").format(
-            code=_("could not be started") if code < 0 else _("exit code {n}").format(n=code),
-            words=last,
-        )
-        self._finish({"event": "crashed", "message": message, "details": words})
+        self._finish({"event": "crashed", "message": _why(ending), "details": ending.words})
 
     def _finish(self, event: Event) -> None:
         self._cancelDeadline.stop()
         request, self._request = self._request, None
         if request is not None:
             request.onEvent(event)
+
+
+def _why(ending: Ending) -> str:
+    """One line for the panel."""
+    last = ending.words.splitlines()[-1].strip() if ending.words else _("it left no message")
+    if not ending.hasStarted:
+        return _("The segmentation process could not be started: {words}").format(words=last)
+    if ending.wasKilled:
+        return _(
+            "The segmentation process was killed, probably for lack of memory: "
+            "choose a region, or close other programs."
+        )
+    if ending.signal:
+        how = _("signal {n}").format(n=ending.signal)
+    else:
+        how = _("exit code {n}").format(n=ending.code)
+    return _("The segmentation process ended unexpectedly ({how}): {words}").format(
+        how=how, words=last
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,7 @@ def mark(node, role: str, sourceNode, label: int | None = None) -> None:
 
 def find(role: str, sourceNode=None) -> list:
     """The results of that role, of one volume or of all, in the order of the scene."""
-    className = (
-        "vtkMRMLSegmentationNode" if role == SEGMENTATION else "vtkMRMLScalarVolumeNode"
-    )
+    className = "vtkMRMLSegmentationNode" if role == SEGMENTATION else "vtkMRMLScalarVolumeNode"
     return [
         node
         for node in slicer.util.getNodesByClass(className)
@@ -74,19 +73,36 @@ def summary(segmentationNode) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def fingerprint(segmentationNode) -> Iterator[None]:
+@dataclass(frozen=True)
+class Content:
+    """What a segment holds: the voxels of value `label` in `image`."""
+
+    segmentId: str
+    name: str
+    image: Any
+    label: int
+
+
+def _contents(segmentationNode) -> Iterator[Content]:
+    segmentation = segmentationNode.GetSegmentation()
+    for index in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(index)
+        image = segment.GetRepresentation(_LABELMAP)
+        yield Content(
+            segmentation.GetNthSegmentID(index), segment.GetName(), image, segment.GetLabelValue()
+        )
+
+
+def fingerprint(contents: Iterable[Content]) -> Generator[None, None, str]:
     """A generator that returns a hash of the segments' names and voxels.
 
     It does not depend on how the voxels are stored (extent, shared or separate labelmaps), so it
     is the same after a scene was saved and read.
     """
     digest = hashlib.sha256()
-    segmentation = segmentationNode.GetSegmentation()
-    for index in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(index)
-        digest.update(f"{segmentation.GetNthSegmentID(index)}\n{segment.GetName()}\n".encode())
-        image = segment.GetRepresentation(_LABELMAP)
-        for part in _effective(image, segment.GetLabelValue()):
+    for content in contents:
+        digest.update(f"{content.segmentId}\n{content.name}\n".encode())
+        for part in _effective(content.image, content.label):
             if part is None:
                 yield
             else:
@@ -121,8 +137,8 @@ def _effective(image, label: int) -> Iterator[bytes | None]:
     yield np.packbits(cut).tobytes()
 
 
-def isEdited(segmentationNode) -> Iterator[None]:
+def isEdited(segmentationNode) -> Generator[None, None, bool]:
     """A generator that returns whether the segmentation changed since its run."""
     stored = segmentationNode.GetAttribute(FINGERPRINT)
-    current = yield from fingerprint(segmentationNode)
+    current = yield from fingerprint(_contents(segmentationNode))
     return current != stored

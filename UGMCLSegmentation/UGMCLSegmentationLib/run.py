@@ -103,22 +103,33 @@ class SegmentRun:
         self._steps = None
         self._listener.onProgress(_WRITTEN, _("Starting"), None)
         self._asked = True
-        self._worker.request(
-            {
-                "command": "segment",
-                "image": str(self._folder / "image.nrrd"),
-                "output": str(self._folder),
-                "model": self._settings.model,
-                "device": self._settings.device,
-                "passes": self._settings.passes,
-                "roi": None,  # only the region is in the file
-                "all_components": self._settings.allComponents,
-                "stem": "image",
-            },
-            self._onEvent,
-        )
+        try:
+            self._worker.request(self._request(), self._onEvent)
+        except Exception as error:  # nobody else would end the run
+            self._fail(error)
+
+    def _request(self) -> dict[str, Any]:
+        return {
+            "command": "segment",
+            "image": str(self._folder / "image.nrrd"),
+            "output": str(self._folder),
+            "model": self._settings.model,
+            "device": self._settings.device,
+            "passes": self._settings.passes,
+            "roi": None,  # only the region is in the file
+            "all_components": self._settings.allComponents,
+            "stem": "image",
+        }
 
     def _onEvent(self, event: Event) -> None:
+        try:
+            self._follow(event)
+        except Exception as error:
+            if not self.running:
+                raise  # the listener's own
+            self._fail(error)
+
+    def _follow(self, event: Event) -> None:
         name = event["event"]
         isLast = name in ("result", "error", "cancelled", "crashed")
         if isLast:
@@ -156,8 +167,10 @@ class SegmentRun:
             import logging
 
             logging.error("UGMCL Segmentation", exc_info=error)
-        text = str(error) if isinstance(error, PanelError) else f"{type(error).__name__}: {error}"
-        self._end(Outcome(FAILED, text))
+        asked = self._asked
+        self._end(Outcome(FAILED, _line(error)))
+        if asked:
+            self._worker.cancel()  # what it computes is of no use any more
 
     def _graceIsOver(self) -> None:
         if self.running:
@@ -179,3 +192,16 @@ class SegmentRun:
         if self._folder is not None and not self._asked:
             storage.removeFolder(self._folder)
             self._folder = None
+
+
+def _line(error: Exception) -> str:
+    """What the panel says of an error."""
+    if isinstance(error, PanelError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return _("Not enough memory: choose a region, or close other programs.")
+    if isinstance(error, OSError) and error.strerror:
+        return _("{file} cannot be used: {why}.").format(
+            file=error.filename or _("A temporary file"), why=error.strerror
+        )
+    return f"{type(error).__name__}: {error}"

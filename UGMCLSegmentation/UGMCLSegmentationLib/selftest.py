@@ -31,7 +31,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         volumeNode = _addVolume()
         folder = storage.makeFolder()
         try:
-            node = _segment(volumeNode, folder)
+            node = segment(volumeNode, folder)
         finally:
             storage.removeFolder(folder)
         self.assertFalse(folder.exists())
@@ -48,10 +48,11 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
 
         volumeNode = _addVolume()
         folder = storage.makeFolder()
-        node = _segment(volumeNode, folder)
+        node = segment(volumeNode, folder)
         storage.removeFolder(folder)
         parameters = UGMCLSegmentationLogic().getParameterNode()
         composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        self.assertTrue(composites, "there are no slice views")
         for isShown in (True, False):
             parameters.showDistance = parameters.showUncertainty = isShown
             display.apply(node, parameters)
@@ -65,7 +66,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
 
         volumeNode = _addVolume()
         folder = storage.makeFolder()
-        node = _segment(volumeNode, folder)
+        node = segment(volumeNode, folder)
         paths = [export.export([node], folder, suffix)[0] for suffix in export.FORMATS]
         self.assertTrue(all(path.stat().st_size > 0 for path in paths))
         loaded = slicer.util.loadVolume(str(paths[0]))
@@ -84,32 +85,40 @@ def _addVolume():
     return node
 
 
-def _segment(volumeNode, folder: Path):
+def segment(volumeNode, folder: Path):
     """What a run does, with a threshold in place of the model."""
-    from . import geometry, nrrd, outputs
+    from . import geometry, outputs
+
+    result = answer(volumeNode, folder)
+    return finish(outputs.build(result, volumeNode, geometry.fullBox(volumeNode)))
+
+
+def answer(volumeNode, folder: Path, level: float = 100.0) -> dict:
+    """What a worker answers, its files in `folder`."""
+    from . import geometry, nrrd
 
     voxels, matrix = slicer.util.arrayFromVolume(volumeNode), geometry.ijkToRas(volumeNode)
     files = {
-        "labels": (voxels > 100).astype(np.uint8),
-        "sdf": np.clip((100 - voxels) / 10, -10, 10).astype(np.float32),
-        "uncertainty": np.exp(-(((voxels - 100) / 30) ** 2)).astype(np.float32),
+        "labels": (voxels > level).astype(np.uint8),
+        "sdf": np.clip((level - voxels) / 10, -10, 10).astype(np.float32),
+        "uncertainty": np.exp(-(((voxels - level) / 30) ** 2)).astype(np.float32),
     }
     for name, array in files.items():
-        _finish(nrrd.write(folder / f"{name}.nrrd", array, matrix))
+        finish(nrrd.write(folder / f"{name}.nrrd", array, matrix))
     terminology = {"scheme": "SCT", "code": "82471001", "meaning": "Left atrium"}
     info = {"value": 1, "name": "left atrium", "color": [0.9, 0.3, 0.3], "volume_ml": 1.0,
             "mean_uncertainty": 0.1, "sdf": str(folder / "sdf.nrrd"),
             "terminology": terminology}  # fmt: skip
-    result = {
+    return {
         "labels": str(folder / "labels.nrrd"),
         "uncertainty": str(folder / "uncertainty.nrrd"),
         "classes": [info],
         "sdf_scale_mm": 10.0,
     }
-    return _finish(outputs.build(result, volumeNode, geometry.fullBox(volumeNode)))
 
 
-def _finish(work):
+def finish(work):
+    """Run a generator to its end; returns what it returns."""
     while True:
         try:
             next(work)

@@ -10,6 +10,9 @@ import tempfile
 from pathlib import Path
 
 import slicer
+from slicer.i18n import tr as _
+
+from .errors import PanelError
 
 _NAME = re.compile(r"ugmcl-(\d+)-\w+\Z")
 
@@ -20,9 +23,19 @@ def place() -> Path:
 
 
 def makeFolder() -> Path:
-    """A new folder that only this user can enter (mkdtemp gives it mode 0700)."""
-    place().mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f"ugmcl-{os.getpid()}-", dir=place()))
+    """A new folder that only this user can enter (mkdtemp gives it mode 0700).
+
+    Raises PanelError where none can be made.
+    """
+    try:
+        place().mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"ugmcl-{os.getpid()}-", dir=place()))
+    except OSError as error:
+        raise PanelError(
+            _("No temporary folder can be made in {place}: {why}.").format(
+                place=place(), why=error.strerror
+            )
+        ) from None
 
 
 def removeFolder(folder: Path) -> None:
@@ -39,18 +52,19 @@ def sweepOrphans() -> int:
         return 0
     for entry in entries:
         match = _NAME.match(entry.name)
-        if not match or not entry.is_dir(follow_symlinks=False) or not _isOurs(entry):
-            continue
-        if not isAlive(int(match.group(1))):
+        if match and _isOurs(entry) and not isAlive(int(match.group(1))):
             removeFolder(Path(entry.path))
             swept += 1
     return swept
 
 
 def _isOurs(entry: os.DirEntry) -> bool:
-    if not hasattr(os, "getuid"):
-        return True
-    return entry.stat(follow_symlinks=False).st_uid == os.getuid()
+    try:
+        if not entry.is_dir(follow_symlinks=False):
+            return False
+        return not hasattr(os, "getuid") or entry.stat(follow_symlinks=False).st_uid == os.getuid()
+    except OSError:
+        return False  # another Slicer has just removed it
 
 
 def isAlive(pid: int) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 import qt
 import slicer
@@ -166,27 +168,21 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onSegment(self, _checked: bool = False) -> None:
         self.showMessage("")
-        try:
+        with self.telling(_("The segmentation cannot be started.")):
             self.logic.segment(self.parameters, self)
-        except PanelError as error:
-            self.showMessage(str(error), isError=True)
-        self.updateButtons()
 
     def onCancel(self, _checked: bool = False) -> None:
         self.ui.cancelButton.enabled = False
         self.logic.cancel()
 
     def onInstall(self, _checked: bool = False) -> None:
-        try:
+        with self.telling(_("The installation failed.")):
             needsRestart = dependencies.install()
-        except PanelError as error:
-            self.showMessage(str(error), isError=True)
-            return
-        self.checkDependencies()
-        if needsRestart and slicer.util.confirmYesNoDisplay(
-            _("PyTorch was installed. Restart Slicer now, so that it can be used?")
-        ):
-            slicer.util.restart()
+            self.checkDependencies()
+            if needsRestart and slicer.util.confirmYesNoDisplay(
+                _("PyTorch was installed. Restart Slicer now, so that it can be used?")
+            ):
+                slicer.util.restart()
 
     def onModelFolder(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
@@ -196,10 +192,8 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.useModelFolder(folder)
 
     def useModelFolder(self, folder: str) -> None:
-        try:
+        with self.telling(_("The model cannot be used.")):
             self.choices.addModel(models.fromFolder(folder))
-        except PanelError as error:
-            self.showMessage(str(error), isError=True)
 
     def onAdvancedToggled(self, isOpen: bool) -> None:
         if isOpen and not dependencies.missing():
@@ -238,13 +232,13 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onEnd(self, outcome: Outcome) -> None:
         self.ui.progressLabel.text = ""
-        if self.parameters is not None and outcome.kind == DONE:
-            self.showResult(outcome.segmentationNode)
-        elif outcome.kind != DONE:
+        if outcome.kind != DONE:
             self.showMessage(outcome.message, isError=outcome.kind != CANCELLED)
         if outcome.message:
             self.ui.logText.appendPlainText(outcome.message)
-        self.updateButtons()
+        with self.telling(_("The result cannot be shown.")):
+            if self.parameters is not None and outcome.kind == DONE:
+                self.showResult(outcome.segmentationNode)
 
     def showResult(self, segmentationNode) -> None:
         if not outputs.isInScene(segmentationNode):
@@ -257,6 +251,19 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.ui.logText.appendPlainText(line)
 
     # What the panel shows
+
+    @contextlib.contextmanager
+    def telling(self, what: str) -> Iterator[None]:
+        """A PanelError becomes the panel's message; all else, which should not happen, gets
+        Slicer's error window. The panel stays usable either way."""
+        try:
+            with slicer.util.tryWithErrorDisplay(what):
+                try:
+                    yield
+                except PanelError as error:
+                    self.showMessage(str(error), isError=True)
+        finally:
+            self.updateButtons()
 
     def showMessage(self, text: str, isError: bool = False) -> None:
         self.ui.messageLabel.text = text
