@@ -89,6 +89,15 @@ def test_a_first_time_user_sees_no_more_than_needed(panel):
         assert getattr(panel.ui, name).isHidden(), name
 
 
+def test_segment_is_the_primary_button_of_its_section(panel):
+    section = panel.ui.segmentSection
+    kinds = [w for _n, w in controls(panel) if type(w).__name__ == "QPushButton"]
+    inside = [w for w in kinds if section.isAncestorOf(w)]
+    assert len(inside) > 1
+    primary = [w for w in inside if w.default and w.font.bold()]
+    assert primary == [panel.ui.segmentButton]
+
+
 def test_segment_says_what_it_waits_for(panel):
     assert not panel.ui.segmentButton.enabled
     assert "volume" in panel.ui.segmentButton.toolTip

@@ -194,27 +194,51 @@ def test_a_child_of_the_worker_is_killed_too(tmp_path):
     harness.wait_until(lambda: is_gone(pid), 2)
 
 
-def test_a_timer_does_not_slip_during_a_run(panel):
-    """On a volume of 640 x 640 x 60, as large as such scans get."""
-    import qt
+class Ticks:
+    """A timer of 50 ms and by how much it slips, in seconds of the clock and of work: on a busy
+    computer the clock also counts what other programs do."""
 
-    k, j, i = np.ogrid[-1:1:60j, -1:1:640j, -1:1:640j]
-    body = (200 * np.exp(-20 * (k**2 + j**2 + i**2))).astype(np.float32)
+    def __init__(self) -> None:
+        import qt
+
+        self.times: list[tuple[float, float]] = []
+        self.timer = qt.QTimer()
+        self.timer.setInterval(50)
+        self.timer.connect("timeout()", self.tick)
+        self.timer.start()
+
+    def tick(self) -> None:
+        self.times.append((time.monotonic(), time.thread_time()))
+
+    def slips(self, panel) -> tuple[float, float]:
+        """Segment once; returns the longest gap between two ticks by either measure."""
+        self.times.clear()
+        self.tick()
+        panel.segment()
+        harness.process_events(200)
+        assert len(self.times) > 10
+        clock, work = np.diff(self.times, axis=0).max(axis=0)
+        return clock - 0.05, work
+
+
+def test_a_timer_does_not_slip_during_a_run(panel):
+    """On a volume of 640 x 640 x 88, as large as such scans get, with a body of 90 mm; the first
+    run makes the nodes, the legends and the surface, and fits the views."""
+    k, j, i = np.ogrid[-1:1:88j, -1:1:640j, -1:1:640j]
+    body = (200 * np.exp(-13.7 * (k**2 + j**2 + i**2))).astype(np.float32)
     volume = support.add_volume(body, support.matrix(spacing=(0.625, 0.625, 1.25)))
     panel.select(volume)
-    panel.parameters.showDistance = panel.parameters.showUncertainty = True
-    panel.segment()
-    ticks: list[float] = []
-    timer = qt.QTimer()
-    timer.setInterval(50)
-    timer.connect("timeout()", lambda: ticks.append(time.monotonic()))
-    timer.start()
-    panel.segment()
-    harness.process_events(200)
-    timer.stop()
-    slips = np.diff(ticks) - 0.05
-    assert len(ticks) > 10
-    assert slips.max() < 0.3, f"{slips.max():.3f} s"
+    assert all(getattr(panel.parameters, f"show{n}") for n in ("Distance", "Uncertainty",
+                                                               "Surface", "Legends"))  # fmt: skip
+    ticks = Ticks()
+    first = ticks.slips(panel)
+    later = [ticks.slips(panel)]
+    while len(later) < 3 and min(later)[0] >= 0.3:
+        later.append(ticks.slips(panel))
+    ticks.timer.stop()
+    assert first[1] < 0.3, f"{first[1]:.3f} s of work, {first[0]:.3f} s in all"
+    assert min(later)[0] < 0.3, later
+    assert max(work for _clock, work in later) < 0.3, later
 
 
 def test_closing_the_scene_in_the_middle_of_a_run(panel, monkeypatch):

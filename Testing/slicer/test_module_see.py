@@ -152,6 +152,44 @@ def test_legends_of_what_is_shown(shown):
     assert change[half:].any() and not change[: half - 20].any()
 
 
+def test_legends_are_in_one_view_of_the_layout(shown):
+    """Three times the same would fill small views with text."""
+    import slicer
+
+    panel, red = shown
+    green, yellow = harness.slice_view("Green"), harness.slice_view("Yellow")
+    panel.parameters.showDistance = panel.parameters.showUncertainty = True
+
+    def views_with_legends():
+        pictures = []
+        for isShown in (False, True):
+            panel.ui.showLegendsCheckBox.checked = isShown
+            pictures.append([view.pixels() for view in (red, green, yellow)])
+        return [bool((a != b).any()) for a, b in zip(*pictures, strict=True)]
+
+    assert views_with_legends() == [True, False, False]
+    manager, kinds = slicer.app.layoutManager(), slicer.vtkMRMLLayoutNode
+    manager.setLayout(kinds.SlicerLayoutOneUpYellowSliceView)
+    legends = [n for n in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+               if n.GetVisibility()]  # fmt: skip
+    assert [n.GetViewNodeIDs() for n in legends] == [(yellow.node.GetID(),)] * 2
+    assert views_with_legends() == [False, False, True]
+    manager.setLayout(kinds.SlicerLayoutFourUpView)
+    assert views_with_legends() == [True, False, False]
+
+
+def test_the_legend_calls_zero_zero(shown):
+    import slicer
+
+    panel, _view = shown
+    panel.parameters.showDistance = panel.parameters.showLegends = True
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(
+        slicer.util.getNode("scan distance")
+    )
+    texts = [legend.GetLabelFormat() % value for value in (-10.0, -5.0, 0.0, 5.0, 10.0)]
+    assert texts == ["-10", "-5", "0", "5", "10"]
+
+
 def test_surface_in_3d(shown):
     panel, _view = shown
     view = harness.three_d_view(0)

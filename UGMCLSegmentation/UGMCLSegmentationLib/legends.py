@@ -1,4 +1,5 @@
-"""The color scales of the overlays, on the right side of the slice views."""
+"""The color scales of the overlays, on the right side of one slice view: three times the same
+would fill small views with text."""
 
 from __future__ import annotations
 
@@ -23,8 +24,26 @@ def apply(enabled: bool, distance, uncertainty) -> None:
             _style(legend, node is distance)
         if legend is not None:
             legend.SetVisibility(isWanted)
+            _restrict(legend)
         if node.GetAttribute(results.ROLE) == results.DISTANCE:
             _showHosted(node, uncertainty if enabled and both and node is distance else None)
+
+
+def follow() -> None:
+    """Move the legends to a view of the layout, which has just changed."""
+    logic = slicer.modules.colors.logic()
+    for node in results.find(results.DISTANCE) + results.find(results.UNCERTAINTY):
+        for legend in (logic.GetColorLegendDisplayNode(node), _hosted(node)):
+            if legend is not None:
+                _restrict(legend)
+
+
+def _restrict(legend) -> None:
+    """Show the legend in the first slice view of the layout only."""
+    views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    shown = [view for view in views if view.IsMappedInLayout()] or views
+    if shown and tuple(legend.GetViewNodeIDs()) != (shown[0].GetID(),):
+        legend.SetViewNodeIDs([shown[0].GetID()])
 
 
 def _showHosted(distance, uncertainty) -> None:
@@ -33,6 +52,7 @@ def _showHosted(distance, uncertainty) -> None:
         legend = _addHosted(distance, uncertainty)
     if legend is not None:
         legend.SetVisibility(uncertainty is not None)
+        _restrict(legend)
 
 
 def _hosted(distance):
@@ -65,7 +85,7 @@ def _addHosted(distance, uncertainty):
 
 def _style(legend, isDistance: bool) -> None:
     legend.SetTitleText(_("Distance (mm)") if isDistance else _("Uncertainty"))
-    legend.SetLabelFormat("%+.0f" if isDistance else "%.2f")
+    legend.SetLabelFormat("%.0f" if isDistance else "%.2f")
     legend.SetNumberOfLabels(5)
     legend.SetSize(0.09, 0.28)
     legend.SetPosition(0.96, 0.87 if isDistance else 0.04)

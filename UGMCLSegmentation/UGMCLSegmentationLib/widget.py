@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from . import dependencies, display, models, outputs, results, storage
+from . import dependencies, display, legends, models, outputs, results, storage
 from .choices import Choices
 from .connections import Connections
 from .errors import PanelError
@@ -63,6 +63,14 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
+        layoutManager = slicer.app.layoutManager()
+        if layoutManager is not None:
+            # after Slicer itself, which then knows what is shown: so the priority is low
+            node, changed = (
+                layoutManager.layoutLogic().GetLayoutNode(),
+                vtk.vtkCommand.ModifiedEvent,
+            )
+            self.addObserver(node, changed, self.onLayoutModified, priority=-1.0)
 
         self.ui.cancelButton.enabled = False
         self.ui.progressBar.setVisible(False)
@@ -163,6 +171,10 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if isResult and not slicer.mrmlScene.IsClosing():
             self.see.refresh()
             self.export.update()
+
+    def onLayoutModified(self, _caller, _event) -> None:
+        if not slicer.mrmlScene.IsBatchProcessing():
+            legends.follow()
 
     # What the user does
 
