@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from . import __version__
 from .commands import COMMANDS
-from .errors import Cancelled, InputError
+from .errors import Cancelled, InputError, in_one_line
 
 DONE, SOME_FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 130
 
@@ -66,16 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Cancelled):
         return _fail("cancelled", CANCELLED)
     except InputError as error:
-        return _fail(_one_line(error), BAD_INPUT, parsed.debug)
+        return _fail(in_one_line(error), BAD_INPUT, parsed.debug)
     except BrokenPipeError:
         sys.stdout = None  # the reader left, for example `| head`; nothing more to say
         return DONE
-    except MemoryError:
-        return _fail("out of memory; close other programs or give --roi", BAD_INPUT, parsed.debug)
     except Exception as error:
-        text = f"unexpected {type(error).__name__}: {_one_line(error)}"
-        hint = "" if parsed.debug else " (run again with --debug and report it)"
-        return _fail(text + hint, BAD_INPUT, parsed.debug)
+        text = in_one_line(error)
+        hint = not parsed.debug and text.startswith("unexpected")
+        more = " (run again with --debug and report it)" if hint else ""
+        return _fail(text + more, BAD_INPUT, parsed.debug)
 
 
 def _joined(words: list[str]) -> list[str]:
@@ -91,10 +90,6 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
         traceback.print_exc()
     print(f"ugmcl: {message}", file=sys.stderr)
     return code
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 @contextlib.contextmanager

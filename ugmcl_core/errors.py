@@ -7,3 +7,15 @@ class InputError(ValueError):
 
 class Cancelled(Exception):
     """The user asked to stop; nothing half-written is left behind."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """What a user is told of any error, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, InputError):
+        return text
+    if isinstance(error, MemoryError) or "allocate memory" in text:  # torch's words on the CPU
+        return "out of memory; set a region of interest or close other programs"
+    if "out of memory" in text:  # and on a GPU
+        return "out of GPU memory; choose the CPU or a region of interest"
+    return f"unexpected {type(error).__name__}: {text}"

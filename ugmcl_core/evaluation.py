@@ -11,12 +11,8 @@ from typing import Any
 import numpy as np
 
 from . import metrics, volume
-from .distance import signed_distance
 from .errors import InputError
 from .outputs import LABELS, SDF, UNCERTAINTY, source_of
-
-BAND_MM = 5.0
-"""How near the reference's surface a voxel counts for the SDF and uncertainty measures."""
 
 MEASURES = tuple(f.name for f in fields(metrics.Scores))
 
@@ -67,11 +63,13 @@ def find_cases(
 ) -> tuple[list[Case], list[str]]:
     """Pair predictions (STEM_labels or STEM) with references (STEM), both image files.
 
-    Returns the cases, sorted by name, and the names among `names` that lack one of the two. With
-    `names` None, every case that has both. Raises InputError if nothing can be compared.
+    Returns the cases, sorted by name, and the names among `names` that lack one of the two; with
+    `names` None, every case that has both, and the references without prediction. Raises
+    InputError if nothing can be compared.
     """
-    made = _by_stem(predictions)
-    wanted = _by_stem(references)
+    made = volume.by_stem(predictions)
+    found = volume.by_stem(references)
+    wanted = {stem: path for stem, path in found.items() if source_of(stem) not in found}
     labels = {
         stem: made[stem + LABELS] if stem + LABELS in made else made[stem]
         for stem in wanted
@@ -87,7 +85,7 @@ def find_cases(
             f"nothing to compare: no prediction in {predictions} is named like a reference in "
             f"{references} (STEM_labels.nrrd or STEM.nrrd for STEM.nrrd)"
         )
-    return cases, [] if names is None else sorted(set(names) - set(labels))
+    return cases, sorted(set(wanted if names is None else names) - set(labels))
 
 
 def evaluate(case: Case) -> CaseResult:
@@ -111,30 +109,16 @@ def evaluate(case: Case) -> CaseResult:
     if case.uncertainty is None:
         return CaseResult(case.name, tuple(structures))
     unsure = _on_grid(case.uncertainty, reference.grid)
-    quality = metrics.error_auroc(unsure, prediction.array, reference.array, spacing, BAND_MM)
-    level = case_uncertainty(unsure, prediction.array, spacing)
+    quality = metrics.error_auroc(unsure, prediction.array, reference.array, spacing)
+    level = metrics.surface_uncertainty(unsure, prediction.array > 0, spacing)
     return CaseResult(case.name, tuple(structures), quality, level)
-
-
-def case_uncertainty(
-    uncertainty: np.ndarray, labels: np.ndarray, spacing: metrics.Spacing
-) -> float:
-    """One number for a case: mean uncertainty near the predicted surface, NaN without one."""
-    band = np.abs(signed_distance(labels > 0, spacing)) < BAND_MM
-    return float(uncertainty[band].mean()) if band.any() else math.nan
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    return {volume.stem(p): p for p in volume.image_files(folder)}
 
 
 def _sdf_by_value(case: Case, values: set[int]) -> dict[int, Path]:
     """SDF files by label value: from their header, or the only file for the only value."""
     found = {}
     for path in case.sdf:
-        noted = volume_notes(path).get("ugmcl_class_value", "")
+        noted = volume.read_notes(path).get("ugmcl_class_value", "")
         if noted.isdigit():
             found[int(noted)] = path
         elif len(case.sdf) == 1 and len(values) == 1:
@@ -142,24 +126,11 @@ def _sdf_by_value(case: Case, values: set[int]) -> dict[int, Path]:
     return found
 
 
-def volume_notes(path: Path) -> dict[str, str]:
-    """The header fields of an image file that `volume.write` stored as notes."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        raise InputError(f"{path}: cannot be read as an image") from None
-    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-
-
 def _sdf_measures(path: Path, truth: np.ndarray, grid: volume.Grid) -> tuple[float, float]:
     sdf = _on_grid(path, grid)
-    noted = volume_notes(path).get("ugmcl_scale_mm")
+    noted = volume.read_notes(path).get("ugmcl_scale_mm")
     scale = float(noted) if noted else None
-    error = metrics.sdf_error(sdf, truth, grid.spacing, BAND_MM, scale)
+    error = metrics.sdf_error(sdf, truth, grid.spacing, scale_mm=scale)
     return metrics.dice(sdf < 0, truth), error
 
 
@@ -194,8 +165,11 @@ def totals(results: list[CaseResult]) -> dict[str, Any]:
     labels = sorted({row["label"] for row in table})
     found: dict[int, dict[str, dict[str, float]]] = {}
     for label in labels:
-        measures = [{k: v for k, v in row.items() if k not in ("case", "label")}
-                    for row in table if row["label"] == label]
+        measures = [
+            {k: v for k, v in row.items() if k not in ("case", "label")}
+            for row in table
+            if row["label"] == label
+        ]
         found[label] = {k: asdict(v) for k, v in metrics.summary(measures).items()}
     unsure = np.array([r.uncertainty for r in results])
     return {

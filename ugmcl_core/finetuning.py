@@ -10,8 +10,8 @@ import numpy as np
 
 from . import metrics, protocols, volume
 from .cases import Case, find_cohort
-from .errors import Cancelled
-from .inference import Segmenter, SegmentSettings
+from .errors import Cancelled, InputError
+from .inference import Segmenter, SegmentSettings, check_model
 from .model import Model, resolve
 from .model_card import as_name
 from .profiles import COMPACT
@@ -35,15 +35,24 @@ def finetune(
     the run's folder then holds a checkpoint to resume from.
     """
     base = resolve(request.base)
+    check_model(base)
     method = protocols.method_named(request.method)
     cohort = find_cohort(request.images, request.labels, request.labelled, (), request.holdout)
     profile = protocols.fine_tuning(base, COMPACT, request.iterations)
     output = Path(request.output)
-    before = report(base, cohort.holdout, request.device, cancelled,
-                    lambda f, text: progress(_BEFORE * f, text))
+    before = report(
+        base,
+        cohort.holdout,
+        request.device,
+        cancelled,
+        lambda f, text: progress(_BEFORE * f, text),
+    )
     if method.uses_unlabelled and not cohort.unlabelled:
-        send("log", level="warning",
-             text="There are no unlabelled volumes: only the labelled ones are learned from.")
+        send(
+            "log",
+            level="warning",
+            text="There are no unlabelled volumes: only the labelled ones are learned from.",
+        )
 
     def heard(event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -54,25 +63,49 @@ def finetune(
         elif kind == "progress":
             fraction = _BEFORE + (_AFTER - _BEFORE) * event["step"] / event["total"]
             progress(fraction, f"iteration {event['step']} of {event['total']}")
-            send("metrics", step=event["step"], losses=event["losses"], dice=None,
-                 speed=event["speed"])
+            send(
+                "metrics",
+                step=event["step"],
+                losses=event["losses"],
+                dice=None,
+                speed=event["speed"],
+            )
         elif event.get("dice"):
-            send("metrics", step=event["step"], losses={}, dice=float(np.mean(event["dice"])),
-                 speed=None)
+            send(
+                "metrics",
+                step=event["step"],
+                losses={},
+                dice=float(np.mean(event["dice"])),
+                speed=None,
+            )
 
     every = max(25, request.iterations // 8) if cohort.holdout else 0
     settings = TrainingSettings(request.seed, request.device, evaluate_every=every)
     model = train(
-        cohort, method, profile, output, settings, base=base, resume=request.resume,
+        cohort,
+        method,
+        profile,
+        output,
+        settings,
+        base=base,
+        resume=request.resume,
         description=describe(base, as_name(output.resolve().name), profile),
-        on_event=heard, should_stop=cancelled,
+        on_event=heard,
+        should_stop=cancelled,
     )
     if cancelled():
         raise Cancelled
-    after = report(model, cohort.holdout, request.device, cancelled,
-                   lambda f, text: progress(_AFTER + (1 - _AFTER) * f, text))
-    cases = [{"name": c.name, "before": b, "after": a}
-             for c, b, a in zip(cohort.holdout, before, after, strict=True)]
+    after = report(
+        model,
+        cohort.holdout,
+        request.device,
+        cancelled,
+        lambda f, text: progress(_AFTER + (1 - _AFTER) * f, text),
+    )
+    cases = [
+        {"name": c.name, "before": b, "after": a}
+        for c, b, a in zip(cohort.holdout, before, after, strict=True)
+    ]
     return {"model": str(model.folder), "cases": cases}
 
 
@@ -83,7 +116,10 @@ def report(
     cancelled: Callable[[], bool],
     progress: Callable[[float, str], None],
 ) -> list[dict[str, float]]:
-    """Each labelled case segmented by `model` and measured, the mean over its classes."""
+    """Each labelled case segmented by `model` and measured, the mean over its classes.
+
+    Raises InputError for files that cannot be compared.
+    """
     if not cases:
         return []
     segmenter = Segmenter(model, device)
@@ -91,10 +127,16 @@ def report(
     for number, case in enumerate(cases):
         progress(number / len(cases), f"evaluating {case.name}")
         image, labels = volume.read(case.image), volume.read_labels(case.label)
+        if not labels.grid.same_as(image.grid):
+            raise InputError(
+                f"{case.label}: the label lies on another grid than {case.image.name}; "
+                "resample it onto the image"
+            )
         found = segmenter.segment(image, SegmentSettings(passes=0), cancelled=cancelled)
         scores = [
-            metrics.score(found.labels.array == c.value, labels.array == c.value,
-                          labels.grid.spacing)
+            metrics.score(
+                found.labels.array == c.value, labels.array == c.value, labels.grid.spacing
+            )
             for c in model.card.classes
         ]
         rows.append({key: mean([getattr(s, key) for s in scores]) for key in REPORTED})

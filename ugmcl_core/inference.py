@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ import torch
 from . import devices
 from .distance import signed_distance
 from .errors import Cancelled, InputError
+from .limits import MOST_PASSES
+from .metrics import surface_uncertainty
 from .model import Model
 from .network import DualTaskVNet, NetworkSettings, load_weights
 from .preprocessing import Normalization, prepare
 from .volume import Volume
 from .windows import Prediction, predict
 
-BAND_MM = 5.0  # a case's uncertainty is its mean within this distance of the predicted surface
 _WIDE = 1.5  # times the largest extent seen in training: a region of interest is advised
 
 
@@ -32,8 +34,8 @@ class SegmentSettings:
     overlap: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.passes <= 64:
-            raise InputError(f"{self.passes} Monte Carlo passes: choose 0 to 64")
+        if not 0 <= self.passes <= MOST_PASSES:
+            raise InputError(f"{self.passes} Monte Carlo passes: choose 0 to {MOST_PASSES}")
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,47 @@ class Segmentation:
 
 def build_network(model: Model, device: torch.device) -> DualTaskVNet:
     """The model's network with its weights, in evaluation mode; InputError if they do not fit."""
+    settings = _settings(model)
+    weights = model.load_weights()
     try:
-        network = DualTaskVNet(NetworkSettings(**model.card.network))
-        load_weights(network, model.load_weights())
-    except (TypeError, ValueError) as error:
+        network = DualTaskVNet(settings)
+        load_weights(network, weights)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{model.folder}: the card and the weights do not fit "
             f"({str(error).splitlines()[0]}); get the model again"
         ) from error
     return network.to(device, memory_format=torch.channels_last_3d).eval()
+
+
+def _settings(model: Model) -> NetworkSettings:
+    """The settings of the model's network; InputError unless all of the card agrees with them."""
+    card = model.card
+    try:
+        settings = NetworkSettings(**card.network)
+        Normalization(**card.normalization)
+    except (TypeError, ValueError) as error:
+        wrong = " ".join(str(error).split())
+    else:
+        multiple = settings.multiple
+        wrong = ""
+        if settings.classes != len(card.classes) + 1:
+            wrong = f"its network has {settings.classes} classes with the background, but the "
+            wrong += f"card names {len(card.classes)} without it"
+        elif settings.channels != len(card.channels):
+            wrong = f"its network takes {settings.channels} channels, but the card names "
+            wrong += f"{len(card.channels)}"
+        elif any(n % m for n, m in zip(card.patch, multiple, strict=True)):
+            wrong = f"its patch {card.patch} is no multiple of the network's strides {multiple}"
+    if wrong:
+        raise InputError(f"{model.folder}: the model's card is wrong ({wrong}); get it again")
+    return settings
+
+
+def check_model(model: Model) -> None:
+    """Raise InputError unless the model's card and weights make a network: before a training
+    starts from them."""
+    build_network(model, torch.device("cpu"))
 
 
 class Segmenter:
@@ -154,14 +188,13 @@ class Segmenter:
         if prediction.uncertainty is not None:
             uncertainty = Volume(prepared.place(back(prediction.uncertainty)[0], 0.0), grid)
         results = []
-        for n, item in enumerate(card.classes):
-            volume_ml = float(np.count_nonzero(labels == item.value)) * grid.voxel_ml
+        for item in card.classes:
+            mask = labels == item.value
+            volume_ml = float(np.count_nonzero(mask)) * grid.voxel_ml
             mean = None
-            if uncertainty is not None:
-                mask = labels == item.value
-                distance = sdf[n].array if sdf else signed_distance(mask, grid.spacing)
-                band = np.abs(distance) < min(BAND_MM, scale)
-                mean = float(uncertainty.array[band].mean()) if band.any() else None
+            if uncertainty is not None and mask.any():
+                mean = surface_uncertainty(uncertainty.array, mask, grid.spacing)
+                mean = None if math.isnan(mean) else mean
             results.append(ClassResult(item.value, item.name, volume_ml, mean))
         return Segmentation(
             Volume(labels, grid),

@@ -11,7 +11,7 @@ from .errors import InputError
 def read_list(path: str | Path) -> list[str]:
     """The names in a list file: one a line, empty lines and # comments left out.
 
-    Suffixes of image files are dropped. InputError if nothing can be read.
+    Suffixes of image files are dropped. InputError if nothing can be read or a name is twice.
     """
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
@@ -22,4 +22,6 @@ def read_list(path: str | Path) -> list[str]:
     names = [volume.stem(n) if n.lower().endswith(volume.SUFFIXES) else n for n in names if n]
     if not names:
         raise InputError(f"{path}: the list is empty")
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise InputError(f"{path}: {twice[0]} is there more than once; keep one line of each case")
     return names

@@ -10,10 +10,12 @@ is NaN, never 0 and never left out silently: `summary` counts them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from .limits import BAND_MM
 
 Spacing = tuple[float, float, float]
 VOXELS: Spacing = (1.0, 1.0, 1.0)
@@ -101,7 +103,7 @@ def sdf_error(
     sdf: np.ndarray,
     mask: np.ndarray,
     spacing: Spacing,
-    band_mm: float = 5.0,
+    band_mm: float = BAND_MM,
     scale_mm: float | None = None,
 ) -> float:
     """Mean absolute error in mm of a signed distance (mm, negative inside) near the surface.
@@ -124,7 +126,7 @@ def error_auroc(
     labels: np.ndarray,
     reference: np.ndarray,
     spacing: Spacing,
-    band_mm: float = 5.0,
+    band_mm: float = BAND_MM,
 ) -> float:
     """How well `uncertainty` ranks the wrong voxels (labels ≠ reference) above the right ones.
 
@@ -138,6 +140,18 @@ def error_auroc(
         if value != 0:
             band |= np.abs(signed_distance(reference == value, spacing)) <= band_mm
     return auroc(uncertainty[band], labels[band] != reference[band])
+
+
+def surface_uncertainty(
+    uncertainty: np.ndarray, mask: np.ndarray, spacing: Spacing, band_mm: float = BAND_MM
+) -> float:
+    """One number for a case: mean of `uncertainty` (I, J, K) within `band_mm` of the surface of
+    the predicted `mask` (I, J, K); `spacing` in mm. NaN for a mask without surface."""
+    from .distance import signed_distance
+
+    where = _box(mask, [1 + math.ceil(band_mm / s) for s in spacing])
+    band = np.abs(signed_distance(mask[where], spacing)) <= band_mm
+    return float(uncertainty[where][band].mean(dtype=np.float64)) if band.any() else math.nan
 
 
 def auroc(scores: np.ndarray, positives: np.ndarray) -> float:
@@ -198,15 +212,21 @@ def _cropped(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray,
     a, b = np.asarray(prediction) != 0, np.asarray(reference) != 0
     if a.shape != b.shape:
         raise ValueError(f"masks of different shapes: {a.shape} and {b.shape}")
-    either = a | b
+    box = _box(a | b)
+    return a[box], b[box]
+
+
+def _box(mask: np.ndarray, margin: Sequence[int] = (0, 0, 0)) -> tuple[slice, ...]:
+    """The box around `mask` and `margin` voxels by axis, cut at the volume's edge; the whole
+    volume for an empty mask."""
     box = []
-    for axis in range(either.ndim):
-        others = tuple(n for n in range(either.ndim) if n != axis)
-        (places,) = np.nonzero(either.any(axis=others))
+    for axis, more in enumerate(margin):
+        others = tuple(n for n in range(mask.ndim) if n != axis)
+        (places,) = np.nonzero(mask.any(axis=others))
         if not places.size:
-            return a, b
-        box.append(slice(places[0], places[-1] + 1))
-    return a[tuple(box)], b[tuple(box)]
+            return (slice(None),) * mask.ndim
+        box.append(slice(max(0, places[0] - more), places[-1] + 1 + more))
+    return tuple(box)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

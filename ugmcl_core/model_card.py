@@ -115,8 +115,15 @@ def _card(content: dict[str, Any]) -> ModelCard:
     known = {f.name for f in fields(ModelCard)}
     if unknown := sorted(set(content) - known):
         raise _Wrong(f"unknown field {unknown[0]!r}")
-    optional = {"field_of_view_mm": None, "training": {}, "scores": {}, "license": "",
-                "intended_use": "", "sdf": "truncated", "scale_mm": 10.0}
+    optional = {
+        "field_of_view_mm": None,
+        "training": {},
+        "scores": {},
+        "license": "",
+        "intended_use": "",
+        "sdf": "truncated",
+        "scale_mm": 10.0,
+    }
     content = {**optional, **content}
     if missing := sorted(known - set(content)):
         raise _Wrong(f"field {missing[0]!r} is missing")
@@ -133,6 +140,8 @@ def _card(content: dict[str, Any]) -> ModelCard:
     normalization = _object(content, "normalization")
     if not isinstance(normalization.get("kind"), str):
         raise _Wrong("normalization has no kind")
+    if not all(_is_number(v) for k, v in normalization.items() if k != "kind"):
+        raise _Wrong("normalization holds something that is not a number")
     return ModelCard(
         name=name,
         description=_text(content, "description"),

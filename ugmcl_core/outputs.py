@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,8 @@ def write(
     """Write STEM_labels.nrrd, STEM_sdf*.nrrd and STEM_uncertainty.nrrd into `folder`.
 
     All files are completed in a temporary folder beside them first, so that a full disk leaves
-    none of them. Raises InputError if they cannot be written.
+    none of them. What an earlier run wrote for the same STEM and this one did not (another
+    model's classes, an uncertainty) is removed then. Raises InputError if that cannot be.
     """
     files: list[tuple[str, Volume, dict[str, str]]] = []
     files.append((LABELS, segmentation.labels, {"ugmcl_model": model.name}))
@@ -86,6 +88,8 @@ def write(
             for suffix, _, _ in files:
                 name = f"{stem}{suffix}.nrrd"
                 (Path(partial) / name).replace(folder / name)
+        for path in _outdated(folder, stem, {suffix for suffix, _, _ in files}):
+            path.unlink()
     except InputError as error:
         raise InputError(str(error).replace(partial, str(folder))) from error
     except OSError as error:
@@ -93,6 +97,21 @@ def write(
     places = [folder / f"{stem}{suffix}.nrrd" for suffix, _, _ in files]
     last = None if segmentation.uncertainty is None else places[-1]
     return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), last)
+
+
+def _outdated(folder: Path, stem: str, current: Set[str]) -> list[Path]:
+    """The files in `folder` that `write` made for `stem`, by name and by header, and whose suffix
+    is not among the `current` ones."""
+    found = []
+    for path in folder.glob(f"{glob.escape(stem)}_*.nrrd"):
+        suffix = volume.stem(path)[len(stem) :]
+        if suffix not in current and source_of(stem + suffix) == stem:
+            try:
+                ours = "ugmcl_model" in volume.read_notes(path)
+            except InputError:
+                ours = False
+            found += [path] if ours else []
+    return found
 
 
 def _sdf_notes(model: Model, info: ClassInfo) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -10,9 +11,7 @@ from typing import Any
 
 from . import volume
 from .errors import InputError
-
-MOST_PASSES = 64
-"""More Monte Carlo passes than this change nothing but the time they take."""
+from .limits import MOST_PASSES
 
 Roi = tuple[float, float, float, float, float, float]
 
@@ -32,8 +31,8 @@ class SegmentRequest:
 
     @property
     def output_stem(self) -> str:
-        """The name of the outputs: `stem`, or the image's own."""
-        return self.stem or volume.stem(Path(self.image).resolve())
+        """The name of the outputs: `stem`, or the image's own as it was given."""
+        return self.stem or volume.stem(os.path.abspath(self.image))
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,8 @@ def _flag(name: str, value: Any) -> bool:
 def _names(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
         raise InputError(f"{name} must be a list of names")
+    if twice := sorted({v for v in value if value.count(v) > 1}):
+        raise InputError(f"{name} has {twice[0]!r} more than once")
     return tuple(value)
 
 

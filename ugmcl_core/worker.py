@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from . import __version__, requests
-from .errors import Cancelled, InputError
+from . import __version__, devices, requests
+from .errors import Cancelled, InputError, in_one_line
 
 PROTOCOL = 1
 GRACE = 3.0
@@ -157,6 +157,7 @@ def serve() -> int:
     for ticket in inbox:
         _answer(work, ticket, wire)
         inbox.done(ticket)
+        devices.release_memory()  # here and not in `jobs`: an error's frames are gone by now
     return 0
 
 
@@ -198,13 +199,19 @@ def _start(wire: Wire):
     try:
         import torch
 
-        from . import devices
         from .jobs import Jobs
     except ImportError as error:
-        wire.send("error", id=None, message=f"PyTorch cannot be used: {_line(error)}")
+        reason = " ".join(str(error).split())
+        wire.send("error", id=None, message=f"PyTorch cannot be used: {reason}")
         return None
-    wire.send("hello", pid=os.getpid(), protocol=PROTOCOL, version=__version__,
-              torch=str(torch.__version__), devices=devices.listing())
+    wire.send(
+        "hello",
+        pid=os.getpid(),
+        protocol=PROTOCOL,
+        version=__version__,
+        torch=str(torch.__version__),
+        devices=devices.listing(),
+    )
     return Jobs()
 
 
@@ -223,17 +230,11 @@ def _answer(work: Any, ticket: Ticket, wire: Wire) -> int:
         send("cancelled")
         return 130
     except InputError as error:
-        send("error", message=_line(error))
-        return 2
-    except MemoryError:
-        send("error", message="out of memory; set a region of interest or close other programs")
+        send("error", message=in_one_line(error))
         return 2
     except Exception as error:
         traceback.print_exc()
-        message = f"unexpected {type(error).__name__}: {_line(error)}"
-        if "out of memory" in message.lower():
-            message = "out of GPU memory; choose the CPU, fewer passes or a region of interest"
-        send("error", message=message)
+        send("error", message=in_one_line(error))
         return 2
     return 0
 
@@ -245,7 +246,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

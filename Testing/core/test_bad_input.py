@@ -66,7 +66,9 @@ def save(path: Path, array: np.ndarray, vector: bool = False, spacing=None) -> N
 def raw_nrrd(path: Path, sizes: str, directions: str, content: bytes) -> None:
     path.write_bytes(
         f"NRRD0004\ntype: float\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\n"
-        f"space directions: {directions}\nencoding: raw\nendian: little\n\n".encode() + content)
+        f"space directions: {directions}\nencoding: raw\nendian: little\n\n".encode()
+        + content
+    )
 
 
 def values(shape=(12, 14, 16)) -> np.ndarray:
@@ -92,8 +94,12 @@ IMAGES = {
     "infinite": (lambda p: save(p, with_value(np.inf)), "infinite"),
     "huge spacing": (lambda p: save(p, values(), spacing=(1.0, 1.0, 5000.0)), "spacing"),
     "enormous extent": (lambda p: save(p, values(), spacing=(99.0, 99.0, 99.0)), "mm"),
-    "zero spacing": (lambda p: raw_nrrd(p, "16 14 12", "(1,0,0) (0,1,0) (0,0,0)", FULL), ""),
-    "truncated": (lambda p: raw_nrrd(p, "16 14 12", UNIT, FULL[:100]), ""),
+    "zero spacing": (
+        lambda p: raw_nrrd(p, "16 14 12", "(1,0,0) (0,1,0) (0,0,0)", FULL),
+        "a spacing is zero; correct the file's header",
+    ),
+    "sheared": (lambda p: raw_nrrd(p, "16 14 12", "(1,0,0) (.3,1,0) (0,0,1)", FULL), "sheared"),
+    "truncated": (lambda p: raw_nrrd(p, "16 14 12", UNIT, FULL[:100]), "truncated"),
     "text": (lambda p: p.write_text("not an image\n"), "cannot be read"),
     "missing": (lambda p: None, "no such file"),
 }
@@ -108,14 +114,14 @@ def test_images(kind, model, tmp_path, capsys):
     refuse(capsys, *segment(model, path, out), why=why, out=out)
 
 
-@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])
-def test_truncated_files_of_every_format(suffix, model, tmp_path, capsys):
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mha", ".nrrd"])
+def test_truncated_files_of_every_format(suffix, model, tmp_path, capfd):
     path = tmp_path / f"image{suffix}"
     volume.write(path, small_case()[0])
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     out = tmp_path / "out"
-    refuse(capsys, *segment(model, path, out), why=path.name, out=out)
+    refuse(capfd, *segment(model, path, out), why="damaged or truncated", out=out)
 
 
 @pytest.mark.parametrize("content", ["nothing", "text"])
@@ -148,6 +154,27 @@ def test_a_constant_region(model, tmp_path, capsys):
 # Models
 
 
+# What is changed in the card, and a word of the message.
+CARDS = {
+    "another network": ({"network": {"filters": 3}}, "do not fit"),
+    "unknown network setting": ({"network": {"magic": 1}}, "card is wrong"),
+    "strides that are none": ({"network": {"strides": "2222"}}, "card is wrong"),
+    "strides of a word": ({"network": {"strides": [["a"] * 3] * 4}}, "card is wrong"),
+    "no filters": ({"network": {"filters": 0}}, "card is wrong"),
+    "half a filter": ({"network": {"filters": 2.5}}, "do not fit"),
+    "too much dropout": ({"network": {"dropout": 7}}, "do not fit"),
+    "more classes in the network": ({"network": {"classes": 3}}, "names 1 without it"),
+    "more channels in the network": ({"network": {"channels": 2}}, "2 channels"),
+    "more channels in the card": ({"channels": ["T1", "T2"]}, "names 2"),
+    "a patch beside the strides": ({"patch": [47, 32, 32]}, "no multiple"),
+    "unknown normalization": ({"normalization": {"kind": "magic"}}, "unknown normalization"),
+    "limits that are words": ({"normalization": {"low": "1"}}, "not a number"),
+    "limits that are not there": ({"normalization": {"high": None}}, "not a number"),
+    "limits in disorder": ({"normalization": {"low": 99.5}}, "unknown normalization"),
+    "an unknown limit": ({"normalization": {"middle": 3}}, "card is wrong"),
+}
+
+
 def damage(model: Path, folder: Path, kind: str) -> Path:
     shutil.copytree(model, folder)
     weights, card = folder / "weights.safetensors", folder / "model.json"
@@ -163,17 +190,10 @@ def damage(model: Path, folder: Path, kind: str) -> Path:
         card.unlink()
     elif kind == "future format":
         card.write_text(card.read_text().replace('"format": 1', '"format": 99'))
-    elif kind == "another network":
+    elif kind in CARDS:
         content = json.loads(card.read_text())
-        content["network"]["filters"] = 3
-        card.write_text(json.dumps(content))
-    elif kind == "unknown network setting":
-        content = json.loads(card.read_text())
-        content["network"]["magic"] = 1
-        card.write_text(json.dumps(content))
-    elif kind == "unknown normalization":
-        content = json.loads(card.read_text())
-        content["normalization"] = {"kind": "magic"}
+        for key, value in CARDS[kind][0].items():
+            content[key] = {**content[key], **value} if isinstance(value, dict) else value
         card.write_text(json.dumps(content))
     elif kind == "pickle in its place":
         trap = pickle.dumps({"state": 1})
@@ -194,9 +214,7 @@ def damage(model: Path, folder: Path, kind: str) -> Path:
         ("no weights", "missing"),
         ("no card", "no model.json"),
         ("future format", "format version 99"),
-        ("another network", "do not fit"),
-        ("unknown network setting", "do not fit"),
-        ("unknown normalization", "normalization"),
+        *((kind, why) for kind, (_, why) in CARDS.items()),
         ("pickle in its place", "cannot be read"),
         ("card of several lines of nonsense", "not valid JSON"),
     ],
@@ -205,6 +223,17 @@ def test_model_folders(kind, why, model, scan, tmp_path, capsys):
     folder = damage(model, tmp_path / "model", kind)
     out = tmp_path / "out"
     refuse(capsys, *segment(folder, scan, out), why=why, out=out)
+
+
+@pytest.mark.parametrize("kind", CARDS)
+def test_training_from_a_model_with_a_wrong_card(kind, model, cohort, capsys):
+    folder = damage(model, cohort / "model", kind)
+    out = cohort / "run"
+    assert main([str(w) for w in train(cohort, folder, out)]) == 2
+    told = capsys.readouterr().err
+    assert "ugmcl: unexpected" not in told and "Traceback" not in told
+    assert len([x for x in told.splitlines() if x.startswith("ugmcl: ")]) == 1
+    assert not (out / "model").exists()
 
 
 @pytest.mark.parametrize("name", ["best.pth", "best.pt", "best.ckpt", "pytorch_model.bin"])
@@ -279,7 +308,7 @@ def test_a_file_size_limit_while_writing(model, tmp_path, capsys):
     volume.write(scan, phantoms.phantom(0, (88, 72, 44))[0])
     out = tmp_path / "out"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, before[1]))
     try:
         refuse(capsys, *segment(model, scan, out), why="cannot", out=out)
     finally:
@@ -293,7 +322,7 @@ def test_a_full_disk(model, tmp_path, capsys):
     volume.write(scan, phantoms.phantom(0, (88, 72, 44))[0])
     small = tmp_path / "small"
     small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(small)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a file system cannot be mounted here")
     try:
@@ -378,6 +407,13 @@ def test_a_list_that_is_none(content, cohort, model, capsys):
     out = cohort / "run"
     words = train(cohort, model, out, "--exclude-list", cohort / "list.txt")
     refuse(capsys, *words, why="list.txt", out=out)
+
+
+def test_a_list_that_names_a_case_twice(cohort, model, capsys):
+    (cohort / "list.txt").write_text("phantom-000\nphantom-001\nphantom-000.nrrd\n")
+    out = cohort / "run"
+    words = train(cohort, model, out, "--labelled-list", cohort / "list.txt")
+    refuse(capsys, *words, why="phantom-000 is there more than once", out=out)
 
 
 def test_a_training_folder_that_is_a_file(cohort, model, capsys):

@@ -17,6 +17,7 @@ from samples import small_case, tiny_model, write_image
 from ugmcl_core import inference, volume
 from ugmcl_core.__main__ import main
 from ugmcl_core.commands import COMMANDS
+from ugmcl_core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,8 +33,20 @@ def scan(tmp_path_factory):
 
 
 def segment(model, out, *words):
-    return main(["segment", "--model", str(model.folder), "--output", str(out),
-                 "--device", "cpu", "--uncertainty-passes", "2", *map(str, words)])
+    return main(
+        [
+            "segment",
+            "--model",
+            str(model.folder),
+            "--output",
+            str(out),
+            "--device",
+            "cpu",
+            "--uncertainty-passes",
+            "2",
+            *map(str, words),
+        ]
+    )
 
 
 def files(folder: Path) -> list[str]:
@@ -107,7 +120,11 @@ def test_json_is_the_workers_result(model, scan, tmp_path, capsys):
     labels = volume.read(tmp_path / "scan_labels.nrrd")
     assert info["volume_ml"] == pytest.approx(labels.array.sum() * labels.grid.voxel_ml)
     assert (told["sdf_scale_mm"], told["model"], told["device"], told["passes"]) == (
-        10.0, "tiny", "cpu", 2)
+        10.0,
+        "tiny",
+        "cpu",
+        2,
+    )
 
 
 def test_no_passes_no_uncertainty(model, scan, tmp_path, capsys):
@@ -193,6 +210,104 @@ def test_one_bad_image_fails_alone(model, scan, tmp_path, capsys):
     assert files(tmp_path / "none") == []
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (RuntimeError("inner\ntrouble"), "unexpected RuntimeError: inner trouble"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"), "out of GPU memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (InputError("no good"), "no good"),
+    ],
+)
+@pytest.mark.parametrize("several", [True, False])
+def test_whatever_fails_for_one_image_leaves_the_others(
+    error, why, several, model, scan, tmp_path, monkeypatch, capsys
+):
+    real = inference.Segmenter.segment
+
+    def broken(self, image, *arguments, **options):
+        if image.grid.same_as(volume.read(scan).grid):
+            raise error
+        return real(self, image, *arguments, **options)
+
+    monkeypatch.setattr(inference.Segmenter, "segment", broken)
+    other = tmp_path / "other.nrrd"
+    image = volume.read(scan)
+    volume.write(other, volume.Volume(image.array[1:], volume.Grid((35, 30, 22), (3.0, 3.0, 2.5))))
+    images = (scan, other) if several else (scan,)
+    out = tmp_path / "out"
+    assert segment(model, out, *images) == (1 if several else 2)
+    told = capsys.readouterr().err
+    assert f"scan: failed: {why}" in told
+    assert "Traceback" not in told
+    assert len(files(out)) == (3 if several else 0)
+    segment(model, out, *images, "--debug")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_images_that_are_not_there_count_and_the_others_are_segmented(
+    model, scan, tmp_path, capsys
+):
+    (tmp_path / "empty").mkdir()
+    missing = [tmp_path / "none.nrrd", tmp_path / "empty"]
+    out = tmp_path / "out"
+    assert segment(model, out, missing[0], scan, missing[1]) == 1
+    told = capsys.readouterr()
+    assert "none.nrrd: no such file" in told.err and "empty: the folder is empty" in told.err
+    assert "2 of 3 images failed" in told.err and len(files(out)) == 3
+    nothing = tmp_path / "nothing"
+    assert segment(model, nothing, *missing, "--json") == 2
+    told = capsys.readouterr()
+    records = [json.loads(line) for line in told.out.splitlines()]
+    assert [r["image"] for r in records] == [str(p) for p in missing]
+    assert all(r["error"] for r in records) and not nothing.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_counts_under_its_own_name(model, scan, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.nrrd").symlink_to(scan)
+    out = tmp_path / "out"
+    assert segment(model, out, tmp_path / "first.nrrd", tmp_path / "second.nrrd") == 0
+    assert {n.split("_")[0] for n in files(out)} == {"first", "second"}
+
+
+def test_a_series_in_the_current_folder_is_named_after_it(model, scan, tmp_path, monkeypatch):
+    series = tmp_path / "series9"
+    series.mkdir()
+    write_dicom(series, volume.read(scan))
+    monkeypatch.chdir(series)
+    assert segment(model, tmp_path / "out", ".") == 0
+    assert "series9_labels.nrrd" in files(tmp_path / "out")
+
+
+def test_what_an_earlier_run_left_is_gone_with_the_next(model, scan, tmp_path):
+    two = tiny_model(tmp_path / "two", classes=3)
+    out = tmp_path / "out"
+    assert segment(two, out, scan) == 0
+    precious = ["scan_sdf_mine.nrrd", "scan_uncertainty_2.nrrd", "scan_note.txt", "scan.nrrd",
+                "other_sdf.nrrd", "scan_sdf_left-atrium.nii.gz"]  # fmt: skip
+    for name in precious:  # made by someone else
+        volume.write(out / name, volume.read(scan)) if "note" not in name else (
+            (out / name).write_text("precious")
+        )
+    assert segment(two, out, scan, "--uncertainty-passes", "0") == 0
+    left = ["scan_labels.nrrd", "scan_sdf_left-atrium.nrrd", "scan_sdf_right-atrium.nrrd"]
+    assert files(out) == sorted(left + precious)
+    assert segment(model, out, scan) == 0
+    left = ["scan_labels.nrrd", "scan_sdf.nrrd", "scan_uncertainty.nrrd"]
+    assert files(out) == sorted(left + precious)
+
+
+def test_results_of_another_image_with_a_longer_name_stay(model, scan, tmp_path):
+    longer = write_image(tmp_path / "scan_sdf_b.nrrd")
+    out = tmp_path / "out"
+    assert segment(model, out, longer) == 0
+    assert segment(model, out, scan) == 0
+    assert len(files(out)) == 6
+
+
 def test_two_images_of_one_name_are_refused(model, scan, tmp_path, capsys):
     other = tmp_path / "elsewhere"
     other.mkdir()
@@ -227,8 +342,9 @@ def test_a_terminated_process_cleans_up(model, tmp_path):
     out = tmp_path / "out"
     words = ["segment", str(tmp_path / "big.nrrd"), "--model", str(model.folder), "--output",
              str(out), "--uncertainty-passes", "64", "--device", "cpu"]  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-m", "ugmcl_core", *words], cwd=ROOT,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ugmcl_core", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while not out.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -317,8 +433,12 @@ def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
     words = ["train", "--images", "images", "--labels", "labels", "--base", str(model.folder),
              "--output", "run", "--iterations", "100000", "--device", "cpu"]  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-m", "ugmcl_core", *words], cwd=tmp_path, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        [sys.executable, "-m", "ugmcl_core", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 120
     while not (log.exists() and '"progress"' in log.read_text()):
@@ -374,8 +494,10 @@ def test_progress_is_a_bar_on_a_terminal():
     pytest.importorskip("tqdm")
     parent, child = os.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    code = ("from ugmcl_core.commands.progress import Progress\n"
-            "with Progress('case') as show:\n    show(0.5, 'halfway')\n    show.say('a line')\n")
+    code = (
+        "from ugmcl_core.commands.progress import Progress\n"
+        "with Progress('case') as show:\n    show(0.5, 'halfway')\n    show.say('a line')\n"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=child, check=True)
     shown = os.read(parent, 10_000).decode()
     os.close(child)

@@ -53,10 +53,11 @@ def test_numbers_of_a_case(folders):
     assert structure.value == 1
     assert structure.scores == metrics.score(prediction, truth, SPACING)
     assert structure.sdf_dice == pytest.approx(
-        metrics.dice(signed_distance(truth, SPACING) < -0.25, truth))
+        metrics.dice(signed_distance(truth, SPACING) < -0.25, truth)
+    )
     assert structure.sdf_mae_mm == pytest.approx(0.25, abs=1e-5)
     assert found.auroc == 1.0
-    band = np.abs(signed_distance(prediction, SPACING)) < 5
+    band = np.abs(signed_distance(prediction, SPACING)) <= 5
     assert found.uncertainty == pytest.approx(0.3 * (prediction != truth)[band].mean())
 
 
@@ -107,6 +108,32 @@ def test_missing_cases_are_told(folders, capsys, tmp_path):
     assert "1 case" in told.out
 
 
+def test_a_missing_prediction_is_no_success(folders, capsys, tmp_path):
+    (folders[0] / "b_labels.nrrd").unlink()
+    assert evaluate(folders) == 1
+    told = capsys.readouterr()
+    assert "b: there is no prediction" in told.err
+    assert "1 case" in told.out and "not measured: 1" in told.out
+    assert evaluate(folders, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["problems"] == ["b: there is no prediction"]
+    (tmp_path / "list.txt").write_text("a\n")
+    assert evaluate(folders, "--cases", str(tmp_path / "list.txt")) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_results_beside_the_references_are_no_references(folders):
+    for path in folders[0].iterdir():
+        path.rename(folders[1] / path.name)
+    assert evaluate((folders[1], folders[1])) == 0
+
+
+def test_two_files_of_one_name_are_refused(folders, capsys):
+    write(folders[1] / "a.nii.gz", ball().astype(np.uint8))
+    assert evaluate(folders) == 2
+    told = capsys.readouterr().err
+    assert "a.nii.gz" in told and "a.nrrd" in told and len(told.splitlines()) == 1
+
+
 def test_an_empty_prediction_is_counted_and_not_averaged_away(folders, capsys):
     write(folders[0] / "b_labels.nrrd", np.zeros((20, 18, 16), np.uint8))
     assert evaluate(folders, "--json") == 0
@@ -124,8 +151,11 @@ def test_several_labels(tmp_path):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "x.nrrd", truth)
     for value, word in ((1, "one"), (2, "two")):
-        write(tmp_path / "p" / f"x_sdf_{word}.nrrd", signed_distance(truth == value, SPACING),
-              notes={"ugmcl_class_value": str(value), "ugmcl_scale_mm": "10"})
+        write(
+            tmp_path / "p" / f"x_sdf_{word}.nrrd",
+            signed_distance(truth == value, SPACING),
+            notes={"ugmcl_class_value": str(value), "ugmcl_scale_mm": "10"},
+        )
     (case,), _ = evaluation.find_cases(tmp_path / "p", tmp_path / "r")
     found = evaluation.evaluate(case)
     assert [s.value for s in found.structures] == [1, 2]

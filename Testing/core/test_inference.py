@@ -8,6 +8,7 @@ import pytest
 from test_preprocessing import reordered
 from test_training import CPU, SMALL, phantom
 
+from ugmcl_core import evaluation, outputs
 from ugmcl_core.cases import find_cohort
 from ugmcl_core.distance import signed_distance
 from ugmcl_core.errors import InputError
@@ -61,6 +62,19 @@ def test_results_lie_on_the_grid_and_fit_each_other(segmenter, case):
     assert found.classes[0].volume_ml == pytest.approx(
         (found.labels.array == 1).sum() * 1.0 * 1.1 * 2.0 / 1000
     )
+
+
+def test_a_cases_uncertainty_is_the_one_that_evaluation_finds(segmenter, case, tmp_path):
+    image, truth = case
+    found = segmenter.segment(image, SegmentSettings(2))
+    (tmp_path / "labels").mkdir()
+    write(tmp_path / "labels/x.nrrd", Volume(truth.astype(np.uint8), image.grid))
+    outputs.write(found, segmenter.model, tmp_path, "x")
+    (pair,), _ = evaluation.find_cases(tmp_path, tmp_path / "labels")
+    near = np.abs(signed_distance(found.labels.array, image.grid.spacing)) <= 5
+    expected = found.uncertainty.array[near].mean(dtype=np.float64)
+    assert found.classes[0].mean_uncertainty == pytest.approx(expected)
+    assert evaluation.evaluate(pair).uncertainty == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -24,34 +24,54 @@ Dice, Jaccard, average surface distance (ASD) and 95th percentile Hausdorff dist
 voxels and mm, per case and as mean ± sd. With STEM_sdf.nrrd beside the prediction also the Dice of
 SDF < 0 and the SDF's mean absolute error within 5 mm of the surface; with STEM_uncertainty.nrrd
 also how well the uncertainty finds wrong voxels there (AUROC) and wrong cases (Spearman).
-A measure that does not exist, such as the distance to an empty mask, is shown as - and counted."""
+A measure that does not exist, such as the distance to an empty mask, is shown as - and counted.
+A reference without prediction is named and makes the exit code 1, unless --cases leaves it out."""
 EPILOG = """\
 examples:
   ugmcl evaluate --predictions results --references labels
   ugmcl evaluate --predictions results --references labels --cases dev.txt --csv scores.csv"""
 
 _COLUMNS = {
-    "dice": "Dice %", "jaccard": "Jaccard %", "asd": "ASD vox", "hd95": "95HD vox",
-    "asd_mm": "ASD mm", "hd95_mm": "95HD mm", "sdf_dice": "SDF Dice %", "sdf_mae_mm": "SDF MAE mm",
-    "auroc": "AUROC", "uncertainty": "Uncert.",
+    "dice": "Dice %",
+    "jaccard": "Jaccard %",
+    "asd": "ASD vox",
+    "hd95": "95HD vox",
+    "asd_mm": "ASD mm",
+    "hd95_mm": "95HD mm",
+    "sdf_dice": "SDF Dice %",
+    "sdf_mae_mm": "SDF MAE mm",
+    "auroc": "AUROC",
+    "uncertainty": "Uncert.",
 }
 _PERCENT = ("dice", "jaccard", "sdf_dice")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two folders, which cases, and where to."""
-    parser.add_argument("--predictions", required=True, metavar="DIR",
-                        help="folder with STEM_labels.nrrd (from `ugmcl segment`) or STEM.nrrd")
-    parser.add_argument("--references", required=True, metavar="DIR",
-                        help="folder with the reference labels STEM.nrrd (NIfTI and MHA too)")
-    parser.add_argument("--cases", metavar="LISTFILE",
-                        help="only these cases, one name a line (default: all with both files)")
+    parser.add_argument(
+        "--predictions",
+        required=True,
+        metavar="DIR",
+        help="folder with STEM_labels.nrrd (from `ugmcl segment`) or STEM.nrrd",
+    )
+    parser.add_argument(
+        "--references",
+        required=True,
+        metavar="DIR",
+        help="folder with the reference labels STEM.nrrd (NIfTI and MHA too)",
+    )
+    parser.add_argument(
+        "--cases",
+        metavar="LISTFILE",
+        help="only these cases, one name a line (default: all references)",
+    )
     parser.add_argument("--csv", metavar="FILE", help="also write the table per case to this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table; 1 if some cases could not be measured."""
+    """Print the table; 1 if some cases could not be measured, a reference without prediction
+    among them unless `--cases` leaves it out."""
     from .. import evaluation
     from ..lists import read_list
     from .progress import Progress
@@ -60,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     cases, missing = evaluation.find_cases(
         Path(arguments.predictions), Path(arguments.references), names
     )
-    problems = [f"{name}: the prediction or the reference is missing" for name in missing]
+    lacking = "the prediction or the reference is missing" if names else "there is no prediction"
+    problems = [f"{name}: {lacking}" for name in missing]
     results: list[CaseResult] = []
     with Progress("evaluate") as progress:
         for number, case in enumerate(cases):
@@ -81,6 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_plain({"cases": rows, **totals, "problems": problems})))
     else:
         print(_table(rows, totals))
+        if problems:
+            print(f"not measured: {len(problems)} (see above)")
     return 1 if problems else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,24 +11,34 @@ from ..errors import InputError
 from ..outputs import source_of
 
 
-def find_images(named: Sequence[str]) -> dict[str, Path]:
-    """Images by the stem of their outputs, in the order given.
+def find_images(named: Sequence[str]) -> tuple[dict[str, Path], dict[str, InputError]]:
+    """Images by the stem of their outputs, in the order given; and what is wrong with the names
+    that stand for no image because they do not exist, hold nothing or cannot be looked into.
 
     A folder stands for its image files; without any, for the DICOM series in it, or for those in
-    its subfolders. Results of earlier runs beside their image are left out. Raises InputError for
-    what does not exist or holds nothing, and for two images of one name.
+    its subfolders. Results of earlier runs beside their image are left out. A link counts under
+    its own name. Raises InputError for two images of one name.
     """
     found: dict[str, Path] = {}
+    wrong: dict[str, InputError] = {}
     for name in named:
-        for path in _expanded(Path(name).expanduser()):
-            stem = volume.stem(path.resolve())
+        try:
+            paths = _expanded(Path(name).expanduser())
+        except InputError as error:
+            wrong[name] = error
+            continue
+        except OSError as error:
+            wrong[name] = InputError(f"{name}: cannot be looked into ({error.strerror})")
+            continue
+        for path in paths:
+            stem = volume.stem(os.path.abspath(path))
             if stem in found and found[stem].resolve() != path.resolve():
                 raise InputError(
                     f"{path} and {found[stem]} would have outputs of the same name; "
                     "segment them into two folders"
                 )
             found[stem] = path
-    return found
+    return found, wrong
 
 
 def _expanded(path: Path) -> list[Path]:

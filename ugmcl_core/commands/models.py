@@ -25,8 +25,13 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One optional action and the models it is about."""
-    parser.add_argument("action", nargs="?", default="list", choices=("list", "show", "verify"),
-                        help="what to do (default: list)")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        default="list",
+        choices=("list", "show", "verify"),
+        help="what to do (default: list)",
+    )
     parser.add_argument("models", nargs="*", metavar="MODEL", help="name or folder of a model")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
 
@@ -86,8 +91,11 @@ def _verify(arguments: argparse.Namespace) -> int:
                 print(json.dumps({"model": str(name), "ok": False, "error": str(error)}))
         else:
             record = {"model": model.name, "ok": True, "sha256": model.card.sha256}
-            print(json.dumps(record) if arguments.json else
-                  f"{model.name}: intact, sha256 {model.card.sha256}")
+            print(
+                json.dumps(record)
+                if arguments.json
+                else f"{model.name}: intact, sha256 {model.card.sha256}"
+            )
     if not failed:
         return 0
     return 1 if failed < len(chosen) else 2

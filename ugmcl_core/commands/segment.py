@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import Cancelled, in_one_line
+from ..limits import MOST_PASSES
 
 if TYPE_CHECKING:
     from ..inference import Segmenter, SegmentSettings
@@ -30,36 +32,47 @@ examples:
   ugmcl segment scan.nii.gz --output results --roi -60,60,-80,40,-50,50 --device cuda"""
 
 DEFAULT_MODEL = "la-lge-mri"
-MOST_PASSES = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of DESIGN's contract."""
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE",
+        "images",
+        nargs="+",
+        metavar="IMAGE",
         help="image file (NRRD, NIfTI, MHA), folder of image files, or folder of a DICOM series",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME_OR_DIR",
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_DIR",
         help="a model by name (see `ugmcl models`) or by folder (default: %(default)s)",
     )
     parser.add_argument(
-        "--device", default="auto", metavar="DEVICE",
+        "--device",
+        default="auto",
+        metavar="DEVICE",
         help="auto, cpu, cuda, cuda:N or mps (default: auto, the fastest there is)",
     )
     parser.add_argument(
-        "--uncertainty-passes", type=passes, default=8, metavar="T",
+        "--uncertainty-passes",
+        type=passes,
+        default=8,
+        metavar="T",
         help=f"Monte Carlo passes for the uncertainty, 0 to {MOST_PASSES}; 0 writes none "
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--roi", type=box, metavar="x0,x1,y0,y1,z0,z1",
+        "--roi",
+        type=box,
+        metavar="x0,x1,y0,y1,z0,z1",
         help="segment only this box, in mm, RAS (x to the right, y to the front, z up); "
         "everything outside is background",
     )
     parser.add_argument(
-        "--all-components", action="store_true",
+        "--all-components",
+        action="store_true",
         help="keep every island of a structure that is one piece, not only the largest",
     )
     parser.add_argument(
@@ -89,40 +102,55 @@ def box(text: str) -> tuple[float, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment every image; one that fails is reported and the others go on."""
+    """Segment every image; one that fails, for whatever reason, is reported and the others go on.
+
+    Returns 0, 1 if some failed, 2 if all did.
+    """
+    from .. import devices, outputs
     from .. import model as models
-    from .. import outputs
     from .inputs import find_images
     from .progress import Progress
 
-    images = find_images(arguments.images)
-    model = models.resolve(arguments.model)
-    folder = outputs.make_folder(arguments.output)
+    images, wrong = find_images(arguments.images)
+    for name, error in wrong.items():
+        if arguments.debug:
+            traceback.print_exception(error)
+        print(f"ugmcl: {in_one_line(error)}", file=sys.stderr)
+        if arguments.json:
+            print(json.dumps({"image": name, "error": in_one_line(error)}), flush=True)
+    failed, total = len(wrong), len(wrong) + len(images)
+    if images:
+        model = models.resolve(arguments.model)
+        folder = outputs.make_folder(arguments.output)
 
-    from ..inference import Segmenter, SegmentSettings  # torch: after what can fail without it
+        from ..inference import Segmenter, SegmentSettings  # torch: after what can fail without it
 
-    segmenter = Segmenter(model, arguments.device)
-    settings = SegmentSettings(
-        passes=arguments.uncertainty_passes, all_components=arguments.all_components
-    )
-    failed = 0
+        segmenter = Segmenter(model, arguments.device)
+        settings = SegmentSettings(
+            passes=arguments.uncertainty_passes, all_components=arguments.all_components
+        )
     for stem, path in images.items():
         with Progress(stem) as progress:
             try:
                 found = _segment(segmenter, settings, path, stem, folder, arguments, progress)
-            except InputError as error:
+            except Cancelled:
+                raise
+            except Exception as error:
                 failed += 1
-                found = {"error": " ".join(str(error).split())}
+                found = {"error": in_one_line(error)}
                 progress.say(f"failed: {found['error']}")
+                if arguments.debug:
+                    traceback.print_exc()
+        devices.release_memory()
         if arguments.json:
             print(json.dumps({"image": str(path), **found}), flush=True)
         elif "error" not in found:
             print(_text(stem, found), flush=True)
     if not failed:
         return 0
-    if len(images) > 1:
-        print(f"ugmcl: {failed} of {len(images)} images failed", file=sys.stderr)
-    return 1 if failed < len(images) else 2
+    if total > 1:
+        print(f"ugmcl: {failed} of {total} images failed", file=sys.stderr)
+    return 1 if failed < total else 2
 
 
 def _segment(
@@ -136,9 +164,7 @@ def _segment(
 ) -> dict:
     from .. import outputs, volume
 
-    result = segmenter.segment(
-        volume.read(path), settings, roi=arguments.roi, progress=progress
-    )
+    result = segmenter.segment(volume.read(path), settings, roi=arguments.roi, progress=progress)
     written = outputs.write(result, segmenter.model, folder, stem)
     if not arguments.json:
         for advice in result.advice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from ..errors import InputError
 from ..model_card import ClassInfo, as_name
 
 if TYPE_CHECKING:
-    from ..model import Model
-    from ..training import Description
     from .progress import Progress
 
 NAME = "train"
@@ -33,30 +32,60 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of DESIGN's contract, and what a model card needs."""
     parser.add_argument("--images", required=True, metavar="DIR", help="folder of images")
-    parser.add_argument("--labels", required=True, metavar="DIR",
-                        help="folder of label maps with the names of their images")
-    parser.add_argument("--labelled-list", metavar="FILE",
-                        help="use only these labels, one name a line; the others are unlabelled")
-    parser.add_argument("--exclude-list", metavar="FILE",
-                        help="leave these cases out altogether, such as those for testing")
-    parser.add_argument("--holdout-list", metavar="FILE",
-                        help="never train on these labelled cases, but report their Dice")
+    parser.add_argument(
+        "--labels",
+        required=True,
+        metavar="DIR",
+        help="folder of label maps with the names of their images",
+    )
+    parser.add_argument(
+        "--labelled-list",
+        metavar="FILE",
+        help="use only these labels, one name a line; the others are unlabelled",
+    )
+    parser.add_argument(
+        "--exclude-list",
+        metavar="FILE",
+        help="leave these cases out altogether, such as those for testing",
+    )
+    parser.add_argument(
+        "--holdout-list",
+        metavar="FILE",
+        help="never train on these labelled cases, but report their Dice",
+    )
     parser.add_argument("--method", default="ugmcl", help="see `ugmcl methods` (default: ugmcl)")
-    parser.add_argument("--profile", default="compact",
-                        help="compact (two CPU cores) or paper (a GPU) (default: compact)")
-    parser.add_argument("--base", metavar="MODEL",
-                        help="start from this model, by name or folder: fine-tuning")
-    parser.add_argument("--iterations", type=count, metavar="N",
-                        help="length of the training (default: the profile's)")
-    parser.add_argument("--seed", type=whole, default=2022, metavar="S",
-                        help="same seed, same machine, same model (default: 2022)")
-    parser.add_argument("--device", default="auto",
-                        help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument(
+        "--profile",
+        default="compact",
+        help="compact (two CPU cores) or paper (a GPU) (default: compact)",
+    )
+    parser.add_argument(
+        "--base", metavar="MODEL", help="start from this model, by name or folder: fine-tuning"
+    )
+    parser.add_argument(
+        "--iterations",
+        type=count,
+        metavar="N",
+        help="length of the training (default: the profile's)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole,
+        default=2022,
+        metavar="S",
+        help="same seed, same machine, same model (default: 2022)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of this training")
     parser.add_argument("--resume", action="store_true", help="continue the training in --output")
-    parser.add_argument("--classes", metavar="NAME,...",
-                        help="names of the label values 1, 2, ... (default: one, `structure`; "
-                        "with --base those of the base)")
+    parser.add_argument(
+        "--classes",
+        metavar="NAME,...",
+        help="names of the label values 1, 2, ... (default: one, `structure`; "
+        "with --base those of the base)",
+    )
     parser.add_argument("--modality", default="", help="kind of image, for the model's card")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
@@ -85,26 +114,35 @@ def run(arguments: argparse.Namespace) -> int:
     def names(path: str | None) -> list[str] | None:
         return read_list(path) if path else None
 
-    lists = [names(p) for p in
-             (arguments.labelled_list, arguments.exclude_list, arguments.holdout_list)]
+    lists = [
+        names(p) for p in (arguments.labelled_list, arguments.exclude_list, arguments.holdout_list)
+    ]
     base = models.resolve(arguments.base) if arguments.base else None
 
     from .. import protocols  # torch: after what can fail without it
     from ..cases import find_cohort
+    from ..inference import check_model
     from ..profiles import with_classes
-    from ..training import TrainingSettings, train
+    from ..training import TrainingSettings, describe, train
 
     method = protocols.method_named(arguments.method)
     profile = protocols.profile_named(arguments.profile)
-    cohort = find_cohort(arguments.images, arguments.labels, lists[0], lists[1] or (),
-                         lists[2] or ())
-    description = _description(arguments, base)
+    cohort = find_cohort(
+        arguments.images, arguments.labels, lists[0], lists[1] or (), lists[2] or ()
+    )
     iterations = arguments.iterations or profile.iterations
+    classes = _classes(arguments)
     if base is None:
-        profile = protocols.with_iterations(profile, iterations)
-        profile = with_classes(profile, len(description.classes) + 1)
+        profile = with_classes(protocols.with_iterations(profile, iterations), len(classes) + 1)
     else:
+        check_model(base)
         profile = protocols.fine_tuning(base, profile, iterations)
+    description = describe(base, as_name(Path(arguments.output).resolve().name), profile)
+    description = replace(
+        description,
+        classes=description.classes if base else classes,
+        modality=arguments.modality or description.modality,
+    )
     settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
     last: dict[str, Any] = {}
     with Progress("train") as progress:
@@ -116,18 +154,35 @@ def run(arguments: argparse.Namespace) -> int:
             _show(progress, event)
 
         try:
-            model = train(cohort, method, profile, Path(arguments.output), settings,
-                          description=description, base=base, resume=arguments.resume,
-                          on_event=heard)
+            model = train(
+                cohort,
+                method,
+                profile,
+                Path(arguments.output),
+                settings,
+                description=description,
+                base=base,
+                resume=arguments.resume,
+                on_event=heard,
+            )
         except KeyboardInterrupt:
             if (Path(arguments.output) / "model" / "model.json").exists():
-                progress.say(f"stopped; a usable model is in {arguments.output}/model, and "
-                             "--resume continues")
+                progress.say(
+                    f"stopped; a usable model is in {arguments.output}/model, and "
+                    "--resume continues"
+                )
             raise
     dice = last.get("dice")
     if arguments.json:
-        print(json.dumps({"model": str(model.folder), "iterations": profile.iterations,
-                          "holdout_dice": dice}))
+        print(
+            json.dumps(
+                {
+                    "model": str(model.folder),
+                    "iterations": profile.iterations,
+                    "holdout_dice": dice,
+                }
+            )
+        )
     else:
         print(f"model written to {model.folder}")
         if dice:
@@ -135,24 +190,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _description(arguments: argparse.Namespace, base: Model | None) -> Description:
-    from ..training import Description
-
-    name = as_name(Path(arguments.output).resolve().name)
-    if base is not None:
-        if arguments.classes:
-            raise InputError("--classes cannot be given with --base: the base's are used")
-        card = base.card
-        return Description(name, f"Fine-tuned from {card.name}. {card.description}".strip(),
-                           arguments.modality or card.modality, card.classes, card.channels,
-                           card.license, card.intended_use)
+def _classes(arguments: argparse.Namespace) -> tuple[ClassInfo, ...]:
+    """The classes of a model from scratch."""
+    if arguments.base and arguments.classes:
+        raise InputError("--classes cannot be given with --base: the base's are used")
     words = [w.strip() for w in (arguments.classes or "structure").split(",")]
     if not all(words) or len(set(words)) < len(words):
         raise InputError(f"--classes {arguments.classes!r}: give different names with commas")
     colors = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
-    classes = tuple(ClassInfo(n, word, colors[(n - 1) % len(colors)])
-                    for n, word in enumerate(words, 1))
-    return Description(name, modality=arguments.modality, classes=classes)
+    return tuple(
+        ClassInfo(n, word, colors[(n - 1) % len(colors)]) for n, word in enumerate(words, 1)
+    )
 
 
 def _show(progress: Progress, event: dict[str, Any]) -> None:
@@ -161,9 +209,11 @@ def _show(progress: Progress, event: dict[str, Any]) -> None:
         progress(0.0, event["text"])
     elif event["event"] == "progress":
         losses = " ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
-        progress(event["step"] / event["total"],
-                 f"{event['step']}/{event['total']} {event['speed']:.2f} it/s, "
-                 f"{event['remaining']:.0f} s left, {losses}")
+        progress(
+            event["step"] / event["total"],
+            f"{event['step']}/{event['total']} {event['speed']:.2f} it/s, "
+            f"{event['remaining']:.0f} s left, {losses}",
+        )
     elif event["event"] == "holdout" and event["dice"]:
         mean = sum(event["dice"]) / len(event["dice"])
         progress.say(f"hold-out Dice {100 * mean:.1f} % at {event['step']}")

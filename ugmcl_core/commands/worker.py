@@ -20,10 +20,14 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Nothing, or the one job to do without stdin."""
-    parser.add_argument("--job", metavar="FILE",
-                        help="do the one request in this file and end, without reading stdin")
-    parser.add_argument("--cancel-file", metavar="FILE",
-                        help="with --job: cancel when this file appears")
+    parser.add_argument(
+        "--job",
+        metavar="FILE",
+        help="do the one request in this file and end, without reading stdin",
+    )
+    parser.add_argument(
+        "--cancel-file", metavar="FILE", help="with --job: cancel when this file appears"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,7 @@
+"""Numbers that several parts of the program must agree on."""
+
+MOST_PASSES = 64
+"""More Monte Carlo passes than this change nothing but the time they take."""
+
+BAND_MM = 5.0
+"""How near a surface (mm) a voxel counts for the measures of signed distance and uncertainty."""
