@@ -1,0 +1,46 @@
+"""A model that has learned something, for tests of the panel with the real worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import module_support as support
+import numpy as np
+
+LEVEL = 100.0  # of the images of `module_support.blob`: what is brighter is the structure
+
+
+def train_tiny(folder: Path) -> Path:
+    """A few dozen iterations on `blob` images, on one thread; returns the model's folder."""
+    import torch
+
+    from ugmcl_core.batches import BatchSettings
+    from ugmcl_core.cases import Representation, find_cohort
+    from ugmcl_core.methods import DualTask
+    from ugmcl_core.network import NetworkSettings
+    from ugmcl_core.preprocessing import Normalization
+    from ugmcl_core.profiles import Optimization, Profile
+    from ugmcl_core.schedules import LearningRate
+    from ugmcl_core.training import TrainingSettings, train
+    from ugmcl_core.volume import Grid, Volume, write
+
+    names = [f"blob{seed}" for seed in range(3)]
+    for seed, name in enumerate(names):
+        image = support.blob(seed=seed).T
+        grid = Grid(image.shape, (1.25, 1.25, 2.0))
+        for kind, array in (("images", image), ("labels", (image > LEVEL).astype(np.uint8))):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            write(folder / kind / f"{name}.nrrd", Volume(np.ascontiguousarray(array), grid))
+    profile = Profile(
+        "tiny",
+        "for tests",
+        Representation((2.0, 2.0, 2.5), Normalization("z-score")),
+        NetworkSettings(filters=4, dropout=0.0),  # so that two runs have the same uncertainty
+        BatchSettings((16, 16, 16), 2, 1),
+        Optimization("adamw", LearningRate(1e-2, "cosine", warmup=3), clip=5.0),
+        iterations=50,
+    )
+    torch.set_num_threads(1)
+    settings = TrainingSettings(seed=1, device="cpu", half_precision=False)
+    cohort = find_cohort(folder / "images", folder / "labels", names)
+    return train(cohort, DualTask(), profile, folder / "run", settings).folder
