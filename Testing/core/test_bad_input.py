@@ -233,7 +233,7 @@ def test_training_from_a_model_with_a_wrong_card(kind, model, cohort, capsys):
     told = capsys.readouterr().err
     assert "ugmcl: unexpected" not in told and "Traceback" not in told
     assert len([x for x in told.splitlines() if x.startswith("ugmcl: ")]) == 1
-    assert not (out / "model").exists()
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("name", ["best.pth", "best.pt", "best.ckpt", "pytorch_model.bin"])
@@ -384,7 +384,7 @@ def test_labels(kind, why, cohort, model, capsys):
     (line,) = [x for x in told.err.splitlines() if x.startswith("ugmcl: ")]
     assert code == 2 and told.out == ""
     assert why in line and path.name in line
-    assert not (out / "model").exists()
+    assert not out.exists()
 
 
 def test_a_training_folder_without_images(tmp_path, model, capsys):

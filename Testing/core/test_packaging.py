@@ -13,7 +13,7 @@ MODULE = ROOT / "UGMCLSegmentation"
 
 def listed(cmake: Path, name: str) -> list[str]:
     """The entries of `set(name ...)` in a CMake file."""
-    match = re.search(rf"set\({name}\n(.*?)\)", cmake.read_text(), flags=re.DOTALL)
+    match = re.search(rf"set\({name}\n(.*?)\)", cmake.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert match, f"{cmake} has no list {name}"
     return [e.replace("${MODULE_NAME}", "UGMCLSegmentation") for e in match.group(1).split()]
 
@@ -51,7 +51,7 @@ def test_lists_and_disk_agree(case: str) -> None:
 
 
 def test_metadata_for_the_extensions_index() -> None:
-    text = (ROOT / "CMakeLists.txt").read_text()
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     assert re.search(r"^project\(UGMCLSegmentation\)$", text, flags=re.MULTILINE)
     for key in ("HOMEPAGE", "CONTRIBUTORS", "DESCRIPTION", "ICONURL", "SCREENSHOTURLS", "DEPENDS"):
         assert re.search(rf'^set\(EXTENSION_{key} "[^"\n]+"\)$', text, flags=re.MULTILINE), key
@@ -69,12 +69,12 @@ def test_metadata_for_the_extensions_index() -> None:
 
 
 def test_entry_file_is_thin_and_lib_files_are_small() -> None:
-    assert len((MODULE / "UGMCLSegmentation.py").read_text().splitlines()) < 150
+    assert len((MODULE / "UGMCLSegmentation.py").read_text(encoding="utf-8").splitlines()) < 150
     for path in (MODULE / "UGMCLSegmentationLib").glob("*.py"):
-        assert len(path.read_text().splitlines()) < 400, path.name
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 400, path.name
 
 
 def test_nothing_in_the_module_imports_torch() -> None:
     for path in MODULE.rglob("*.py"):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             assert not re.match(r"\s*(import|from) (torch|monai)\b", line), f"{path.name}: {line}"

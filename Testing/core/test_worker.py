@@ -29,8 +29,13 @@ class Process:
     def __init__(self, *words: str, models: Path | None = None) -> None:
         environment = {**os.environ, "UGMCL_MODELS": str(models or "")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ugmcl_core", "worker", *words], cwd=ROOT, env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            [sys.executable, "-m", "ugmcl_core", "worker", *words],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.events: queue.Queue[dict] = queue.Queue()
         self.errors = b""
         threading.Thread(target=self._read, daemon=True).start()
@@ -102,14 +107,34 @@ def test_segment(running, places, tmp_path):
     result = running.wait_for("result", "error")
     assert result["event"] == "result", result
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "case_labels.nrrd", "case_sdf.nrrd", "case_uncertainty.nrrd"]
+        "case_labels.nrrd",
+        "case_sdf.nrrd",
+        "case_uncertainty.nrrd",
+    ]
     (info,) = result["classes"]
     assert info["sdf"] == str(tmp_path / "case_sdf.nrrd")
     assert set(result) == {
-        "event", "id", "labels", "uncertainty", "classes", "sdf_scale_mm", "advice", "model",
-        "device", "passes", "seconds"}
+        "event",
+        "id",
+        "labels",
+        "uncertainty",
+        "classes",
+        "sdf_scale_mm",
+        "advice",
+        "model",
+        "device",
+        "passes",
+        "seconds",
+    }
     assert set(info) == {
-        "value", "name", "color", "terminology", "sdf", "volume_ml", "mean_uncertainty"}
+        "value",
+        "name",
+        "color",
+        "terminology",
+        "sdf",
+        "volume_ml",
+        "mean_uncertainty",
+    }
 
 
 def test_the_same_voxels_as_the_command_line(running, places, tmp_path):
@@ -117,8 +142,18 @@ def test_the_same_voxels_as_the_command_line(running, places, tmp_path):
 
     running.send(**request(places, tmp_path, id="cli", passes=0))
     running.wait_for("result")
-    words = ["segment", str(places / "scan.nrrd"), "--model", str(places / "models" / "tiny"),
-             "--output", str(tmp_path), "--uncertainty-passes", "0", "--device", "cpu"]
+    words = [
+        "segment",
+        str(places / "scan.nrrd"),
+        "--model",
+        str(places / "models" / "tiny"),
+        "--output",
+        str(tmp_path),
+        "--uncertainty-passes",
+        "0",
+        "--device",
+        "cpu",
+    ]
     assert main(words) == 0
     for kind in ("labels", "sdf"):
         a, b = (volume.read(tmp_path / f"{stem}_{kind}.nrrd") for stem in ("case", "scan"))
@@ -155,7 +190,10 @@ def test_after_a_cancel_the_next_request_works(running, places, tmp_path):
     running.send(id="a", command="cancel")
     ends = [running.wait_for("cancelled", "result", "error") for _ in range(3)]
     assert [(e["id"], e["event"]) for e in ends] == [
-        ("a", "cancelled"), ("b", "cancelled"), ("c", "result")]
+        ("a", "cancelled"),
+        ("b", "cancelled"),
+        ("c", "result"),
+    ]
 
 
 def test_an_error_is_one_line_and_the_worker_goes_on(running, places, tmp_path):
@@ -187,15 +225,33 @@ def test_models(running):
     listed = {m["name"]: m for m in running.wait_for("result")["models"]}
     assert listed["tiny"]["classes"] == ["left atrium"]
     assert set(listed["tiny"]) == {
-        "name", "folder", "classes", "modality", "description", "license", "bundled"}
+        "name",
+        "folder",
+        "classes",
+        "modality",
+        "description",
+        "license",
+        "bundled",
+    }
 
 
 def test_finetune(running, tmp_path):
     names = phantoms.write_cohort(tmp_path, 4, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
-    running.send(id="ft", command="finetune", images=str(tmp_path / "images"),
-                 labels=str(tmp_path / "labels"), labelled=names[:2], holdout=names[3:],
-                 base="tiny", method="ugmcl", iterations=2, seed=1, device="cpu",
-                 output=str(tmp_path / "run"), resume=False)
+    running.send(
+        id="ft",
+        command="finetune",
+        images=str(tmp_path / "images"),
+        labels=str(tmp_path / "labels"),
+        labelled=names[:2],
+        holdout=names[3:],
+        base="tiny",
+        method="ugmcl",
+        iterations=2,
+        seed=1,
+        device="cpu",
+        output=str(tmp_path / "run"),
+        resume=False,
+    )
     metrics = running.wait_for("metrics", "error")
     assert metrics["event"] == "metrics", metrics
     assert metrics["step"] in (1, 2) and metrics["speed"] > 0
@@ -206,8 +262,15 @@ def test_finetune(running, tmp_path):
     (case,) = result["cases"]
     assert case["name"] == names[3]
     assert set(case["before"]) == set(case["after"]) == {"dice", "jaccard", "asd_mm", "hd95_mm"}
-    running.send(id="seg", command="segment", image=str(tmp_path / "images" / f"{names[3]}.nrrd"),
-                 output=str(tmp_path), model=result["model"], device="cpu", passes=0)
+    running.send(
+        id="seg",
+        command="segment",
+        image=str(tmp_path / "images" / f"{names[3]}.nrrd"),
+        output=str(tmp_path),
+        model=result["model"],
+        device="cpu",
+        passes=0,
+    )
     assert running.wait_for("result", "error")["model"] == "run"
 
 
@@ -245,12 +308,15 @@ def test_the_process_ends_with_its_stdin_even_in_the_middle(places, tmp_path, en
 
 def test_a_stuck_request_does_not_keep_the_process():
     """The watchdog ends the process if a step does not end in time."""
-    code = ("import sys, time; from ugmcl_core import worker; worker.GRACE = 0.3\n"
-            "class Stuck:\n    def do(self, *_): time.sleep(60)\n"
-            "worker._start = lambda wire: wire.send('hello') or Stuck()\n"
-            "sys.exit(worker.serve())")
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE)
+    code = (
+        "import sys, time; from ugmcl_core import worker; worker.GRACE = 0.3\n"
+        "class Stuck:\n    def do(self, *_): time.sleep(60)\n"
+        "worker._start = lambda wire: wire.send('hello') or Stuck()\n"
+        "sys.exit(worker.serve())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     process.stdin.write(b'{"id": 1, "command": "models"}\n')
     process.stdin.close()
     assert process.wait(timeout=30) == 130
@@ -284,15 +350,22 @@ def test_a_single_job_is_cancelled_by_a_file(places, tmp_path):
 
 
 def test_stray_prints_do_not_reach_the_protocol():
-    code = ("import os, sys; from ugmcl_core import worker\n"
-            "class Loud:\n"
-            "    def do(self, request, send, cancelled):\n"
-            "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
-            "        return {'value': float('nan')}\n"
-            "worker._start = lambda wire: wire.send('hello') or Loud()\n"
-            "sys.exit(worker.serve())")
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    code = (
+        "import os, sys; from ugmcl_core import worker\n"
+        "class Loud:\n"
+        "    def do(self, request, send, cancelled):\n"
+        "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
+        "        return {'value': float('nan')}\n"
+        "worker._start = lambda wire: wire.send('hello') or Loud()\n"
+        "sys.exit(worker.serve())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdin.write(b'{"id": 1, "command": "models"}\n')
     process.stdin.flush()
     events = [json.loads(process.stdout.readline()) for _ in range(2)]
@@ -302,12 +375,43 @@ def test_stray_prints_do_not_reach_the_protocol():
     assert b"python\n" in errors and b"C\n" in errors
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to keep freed memory")
+@pytest.mark.parametrize("ending", ["return {}", "raise RuntimeError('trouble')"])
+def test_memory_goes_back_to_the_system_after_a_request(ending):
+    code = (
+        "import sys, numpy as np, psutil; from ugmcl_core import devices, worker\n"
+        "devices.prepare_cpu()\n"
+        "class Work:\n"
+        "    def do(self, request, send, cancelled):\n"
+        "        send('log', resident=psutil.Process().memory_info().rss)\n"
+        "        blocks = [np.ones(1 << 19) for _ in range(100)]\n"
+        f"        {ending}\n"
+        "worker._start = lambda wire: wire.send('hello') or Work()\n"
+        "sys.exit(worker.serve())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    process.stdin.writelines(b'{"id": %d, "command": "models"}\n' % n for n in range(2))
+    process.stdin.flush()
+    events = [json.loads(process.stdout.readline()) for _ in range(5)]
+    process.communicate(timeout=20)
+    first, second = (e["resident"] for e in events if e["event"] == "log")
+    assert second < first + 100e6, "400 MB were freed and kept"
+
+
 def test_the_process_ends_when_its_parent_dies():
     """As in a crash of Slicer: nobody closes anything, the pipes just break."""
-    code = ("import os, subprocess, sys\n"
-            "p = subprocess.Popen([sys.executable, '-m', 'ugmcl_core', 'worker'],\n"
-            "                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
-            "p.stdout.readline(); print(p.pid, flush=True); os._exit(0)")
+    code = (
+        "import os, subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-m', 'ugmcl_core', 'worker'],\n"
+        "                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "p.stdout.readline(); print(p.pid, flush=True); os._exit(0)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
     pid = int(done.stdout)
     deadline = time.monotonic() + 8
@@ -319,8 +423,10 @@ def test_the_process_ends_when_its_parent_dies():
 def test_lines_of_a_wire_are_whole():
     file = io.BytesIO()
     wire = worker.Wire(file)
-    threads = [threading.Thread(target=lambda n=n: [wire.send("x", n=n) for _ in range(50)])
-               for n in range(4)]
+    threads = [
+        threading.Thread(target=lambda n=n: [wire.send("x", n=n) for _ in range(50)])
+        for n in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -344,6 +450,17 @@ def test_lines_of_a_wire_are_whole():
         ({"image": 7}, "image"),
         ({"image": "a\0b"}, "image"),
         ({"colour": "red"}, "colour"),
+        (
+            {
+                "command": "finetune",
+                "images": "i",
+                "labels": "l",
+                "base": "b",
+                "output": "o",
+                "labelled": ["a", "b", "a"],
+            },
+            "'a' more than once",
+        ),
     ],
 )
 def test_requests_are_checked(tmp_path, content, word):
@@ -358,3 +475,12 @@ def test_a_request_without_options_has_defaults(tmp_path):
              "output": str(tmp_path)}  # fmt: skip
     found = requests.parse(plain)
     assert (found.passes, found.device, found.roi, found.output_stem) == (8, "auto", None, "scan")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_outputs_are_named_after_the_link_that_was_given(tmp_path):
+    (tmp_path / "true.nrrd").touch()
+    (tmp_path / "given.nrrd").symlink_to(tmp_path / "true.nrrd")
+    plain = {"command": "segment", "image": str(tmp_path / "given.nrrd"), "model": "m",
+             "output": str(tmp_path)}  # fmt: skip
+    assert requests.parse(plain).output_stem == "given"
