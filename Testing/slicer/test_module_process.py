@@ -176,7 +176,7 @@ def test_without_a_working_stdin_each_run_has_its_process(panel, monkeypatch, fa
     harness.wait_until(lambda: support.private_folders() == [], 5)
 
 
-def test_a_child_of_the_worker_is_killed_too(tmp_path):
+def test_a_child_of_the_worker_is_killed_too(panel, tmp_path):
     from UGMCLSegmentationLib.child import Child
 
     harness.start()
@@ -195,8 +195,7 @@ def test_a_child_of_the_worker_is_killed_too(tmp_path):
 
 
 class Ticks:
-    """A timer of 50 ms and by how much it slips, in seconds of the clock and of work: on a busy
-    computer the clock also counts what other programs do."""
+    """A timer of 50 ms and by how much it slips, in seconds of the clock and of work done."""
 
     def __init__(self) -> None:
         import qt
@@ -230,15 +229,13 @@ def test_a_timer_does_not_slip_during_a_run(panel):
     panel.select(volume)
     assert all(getattr(panel.parameters, f"show{n}") for n in ("Distance", "Uncertainty",
                                                                "Surface", "Legends"))  # fmt: skip
+    isBusy = os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)  # by others: then the clock misleads
     ticks = Ticks()
-    first = ticks.slips(panel)
-    later = [ticks.slips(panel)]
-    while len(later) < 3 and min(later)[0] >= 0.3:
-        later.append(ticks.slips(panel))
+    runs = [ticks.slips(panel)]
+    runs.append(ticks.slips(panel))
     ticks.timer.stop()
-    assert first[1] < 0.3, f"{first[1]:.3f} s of work, {first[0]:.3f} s in all"
-    assert min(later)[0] < 0.3, later
-    assert max(work for _clock, work in later) < 0.3, later
+    assert max(work for _clock, work in runs) < 0.3, runs
+    assert isBusy or max(clock for clock, _work in runs) < 0.3, runs
 
 
 def test_closing_the_scene_in_the_middle_of_a_run(panel, monkeypatch):
