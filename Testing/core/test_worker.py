@@ -310,7 +310,8 @@ def test_a_stuck_request_does_not_keep_the_process():
     """The watchdog ends the process if a step does not end in time."""
     code = (
         "import sys, time; from ugmcl_core import worker; worker.GRACE = 0.3\n"
-        "class Stuck:\n    def do(self, *_): time.sleep(60)\n"
+        "class Stuck:\n"
+        "    def do(self, request, send, cancelled): send('progress'); time.sleep(60)\n"
         "worker._start = lambda wire: wire.send('hello') or Stuck()\n"
         "sys.exit(worker.serve())"
     )
@@ -318,6 +319,9 @@ def test_a_stuck_request_does_not_keep_the_process():
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     process.stdin.write(b'{"id": 1, "command": "models"}\n')
+    process.stdin.flush()
+    events = [json.loads(process.stdout.readline())["event"] for _ in range(2)]
+    assert events == ["hello", "progress"]
     process.stdin.close()
     assert process.wait(timeout=30) == 130
     process.stdout.close()
