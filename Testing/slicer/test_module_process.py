@@ -187,7 +187,7 @@ def test_a_child_of_the_worker_is_killed_too(panel, tmp_path):
         "print(child.pid, flush=True)\ntime.sleep(60)\n"
     )
     lines: list[str] = []
-    child = Child([support.FAKE[0], str(script)], lines.append, lambda code, words: None)
+    child = Child([support.FAKE[0], str(script)], lines.append, lambda ending: None)
     harness.wait_until(lambda: bool(lines), 10)
     pid = int(lines[0])
     child.kill()
