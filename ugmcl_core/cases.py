@@ -14,7 +14,7 @@ import torch
 from .distance import published_distance, signed_distance
 from .errors import InputError
 from .preprocessing import Normalization, prepare, resize, to_canonical
-from .volume import image_files, read, read_labels, stem
+from .volume import by_stem, read, read_labels
 
 _ARRAYS = ("image", "fractions", "distance", "valid")
 _CLIP = 4.0  # distances are kept up to this many scales, so that a zoomed patch is still right
@@ -104,8 +104,8 @@ def find_cohort(
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-    by_name = {stem(p): p for p in image_files(images)}
-    label_of = {stem(p): p for p in image_files(labels)} if labels is not None else {}
+    by_name = by_stem(Path(images))
+    label_of = by_stem(Path(labels)) if labels is not None else {}
     if not by_name:
         raise InputError(f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha)")
     for what, names in (
@@ -122,6 +122,10 @@ def find_cohort(
     for name in [*(labelled or ()), *holdout]:
         if name not in label_of:
             raise InputError(f"{labels}: no label for the case {name}")
+    if both := set(labelled or ()) & set(holdout):
+        raise InputError(
+            f"{sorted(both)[0]} is both labelled for training and held out: choose one"
+        )
     teaching = set(label_of) & set(by_name) if labelled is None else set(labelled)
     teaching -= set(exclude) | set(holdout)
     if not teaching:

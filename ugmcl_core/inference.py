@@ -21,6 +21,7 @@ from .preprocessing import Normalization, prepare
 from .volume import Volume
 from .windows import Prediction, predict
 
+_SEED = 2022
 _WIDE = 1.5  # times the largest extent seen in training: a region of interest is advised
 
 
@@ -144,13 +145,16 @@ class Segmenter:
         prepared = prepare(volumes, card.spacing, Normalization(**card.normalization), roi)
         if cancelled is not None and cancelled():
             raise Cancelled
-        with devices.autocast(self.device):
+        # a seed of its own: the same volume has the same uncertainty, run after run
+        with devices.autocast(self.device), torch.random.fork_rng():
+            torch.manual_seed(_SEED)
             prediction = predict(
                 self.network,
                 prepared.image,
                 card.patch,
                 passes=settings.passes,
                 overlap=settings.overlap,
+                together=1 if self.device.type == "cpu" else 4,
                 cancelled=cancelled,
                 progress=lambda fraction: report(0.05 + 0.85 * fraction, "segmenting"),
             )

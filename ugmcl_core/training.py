@@ -97,6 +97,8 @@ def train(
         listen(event)
 
     run.tell = tell
+    # a description that no card accepts must not surface after hours
+    ModelCard.from_json(replace(_card(run, description), sha256="0" * 64).to_json(), "the model")
     with log, interruptible() as interrupted:
         if former is not None:
             run.restore(former)

@@ -20,7 +20,7 @@ from ugmcl_core.network import NetworkSettings
 from ugmcl_core.preprocessing import Normalization
 from ugmcl_core.profiles import COMPACT, Optimization, Profile, with_classes
 from ugmcl_core.schedules import LearningRate
-from ugmcl_core.training import TrainingSettings, train
+from ugmcl_core.training import Description, TrainingSettings, train
 from ugmcl_core.volume import Grid, Volume, read, write
 
 SMALL = Profile(
@@ -168,6 +168,21 @@ def test_a_refused_training_leaves_nothing(folder, tmp_path):
     with pytest.raises(InputError, match="is unknown"):
         train(cohort_of(root), DualTask(), few, tmp_path / "run", CPU)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_description_that_no_card_accepts_is_refused_before_the_training(folder, tmp_path):
+    events = []
+    with pytest.raises(InputError, match="not a usable model card"):
+        train(
+            cohort_of(folder[0]),
+            DualTask(),
+            folder[1],
+            tmp_path / "run",
+            CPU,
+            description=Description("nameless"),
+            on_event=events.append,
+        )
+    assert not any(e["event"] == "progress" for e in events)
 
 
 def test_a_full_disk_is_named(folder, tmp_path, monkeypatch):
