@@ -29,6 +29,11 @@ class Augmentation:
     surroundings: bool = False  # what lies outside the volume: repeated, mirrored or dark
     intensity: float = 0.0  # probability scale of each intensity change
 
+    @property
+    def mirror_axes(self) -> tuple[int, ...]:
+        """The axes along which patches are seen mirrored and unmirrored."""
+        return tuple(a for a in range(3) if 0.0 < self.flips[a] < 1.0)
+
 
 @dataclass(frozen=True)
 class Pose:

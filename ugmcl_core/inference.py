@@ -19,7 +19,7 @@ from .model import Model
 from .network import DualTaskVNet, NetworkSettings, load_weights
 from .preprocessing import Normalization, prepare
 from .volume import Volume
-from .windows import Prediction, predict
+from .windows import Prediction, predict_mirrored
 
 _SEED = 2022
 _WIDE = 1.5  # times the largest extent seen in training: a region of interest is advised
@@ -148,10 +148,11 @@ class Segmenter:
         # a seed of its own: the same volume has the same uncertainty, run after run
         with devices.autocast(self.device), torch.random.fork_rng():
             torch.manual_seed(_SEED)
-            prediction = predict(
+            prediction = predict_mirrored(
                 self.network,
                 prepared.image,
                 card.patch,
+                card.mirror_axes,
                 passes=settings.passes,
                 overlap=settings.overlap,
                 together=1 if self.device.type == "cpu" else 4,

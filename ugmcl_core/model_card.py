@@ -52,6 +52,8 @@ class ModelCard:
     `normalization` is {"kind": ..., numbers}. `sdf` and `scale_mm` say what the distance head's
     -1 to 1 mean. `network` holds the arguments of `network.NetworkSettings`. `field_of_view_mm`
     is the range of extents seen in training, ((least by axis), (most by axis)), or None.
+    `mirror_axes` are the canonical axes (0 to 2) along which training saw mirrored images, so that
+    inference can average over mirrored views.
     `training` and `scores` are records for a reader, not used by the program.
     """
 
@@ -67,6 +69,7 @@ class ModelCard:
     sdf: str = "truncated"
     scale_mm: float = 10.0
     field_of_view_mm: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    mirror_axes: tuple[int, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     license: str = ""
@@ -117,6 +120,7 @@ def _card(content: dict[str, Any]) -> ModelCard:
         raise _Wrong(f"unknown field {unknown[0]!r}")
     optional = {
         "field_of_view_mm": None,
+        "mirror_axes": (),
         "training": {},
         "scores": {},
         "license": "",
@@ -155,6 +159,7 @@ def _card(content: dict[str, Any]) -> ModelCard:
         sdf=sdf,
         scale_mm=_numbers([content["scale_mm"]], "scale_mm", 1)[0],
         field_of_view_mm=_extents(content["field_of_view_mm"]),
+        mirror_axes=_axes(content["mirror_axes"]),
         training=_object(content, "training"),
         scores=_object(content, "scores"),
         license=_text(content, "license"),
@@ -194,6 +199,13 @@ def _sizes(value: Any) -> tuple[int, int, int]:
         raise _Wrong("patch holds something that is not a whole number")
     a, b, c = (int(n) for n in numbers)
     return a, b, c
+
+
+def _axes(value: Any) -> tuple[int, ...]:
+    axes = list(value) if isinstance(value, list | tuple) else [None]
+    if any(a not in (0, 1, 2) for a in axes) or len(set(axes)) < len(axes):
+        raise _Wrong("mirror_axes holds something else than different axes 0, 1, 2")
+    return tuple(axes)
 
 
 def _extents(value: Any) -> Any:

@@ -22,6 +22,7 @@ from .volume import Grid, Volume, index_box
 if TYPE_CHECKING:
     from torch import Tensor
 
+_PADDING = 0.05
 _STATISTICS_VOXELS = 2_000_000  # percentiles of more voxels than this differ only in the noise
 
 
@@ -29,7 +30,8 @@ _STATISTICS_VOXELS = 2_000_000  # percentiles of more voxels than this differ on
 class Normalization:
     """How intensities are normalized, from the given image alone.
 
-    ``robust-z``: clip to the ``low`` and ``high`` percentiles, then zero mean and unit variance.
+    ``robust-z``: clip to the ``low`` and ``high`` percentiles, then zero mean and unit variance,
+    of all voxels but those of an empty surrounding.
     ``z-score``: the same without clipping. ``window``: clip to ``low`` and ``high`` intensity
     (HU) and map them to -1 and 1.
     """
@@ -55,6 +57,7 @@ class Normalization:
         flat = array.ravel(order="K")
         flat = flat[:: max(1, flat.size // _STATISTICS_VOXELS)]
         if self.kind == "robust-z":
+            flat = _without_padding(flat)
             low, high = map(float, np.percentile(flat, [self.low, self.high]))
             if low == high:  # more than 98 % of the voxels are equal: an empty surrounding
                 low, high = float(flat.min()), float(flat.max())
@@ -66,6 +69,16 @@ class Normalization:
                 "segment (check the file and the region of interest)"
             )
         return (array - mean) / deviation
+
+
+def _without_padding(values: np.ndarray) -> np.ndarray:
+    """``values`` less those of an empty surrounding: the lowest one, where it fills more than
+    ``_PADDING`` of the image, so that padding a scan with zeros does not change its contrast."""
+    lowest = values == values.min()
+    if lowest.mean() <= _PADDING:
+        return values
+    rest = values[~lowest]
+    return rest if rest.size and rest.min() < rest.max() else values
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,7 @@ def _card(run: Run, description: Description) -> ModelCard:
         sdf=r.sdf,
         scale_mm=r.scale,
         field_of_view_mm=view,
+        mirror_axes=run.profile.batch.augmentation.mirror_axes,
         training={
             "method": run.method.name,
             "settings": asdict(run.method),

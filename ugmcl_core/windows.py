@@ -139,3 +139,45 @@ def predict(
         everything = torch.cat([(1.0 - mean.sum(0, keepdim=True)).clamp_min(0.0), mean])
         uncertainty = (entropy(everything[None])[0] / math.log(classes)).clamp(0.0, 1.0)
     return Prediction(total[0], total[1] if has_distance else None, uncertainty)
+
+
+def predict_mirrored(
+    network: DualTaskVNet,
+    image: Tensor,
+    patch: tuple[int, int, int],
+    axes: tuple[int, ...],
+    *,
+    passes: int = 0,
+    progress: Callable[[float], None] | None = None,
+    **options,
+) -> Prediction:
+    """`predict`, its probabilities and level sets averaged over all mirrored views along ``axes``.
+
+    The uncertainty is that of the unmirrored view: Monte Carlo passes over each would cost several
+    times as much. ``options`` are those of `predict`.
+    """
+    views = [v for n in range(len(axes) + 1) for v in itertools.combinations(axes, n)]
+    costs = [2 + passes if not view else 2 for view in views]
+    done, mean = 0, None
+    for view, cost in zip(views, costs, strict=True):
+
+        def advance(fraction: float, done: int = done, cost: int = cost) -> None:
+            if progress is not None:
+                progress((done + fraction * cost) / sum(costs))
+
+        turned = [a + 1 for a in view]
+        part = predict(
+            network,
+            image.flip(turned),
+            patch,
+            passes=0 if view else passes,
+            progress=advance,
+            **options,
+        )
+        done += cost
+        fields = [part.foreground] + ([] if part.distance is None else [part.distance])
+        fields = [f.flip(turned) / len(views) for f in fields]
+        mean = fields if mean is None else [a + b for a, b in zip(mean, fields, strict=True)]
+        if not view:
+            uncertainty = part.uncertainty
+    return Prediction(mean[0], mean[1] if len(mean) > 1 else None, uncertainty)

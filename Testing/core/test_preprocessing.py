@@ -133,6 +133,13 @@ def test_robust_normalization_ignores_a_few_wild_voxels():
     assert np.abs(Normalization("z-score")(wild) - Normalization("z-score")(x))[inside].max() > 0.5
 
 
+def test_padding_with_a_constant_does_not_change_the_contrast():
+    x = np.random.default_rng(0).gamma(2, 30, (20, 20, 20)) + 1
+    padded = np.pad(x, 10)
+    assert np.allclose(MR(padded)[10:-10, 10:-10, 10:-10], MR(x), atol=1e-3)
+    assert np.isfinite(MR(np.pad(np.ones((4, 4, 4)), 3))).all()
+
+
 def test_a_window_maps_its_ends_to_plus_and_minus_one():
     values = np.array([-500.0, -100.0, 50.0, 200.0, 900.0])
     assert np.allclose(Normalization("window", -100, 200)(values), [-1, -1, 0, 1, 1])

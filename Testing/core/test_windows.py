@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ugmcl_core.errors import Cancelled
 from ugmcl_core.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.windows import importance, predict, starts, window_size
+from ugmcl_core.windows import importance, predict, predict_mirrored, starts, window_size
 
 PATCH = (32, 16, 16)
 
@@ -106,3 +106,16 @@ def test_progress_ends_at_one_and_a_cancel_stops_at_the_next_pass(network):
     with pytest.raises(Cancelled):
         predict(network, torch.randn(1, 70, 16, 40), PATCH, passes=2, cancelled=cancelled)
     assert len(calls) == 4 and not any(m.training for m in network.modules())
+
+
+def test_mirrored_views_are_averaged_in_place(network):
+    image = torch.randn(1, 32, 16, 16)
+    parts = [predict(network, image.flip(v), PATCH) for v in ([], [1], [3], [1, 3])]
+    turned = [p.foreground.flip(v) for p, v in zip(parts, ([], [1], [3], [1, 3]), strict=True)]
+    seen = []
+    got = predict_mirrored(network, image, PATCH, (0, 2), passes=2, progress=seen.append)
+    assert torch.allclose(got.foreground, sum(turned) / 4, atol=1e-5)
+    assert got.distance.shape == parts[0].distance.shape and got.uncertainty is not None
+    assert seen == sorted(seen) and seen[-1] == 1.0
+    plain = predict_mirrored(network, image, PATCH, ())
+    assert torch.equal(plain.foreground, parts[0].foreground)
