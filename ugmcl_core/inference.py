@@ -14,15 +14,19 @@ from . import devices
 from .distance import signed_distance
 from .errors import Cancelled, InputError
 from .limits import MOST_PASSES
+from .localization import exceeds, localize
 from .metrics import surface_uncertainty
 from .model import Model
+from .model_card import ModelCard
 from .network import DualTaskVNet, NetworkSettings, load_weights
-from .preprocessing import Normalization, prepare
+from .preprocessing import Normalization, Prepared, prepare
 from .volume import Volume
 from .windows import Prediction, predict_mirrored
 
 _SEED = 2022
-_WIDE = 1.5  # times the largest extent seen in training: a region of interest is advised
+# Times the largest extent seen in training from which on ...
+_WIDE = 1.3  # ... the structure is looked for first,
+_TOO_WIDE = 1.5  # ... a region of interest is advised.
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,13 @@ class Segmenter:
         prepared = prepare(volumes, card.spacing, Normalization(**card.normalization), roi)
         if cancelled is not None and cancelled():
             raise Cancelled
+        whole = prepared
         # a seed of its own: the same volume has the same uncertainty, run after run
         with devices.autocast(self.device), torch.random.fork_rng():
             torch.manual_seed(_SEED)
+            if self._is_one_piece(settings) and exceeds(card, whole, _WIDE):
+                report(0.02, "looking for the structure")
+                prepared = localize(self.network, volumes, whole, card, cancelled)
             prediction = predict_mirrored(
                 self.network,
                 prepared.image,
@@ -162,10 +170,22 @@ class Segmenter:
         report(0.9, "bringing results back")
         if cancelled is not None and cancelled():
             raise Cancelled
-        return self._assemble(prediction, prepared, settings, began)
+        wide = exceeds(card, whole, _TOO_WIDE)
+        return self._assemble(prediction, prepared, settings, wide, began)
+
+    def _is_one_piece(self, settings: SegmentSettings) -> bool:
+        """Whether all that is wanted lies in one place."""
+        return not settings.all_components and all(
+            c.largest_component for c in self.model.card.classes
+        )
 
     def _assemble(
-        self, prediction: Prediction, prepared, settings: SegmentSettings, began: float
+        self,
+        prediction: Prediction,
+        prepared: Prepared,
+        settings: SegmentSettings,
+        wide: bool,
+        began: float,
     ) -> Segmentation:
         """Interpolate probabilities, level sets and entropy, then threshold."""
         card, grid = self.model.card, prepared.grid
@@ -206,7 +226,7 @@ class Segmenter:
             tuple(sdf),
             uncertainty,
             tuple(results),
-            tuple(_advice(card, prepared, results)),
+            tuple(_advice(card, wide, results)),
             time.monotonic() - began,
         )
 
@@ -236,20 +256,16 @@ def keep_largest(labels: np.ndarray, value: int) -> None:
         labels[box][mask[box] & (components != sizes.argmax())] = 0
 
 
-def _advice(card, prepared, results: Sequence[ClassResult]) -> list[str]:
+def _advice(card: ModelCard, wide: bool, results: Sequence[ClassResult]) -> list[str]:
     """What the user should know: a field of view beyond the training's, an empty result."""
     advice = []
-    if card.field_of_view_mm is not None:
-        extent = [n * s for n, s in zip(prepared.image.shape[1:], prepared.spacing, strict=True)]
-        largest = card.field_of_view_mm[1]
-        if any(e > _WIDE * m for e, m in zip(extent, largest, strict=True)):
-            seen = " x ".join(f"{v:.0f}" for v in largest)
-            here = " x ".join(f"{v:.0f}" for v in extent)
-            advice.append(
-                f"The field of view ({here} mm) is much larger than the crops that the "
-                f"model was trained on (up to {seen} mm): set a region of interest "
-                "around the structure for a reliable result."
-            )
+    if wide:
+        seen = " x ".join(f"{v:.0f}" for v in card.field_of_view_mm[1])
+        advice.append(
+            "The field of view is much larger than the crops that the model was trained on "
+            f"(up to {seen} mm), and the structure was looked for in it: check that the right one "
+            "was found, or set a region of interest around it."
+        )
     if all(r.volume_ml == 0 for r in results):
         advice.append(
             "Nothing was found: check that the model fits this kind of image, and set a "

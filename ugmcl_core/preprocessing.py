@@ -132,11 +132,13 @@ def prepare(
     spacing: Sequence[float],
     normalization: Normalization,
     roi: Sequence[float] | None = None,
+    *,
+    box: tuple[slice, slice, slice] | None = None,
 ) -> Prepared:
     """Prepare one volume, or one per input channel on a common grid, for a model.
 
-    ``roi`` is a RAS box (x0, x1, y0, y1, z0, z1) in mm, None for all. Raises InputError for
-    constant images, grids that differ, a region outside the volume.
+    ``roi`` is a RAS box (x0, x1, y0, y1, z0, z1) in mm, ``box`` one of voxels; None for all.
+    Raises InputError for constant images, grids that differ, a region outside the volume.
     """
     import torch
 
@@ -144,7 +146,8 @@ def prepare(
     grid = volumes[0].grid
     if not all(grid.same_as(v.grid) for v in volumes[1:]):
         raise InputError("the channels of one case lie on different grids; resample them first")
-    box = index_box(grid, roi) if roi is not None else tuple(slice(0, n) for n in grid.shape)
+    if box is None:
+        box = index_box(grid, roi) if roi is not None else tuple(slice(0, n) for n in grid.shape)
     order, flips = canonical_axes(grid)
     arrays = [to_canonical(v.array[box], order, flips) for v in volumes]
     size = model_shape(arrays[0].shape, [grid.spacing[a] for a in order], spacing)

@@ -98,7 +98,9 @@ def test_segment_is_the_primary_button_of_its_section(panel):
     assert primary == [panel.ui.segmentButton]
 
 
-def test_segment_says_what_it_waits_for(panel):
+def test_segment_says_what_it_waits_for(panel, monkeypatch):
+    from UGMCLSegmentationLib import models
+
     assert not panel.ui.segmentButton.enabled
     assert "volume" in panel.ui.segmentButton.toolTip
     support.add_volume()
@@ -106,6 +108,7 @@ def test_segment_says_what_it_waits_for(panel):
     panel.loaded.enter()
     assert panel.parameters.inputVolume.GetName() == "scan"  # chosen by itself
     assert panel.ui.segmentButton.enabled
+    monkeypatch.setattr(models, "installed", lambda: [])
     panel.parameters.model = ""
     panel.widget.updateButtons()
     assert "model" in panel.ui.segmentButton.toolTip

@@ -1,0 +1,86 @@
+"""Finding the structure in a field of view much larger than the training's."""
+
+import numpy as np
+import pytest
+import torch
+from test_inference import case, dice, segmenter  # noqa: F401  (fixtures)
+from test_preprocessing import reordered
+
+from ugmcl_core.inference import SegmentSettings
+from ugmcl_core.localization import box_around, candidates, certainty
+from ugmcl_core.preprocessing import Normalization, prepare
+from ugmcl_core.volume import Grid, Volume
+from ugmcl_core.windows import Prediction
+
+
+def test_candidates_are_the_largest_components_and_the_middle():
+    mask = np.zeros((30, 20, 10), bool)
+    mask[2:4, 2:4, 2:4], mask[10:20, 5:15, 2:8] = True, True
+    found = candidates(mask)
+    assert np.allclose(found[0], (14.5, 9.5, 4.5)) and np.allclose(found[1], (2.5, 2.5, 2.5))
+    assert np.allclose(found[-1], (14.5, 9.5, 4.5))
+    assert len(candidates(np.zeros((4, 4, 4), bool))) == 1
+
+
+@pytest.mark.parametrize(
+    "order,flips", [((0, 1, 2), (False,) * 3), ((2, 0, 1), (True, False, True))]
+)
+def test_a_box_lies_around_its_center_in_any_axis_order(order, flips):
+    grid = Grid((60, 50, 40), (1.0, 1.5, 2.0))
+    array = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    volume = reordered(Volume(array, grid), order, flips)
+    whole = prepare(volume, (1.25,) * 3, Normalization())
+    world = np.array([40.0, 30.0, 50.0, 1.0])  # RAS, inside
+    index = np.linalg.inv(grid.affine) @ world
+    center = np.array(
+        [(index[a] + 0.5) / grid.shape[a] * whole.image.shape[1 + a] - 0.5 for a in range(3)]
+    )
+    box = box_around(center, whole, (20.0, 18.0, 24.0))
+    part = volume.grid.cropped(box)
+    middle = part.affine @ [*((n - 1) / 2 for n in part.shape), 1.0]
+    assert np.abs(middle - world)[:3].max() <= 1.1
+    inverse = [order.index(a) for a in range(3)]
+    assert [round(part.extent[i]) for i in inverse] == [20, 18, 24]
+
+
+def test_a_box_at_the_border_is_moved_inside():
+    whole = prepare(
+        Volume(np.random.default_rng(0).normal(size=(30, 30, 30)), Grid((30, 30, 30))),
+        (1.0,) * 3,
+        Normalization(),
+    )
+    assert box_around(np.array([0, 15.6, 29]), whole, (10, 10, 100)) == (
+        slice(0, 10),
+        slice(11, 21),
+        slice(0, 30),
+    )
+
+
+def test_a_sure_and_deep_find_counts_more_than_a_larger_shallow_one():
+    def find(width, probability, depth):
+        field, level = torch.zeros(1, 20, 20, 20), torch.ones(1, 20, 20, 20)
+        box = (0, *[slice(10 - width, 10 + width)] * 3)
+        field[box], level[box] = probability, -depth
+        return Prediction(field, level, None)
+
+    sure = find(3, 0.97, 0.9)
+    assert certainty(sure) > certainty(find(8, 0.97, 0.5)) > certainty(find(8, 0.6, 0.5))
+    assert certainty(find(0, 0.0, 0.0)) == 0.0
+    flat = Prediction(sure.foreground, None, None)
+    assert certainty(flat) == pytest.approx(0.94, abs=1e-4)
+
+
+def test_the_structure_is_found_in_a_volume_eight_times_as_large(segmenter, case):  # noqa: F811
+    volume, truth = case
+    width = ((70, 30), (40, 60), (20, 20))
+    inside = tuple(slice(a, a + n) for (a, _), n in zip(width, volume.array.shape, strict=True))
+    shape = [n + sum(w) for n, w in zip(volume.array.shape, width, strict=True)]
+    padded = np.random.default_rng(0).normal(100, 8, shape).astype(np.float32)
+    padded[inside] = volume.array
+    wide = Volume(padded, Grid(padded.shape, volume.grid.spacing, axes=volume.grid.axes))
+    found = segmenter.segment(wide, SegmentSettings(0))
+    assert dice(found.labels.array[inside] > 0, truth) > 0.5
+    outside = np.ones(padded.shape, bool)
+    outside[inside] = False
+    assert found.labels.array[outside].mean() < 0.001  # nothing but the structure is kept
+    assert any("looked for" in line for line in found.advice)
