@@ -22,7 +22,7 @@ from ugmcl_core.profiles import COMPACT, Profile, with_patch
 from ugmcl_core.training import Description, TrainingSettings, train
 
 LABELLED, UNLABELLED, SEED = 3, 5, 40
-START, TUNE = 40, 150
+START, TUNE = 32, 150
 PASSES = 2
 
 
