@@ -138,9 +138,10 @@ def describe(model: Model) -> dict[str, object]:
     }
 
 
-def model_folders() -> tuple[Path, ...]:
-    """Where models are looked for, first match first: UGMCL_MODELS, then the bundled places."""
-    further = os.environ.get("UGMCL_MODELS", "")
+def model_folders(further: str | None = None) -> tuple[Path, ...]:
+    """Where models are looked for, first match first: `further` (folders separated as in PATH;
+    without it UGMCL_MODELS), then the bundled places."""
+    further = os.environ.get("UGMCL_MODELS", "") if further is None else further
     named = [Path(p).expanduser().resolve() for p in further.split(os.pathsep) if p.strip()]
     return (*named, *_bundled_places())
 
@@ -150,10 +151,11 @@ def _bundled_places() -> tuple[Path, ...]:
     return _PACKAGE / "Models", _PACKAGE.parent / "Resources" / "Models"
 
 
-def find_models() -> list[Model]:
-    """Every usable model in `model_folders()`, one per name; broken ones are only logged."""
+def find_models(further: str | None = None) -> list[Model]:
+    """Every usable model in `model_folders(further)`, one per name; broken ones are only
+    logged."""
     found: dict[str, Model] = {}
-    for place in model_folders():
+    for place in model_folders(further):
         if not place.is_dir():
             continue
         for folder in sorted(p for p in place.iterdir() if (p / CARD).is_file()):

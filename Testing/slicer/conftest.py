@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +25,12 @@ def slicer_app() -> Any:
 
 @pytest.fixture
 def scene(slicer_app: Any) -> Iterator[Any]:
-    """An empty scene and no settings; the test fails if a slot or observer raised."""
+    """An empty scene, no settings and no data of the user; a test fails if a slot raised."""
     import slicer
 
     harness.errors.take()
     slicer_app.settings().clear()
+    shutil.rmtree(slicer_app._data, ignore_errors=True)
     slicer_app.extensionsManagerModel().installedExtensions.clear()
     slicer.mrmlScene.Clear(False)
     yield slicer.mrmlScene

@@ -16,6 +16,8 @@ from pathlib import Path
 import qt
 import slicer
 
+from . import userFolder
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -177,6 +179,7 @@ def _environment():
     environment = qt.QProcessEnvironment.systemEnvironment()
     paths = [_packagePlace(), os.environ.get("PYTHONPATH", "")]
     environment.insert("PYTHONPATH", os.pathsep.join(p for p in paths if p))
+    environment.insert("UGMCL_MODELS", userFolder.modelPlaces())
     environment.insert("PYTHONUNBUFFERED", "1")
     environment.insert("PYTHONIOENCODING", "utf-8")
     return environment

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
+from . import userFolder
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -20,7 +22,8 @@ def installed() -> list[ModelInfo]:
     """The usable models in the places where models are looked for."""
     from ugmcl_core.model import find_models
 
-    return [_info(model.name, model.card) for model in find_models()]
+    found = find_models(userFolder.modelPlaces())
+    return [_info(model.name, model.card) for model in found]
 
 
 def fromFolder(folder: str) -> ModelInfo:

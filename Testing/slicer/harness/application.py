@@ -71,6 +71,8 @@ class Application(QtWidgets.QApplication):
         QtCore.QSettings.setPath(
             QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, str(root / "settings")
         )
+        self._data = root / "data"
+        os.environ["XDG_DATA_HOME"] = str(self._data)  # QStandardPaths follow it
         self.setQuitOnLastWindowClosed(False)
         _dress(self)
         self._testing, self._paused, self._logic = True, 0, None
