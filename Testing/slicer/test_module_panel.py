@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import types
 
 import harness
 import module_support as support
 import pytest
-from packaging.requirements import Requirement
 
 
 @pytest.fixture
@@ -85,7 +83,8 @@ def test_a_first_time_user_sees_no_more_than_needed(panel):
         assert getattr(panel.ui, section).collapsed
     for section in ("segmentSection", "seeSection"):
         assert not getattr(panel.ui, section).collapsed
-    for name in ("messageLabel", "installButton", "progressBar", "progressLabel", "classSelector"):
+    for name in ("messageLabel", "setupLabel", "installButton", "otherWayButton", "progressBar",
+                 "progressLabel", "classSelector"):
         assert getattr(panel.ui, name).isHidden(), name
 
 
@@ -127,65 +126,6 @@ def test_progress_is_shown_while_running(panel, monkeypatch):
     harness.wait_until(look, 20)
     assert any("Computing, about" in text and "left" in text for text in seen)
     assert panel.ui.progressBar.isHidden() and panel.ui.progressLabel.isHidden()
-
-
-def test_what_is_missing_is_told_and_installed(panel, monkeypatch):
-    from UGMCLSegmentationLib import dependencies
-
-    hadTorch = "torch" in sys.modules
-    absent = ["torch", "safetensors"]
-    monkeypatch.setattr(dependencies, "missing", lambda: list(absent))
-    panel.loaded.exit()
-    panel.loaded.enter()
-    assert not panel.ui.installButton.isHidden()
-    assert "torch, safetensors" in panel.message
-    asked = []
-
-    class PyTorchUtilsLogic:
-        def installTorch(self, **options):
-            asked.append(options)
-            absent.remove("torch")
-            return object()
-
-    torchModule = types.SimpleNamespace(PyTorchUtilsLogic=PyTorchUtilsLogic)
-    packaging = types.ModuleType("slicer.packaging")
-    packaging.pip_ensure = lambda names, **options: (asked.append(names), absent.clear())
-    panel.click("installButton")
-    assert "PyTorch extension" in panel.message  # it is not there yet
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", torchModule)
-    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
-    import slicer
-
-    restarted = []
-    monkeypatch.setattr(slicer.util, "restart", lambda: restarted.append(True))
-    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text: True)
-    panel.click("installButton")
-    assert asked[0]["torchVersionRequirement"] == ">=2.3"
-    assert asked[1] == [Requirement("safetensors>=0.4")]  # early versions take no text
-    assert restarted and panel.ui.installButton.isHidden()
-    assert ("torch" in sys.modules) == hadTorch  # other tests in this process may have it
-
-
-@pytest.mark.parametrize("name", ["slicer.packaging", "slicer.pydeps", "neither"])
-def test_an_installation_that_fails_is_one_line(panel, monkeypatch, name):
-    import slicer
-    from UGMCLSegmentationLib import dependencies
-
-    def pip(*_arguments, **_options):
-        raise subprocess.CalledProcessError(1, ["python", "-m", "pip"])
-
-    monkeypatch.setattr(dependencies, "missing", lambda: ["safetensors"])
-    monkeypatch.setattr(slicer.util, "pip_install", pip, raising=False)
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *texts: True)
-    if name != "neither":
-        module = types.ModuleType(name)
-        module.pip_ensure = pip
-        monkeypatch.setitem(sys.modules, name, module)
-    panel.loaded.exit()
-    panel.loaded.enter()
-    panel.click("installButton")
-    assert "pip failed (exit code 1)" in panel.message and "\n" not in panel.message
-    assert not panel.ui.installButton.isHidden()
 
 
 def test_a_folder_that_is_no_model(panel, tmp_path):

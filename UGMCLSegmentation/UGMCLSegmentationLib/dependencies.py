@@ -1,104 +1,225 @@
-"""What the worker needs beyond Slicer: found without importing it, installed on request."""
+"""What the worker needs beyond Slicer, judged from package metadata.
+
+Nothing is imported to find out: importing torch into Slicer's process takes seconds, keeps its
+files busy and may fail in ways that take Slicer along.
+"""
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-from subprocess import CalledProcessError
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
-from .errors import PanelError
-
-TORCH = ("torch", ">=2.3")
+TORCH_FROM = "2.3"
+TORCH = f">={TORCH_FROM}"
 OTHERS = (("safetensors", ">=0.4"),)
+KEEP_CPU = "UGMCLSegmentation/KeepCpuTorch"
+
+READY = "ready"
+NO_EXTENSION = "no extension"
+RESTART = "restart"
+NO_TORCH = "no torch"
+OLD_TORCH = "old torch"
+NUMPY = "numpy"
+NO_OTHERS = "no others"
+CPU_TORCH = "cpu torch"
+KINDS = (READY, NO_EXTENSION, RESTART, NO_TORCH, OLD_TORCH, NUMPY, NO_OTHERS, CPU_TORCH)
 
 
-def missing() -> list[str]:
-    """The names of packages that are not installed. torch is never imported in this process."""
+@dataclass(frozen=True)
+class Facts:
+    """What is installed: versions as texts, "" for what is not there."""
+
+    torch: str = ""
+    torchUsesGpu: bool = True  # also where that is not known
+    others: tuple[str, ...] = ()  # the names in OTHERS that are installed
+    numpy: str = ""
+    numpyWanted: str = ""  # by SciPy, as in ">=1.26,<2.7"
+    replaced: tuple[str, ...] = ()  # packages in use of which another version is installed now
+    isExtensionInstalled: bool = True
+    isExtensionLoaded: bool = True
+    hasNvidia: bool = False
+    keepsCpu: bool = False  # the user said so
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the panel tells; `isBlocking` when a run could not succeed."""
+
+    kind: str
+    message: str = ""
+    isBlocking: bool = False
+
+
+def situation() -> Situation:
+    """How things are now."""
+    return judge(facts())
+
+
+def judge(facts: Facts) -> Situation:
+    """The first thing that is in the way."""
+    if not facts.torch:
+        return _withoutTorch(facts)
+    if _numbers(facts.torch) < _numbers(TORCH_FROM):
+        text = _("PyTorch {version} is too old: {least} or newer is needed.")
+        return Situation(
+            OLD_TORCH, text.format(version=facts.torch, least=TORCH_FROM), isBlocking=True
+        )
+    if not _fits(facts.numpy, facts.numpyWanted):
+        text = _(
+            "NumPy {version} does not fit the other packages, which need {wanted}: "
+            "something has replaced it."
+        )
+        return Situation(
+            NUMPY, text.format(version=facts.numpy, wanted=facts.numpyWanted), isBlocking=True
+        )
+    if absent := missing(facts):
+        text = _("Not installed yet: {names}. It reads the models' files (a small download).")
+        return Situation(NO_OTHERS, text.format(names=", ".join(absent)), isBlocking=True)
+    if facts.replaced:
+        text = _("Updated while Slicer was using it: {names}. Restart Slicer when you can.")
+        return Situation(RESTART, text.format(names=", ".join(facts.replaced)))
+    if facts.hasNvidia and not facts.torchUsesGpu and not facts.keepsCpu:
+        text = _(
+            "This computer has an NVIDIA GPU, but the installed PyTorch uses the CPU only: "
+            "runs take longer than they need to."
+        )
+        return Situation(CPU_TORCH, text)
+    return Situation(READY)
+
+
+def _withoutTorch(facts: Facts) -> Situation:
+    if facts.isExtensionLoaded:
+        text = _("PyTorch is not installed yet (a large download, once).")
+        return Situation(NO_TORCH, text, isBlocking=True)
+    if facts.isExtensionInstalled:
+        text = _("The PyTorch extension is installed: restart Slicer to use it.")
+        return Situation(RESTART, text, isBlocking=True)
+    text = _("The PyTorch extension is needed: it installs the PyTorch that fits this computer.")
+    return Situation(NO_EXTENSION, text, isBlocking=True)
+
+
+def missing(facts: Facts) -> list[str]:
+    """The names of packages that are not there, torch left out."""
+    return [name for name, _version in OTHERS if name not in facts.others]
+
+
+def facts() -> Facts:
+    """Look at the installed packages, the extensions and the computer."""
     importlib.invalidate_caches()
-    return [name for name, _version in (TORCH, *OTHERS) if not _isInstalled(name)]
+    return Facts(
+        torch=_version("torch"),
+        torchUsesGpu=_torchUsesGpu(),
+        others=tuple(name for name, _version_ in OTHERS if _version(name)),
+        numpy=_version("numpy"),
+        numpyWanted=_requirement("scipy", "numpy"),
+        replaced=tuple(name for name in ("numpy", "torch") if _isReplaced(name)),
+        isExtensionInstalled=_isExtensionInstalled(),
+        isExtensionLoaded=importlib.util.find_spec("PyTorchUtils") is not None,
+        hasNvidia=_hasNvidia(),
+        keepsCpu=slicer.app.settings().value(KEEP_CPU, "") == "yes",
+    )
 
 
-def _isInstalled(name: str) -> bool:
+def explained(message: str) -> str:
+    """The message of a failed run, with the way on where the cause is one of the packages."""
+    for pattern, advice in (
+        (r"Numpy is not available|_ARRAY_API not found|numpy\.dtype size changed"
+         r"|compiled using NumPy 1|multiarray failed to import",
+         _("NumPy and PyTorch do not fit each other: uninstall PyTorch in the module PyTorch "
+           "Utils, restart Slicer and install it again.")),
+        (r"No module named '?(torch|safetensors)",
+         _("A package that is needed is not installed: leave this module and come back.")),
+        (r"DLL load failed|WinError (126|127|1114)",
+         _("PyTorch's libraries cannot be loaded: install the Microsoft Visual C++ "
+           "Redistributable, then restart Slicer.")),
+    ):  # fmt: skip
+        if re.search(pattern, message):
+            return f"{advice} ({message})"
+    return message
+
+
+def _version(name: str) -> str:
+    """Of an installed package, or ""; "0" where it is there and says no version."""
     try:
-        importlib.metadata.version(name)
+        return importlib.metadata.version(name) or "0"
     except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _isReplaced(name: str) -> bool:
+    """Whether this process uses another version than the one that is installed now."""
+    used, installed = getattr(sys.modules.get(name), "__version__", ""), _version(name)
+    if not used or not installed:
         return False
+    # a build's own suffix, such as +cpu, is not in every package's metadata
+    return str(used) != installed if "+" in installed else _numbers(used) != _numbers(installed)
+
+
+def _requirement(name: str, other: str) -> str:
+    """What the package `name` wants of the package `other`."""
+    try:
+        entries = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    for entry in entries:
+        text, _semicolon, marker = entry.partition(";")
+        match = re.match(rf"\s*{other}\s*\(?([^)]*)", text, re.IGNORECASE)
+        if match and not marker.strip() and not match.group(1)[:1].isalnum():
+            return match.group(1).strip()
+    return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release part: "2.13.0+cpu" is (2, 13, 0)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(n) for n in match.group().split(".")) if match else ()
+
+
+def _fits(version: str, wanted: str) -> bool:
+    """Whether a version meets a list of bounds (<, <=, >, >=); other kinds are not judged."""
+    have = _numbers(version)
+    if not have:
+        return True
+    for bound in wanted.split(","):
+        match = re.match(r"\s*(<=|>=|<|>)\s*([\d.]+)", bound)
+        if not match:
+            continue
+        size = max(len(have), len(_numbers(match.group(2))))
+        a, b = (v + (0,) * (size - len(v)) for v in (have, _numbers(match.group(2))))
+        if not {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[match.group(1)]:
+            return False
     return True
 
 
-def install() -> bool:
-    """Install what is missing, asking first; returns whether Slicer should be restarted.
-
-    The PyTorch extension chooses the torch that fits the computer; pip alone would not.
-    Raises PanelError when something stays missing.
-    """
+def _torchUsesGpu() -> bool:
+    """By the file that torch's builds leave behind; True where that is not known."""
     try:
-        return _install()
-    except CalledProcessError as error:
-        raise PanelError(
-            _("pip failed (exit code {n}): see the Python console, and check the network.").format(
-                n=error.returncode
-            )
-        ) from None
-    except OSError as error:
-        raise PanelError(
-            _("The packages cannot be installed: {why}.").format(why=error.strerror or error)
-        ) from None
+        file = importlib.metadata.distribution("torch").locate_file("torch/version.py")
+        text = Path(str(file)).read_text(encoding="utf-8")
+    except (importlib.metadata.PackageNotFoundError, OSError, UnicodeDecodeError):
+        return True
+    kinds = re.findall(r"^(?:cuda|hip)\b[^=\n]*=\s*(.+)$", text, re.MULTILINE)
+    return not kinds or any(value.strip() != "None" for value in kinds)
 
 
-def _install() -> bool:
-    absent = missing()
-    restart = TORCH[0] in absent
-    if restart:
-        try:
-            import PyTorchUtils
-        except ModuleNotFoundError:
-            raise PanelError(
-                _("Install the PyTorch extension in the Extensions Manager, restart, come back.")
-            ) from None
-        logic = PyTorchUtils.PyTorchUtilsLogic()
-        if not logic.installTorch(askConfirmation=True, torchVersionRequirement=TORCH[1]):
-            raise PanelError(_("PyTorch was not installed."))
-    requirements = [name + version for name, version in OTHERS if name in absent]
-    if requirements:
-        _pipInstall(requirements)
-    return restart
+def _hasNvidia() -> bool:
+    """Whether NVIDIA's driver is there, which torch needs too."""
+    if sys.platform == "darwin":
+        return False
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").exists()
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
-def _pipInstall(requirements: list[str]) -> None:
-    ensure = _pipEnsure()
-    if ensure is None:
-        question = _("Install {packages} from PyPI?").format(packages=", ".join(requirements))
-        if not slicer.util.confirmOkCancelDisplay(question, _("UGMCL Segmentation")):
-            raise PanelError(_("The packages were not installed."))
-        slicer.util.pip_install(requirements)
-        return
-    try:
-        ensure(_parsed(requirements), requester="UGMCL Segmentation")
-    except RuntimeError:  # the user said no
-        raise PanelError(_("The packages were not installed.")) from None
-
-
-def _pipEnsure():
-    """Slicer's own way to ask and install, of version 5.11 and newer, or None.
-
-    It has had two names.
-    """
-    for name in ("slicer.packaging", "slicer.pydeps"):
-        try:
-            return importlib.import_module(name).pip_ensure
-        except (ImportError, AttributeError):
-            continue
-    return None
-
-
-def _parsed(requirements: list[str]) -> list:
-    """As objects, the only kind that early versions of `pip_ensure` take."""
-    try:
-        from packaging.requirements import Requirement
-    except ImportError:
-        return list(requirements)
-    return [Requirement(text) for text in requirements]
+def _isExtensionInstalled() -> bool:
+    model = slicer.app.extensionsManagerModel()
+    return model is not None and bool(model.isExtensionInstalled("PyTorch"))

@@ -22,6 +22,7 @@ from .logic import UGMCLSegmentationLogic
 from .parameters import Parameters
 from .run import CANCELLED, DONE, Outcome
 from .seeSection import SeeSection
+from .setupSection import SetupSection
 
 
 class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -49,10 +50,12 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.choices = Choices(self.ui, self.connections)
         self.see = SeeSection(self.ui, self.connections)
         self.export = ExportSection(self.ui, self.connections)
+        self.setupSection = SetupSection(
+            self.ui, self.connections, self.ui.logText.appendPlainText, self.onInstalled
+        )
         for widget, signal, slot in (
             (self.ui.segmentButton, "clicked(bool)", self.onSegment),
             (self.ui.cancelButton, "clicked(bool)", self.onCancel),
-            (self.ui.installButton, "clicked(bool)", self.onInstall),
             (self.ui.modelFolderButton, "clicked(bool)", self.onModelFolder),
             (self.ui.advancedSection, "toggled(bool)", self.onAdvancedToggled),
             (self.ui.roiSelector, "nodeAddedByUser(vtkMRMLNode*)", self.onRegionAdded),
@@ -76,7 +79,6 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.progressBar.setVisible(False)
         self.ui.progressLabel.setVisible(False)
         self.showMessage("")
-        self.checkDependencies()
         storage.sweepOrphans()
         self.initializeParameterNode()
 
@@ -89,7 +91,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.connections.disconnectAll()
 
     def enter(self) -> None:
-        self.checkDependencies()
+        self.setupSection.refresh()
         self.initializeParameterNode()
         self.choices.refresh()
 
@@ -181,20 +183,18 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onSegment(self, _checked: bool = False) -> None:
         self.showMessage("")
         with self.telling(_("The segmentation cannot be started.")):
+            if not self.setupSection.resolve():
+                return
             self.logic.segment(self.parameters, self)
 
     def onCancel(self, _checked: bool = False) -> None:
         self.ui.cancelButton.enabled = False
         self.logic.cancel()
 
-    def onInstall(self, _checked: bool = False) -> None:
-        with self.telling(_("The installation failed.")):
-            needsRestart = dependencies.install()
-            self.checkDependencies()
-            if needsRestart and slicer.util.confirmYesNoDisplay(
-                _("PyTorch was installed. Restart Slicer now, so that it can be used?")
-            ):
-                slicer.util.restart()
+    def onInstalled(self) -> None:
+        """The next run is of a process that finds what was installed."""
+        if not self.logic.running:
+            self.logic.worker.kill()
 
     def onModelFolder(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
@@ -208,7 +208,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.choices.addModel(models.fromFolder(folder))
 
     def onAdvancedToggled(self, isOpen: bool) -> None:
-        if isOpen and not dependencies.missing():
+        if isOpen and not self.setupSection.isBlocking:
             self.logic.worker.start()  # it knows the devices
 
     def onRegionAdded(self, node) -> None:
@@ -245,7 +245,8 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onEnd(self, outcome: Outcome) -> None:
         self.ui.progressLabel.text = ""
         if outcome.kind != DONE:
-            self.showMessage(outcome.message, isError=outcome.kind != CANCELLED)
+            message = dependencies.explained(outcome.message)
+            self.showMessage(message, isError=outcome.kind != CANCELLED)
         if outcome.message:
             self.ui.logText.appendPlainText(outcome.message)
         with self.telling(_("The result cannot be shown.")):
@@ -281,13 +282,6 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.messageLabel.text = text
         self.ui.messageLabel.styleSheet = "color: #c0392b" if isError else ""
         self.ui.messageLabel.setVisible(bool(text))
-
-    def checkDependencies(self) -> None:
-        absent = dependencies.missing()
-        self.ui.installButton.setVisible(bool(absent))
-        if absent:
-            names = ", ".join(absent)
-            self.showMessage(_("Needed and not installed yet: {names}.").format(names=names))
 
     def updateButtons(self) -> None:
         running = self.logic is not None and self.logic.running
