@@ -53,7 +53,7 @@ def make_batch(
     mixed = bool(unlabelled) and not step.supervised_only and settings.unlabelled > 0
     known = settings.labelled if mixed else size
     streams = [(labelled, 0, known)] + ([(unlabelled, 1, size - known)] if mixed else [])
-    images, weak, labels, level_sets, valid = [], [], [], [], []
+    images, weak, labels, level_sets, valid, measured = [], [], [], [], [], []
     for cases, stream, count in streams:
         start = step.index * count
         for n, which in enumerate(pick(seed, stream, len(cases), start, count)):
@@ -67,11 +67,11 @@ def make_batch(
                 labels.append(torch.cat([1.0 - fractions.sum(0, keepdim=True), fractions]))
                 level_sets.append(fields[2])
                 valid.append(fields[3])
+                measured.append(fields[4])
     weak_views = torch.stack(weak)
     views = torch.stack(images) if settings.augmentation.intensity else weak_views
-    return Batch(
-        views, weak_views, torch.stack(labels), torch.stack(level_sets), torch.stack(valid)
-    )
+    targets = map(torch.stack, (labels, level_sets, valid, measured))
+    return Batch(views, weak_views, *targets)
 
 
 def _patch(
@@ -81,7 +81,7 @@ def _patch(
     rng: np.random.Generator,
     with_labels: bool,
 ) -> list[Tensor]:
-    """image, and of a labelled case fractions, level set, valid: each (N, *patch)."""
+    """image, and of a labelled case fractions, level set, valid, measured: each (N, *patch)."""
     case = case.opened()
     target = None
     if with_labels and rng.random() < settings.foreground:
@@ -95,8 +95,9 @@ def _patch(
     turns, axes = draw_flips(rng, settings.augmentation, settings.patch, case.spacing)
     fields, outside = [case.image], [pose.outside]
     if with_labels:
-        fields += [case.fractions, case.distance, case.valid]
-        outside += ["border", "border", "border"]
+        known = [] if case.measured is None else [case.measured]
+        fields += [case.fractions, case.distance, case.valid, *known]
+        outside += ["border"] * (3 + len(known))
     parts = [turn(f, turns, axes) for f in cut(fields, pose, settings.patch, outside)]
     if with_labels:
         distance = parts[2]
@@ -104,6 +105,8 @@ def _patch(
             distance = distance * pose.zoom / representation.scale
         parts[2] = distance.clamp(-1.0, 1.0)
         parts[3] = (parts[3] > 0.99).float()
+        known = parts[4] > 0.99 if parts[4:] else 1.0
+        parts[4:] = [(parts[3] * known).expand_as(distance)]
     return parts
 
 

@@ -14,10 +14,11 @@ import torch
 from .distance import published_distance, signed_distance
 from .errors import InputError
 from .preprocessing import Normalization, prepare, resize, to_canonical
-from .volume import by_stem, read, read_labels
+from .volume import Volume, by_stem, read, read_labels, resample
 
-_ARRAYS = ("image", "fractions", "distance", "valid")
+_ARRAYS = ("image", "fractions", "distance", "valid", "measured")
 _CLIP = 4.0  # distances are kept up to this many scales, so that a zoomed patch is still right
+_FAR = 1.5  # scales from which on every distance is the same, in a patch zoomed out by that much
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Cohort:
 class Representation:
     """How cases are represented for a model: its grid, its normalization, its level sets.
 
-    ``sdf`` is ``truncated`` (clamp at ``scale`` mm) or ``published``; ``ignore`` is the label of
-    voxels that nobody annotated, or None.
+    ``sdf`` is ``truncated`` (clamp at ``scale`` mm) or ``published``; ``values`` are the label
+    values of the classes 1, 2, ... where they are not these numbers themselves; ``ignore`` is the
+    label of voxels that nobody annotated, or None.
     """
 
     spacing: tuple[float, float, float]
@@ -52,6 +54,25 @@ class Representation:
     sdf: str = "truncated"
     scale: float = 10.0
     ignore: int | None = None
+    values: tuple[int, ...] = ()
+
+    def numbered(self, labels: np.ndarray, where: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The class of each voxel (0 where it is ignored), and where it is not ignored.
+
+        Raises InputError, naming the file ``where``, for a label that is no class.
+        """
+        valid = np.ones(labels.shape, bool) if self.ignore is None else labels != self.ignore
+        values = self.values or tuple(range(1, self.classes))
+        classes = np.zeros(labels.shape, np.uint8)
+        for number, value in enumerate(values, 1):
+            classes[labels == value] = number
+        unknown = np.unique(labels[valid & (classes == 0) & (labels != 0)])
+        if unknown.size:
+            known = ", ".join(map(str, values))
+            raise InputError(
+                f"{where}: label {unknown[-1]} is unknown; the labels of the classes are {known}"
+            )
+        return classes, valid
 
 
 @dataclass(frozen=True)
@@ -60,7 +81,8 @@ class PreparedCase:
 
     ``fractions`` (C-1 foreground classes' share of each voxel), ``distance`` (C-1, mm, or the
     published level set), ``valid`` (1, 0 where not annotated) and ``places`` (foreground voxels,
-    one array (n, 3) a class) are None without a label.
+    one array (n, 3) a class) are None without a label. ``measured`` (C-1, 0 where the distance
+    is not known) is None as well where it would be 1 everywhere.
     """
 
     name: str
@@ -69,6 +91,7 @@ class PreparedCase:
     fractions: np.ndarray | Path | None = None
     distance: np.ndarray | Path | None = None
     valid: np.ndarray | Path | None = None
+    measured: np.ndarray | Path | None = None
     places: tuple[np.ndarray, ...] = ()
 
     @property
@@ -143,30 +166,45 @@ def find_cohort(
     )
 
 
-def prepare_case(case: Case, representation: Representation) -> PreparedCase:
+def read_pair(
+    case: Case, notice: Callable[[str], None] | None = None
+) -> tuple[Volume, Volume | None]:
+    """The image of a case and its labels on the image's grid, None without.
+
+    Labels on another grid are resampled (nearest voxel; background where they do not reach), which
+    ``notice`` is told. Raises InputError for files that cannot be read.
+    """
+    image = read(case.image)
+    if case.label is None:
+        return image, None
+    labels = read_labels(case.label)
+    if not labels.grid.same_as(image.grid):
+        labels = resample(labels, image.grid, nearest=True)
+        if notice is not None:
+            notice(f"{case.label}: resampled onto the grid of {case.image.name}")
+    return image, labels
+
+
+def prepare_case(
+    case: Case, representation: Representation, notice: Callable[[str], None] | None = None
+) -> PreparedCase:
     """Read and prepare one case; InputError names the file that cannot be used."""
     r = representation
-    volume = read(case.image)
+    volume, labels = read_pair(case, notice)
     try:
         prepared = prepare(volume, r.spacing, r.normalization)
     except InputError as error:
         raise InputError(f"{case.image}: {error}") from error
     image = prepared.image.numpy().astype(np.float16)
-    if case.label is None:
+    if labels is None:
         return PreparedCase(case.name, image, prepared.spacing)
-    labels = read_labels(case.label)
-    if not labels.grid.same_as(volume.grid):
+    array, valid = r.numbered(
+        to_canonical(labels.array, prepared.order, prepared.flips), case.label
+    )
+    if not array.any():
         raise InputError(
-            f"{case.label}: the label lies on another grid than {case.image.name}; "
-            "resample it onto the image"
-        )
-    array = to_canonical(labels.array, prepared.order, prepared.flips)
-    valid = np.ones(array.shape, bool) if r.ignore is None else array != r.ignore
-    highest = int(array[valid].max(initial=0))
-    if highest >= r.classes:
-        raise InputError(
-            f"{case.label}: label {highest} is unknown; this model has classes 0 to "
-            f"{r.classes - 1}"
+            f"{case.label}: the label is empty: it has no voxel of a class on the grid of "
+            f"{case.image.name}; annotate it, or use the image without it"
         )
     spacing = tuple(volume.grid.spacing[a] for a in prepared.order)
     size = image.shape[1:]
@@ -175,11 +213,14 @@ def prepare_case(case: Case, representation: Representation) -> PreparedCase:
         field = torch.from_numpy(np.ascontiguousarray(full, np.float32))[None]
         return resize(field, size)[0].numpy()
 
-    fractions, distances, places = [], [], []
+    gap = None if valid.all() else signed_distance(~valid, spacing)
+    fractions, distances, measured, places = [], [], [], []
     for value in range(1, r.classes):
         mask = array == value
         fractions.append(sampled(mask))
         phi = signed_distance(mask, spacing)
+        if gap is not None:
+            measured.append(sampled(_is_measured(phi, gap, r)) > 0.99)
         phi = (
             published_distance(phi)
             if r.sdf == "published"
@@ -192,8 +233,20 @@ def prepare_case(case: Case, representation: Representation) -> PreparedCase:
         fractions=np.stack(fractions).astype(np.float16),
         distance=np.stack(distances).astype(np.float16),
         valid=(sampled(valid) > 0.99)[None].astype(np.float16),
+        measured=np.stack(measured).astype(np.float16) if measured else None,
         places=tuple(places),
     )
+
+
+def _is_measured(phi: np.ndarray, gap: np.ndarray, r: Representation) -> np.ndarray:
+    """Where a signed distance ``phi`` (mm) is right whatever the ignored region holds.
+
+    The class may go on in the ignored region, ``gap`` mm away, so that the true boundary may be as
+    near as that. What is known is where the known boundary is nearer still, and where both are so
+    far that the truncated distance is at its limit.
+    """
+    far = _FAR * r.scale if r.sdf == "truncated" else np.inf
+    return gap > np.minimum(np.abs(phi), far) + 1e-3
 
 
 def _some_voxels(mask: np.ndarray, most: int = 4096) -> np.ndarray:
@@ -210,11 +263,13 @@ def prepare_cases(
     budget: int = 4 << 30,
     used: int = 0,
     progress: Callable[[float, str], None] | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> list[PreparedCase]:
     """Prepare ``cases``, in memory up to ``budget`` bytes in all (``used`` of them gone already).
 
     The rest is kept as files under ``cache``, mapped when it is needed; those of an earlier,
-    interrupted training are used again if case and representation are the same.
+    interrupted training are used again if case and representation are the same. ``notice`` gets
+    what a user should know of a case.
     """
     prepared = []
     for number, case in enumerate(cases):
@@ -223,7 +278,7 @@ def prepare_cases(
         folder = cache / _key(case, representation)
         item = load_case(folder)
         if item is None:
-            item = prepare_case(case, representation)
+            item = prepare_case(case, representation, notice)
             used += item.nbytes
             if used > budget:
                 item = store_case(item, folder)

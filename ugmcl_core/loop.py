@@ -21,6 +21,7 @@ from . import checkpoint, devices
 from .batches import batches
 from .cases import Cohort, PreparedCase, prepare_cases
 from .errors import InputError
+from .heads import with_new_classes
 from .methods.base import Batch, Method
 from .model import Model
 from .network import DualTaskVNet, load_weights
@@ -71,7 +72,8 @@ class Run:
         torch.manual_seed(settings.seed)
         network = DualTaskVNet(profile.network)
         if base is not None:
-            load_weights(network, base.load_weights(), same_heads=False)
+            weights = with_new_classes(base.load_weights(), profile.network.classes)
+            load_weights(network, weights, same_heads=False)
         self.student = network.to(device, memory_format=torch.channels_last_3d)
         o = profile.optimization
         # The teacher is kept for methods without one as well: its average may be what is saved.
@@ -93,6 +95,7 @@ class Run:
                 progress=lambda f, text: self.tell(
                     {"event": "preparing", "fraction": f, "text": text}
                 ),
+                notice=lambda text: self.tell({"event": "notice", "text": text}),
             )
             used += sum(c.nbytes for c in group)
             groups.append(group)
@@ -137,8 +140,10 @@ class Run:
             if self.index % self.settings.checkpoint_every == 0:
                 self._check(terms)
                 self.save()
+            asked = time.monotonic()
             if should_stop():
                 return
+            clock += time.monotonic() - asked  # a pause is no part of the speed
 
     def step(self, step: Step, batch: Batch) -> dict[str, Tensor]:
         """One iteration; the terms of the objective."""
@@ -237,6 +242,7 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         labels=batch.labels.to(device),
         level_set=batch.level_set.to(device),
         valid=batch.valid.to(device),
+        measured=batch.measured.to(device),
     )
 
 
@@ -247,9 +253,10 @@ def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
         return np.concatenate([1.0 - parts.sum(0, keepdims=True), parts]).argmax(0)
 
     found, truth = labels(foreground), labels(np.asarray(case.fractions, np.float32))
+    known = np.asarray(case.valid[0]) > 0.5
     scores = []
     for value in range(1, len(foreground) + 1):
-        a, b = found == value, truth == value
+        a, b = (found == value) & known, (truth == value) & known
         if b.any():
             scores.append(2.0 * float((a & b).sum()) / float(a.sum() + b.sum()))
     return float(np.mean(scores)) if scores else math.nan

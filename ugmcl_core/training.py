@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,15 @@ __all__ = ["Description", "TrainingSettings", "describe", "train"]
 
 @dataclass(frozen=True)
 class Description:
-    """What the model card says and the protocol does not know."""
+    """What the model card says and the protocol does not know; ``provenance`` is added to what
+    the card tells of the training."""
 
     name: str
     description: str = ""
     modality: str = ""
     classes: tuple[ClassInfo, ...] = ()
     channels: tuple[str, ...] = ("image",)
+    provenance: dict[str, Any] = field(default_factory=dict)
     license: str = "Made by the user; the user's own terms apply."
     intended_use: str = "Research only; not for clinical use."
 
@@ -126,8 +128,8 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
             card.modality,
             card.classes,
             card.channels,
-            card.license,
-            card.intended_use,
+            license=card.license,
+            intended_use=card.intended_use,
         )
     return Description(
         name,
@@ -144,12 +146,18 @@ def _fingerprint(
     settings: TrainingSettings,
     base: Model | None,
 ) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be continued, as JSON gives it back."""
+    """What must be equal for a checkpoint to be continued, as JSON gives it back.
+
+    The size of a batch is not: a training that ran out of memory goes on with a smaller one.
+    """
+    protocol = asdict(profile)
+    for key in ("patch", "labelled", "unlabelled"):
+        del protocol["batch"][key]
     return json.loads(
         json.dumps(
             {
                 "method": {"name": method.name, **asdict(method)},
-                "profile": asdict(profile),
+                "profile": protocol,
                 "seed": settings.seed,
                 "base": base.card.sha256 if base is not None else None,
                 "labelled": [c.name for c in cohort.labelled],
@@ -168,6 +176,8 @@ def _card(run: Run, description: Description) -> ModelCard:
             for c in (*run.labelled, *run.unlabelled)
         ]
     )
+    if run.base is not None and run.base.card.field_of_view_mm is not None:
+        sizes = np.concatenate([sizes, run.base.card.field_of_view_mm])
     view = tuple(
         tuple(round(float(v), 1) for v in row) for row in (sizes.min(axis=0), sizes.max(axis=0))
     )
@@ -195,6 +205,7 @@ def _card(run: Run, description: Description) -> ModelCard:
             "unlabelled": len(run.unlabelled),
             "base": run.base.name if run.base is not None else None,
             "weights": run.profile.optimization.saved,
+            **description.provenance,
         },
         license=description.license,
         intended_use=description.intended_use,

@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -355,7 +356,7 @@ def relabel(cohort: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("another grid", "another grid"),
+        ("elsewhere", "label is empty"),
         ("not whole", "whole numbers"),
         ("unknown class", "label 5"),
         ("negative", "between 0 and 65535"),
@@ -365,8 +366,8 @@ def relabel(cohort: Path, change) -> Path:
 def test_labels(kind, why, cohort, model, capsys):
     def change(labels: volume.Volume) -> volume.Volume:
         array, grid = labels.array.astype(np.float32), labels.grid
-        if kind == "another grid":
-            return volume.Volume(labels.array, volume.Grid(grid.shape, (4.0, 4.0, 3.0)))
+        if kind == "elsewhere":
+            return volume.Volume(labels.array, replace(grid, origin=(900.0, 0.0, 0.0)))
         if kind == "not whole":
             array += 0.5 * (array > 0)
         elif kind == "unknown class":

@@ -27,6 +27,7 @@ from ugmcl_core.cases import (
     prepare_case,
     prepare_cases,
 )
+from ugmcl_core.distance import signed_distance
 from ugmcl_core.errors import InputError
 from ugmcl_core.preprocessing import Normalization
 from ugmcl_core.schedules import Step
@@ -99,15 +100,70 @@ def test_prepared_cases_hold_fractions_distances_and_places(prepared):
     assert all(inside[tuple(p)] for p in case.places[0])
 
 
-def test_unknown_classes_and_other_grids_are_refused(folder, tmp_path):
+def test_unknown_classes_and_empty_labels_are_refused(folder, tmp_path):
     label = tmp_path / "c0.nrrd"
     grid = Grid((24, 20, 18))
     write(label, Volume(np.full(grid.shape, 2, np.uint8), grid))
     with pytest.raises(InputError, match="label 2 is unknown"):
         prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION)
-    write(label, Volume(np.ones(grid.shape, np.uint8), Grid(grid.shape, (2, 1, 1))))
-    with pytest.raises(InputError, match="another grid"):
-        prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION)
+    apart = Volume(np.ones(grid.shape, np.uint8), Grid(grid.shape, origin=(500, 0, 0)))
+    for empty in (Volume(np.zeros(grid.shape, np.uint8), grid), apart):
+        write(label, empty)
+        with pytest.raises(InputError, match="label is empty"):
+            prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION)
+
+
+def test_labels_on_another_grid_are_resampled_with_a_notice(folder, tmp_path):
+    label = tmp_path / "c0.nrrd"
+    values = np.zeros((12, 20, 18), np.uint8)
+    values[3:5, 5:8, 5:8] = 1  # voxels of 2 mm along the first axis, faces aligned
+    write(label, Volume(values, Grid(values.shape, (2.0, 1.0, 1.0), (0.5, 0.0, 0.0))))
+    said = []
+    case = prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION, said.append)
+    assert np.array_equal(case.fractions[0] > 0.5, np.repeat(values, 2, axis=0) > 0)
+    assert len(said) == 1 and "c0.nrrd" in said[0] and "resampled" in said[0]
+
+
+def test_label_values_stand_for_classes(folder, tmp_path):
+    label = tmp_path / "c0.nrrd"
+    values = np.zeros((24, 20, 18), np.uint16)
+    values[2:8, 5:9, 5:9], values[12:16, 5:9, 5:9], values[20:] = 700, 3, 9
+    write(label, Volume(values, Grid(values.shape)))
+    r = Representation((1.0,) * 3, Normalization(), classes=3, values=(3, 700), ignore=9)
+    case = prepare_case(Case("c0", folder / "images/c0.nrrd", label), r)
+    assert np.array_equal(case.fractions[0] == 1, values == 3)
+    assert np.array_equal(case.fractions[1] == 1, values == 700)
+    assert np.array_equal(case.valid[0] == 0, values == 9)
+
+
+@pytest.mark.parametrize("sdf", ["truncated", "published"])
+def test_a_distance_near_an_ignored_region_does_not_count(folder, tmp_path, sdf):
+    """Whatever the ignored region holds, the distance target is right where it counts."""
+    truth = np.zeros((24, 20, 18), bool)
+    truth[6:18, 6:14, 5:12] = True
+    ignored = np.zeros_like(truth)
+    ignored[:, 10:] = True
+    grid, scale = Grid(truth.shape), 4.0
+    r = Representation((1.0,) * 3, Normalization(), scale=scale, ignore=7, sdf=sdf)
+    label = tmp_path / "c0.nrrd"
+    write(label, Volume(np.where(ignored, 7, truth).astype(np.uint8), grid))
+    case = prepare_case(Case("c0", folder / "images/c0.nrrd", label), r)
+    counts = case.measured[0] > 0
+    assert counts.any() and not counts[ignored].any() and not counts[~ignored].all()
+    assert counts[:, :10].mean() > 0.3
+    if sdf == "published":  # its unit is the volume's largest distance, which nobody knows
+        return
+    found = np.clip(case.distance[0].astype(float) / scale, -1, 1)
+    for completion in (truth, truth & ~ignored, truth | ignored):
+        expected = np.clip(signed_distance(completion, grid.spacing) / scale, -1, 1)
+        assert np.abs(found - expected)[counts].max() < 2e-3
+    wrong = np.abs(found - np.clip(signed_distance(truth, grid.spacing) / scale, -1, 1))
+    assert wrong[~counts & ~ignored].max() > 0.2, "what is left out is not right everywhere"
+
+    settings = BatchSettings((24, 20, 18), 1, 0, 0.0, Augmentation())
+    batch = make_batch([case], [], settings, r, 0, Step(0, 1))
+    assert torch.equal(batch.measured[0, 0] > 0, torch.from_numpy(counts))
+    assert torch.equal(batch.valid[0, 0] > 0, torch.from_numpy(~ignored))
 
 
 def test_an_ignore_label_is_no_class_and_not_valid(folder, tmp_path):

@@ -425,6 +425,21 @@ def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_pa
     assert "other settings (seed)" in capsys.readouterr().err
 
 
+def test_training_ignores_what_nobody_annotated(model, tmp_path):
+    from ugmcl_core import phantoms
+
+    (name,) = phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    path = tmp_path / "labels" / f"{name}.nrrd"
+    labels = volume.read_labels(path)
+    labels.array[:, :12] = 255
+    volume.write(path, labels)
+    words = ["train", "--images", str(tmp_path / "images"), "--labels", str(path.parent),
+             "--base", str(model.folder), "--device", "cpu", "--iterations", "2",
+             "--output", str(tmp_path / "run")]  # fmt: skip
+    assert main(words) == 2, "255 is no class"
+    assert main([*words, "--ignore-label", "255"]) == 0
+
+
 def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
     from ugmcl_core import model as models
     from ugmcl_core import phantoms
@@ -462,6 +477,7 @@ def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
         (["--labelled-list", "nowhere.txt"], "cannot be read"),
         (["--classes", "a,a"], "different names"),
         (["--device", "abacus"], "abacus"),
+        (["--ignore-label", "1"], "the label of a class"),
     ],
 )
 def test_training_refuses_what_it_cannot_use(words, why, tmp_path, capsys):

@@ -57,7 +57,10 @@ def setting(request):
     }
     image = torch.randn(4, 1, *shape)
     tensors = {k: torch.from_numpy(v).float() for k, v in numbers.items()}
-    batch = Batch(image, image, tensors["labels"], tensors["level_set"], tensors["valid"])
+    measured = tensors["valid"].expand_as(tensors["level_set"])
+    batch = Batch(
+        image, image, tensors["labels"], tensors["level_set"], tensors["valid"], measured
+    )
     student = Fixed(numbers["student"], numbers["student_distance"])
     teacher = Fixed(numbers["teacher"], numbers["teacher_distance"]).requires_grad_(False)
     return numbers, batch, student, teacher
@@ -172,6 +175,7 @@ def networks(request):
         torch.from_numpy(labels).float(),
         torch.rand(2, request.param - 1, 16, 16, 16),
         torch.ones(2, 1, 16, 16, 16),
+        torch.ones(2, request.param - 1, 16, 16, 16),
     )
     return student, teacher, batch
 

@@ -86,6 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names of the label values 1, 2, ... (default: one, `structure`; "
         "with --base those of the base)",
     )
+    parser.add_argument(
+        "--ignore-label",
+        type=count,
+        metavar="N",
+        help="label value of voxels that nobody annotated: they are not learned from",
+    )
     parser.add_argument("--modality", default="", help="kind of image, for the model's card")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
@@ -137,6 +143,11 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         check_model(base)
         profile = protocols.fine_tuning(base, profile, iterations)
+    if (ignored := arguments.ignore_label) is not None:
+        if ignored < profile.network.classes:
+            raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")
+        representation = replace(profile.representation, ignore=ignored)
+        profile = replace(profile, representation=representation)
     description = describe(base, as_name(Path(arguments.output).resolve().name), profile)
     description = replace(
         description,
@@ -207,6 +218,8 @@ def _show(progress: Progress, event: dict[str, Any]) -> None:
     """One event of the training as progress."""
     if event["event"] == "preparing":
         progress(0.0, event["text"])
+    elif event["event"] == "notice":
+        progress.say(event["text"])
     elif event["event"] == "progress":
         losses = " ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
         progress(

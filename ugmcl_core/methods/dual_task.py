@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..losses import cross_entropy, dice_loss, mean_squared_error
+from ..losses import cross_entropy, dice_loss, masked_mean
 from ..network import DualTaskVNet, Output
 from ..schedules import Step
 from .base import Batch
@@ -18,11 +18,11 @@ def supervised_terms(out: Output, batch: Batch, distance_weight: float = 1.0) ->
 
     ``out`` holds the labelled samples alone.
     """
+    error = (out.distance - batch.level_set).square()
     return {
         "ce": cross_entropy(out.logits, batch.labels, batch.valid),
         "dice": dice_loss(out.probabilities, batch.labels, batch.valid),
-        "distance": distance_weight
-        * mean_squared_error(out.distance, batch.level_set, batch.valid),
+        "distance": distance_weight * masked_mean(error, batch.measured),
     }
 
 

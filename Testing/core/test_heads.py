@@ -1,0 +1,55 @@
+"""New classes on a base model: what it knew stays."""
+
+import math
+
+import pytest
+import torch
+from samples import tiny_model
+
+from ugmcl_core.heads import SHARE, with_new_classes
+from ugmcl_core.network import DualTaskVNet, NetworkSettings, load_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("m") / "tiny", classes=3).load_weights()
+
+
+def network(weights, classes):
+    result = DualTaskVNet(NetworkSettings(classes=classes, filters=2)).eval()
+    load_weights(result, weights)
+    return result
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_the_old_classes_answers_are_the_bases(weights, more):
+    torch.manual_seed(0)
+    image = torch.randn(1, 1, 32, 16, 16)
+    with torch.no_grad():
+        old = network(weights, 3)(image)
+        new = network(with_new_classes(weights, 3 + more), 3 + more)(image)
+    assert torch.allclose(new.logits[:, :3], old.logits, atol=1e-5)
+    assert torch.allclose(new.distance[:, :2], old.distance, atol=1e-5)
+    p, q = new.probabilities, old.probabilities
+    assert torch.allclose(p[:, :3] / p[:, :3].sum(1, keepdim=True), q, atol=1e-6)
+    added = p[:, 3:].sum(1)
+    assert torch.allclose(added, SHARE * p[:, 0], rtol=1e-4)
+    assert (new.distance[:, 2:] > 0).all(), "nothing is inside the new classes yet"
+
+
+def test_the_same_number_of_classes_changes_nothing(weights):
+    assert all(v is weights[k] for k, v in with_new_classes(weights, 3).items())
+
+
+def test_classes_cannot_be_taken_away(weights):
+    with pytest.raises(ValueError, match="more than 2"):
+        with_new_classes(weights, 2)
+
+
+def test_a_base_without_distance_head_gets_a_segmentation_channel(weights):
+    plain = {k: v for k, v in weights.items() if not k.startswith("distance_head")}
+    extended = with_new_classes(plain, 4)
+    assert extended["segmentation_head.bias"][3] == pytest.approx(
+        float(plain["segmentation_head.bias"][0]) + math.log(SHARE)
+    )
+    assert set(extended) == set(plain)
