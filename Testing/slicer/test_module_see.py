@@ -272,3 +272,14 @@ def test_choosing_a_class_shows_its_distance(panel, monkeypatch):
     for index, value in ((1, 4), (0, 1)):
         panel.ui.classSelector.currentIndex = index
         assert composite.GetForegroundVolumeID() == results.distanceOf(volume, value).GetID()
+
+
+def test_deleted_results_leave_the_panel_usable(panel, capsys):
+    import slicer
+
+    volume = support.add_volume()
+    for _ in range(2):
+        slicer.mrmlScene.RemoveNode(panel.segment(volume))
+        assert panel.parameters.segmentation is None
+    assert "Traceback" not in capsys.readouterr().err
+    assert panel.segment(volume) is not None

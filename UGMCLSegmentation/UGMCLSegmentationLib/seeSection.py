@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 from . import display, regions, results
 from .connections import Connections
 from .logic import UGMCLSegmentationLogic
+from .outputs import isInScene
 from .parameters import Parameters
 
 _SHOWN = (
@@ -47,6 +48,8 @@ class SeeSection:
         if parameters is None:
             return
         node = parameters.segmentation
+        if not isInScene(node):  # removed just now: the reference goes a little later
+            node = None
         settings = (node.GetID() if node else "", *(getattr(parameters, n) for n in _SHOWN))
         if settings == self._applied:
             return
