@@ -59,8 +59,8 @@ def test_every_control_has_a_tool_tip(panel):
 
 
 def in_ui_file(name):
-    path = support.ENTRY.parent / "Resources" / "UI" / "UGMCLSegmentation.ui"
-    return f'name="{name}"' in path.read_text()
+    folder = support.ENTRY.parent / "Resources" / "UI"
+    return any(f'name="{name}"' in path.read_text() for path in folder.glob("*.ui"))
 
 
 def test_nothing_is_cut_off_at_420_pixels(panel, tmp_path):
@@ -79,7 +79,7 @@ def test_nothing_is_cut_off_at_420_pixels(panel, tmp_path):
 
 
 def test_a_first_time_user_sees_no_more_than_needed(panel):
-    for section in ("advancedSection", "logSection", "exportSection"):
+    for section in ("advancedSection", "logSection", "exportSection", "improveSection"):
         assert getattr(panel.ui, section).collapsed
     for section in ("segmentSection", "seeSection"):
         assert not getattr(panel.ui, section).collapsed

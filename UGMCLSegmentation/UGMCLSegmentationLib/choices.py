@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import qt
 from slicer.i18n import tr as _
 
 from . import models
@@ -75,12 +78,7 @@ class Choices:
 
     def _fill(self, selector, entries: list[tuple[str, str, str]], current: str) -> None:
         self._updating = True
-        selector.clear()
-        for text, data, toolTip in entries:
-            selector.addItem(text, data)
-            if toolTip:
-                selector.setItemData(selector.count - 1, toolTip, _toolTipRole())
-        selector.currentIndex = selector.findData(current)
+        fill(selector, entries, current)
         self._updating = False
 
     def _onModelChanged(self, index: int) -> None:
@@ -92,10 +90,14 @@ class Choices:
             self._parameters.device = self._ui.deviceSelector.itemData(index)
 
 
-def _toolTipRole() -> int:
-    import qt
-
-    return qt.Qt.ToolTipRole
+def fill(selector, entries: list[tuple[str, Any, str]], current: Any) -> None:
+    """Give a combo box these texts, data and tool tips, and choose the one of that data."""
+    selector.clear()
+    for text, data, toolTip in entries:
+        selector.addItem(text, data)
+        if toolTip:
+            selector.setItemData(selector.count - 1, toolTip, qt.Qt.ToolTipRole)
+    selector.currentIndex = selector.findData(current)
 
 
 def _unknown(key: str) -> models.ModelInfo:

@@ -17,6 +17,7 @@ ROLE = "UGMCLSegmentation.Role"  # attribute: SEGMENTATION, DISTANCE or UNCERTAI
 CLASS = "UGMCLSegmentation.Class"  # attribute of a distance volume, tag of a segment: its label
 SUMMARY = "UGMCLSegmentation.Summary"  # attribute: JSON, see `summary`
 FINGERPRINT = "UGMCLSegmentation.Fingerprint"  # attribute: what the segmentation held after a run
+OVERLAY = "UGMCLSegmentation.Overlay"  # attribute of what is only there to be looked at
 SOURCE = "UGMCLSegmentation.Source"  # node reference: the volume that was segmented
 SEGMENTATION, DISTANCE, UNCERTAINTY = "segmentation", "distance", "uncertainty"
 _LABELMAP = "Binary labelmap"

@@ -18,11 +18,14 @@ from .choices import Choices
 from .connections import Connections
 from .errors import PanelError
 from .exportSection import ExportSection
+from .improveSection import ImproveSection
 from .logic import UGMCLSegmentationLogic
 from .parameters import Parameters
 from .run import CANCELLED, DONE, Outcome
 from .seeSection import SeeSection
 from .setupSection import SetupSection
+
+_IMPROVE = 2  # its place in the panel, after Segment and See
 
 
 class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -40,6 +43,8 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         ScriptedLoadableModuleWidget.setup(self)
         panel = slicer.util.loadUI(self.resourcePath("UI/UGMCLSegmentation.ui"))
         self.layout.addWidget(panel)
+        improve = slicer.util.loadUI(self.resourcePath("UI/Improve.ui"))
+        panel.layout().insertWidget(_IMPROVE, improve)
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
 
@@ -53,6 +58,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.setupSection = SetupSection(
             self.ui, self.connections, self.ui.logText.appendPlainText, self.onInstalled
         )
+        self.improve = ImproveSection(self.ui, self.connections)
         for widget, signal, slot in (
             (self.ui.segmentButton, "clicked(bool)", self.onSegment),
             (self.ui.cancelButton, "clicked(bool)", self.onCancel),
@@ -129,6 +135,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.choices.setParameters(parameters)
         self.see.setParameters(parameters)
         self.export.setParameters(parameters)
+        self.improve.setParameters(parameters)
         self.updateButtons()
 
     def onParametersModified(self, _caller=None, _event=None) -> None:
@@ -144,6 +151,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.choices.update()
         self.see.update()
         self.export.update()
+        self.improve.update()
         self.updateButtons()
 
     def onSceneStartClose(self, _caller, _event) -> None:

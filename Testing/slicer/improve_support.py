@@ -1,0 +1,127 @@
+"""What the tests of the Improve section share: cases in the scene, rows of the table, models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import harness
+import module_support as support
+import numpy as np
+
+NAMES = ("Case", "Role", "Label", "Unsure")
+
+
+def add_segmentation(
+    volume: Any, segments: dict[str, np.ndarray], name: str | None = None,
+    terminology: dict[str, str] | None = None,
+) -> Any:  # fmt: skip
+    """A segmentation drawn on the volume; `segments` are k, j, i masks by name, `terminology` the
+    SNOMED codes of some of them."""
+    import slicer
+
+    node = slicer.mrmlScene.AddNewNodeByClass(
+        "vtkMRMLSegmentationNode", name or f"{volume.GetName()} drawn"
+    )
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    for title, mask in segments.items():
+        identifier = node.GetSegmentation().AddEmptySegment("", title)
+        if mask is not None:
+            slicer.util.updateSegmentBinaryLabelmapFromArray(
+                mask.astype(np.uint8), node, identifier, volume
+            )
+        if terminology and title in terminology:
+            segment = node.GetSegmentation().GetSegment(identifier)
+            entry = (
+                "list~SCT^123037004^Anatomical Structure~SCT^"
+                f"{terminology[title]}^meaning~^^~list~^^~^^"
+            )
+            segment.SetTag(segment.GetTerminologyEntryTagName(), entry)
+    return node
+
+
+def bright(volume: Any, level: float = 100.0) -> np.ndarray:
+    import slicer
+
+    return slicer.util.arrayFromVolume(volume) > level
+
+
+def open_improve(panel: support.Panel) -> None:
+    panel.ui.improveSection.collapsed = False
+    panel.widget.improve.book.update()
+
+
+def rows(panel: support.Panel) -> dict[str, tuple[str, str, str]]:
+    """Role, label and uncertainty as the table shows them, by case, in its order."""
+    panel.widget.improve.book.update()
+    table = panel.ui.casesTable
+    shown = {}
+    for row in range(table.rowCount):
+        if table.isRowHidden(row):
+            continue
+        label = table.cellWidget(row, 2)
+        text = label.currentText if label is not None else table.item(row, 2).text()
+        shown[table.item(row, 0).text()] = (
+            table.cellWidget(row, 1).currentText, text, table.item(row, 3).text()
+        )  # fmt: skip
+    return shown
+
+
+def row_of(panel: support.Panel, name: str) -> int:
+    table = panel.ui.casesTable
+    for row in range(table.rowCount):
+        if table.item(row, 0).text() == name:
+            return row
+    raise AssertionError(f"no case {name}")
+
+
+def set_role(panel: support.Panel, name: str, role: str) -> None:
+    """Choose in the table, as a user does."""
+    selector = panel.ui.casesTable.cellWidget(row_of(panel, name), 1)
+    selector.currentIndex = selector.findText(role)
+    panel.widget.improve.book.update()
+
+
+def choose_label(panel: support.Panel, name: str, label: str) -> None:
+    selector = panel.ui.casesTable.cellWidget(row_of(panel, name), 2)
+    selector.currentIndex = selector.findText(label)
+    panel.widget.improve.book.update()
+
+
+def select_rows(panel: support.Panel, *names: str) -> None:
+    import qt
+
+    table = panel.ui.casesTable
+    table.clearSelection()
+    for name in names:
+        table.selectionModel().select(
+            table.model().index(row_of(panel, name), 0),
+            qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows,
+        )
+
+
+def add_model(folder: Path, *classes: tuple[str, str]) -> str:
+    """A model's card with these classes (name, SNOMED code or ""); returns its folder."""
+    from ugmcl_core.model_card import ClassInfo, ModelCard, Terminology
+
+    infos = tuple(
+        ClassInfo(value, name, terminology=Terminology("SCT", code, name) if code else None)
+        for value, (name, code) in enumerate(classes, start=1)
+    )
+    card = ModelCard(
+        name=folder.name, description="", modality="LGE-MRI", channels=("image",), classes=infos,
+        spacing=(1.25, 1.25, 1.25), patch=(16, 16, 16),
+        normalization={"kind": "robust-z", "low": 1.0, "high": 99.0}, network={}, sha256="0" * 64,
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text(card.to_json())
+    (folder / "weights.safetensors").write_bytes(b"")
+    return str(folder)
+
+
+def wait_for_table(panel: support.Panel, name: str) -> None:
+    """Until the table lists the case by itself."""
+    table = panel.ui.casesTable
+    harness.wait_until(lambda: name in [table.item(r, 0).text() for r in range(table.rowCount)], 5)

@@ -1,0 +1,301 @@
+"""The cases table: what is listed, how it is labelled, what is missing, and what is kept."""
+
+from __future__ import annotations
+
+import harness
+import improve_support as improve
+import module_support as support
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def panel(scene, tmp_path):
+    model = improve.add_model(tmp_path / "heart", ("left atrium", "82471001"), ("scar", ""))
+    panel = support.Panel()
+    panel.parameters.base = model
+    yield panel
+    panel.close()
+
+
+def test_volumes_are_listed_and_labels_found(panel):
+    drawn, bare = support.add_volume(name="drawn"), support.add_volume(name="bare")
+    improve.add_segmentation(drawn, {"Left_Atrium": improve.bright(drawn)})
+    panel.segment(bare)  # an unedited result labels nothing, and its volumes are no cases
+    improve.open_improve(panel)
+    assert improve.rows(panel) == {
+        "drawn": ("Labelled", "drawn drawn", ""), "bare": ("Unlabelled", "", ""),
+    }  # fmt: skip
+    assert panel.ui.casesLabel.text == "1 labelled, 1 unlabelled, 0 hold-out"
+
+
+def test_the_table_follows_the_scene_by_itself(panel):
+    import slicer
+
+    improve.open_improve(panel)
+    assert "no volumes" in panel.ui.casesLabel.text
+    volume = support.add_volume(name="new")
+    improve.wait_for_table(panel, "new")
+    node = improve.add_segmentation(volume, {"left atrium": improve.bright(volume)})
+    harness.wait_until(lambda: panel.ui.casesLabel.text.startswith("1 labelled"), 5)
+    volume.SetName("renamed")
+    improve.wait_for_table(panel, "renamed")
+    slicer.mrmlScene.RemoveNode(node)
+    harness.wait_until(lambda: panel.ui.casesLabel.text.startswith("0 labelled"), 5)
+    slicer.mrmlScene.RemoveNode(volume)
+    harness.wait_until(lambda: panel.ui.casesTable.rowCount == 0, 5)
+
+
+def test_an_edited_result_labels_its_volume(panel):
+    import slicer
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    improve.open_improve(panel)
+    assert improve.rows(panel)["scan"][0] == "Unlabelled"
+    voxels = support.segment_array(node, volume).copy()
+    voxels[0, 0, 0] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, "class_1", volume)
+    harness.wait_until(lambda: panel.ui.casesLabel.text.startswith("1 labelled"), 5)
+    assert improve.rows(panel)["scan"][:2] == ("Labelled", "scan segmentation")
+
+
+def test_roles_of_one_and_of_all_selected_rows(panel):
+    for name in "abcd":
+        support.add_volume(name=name)
+    improve.open_improve(panel)
+    improve.set_role(panel, "a", "Ignore")
+    improve.select_rows(panel, "b", "c")
+    improve.set_role(panel, "c", "Hold-out")
+    roles = {name: row[0] for name, row in improve.rows(panel).items()}
+    assert roles == {"a": "Ignore", "b": "Hold-out", "c": "Hold-out", "d": "Unlabelled"}
+
+
+def test_what_is_missing_is_named(panel):
+    volume, other = support.add_volume(name="a"), support.add_volume(name="b")
+    improve.open_improve(panel)
+    improve.set_role(panel, "a", "Labelled")
+    assert "a: choose the segmentation" in panel.ui.casesLabel.text
+    improve.add_segmentation(volume, {"left atrium": None}, "empty")
+    panel.widget.improve.book.update()
+    assert "a: empty segments (left atrium)" in panel.ui.casesLabel.text
+    improve.add_segmentation(volume, {"kidney": improve.bright(volume)}, "another")
+    improve.choose_label(panel, "a", "another")
+    assert "no segment is used" in panel.ui.casesLabel.text
+    assert "kidney" in panel.ui.structuresLabel.text
+    far = support.matrix(origin=(5000.0, 0.0, 0.0))
+    away = support.add_volume(name="away", geometry=far)
+    improve.add_segmentation(away, {"left atrium": improve.bright(away)}, "elsewhere")
+    panel.widget.improve.book.update()
+    improve.choose_label(panel, "a", "elsewhere")
+    assert "elsewhere lies outside" in panel.ui.casesLabel.text
+    improve.set_role(panel, "a", "Ignore")
+    assert "outside" not in panel.ui.casesLabel.text
+    other.GetImageData().AllocateScalars(3, 3)
+    other.Modified()
+    panel.widget.improve.book.update()
+    assert "b has 3 components" in panel.ui.casesLabel.text
+
+
+def test_another_geometry_is_resampled_with_a_notice(panel):
+    import slicer
+    from UGMCLSegmentationLib import labels
+
+    fine = support.add_volume(name="fine")
+    coarse = support.add_volume(
+        support.blob((20, 18, 15)), support.matrix(spacing=(2.3, 2.6, 3.7)), "coarse"
+    )
+    node = improve.add_segmentation(coarse, {"left atrium": improve.bright(coarse)}, "lent")
+    improve.open_improve(panel)
+    improve.set_role(panel, "fine", "Labelled")
+    improve.choose_label(panel, "fine", "lent")
+    assert "fine: lent has another geometry and will be resampled" in panel.ui.casesLabel.text
+    identifier = node.GetSegmentation().GetNthSegmentID(0)
+    found = _finish(labels.build(node, {identifier: 3}, fine))
+    expected = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, fine)
+    assert expected.any()
+    assert np.array_equal(found == 3, expected > 0)
+
+
+def test_labels_keep_their_voxels_under_any_transform(panel):
+    import slicer
+    import vtk
+    from UGMCLSegmentationLib import labels
+
+    volume = support.add_volume()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    turn = vtk.vtkTransform()
+    turn.RotateWXYZ(20, 1, 1, 0)
+    transform.SetMatrixTransformToParent(turn.GetMatrix())
+    mask = improve.bright(volume)
+    node = improve.add_segmentation(volume, {"left atrium": mask})
+    identifier = node.GetSegmentation().GetNthSegmentID(0)
+    for node_too in (False, True):
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        node.SetAndObserveTransformNodeID(transform.GetID() if node_too else None)
+        found = _finish(labels.build(node, {identifier: 1}, volume)) == 1
+        if node_too:
+            assert np.array_equal(found, mask)
+        else:
+            expected = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume) > 0
+            assert expected.any() and not np.array_equal(found, mask)
+            assert np.array_equal(found, expected)
+
+
+def test_overlap_and_what_nobody_annotated(panel):
+    from UGMCLSegmentationLib import labels
+
+    volume = support.add_volume()
+    whole, half = improve.bright(volume, 60), improve.bright(volume, 120)
+    unknown = np.zeros_like(whole)
+    unknown[:, :, :20] = True
+    node = improve.add_segmentation(
+        volume, {"ignore": unknown, "left atrium": whole, "scar": half}
+    )
+    improve.open_improve(panel)
+    case = panel.widget.improve.book.contents
+    from UGMCLSegmentationLib import structures
+
+    values = structures.values(case.cases[0], case.structures, case.classes)
+    assert sorted(values.values()) == [1, 2, 255]
+    found = _finish(labels.build(node, values, volume))
+    expected = np.where(half, 2, np.where(whole, 1, np.where(unknown, 255, 0)))
+    assert np.array_equal(found, expected)
+
+
+def test_segments_map_by_terminology_then_by_name(panel):
+    volume = support.add_volume()
+    mask = improve.bright(volume)
+    improve.add_segmentation(
+        volume, {"Segment_1": mask, "SCAR": mask, "pouch": mask},
+        terminology={"Segment_1": "82471001", "SCAR": "85756007"},
+    )  # fmt: skip
+    improve.open_improve(panel)
+    table = panel.ui.structuresTable
+    shown = {
+        table.item(r, 0).text(): table.cellWidget(r, 1).currentText for r in range(table.rowCount)
+    }
+    assert shown == {"Segment_1": "left atrium", "SCAR": "scar", "pouch": "Not used"}
+    assert panel.ui.structuresLabel.text == "Not used: pouch."
+    selector = table.cellWidget(2, 1)
+    selector.currentIndex = selector.findText("A new structure")
+    contents = panel.widget.improve.book.update()
+    from UGMCLSegmentationLib import structures
+
+    classes = structures.allClasses(contents.structures, contents.classes)
+    assert [(c.value, c.name) for c in classes] == [(1, "left atrium"), (2, "scar"), (3, "pouch")]
+    assert sorted(structures.values(contents.cases[0], contents.structures, classes).values()) == [
+        1,
+        2,
+        3,
+    ]
+    panel.parameters.base = ""  # from scratch, every structure is new
+    contents = panel.widget.improve.book.update()
+    names = [c.name for c in structures.allClasses(contents.structures, contents.classes)]
+    assert names == ["Segment_1", "SCAR", "pouch"]
+
+
+def test_segments_of_one_case_can_be_left_out(panel):
+    import qt
+
+    volume = support.add_volume()
+    mask = improve.bright(volume)
+    improve.add_segmentation(volume, {"left atrium": mask, "scar": mask})
+    improve.open_improve(panel)
+    assert panel.ui.caseSegmentsSelector.isHidden()
+    improve.select_rows(panel, "scan")
+    selector = panel.ui.caseSegmentsSelector
+    assert not selector.isHidden() and selector.count == 2
+    selector.setCheckState(selector.model().index(1, 0), qt.Qt.Unchecked)
+    contents = panel.widget.improve.book.update()
+    assert [s.name for s in contents.structures] == ["left atrium"]
+    assert len(panel.ui.caseSegmentsSelector.checkedIndexes()) == 1
+
+
+def test_filters_hide_rows_and_keep_roles(panel):
+    import slicer
+
+    for name in ("knee left", "knee right", "hip left"):
+        support.add_volume(name=name)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "Study A")
+    hip = slicer.util.getNode("hip left")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(hip), folder)
+    improve.open_improve(panel)
+    panel.ui.caseFilterEdit.text = "LEFT"
+    assert list(improve.rows(panel)) == ["knee left", "hip left"]
+    box = panel.ui.caseFolderSelector
+    assert not box.isHidden()
+    box.currentIndex = box.findText("Study A")
+    assert list(improve.rows(panel)) == ["hip left"]
+    assert panel.ui.casesLabel.text.startswith("0 labelled, 3 unlabelled")
+
+
+def test_files_beside_the_scene(panel, tmp_path):
+    import SimpleITK as sitk
+
+    folder = tmp_path / "files"
+    for name, kind, shape in (
+        ("a", "images", (8, 9, 10)), ("b", "images", (8, 9, 10)), ("c", "images", (8, 9, 10)),
+        ("a", "labels", (8, 9, 10)), ("c", "labels", (8, 9, 11)),
+    ):  # fmt: skip
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        image = sitk.GetImageFromArray(np.ones(shape, np.uint8))
+        sitk.WriteImage(image, str(folder / kind / f"{name}.nii.gz"))
+    improve.open_improve(panel)
+    assert panel.ui.removeFilesButton.isHidden()
+    panel.widget.improve.cases.addFolder(str(folder))
+    assert improve.rows(panel) == {
+        "a": ("Labelled", "a.nii.gz", ""), "b": ("Unlabelled", "", ""),
+        "c": ("Labelled", "c.nii.gz", ""),
+    }  # fmt: skip
+    assert "other dimensions (11x9x8)" in panel.ui.casesLabel.text
+    improve.set_role(panel, "c", "Ignore")
+    improve.set_role(panel, "a", "Hold-out")
+    panel.widget.improve.cases.addFolder(str(folder))  # again: the roles stay
+    assert [row[0] for row in improve.rows(panel).values()] == ["Hold-out", "Unlabelled", "Ignore"]
+    improve.select_rows(panel, "b")
+    panel.click("removeFilesButton")
+    assert list(improve.rows(panel)) == ["a", "c"]
+    panel.widget.improve.cases.addFolder(str(tmp_path))
+    assert "holds no images" in panel.ui.casesLabel.text
+
+
+@pytest.mark.parametrize("kind", ["scene.mrb", "folder"])
+def test_the_table_survives_saving_and_loading(panel, tmp_path, kind):
+    import slicer
+
+    a, b = support.add_volume(name="a"), support.add_volume(name="b")
+    support.add_volume(name="c")
+    for volume in (a, b):
+        improve.add_segmentation(volume, {"left atrium": improve.bright(volume)})
+    improve.add_segmentation(b, {"pouch": improve.bright(b)}, "second")
+    improve.open_improve(panel)
+    improve.set_role(panel, "a", "Hold-out")
+    improve.set_role(panel, "c", "Ignore")
+    improve.choose_label(panel, "b", "second")
+    table = panel.ui.structuresTable
+    row = [table.item(r, 0).text() for r in range(table.rowCount)].index("pouch")
+    selector = table.cellWidget(row, 1)
+    selector.currentIndex = selector.findText("scar")
+    before = improve.rows(panel)
+    assert harness.save_scene(tmp_path / kind)
+    path = tmp_path / kind
+    path = next(path.glob("*.mrml")) if path.is_dir() else path
+    slicer.mrmlScene.Clear(False)
+    harness.process_events(300)
+    assert panel.ui.casesTable.rowCount == 0
+    assert harness.load_scene(path)
+    assert improve.rows(panel) == before == {
+        "a": ("Hold-out", "a drawn", ""), "b": ("Labelled", "second", ""), "c": ("Ignore", "", ""),
+    }  # fmt: skip
+    contents = panel.widget.improve.book.contents
+    assert {s.name: s.target for s in contents.structures} == {"left atrium": "1", "pouch": "2"}
+
+
+def _finish(work):
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value

@@ -1,0 +1,87 @@
+"""What is missing in a labelled case, and what will be done about what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from slicer.i18n import tr as _
+
+from . import geometry, labels, structures
+from .cases import HOLDOUT, LABELLED, UNLABELLED, Case
+from .errors import PanelError
+
+
+def check(case: Case, found: Sequence[structures.Structure]) -> Case:
+    """The case with its problem and notices filled in; `found` are the structures of all cases."""
+    if case.problem or not case.needsLabel or case.volumeNode is None:
+        return case
+    try:
+        return replace(case, notices=tuple(_notices(case, found)))
+    except PanelError as error:
+        return replace(case, problem=str(error))
+
+
+def _notices(case: Case, found: Sequence[structures.Structure]) -> list[str]:
+    """Raises PanelError for what keeps the case from being used."""
+    if case.segmentationNode is None:
+        raise PanelError(
+            _("{name}: choose the segmentation that labels it.").format(name=case.name)
+        )
+    targets = {s.key: s.target for s in found}
+    used, empty, notices = [], [], []
+    for _identifier, segment in structures.segments(case):
+        target = targets.get(structures.keyOf(segment.GetName()), structures.UNUSED)
+        if target == structures.UNUSED:
+            continue
+        (empty if labels.isEmpty(segment) else used).append(segment)
+    names = ", ".join(segment.GetName() for segment in empty)
+    if not used and empty:
+        raise PanelError(
+            _("{name}: empty segments ({segments}): draw them or choose another label.").format(
+                name=case.name, segments=names
+            )
+        )
+    if not used:
+        raise PanelError(
+            _("{name}: no segment is used: see Structures below.").format(name=case.name)
+        )
+    if empty:
+        notices.append(_("{name}: {segments} is empty.").format(name=case.name, segments=names))
+    notices += _gridNotices(case, used)
+    return notices
+
+
+def _gridNotices(case: Case, used: Sequence) -> list[str]:
+    size = geometry.dimensions(case.volumeNode)
+    isResampled, isInside = False, False
+    for segment in used:
+        labelmap = labels.image(segment)
+        matrix = labels.toLabelmap(labelmap, case.segmentationNode, case.volumeNode)
+        isInside |= labels.overlaps(matrix, size, labelmap.GetDimensions()[::-1])
+        isResampled |= not labels.isSameGrid(matrix, size)
+    if not isInside:
+        raise PanelError(
+            _("{name}: {label} lies outside of the volume.").format(
+                name=case.name, label=case.segmentationNode.GetName()
+            )
+        )
+    if isResampled:
+        text = _("{name}: {label} has another geometry and will be resampled.")
+        return [text.format(name=case.name, label=case.segmentationNode.GetName())]
+    return []
+
+
+def readiness(cases: Sequence[Case]) -> str:
+    """What keeps the cases from being learned from, "" for nothing."""
+    for case in cases:
+        if case.problem:
+            return case.problem
+    if not any(case.role == LABELLED for case in cases):
+        return _("Mark at least one case as Labelled: one with a segmentation of the structure.")
+    return ""
+
+
+def summary(cases: Sequence[Case]) -> str:
+    counts = {role: sum(c.role == role for c in cases) for role in (LABELLED, UNLABELLED, HOLDOUT)}
+    return _("{labelled} labelled, {unlabelled} unlabelled, {holdout} hold-out").format(**counts)

@@ -1,0 +1,156 @@
+"""Cases that are files beside the scene: used for learning, never loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+from .cases import LABELLED, ROLES, UNLABELLED, Case, Rank
+from .errors import PanelError
+
+_SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha", ".nhdr", ".mhd")
+_LABEL_ENDS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg")
+
+
+@dataclass(frozen=True)
+class CaseFile:
+    """An image file, its label map ("" without one) and its role."""
+
+    image: str
+    label: str
+    role: str
+    problem: str = ""
+    rank: Rank | None = None
+
+    def case(self) -> Case:
+        problem = self.problem
+        if not Path(self.image).is_file():
+            problem = _("{file} is not there any more.").format(file=self.image)
+        elif self.role not in (UNLABELLED, "ignore") and not self.label:
+            problem = _("{file} has no label map beside it.").format(file=Path(self.image).name)
+        return Case(
+            name=stem(Path(self.image)), role=self.role, image=self.image, label=self.label,
+            rank=self.rank, problem=problem if self.role != "ignore" else "",
+        )  # fmt: skip
+
+
+def find(folder: Path) -> list[CaseFile]:
+    """The images in a folder; with a label map of the same name in `labels` beside `images`, or of
+    the name with -label at its end in the same folder, they are labelled.
+
+    Raises PanelError if there is none.
+    """
+    try:
+        images, labels = _pairs(folder)
+    except OSError as error:
+        raise PanelError(
+            _("{folder} cannot be read: {why}.").format(folder=folder, why=error.strerror)
+        ) from None
+    if not images:
+        raise PanelError(
+            _("{folder} holds no images ({kinds}).").format(
+                folder=folder, kinds=" ".join(_SUFFIXES)
+            )
+        )
+    found = []
+    for image in images:
+        label = labels.get(stem(image))
+        problem = _mismatch(image, label) if label else ""
+        role = LABELLED if label else UNLABELLED
+        found.append(CaseFile(str(image), str(label or ""), role, problem))
+    return found
+
+
+def toText(files: list[CaseFile]) -> str:
+    """As the parameter node keeps them."""
+    rows = []
+    for file in files:
+        rank = file.rank and [file.rank.uncertainty, file.rank.predictedDice, file.rank.model]
+        rows.append([file.image, file.label, file.role, file.problem, rank])
+    return json.dumps(rows)
+
+
+def fromText(text: str) -> list[CaseFile]:
+    try:
+        rows = json.loads(text or "[]")
+        return [
+            CaseFile(image, label, role if role in ROLES else UNLABELLED, problem,
+                     Rank(*rank) if rank else None)
+            for image, label, role, problem, rank in rows
+        ]  # fmt: skip
+    except (ValueError, TypeError):
+        return []
+
+
+def merged(known: list[CaseFile], added: list[CaseFile]) -> list[CaseFile]:
+    """With the roles that the user gave to those that were there before."""
+    roles = {file.image: file.role for file in known}
+    fresh = [replace(file, role=roles.get(file.image, file.role)) for file in added]
+    new = {file.image for file in fresh}
+    return [file for file in known if file.image not in new] + fresh
+
+
+def stem(path: Path) -> str:
+    for suffix in _SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def _pairs(folder: Path) -> tuple[list[Path], dict[str, Path]]:
+    """The images, and the label maps by the names of their images."""
+    inner, beside = folder / "images", folder / "labels"
+    if inner.is_dir() and beside.is_dir():
+        return _files(inner), {stem(path): path for path in _files(beside)}
+    images, labels = [], {}
+    for path in _files(folder):
+        name = stem(path)
+        end = next((e for e in _LABEL_ENDS if name.lower().endswith(e)), None)
+        if end:
+            labels[name[: -len(end)]] = path
+        else:
+            images.append(path)
+    return images, labels
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir()
+        if path.is_file() and path.name.lower().endswith(_SUFFIXES)
+        and not path.name.startswith(".")
+    )  # fmt: skip
+
+
+def _mismatch(image: Path, label: Path) -> str:
+    """What keeps the label from being the image's, read from the headers; "" for nothing."""
+    import SimpleITK as sitk  # here: it costs a quarter of a second
+
+    headers = []
+    for path in (image, label):
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:
+            return _("{file} cannot be read.").format(file=path.name)
+        headers.append(reader)
+    sizes = [reader.GetSize() for reader in headers]
+    if sizes[0] != sizes[1]:
+        text = _("{label} has other dimensions ({a}) than {image} ({b}).")
+        return text.format(
+            label=label.name, image=image.name, a="x".join(map(str, sizes[1])),
+            b="x".join(map(str, sizes[0])),
+        )  # fmt: skip
+    places = [
+        (*r.GetOrigin(), *(s * d for s in r.GetSpacing() for d in r.GetDirection()))
+        for r in headers
+    ]
+    step = 0.01 * min(headers[0].GetSpacing())
+    if any(abs(a - b) > max(step, 1e-4) for a, b in zip(*places, strict=True)):
+        return _(
+            "{label} lies elsewhere than {image}: load both, so that it is resampled."
+        ).format(label=label.name, image=image.name)
+    return ""

@@ -1,0 +1,48 @@
+"""The Improve section of the panel: the cases, and what is done with them."""
+
+from __future__ import annotations
+
+from .caseBook import CaseBook, Contents
+from .casesSection import CasesSection
+from .connections import Connections
+from .parameters import Parameters
+from .structuresSection import StructuresSection
+
+_READ = ("base", "caseFiles", "targets")  # the parameters that the cases depend on
+
+
+class ImproveSection:
+    def __init__(self, ui, connections: Connections) -> None:
+        self._ui = ui
+        self._parameters: Parameters | None = None
+        self._applied: tuple | None = None
+        self.book = CaseBook(self._onCases)
+        self.cases = CasesSection(ui, connections, self.book)
+        self.structures = StructuresSection(ui, connections, self.book, self.cases)
+        connections.connect(ui.improveSection, "contentsCollapsed(bool)", self._onCollapsed)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self._applied = None
+        self.cases.setParameters(parameters)
+        self.structures.setParameters(parameters)
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node."""
+        parameters = self._parameters
+        if parameters is None or self._ui.improveSection.collapsed:
+            self.book.setParameters(None)  # nobody looks: nothing is read
+            self._applied = None
+            return
+        settings = tuple(getattr(parameters, name) for name in _READ)
+        if settings != self._applied:
+            self._applied = settings
+            self.book.setParameters(parameters)
+
+    def _onCollapsed(self, _isCollapsed: bool) -> None:
+        self.update()
+
+    def _onCases(self, contents: Contents) -> None:
+        self.cases.show(contents)
+        self.structures.show(contents)
