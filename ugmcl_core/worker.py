@@ -119,6 +119,7 @@ class Inbox:
             known = ticket.id in self._open
             if not known:
                 self._open[ticket.id] = ticket
+        self._wire.send("accepted", id=ticket.id)
         if known:
             text = f"there is already a request {ticket.id!r}; this one is ignored"
             self._wire.send("log", id=ticket.id, level="warning", text=text)

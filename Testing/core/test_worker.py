@@ -320,8 +320,8 @@ def test_a_stuck_request_does_not_keep_the_process():
     )
     process.stdin.write(b'{"id": 1, "command": "models"}\n')
     process.stdin.flush()
-    events = [json.loads(process.stdout.readline())["event"] for _ in range(2)]
-    assert events == ["hello", "progress"]
+    events = [json.loads(process.stdout.readline())["event"] for _ in range(3)]
+    assert events == ["hello", "accepted", "progress"]
     process.stdin.close()
     assert process.wait(timeout=30) == 130
     process.stdout.close()
@@ -372,10 +372,10 @@ def test_stray_prints_do_not_reach_the_protocol():
     )
     process.stdin.write(b'{"id": 1, "command": "models"}\n')
     process.stdin.flush()
-    events = [json.loads(process.stdout.readline()) for _ in range(2)]
+    events = [json.loads(process.stdout.readline()) for _ in range(3)]
     rest, errors = process.communicate(timeout=20)
-    assert [e["event"] for e in events] == ["hello", "result"] and rest == b""
-    assert events[1]["value"] is None, "JSON has no NaN"
+    assert [e["event"] for e in events] == ["hello", "accepted", "result"] and rest == b""
+    assert events[2]["value"] is None, "JSON has no NaN"
     assert b"python\n" in errors and b"C\n" in errors
 
 
@@ -402,7 +402,7 @@ def test_memory_goes_back_to_the_system_after_a_request(ending):
     )
     process.stdin.writelines(b'{"id": %d, "command": "models"}\n' % n for n in range(2))
     process.stdin.flush()
-    events = [json.loads(process.stdout.readline()) for _ in range(5)]
+    events = [json.loads(process.stdout.readline()) for _ in range(7)]
     process.communicate(timeout=20)
     first, second = (e["resident"] for e in events if e["event"] == "log")
     assert second < first + 100e6, "400 MB were freed and kept"

@@ -152,6 +152,7 @@ def serve() -> None:
                 say("cancelling", id=request["id"])
             continue
         ident = request["id"]
+        say("accepted", id=ident)
         thread = threading.Thread(
             target=handle, args=(request, lambda ident=ident: ident in cancelled), daemon=True
         )

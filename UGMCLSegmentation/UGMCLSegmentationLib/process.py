@@ -31,7 +31,8 @@ class Request:
 class Worker:
     """The child process, started when it is first needed, one request at a time.
 
-    Where its stdin does not reach it (no hello, or an end at once), every request gets a process
+    Where its stdin does not reach it (no hello, an end at once, or a request that it does not
+    accept within the time that a hello may take), every request gets a process
     of its own that reads it from a file. A last event of `ENDS` follows every request; "crashed"
     is this class's own, with the `message` for the panel and the `details` for the log.
     """
@@ -48,6 +49,7 @@ class Worker:
         self._request: Request | None = None
         self._count = 0
         self._helloDeadline = Deadline(self._helloIsLate)
+        self._heardDeadline = Deadline(self._answerIsLate)
         self._cancelDeadline = Deadline(self._cancelIsLate)
 
     @property
@@ -107,6 +109,7 @@ class Worker:
         self.onHello = lambda event: None
         self.onLog = lambda level, text: None
         self._helloDeadline.stop()
+        self._heardDeadline.stop()
         self._cancelDeadline.stop()
         child, self._child = self._child, None
         if child is not None:
@@ -122,6 +125,7 @@ class Worker:
         if request is None or request.sent or self.hello is None or self._child is None:
             return
         request.sent = True
+        self._heardDeadline.start(self.helloTimeout)
         self._child.writeLine(json.dumps(request.content))
 
     def _startJob(self) -> None:
@@ -158,6 +162,11 @@ class Worker:
             child.kill()
         self._startJob()
 
+    def _answerIsLate(self) -> None:
+        """It said hello, but what it is told does not arrive: a launcher keeps it, say."""
+        if self._request is not None and not self._request.heard:
+            self._fallBack(_("The worker cannot be spoken to; starting it anew for every run."))
+
     def _helloIsLate(self) -> None:
         if self.hello is None:
             self._fallBack(_("The worker did not answer; starting it anew for every run."))
@@ -185,6 +194,9 @@ class Worker:
         if request is None or event.get("id") != request.content["id"]:
             return  # of a request that was given up
         request.heard = True
+        self._heardDeadline.stop()
+        if name == "accepted":
+            return
         if name in ENDS:
             self._finish(event)
         else:
@@ -206,6 +218,7 @@ class Worker:
 
     def _finish(self, event: Event) -> None:
         self._cancelDeadline.stop()
+        self._heardDeadline.stop()
         request, self._request = self._request, None
         if request is not None:
             request.onEvent(event)
