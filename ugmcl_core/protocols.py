@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from .errors import InputError
 from .methods import METHODS, Method
+from .methods.options import with_options
 from .model import Model
 from .profiles import PROFILES, Profile, profile_of
 
@@ -13,11 +15,11 @@ GENTLE = 0.3
 """Part of the profile's learning rate for fine-tuning, where the start is good already."""
 
 
-def method_named(name: str) -> Method:
-    """The method `name` with its default settings; raises InputError if there is none."""
+def method_named(name: str, options: Sequence[str] = ()) -> Method:
+    """The method `name` with `options` as NAME=VALUE; raises InputError for what is not there."""
     if name not in METHODS:
         raise InputError(f"unknown method {name!r}; known are {', '.join(METHODS)}")
-    return METHODS[name]()
+    return with_options(METHODS[name], options)
 
 
 def profile_named(name: str) -> Profile:

@@ -38,6 +38,11 @@ def uncertainty_threshold(ramp: float, maximum: float, start: float = 0.75) -> f
     return (start + (1.0 - start) * ramp) * maximum
 
 
+def annealed(start: float, end: float, progress: float) -> float:
+    """A value that moves linearly from ``start`` (0: ``end`` all along) to ``end``, such as k."""
+    return start + (end - start) * progress if start else end
+
+
 @dataclass(frozen=True)
 class LearningRate:
     """The learning rate over the iterations: ``step`` divides by 10 every ``step_size``;

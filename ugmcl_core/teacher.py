@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .network import DualTaskVNet, set_dropout
+from .network import DualTaskVNet, Output, set_dropout
 from .uncertainty import entropy
 
 
@@ -56,13 +56,20 @@ def noisy(image: Tensor, deviation: float = 0.1, limit: float = 0.2) -> Tensor:
 
 
 @torch.no_grad()
+def target(teacher: DualTaskVNet, image: Tensor) -> Output:
+    """One pass of the teacher as published: over noise, with dropout and on batch statistics
+    (train mode); without gradient."""
+    teacher.train()
+    return teacher(noisy(image))
+
+
+@torch.no_grad()
 def consult(teacher: DualTaskVNet, image: Tensor, passes: int) -> Advice:
     """The advice as published: one target pass and T = ``passes`` for Eq. 3, each over noise of
     its own, with dropout and on batch statistics (train mode)."""
-    teacher.train()
-    target = teacher(noisy(image))
-    mean = sum(teacher(noisy(image)).probabilities for _ in range(passes)) / passes
-    return Advice(target.probabilities, target.distance, entropy(mean))
+    out = target(teacher, image)
+    mean = sum(target(teacher, image).probabilities for _ in range(passes)) / passes
+    return Advice(out.probabilities, out.distance, entropy(mean))
 
 
 @torch.no_grad()

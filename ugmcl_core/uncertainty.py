@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+_BINS = 4096
+
 
 def entropy(probabilities: Tensor) -> Tensor:
     """u = -Σ_c p_c ln p_c of (B, C, I, J, K), shape (B, 1, I, J, K), float32, 0 to ln C."""
@@ -20,6 +22,14 @@ def maximal_entropy(classes: int, reference: str = "ln2") -> float:
     if reference not in ("ln2", "lnC"):
         raise ValueError(f"unknown reference of the uncertainty threshold: {reference!r}")
     return math.log(2 if reference == "ln2" else classes)
+
+
+def quantile(uncertainty: Tensor, part: float, classes: int) -> float:
+    """The uncertainty below which ``part`` of the voxels lie, to 1/4096 of ln C; from a histogram,
+    which takes any number of voxels."""
+    counts = torch.histc(uncertainty.float(), _BINS, 0.0, math.log(classes)).double()
+    below = counts.cumsum(0) < part * counts.sum()
+    return (int(below.sum()) + 1) / _BINS * math.log(classes)
 
 
 def certain(uncertainty: Tensor, threshold: float) -> Tensor:

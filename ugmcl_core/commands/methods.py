@@ -8,17 +8,25 @@ import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from ..methods import Method
 
 NAME = "methods"
-HELP = "list the training methods"
-DESCRIPTION = "List the methods that `ugmcl train --method` knows, with their papers and settings."
+HELP = "list the training methods and their options"
+DESCRIPTION = """\
+List the methods that `ugmcl train --method` knows, with their papers; with METHOD, that one alone
+and the options that `ugmcl train --option NAME=VALUE` sets."""
 EPILOG = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Only the form of the list."""
+    """Which method, and the form of the list."""
+    parser.add_argument("method", nargs="?", metavar="METHOD", help="show this one's options")
+    parser.add_argument(
+        "--options", action="store_true", help="show the options of all methods, with the list"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
@@ -26,7 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the methods."""
     from ..methods import METHODS
 
-    rows = [_row(name, kind) for name, kind in METHODS.items()]
+    chosen = arguments.method
+    if chosen is not None and chosen not in METHODS:
+        raise InputError(f"unknown method {chosen!r}; known are {', '.join(METHODS)}")
+    kinds = METHODS.values() if chosen is None else [METHODS[chosen]]
+    rows = [_row(kind) for kind in kinds]
     if arguments.json:
         print(json.dumps({"methods": rows}))
         return 0
@@ -35,23 +47,33 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"    paper: {row['paper']} ({row['year']})")
         print(f"    needs: {', '.join(row['needs'])}")
         print(f"    take it for: {row['when']}")
-        print(f"    settings: {', '.join(f'{k} {v}' for k, v in row['settings'].items()) or '-'}")
+        if chosen is None and not arguments.options:
+            print(f"    options: {', '.join(row['settings']) or '-'}")
+            continue
+        for option in row["options"]:
+            default = json.dumps(option["default"]).strip('"')
+            print(f"    --option {option['name']}={default}  ({option['allowed']})")
+            print(f"        {option['text']}")
     return 0
 
 
-def _row(name: str, kind: type[Method]) -> dict[str, Any]:
+def _row(kind: type[Method]) -> dict[str, Any]:
+    from ..methods.options import options
+
+    method = kind()
     needs = {
         "labelled volumes": True,
-        "unlabelled volumes": kind.uses_unlabelled,
-        "a teacher": kind.uses_teacher,
-        "a distance head": kind.uses_distance,
+        "unlabelled volumes": method.uses_unlabelled,
+        "a teacher": method.uses_teacher,
+        "a distance head": method.uses_distance,
     }
     return {
-        "name": name,
+        "name": kind.name,
         "summary": (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " "),
         "paper": kind.paper,
         "year": kind.year,
         "when": kind.when,
         "needs": [text for text, needed in needs.items() if needed],
-        "settings": dataclasses.asdict(kind()),
+        "settings": dataclasses.asdict(method),
+        "options": [dataclasses.asdict(o) for o in options(kind)],
     }

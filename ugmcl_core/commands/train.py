@@ -26,7 +26,7 @@ examples:
   ugmcl train --images images --labels labels --output runs/first
   ugmcl train --images images --labels labels --base la-lge-mri --iterations 300 --output runs/mine
   ugmcl train --images images --labels labels --labelled-list 16.txt --exclude-list test.txt \\
-      --method ugmcl --profile paper --device cuda --output runs/paper"""
+      --method ugmcl --option beta=0.5 --profile paper --device cuda --output runs/paper"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="never train on these labelled cases, but report their Dice",
     )
     parser.add_argument("--method", default="ugmcl", help="see `ugmcl methods` (default: ugmcl)")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, see `ugmcl methods METHOD`; repeatable",
+    )
     parser.add_argument(
         "--profile",
         default="compact",
@@ -131,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..profiles import with_classes
     from ..training import TrainingSettings, describe, train
 
-    method = protocols.method_named(arguments.method)
+    method = protocols.method_named(arguments.method, arguments.option)
     profile = protocols.profile_named(arguments.profile)
     cohort = find_cohort(
         arguments.images, arguments.labels, lists[0], lists[1] or (), lists[2] or ()

@@ -1,6 +1,6 @@
 """The methods: one file each. To add one, write its file and name its class in ``METHODS``.
 
-A method is a frozen dataclass of its settings with
+A method is a frozen dataclass of its options, a subclass of ``Method``, with
 
 - ``losses(student, teacher, batch, step) -> dict[str, Tensor]``: named terms; the loop sums them,
 - class attributes ``name``, ``paper``, ``year``, ``when`` (a line on when to use it),
@@ -10,11 +10,30 @@ A method is a frozen dataclass of its settings with
 from __future__ import annotations
 
 from .base import Batch, Method
+from .dtc import DTC
 from .dual_task import DualTask
+from .entropy_minimization import EntropyMinimization
+from .mean_teacher import MeanTeacher
 from .supervised import Supervised
+from .ua_mt import UAMT
 from .ugmcl import UGMCL
 from .ugmcl_plus import UGMCLPlus
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (Supervised, DualTask, UGMCL, UGMCLPlus)}
+METHODS: dict[str, type[Method]] = {
+    m.name: m
+    for m in (Supervised, DualTask, MeanTeacher, UAMT, EntropyMinimization, DTC, UGMCL, UGMCLPlus)
+}
 
-__all__ = ["METHODS", "UGMCL", "Batch", "DualTask", "Method", "Supervised", "UGMCLPlus"]
+__all__ = [
+    "DTC",
+    "METHODS",
+    "UAMT",
+    "UGMCL",
+    "Batch",
+    "DualTask",
+    "EntropyMinimization",
+    "MeanTeacher",
+    "Method",
+    "Supervised",
+    "UGMCLPlus",
+]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..network import DualTaskVNet
 from ..schedules import Step
+from . import options
+
+C = TypeVar("C", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -39,20 +43,55 @@ class Batch:
         """The unlabelled samples."""
         return slice(len(self.labels), len(self.image))
 
+    @property
+    def all_labelled(self) -> bool:
+        """Whether there is no unlabelled sample: in supervised-only steps, and in a training
+        without unlabelled cases."""
+        return len(self.labels) == len(self.image)
 
-class Method(Protocol):
-    """A frozen dataclass of settings; see the package's docstring."""
+
+class Method(ABC):
+    """A frozen dataclass of options; see the package's docstring.
+
+    Options are checked when a method is made (InputError). A method may train a second module
+    along: what ``companion`` returns becomes ``student.companion``, is averaged into the teacher,
+    stored in checkpoints, and left out of the saved model. It is trained on the sum of
+    ``losses`` like the student, unless the method is ``adversarial``: then by an Adam of its own
+    on ``opposing_losses``, after each step of the student.
+    """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     year: ClassVar[int]
     when: ClassVar[str]
-    uses_teacher: ClassVar[bool]
-    uses_unlabelled: ClassVar[bool]
-    uses_distance: ClassVar[bool]
+    uses_teacher: bool = False
+    uses_unlabelled: bool = False
+    uses_distance: bool = False
+    adversarial: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        options.check(self)
+
+    @abstractmethod
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         """The weighted terms of the objective, by name."""
-        ...
+
+    def companion(self, student: DualTaskVNet, tuning: bool) -> nn.Module | None:
+        """A module to train along with ``student``, which holds a base's weights if ``tuning``."""
+        return None
+
+    def opposing_losses(
+        self, student: DualTaskVNet, batch: Batch, step: Step
+    ) -> dict[str, Tensor]:
+        """The weighted terms that the companion of an adversarial method minimizes, by name."""
+        return {}
+
+
+def companion_of(student: nn.Module, kind: type[C]) -> C:
+    """The companion that trains along with ``student``; TypeError if it is not a ``kind``."""
+    companion = getattr(student, "companion", None)
+    if not isinstance(companion, kind):
+        raise TypeError(f"the student has no companion of type {kind.__name__}")
+    return companion

@@ -7,10 +7,18 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..losses import cross_entropy, dice_loss, masked_mean
+from ..losses import masked_mean
 from ..network import DualTaskVNet, Output
 from ..schedules import Step
-from .base import Batch
+from .base import Batch, Method
+from .options import Weight, option
+from .supervised import segmentation_terms
+
+
+def distance_term(out: Output, batch: Batch) -> Tensor:
+    """Mean squared error between f_dis and T(y) where that is known; ``out`` holds the labelled
+    samples alone."""
+    return masked_mean((out.distance - batch.level_set).square(), batch.measured)
 
 
 def supervised_terms(out: Output, batch: Batch, distance_weight: float = 1.0) -> dict[str, Tensor]:
@@ -18,27 +26,23 @@ def supervised_terms(out: Output, batch: Batch, distance_weight: float = 1.0) ->
 
     ``out`` holds the labelled samples alone.
     """
-    error = (out.distance - batch.level_set).square()
     return {
-        "ce": cross_entropy(out.logits, batch.labels, batch.valid),
-        "dice": dice_loss(out.probabilities, batch.labels, batch.valid),
-        "distance": distance_weight * masked_mean(error, batch.measured),
+        **segmentation_terms(out, batch, 1.0),
+        "distance": distance_weight * distance_term(out, batch),
     }
 
 
 @dataclass(frozen=True)
-class DualTask:
+class DualTask(Method):
     """L_sup of Eq. 2 on the labelled samples."""
 
     name: ClassVar[str] = "dual-task"
     paper: ClassVar[str] = "Zhang et al., UG-MCL, Eq. 2"
     year: ClassVar[int] = 2022
     when: ClassVar[str] = "supervised training when a signed distance is wanted too"
-    uses_teacher: ClassVar[bool] = False
-    uses_unlabelled: ClassVar[bool] = False
     uses_distance: ClassVar[bool] = True
 
-    distance_weight: float = 1.0
+    distance_weight: Weight = option(1.0, "weight of the squared error between f_dis and T(y)")
 
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step

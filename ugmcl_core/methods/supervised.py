@@ -8,28 +8,29 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..losses import cross_entropy, dice_loss
-from ..network import DualTaskVNet
+from ..network import DualTaskVNet, Output
 from ..schedules import Step
-from .base import Batch
+from .base import Batch, Method
+
+
+def segmentation_terms(out: Output, batch: Batch, weight: float = 0.5) -> dict[str, Tensor]:
+    """``weight`` (CE + Dice) on f_seg; ``out`` holds the labelled samples alone."""
+    return {
+        "ce": weight * cross_entropy(out.logits, batch.labels, batch.valid),
+        "dice": weight * dice_loss(out.probabilities, batch.labels, batch.valid),
+    }
 
 
 @dataclass(frozen=True)
-class Supervised:
+class Supervised(Method):
     """0.5 (CE + Dice) on the labelled samples."""
 
     name: ClassVar[str] = "supervised"
     paper: ClassVar[str] = "Milletari et al., V-Net"
     year: ClassVar[int] = 2016
     when: ClassVar[str] = "the baseline; when everything is labelled"
-    uses_teacher: ClassVar[bool] = False
-    uses_unlabelled: ClassVar[bool] = False
-    uses_distance: ClassVar[bool] = False
 
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
-        out = student(batch.image[batch.labelled])
-        return {
-            "ce": 0.5 * cross_entropy(out.logits, batch.labels, batch.valid),
-            "dice": 0.5 * dice_loss(out.probabilities, batch.labels, batch.valid),
-        }
+        return segmentation_terms(student(batch.image[batch.labelled]), batch)

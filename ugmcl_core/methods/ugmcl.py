@@ -3,58 +3,101 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from ..distance import to_mask
 from ..losses import mean_squared_error
-from ..network import DualTaskVNet
-from ..schedules import Step, gaussian_ramp, uncertainty_threshold
-from ..teacher import consult
-from ..uncertainty import certain, maximal_entropy
-from .base import Batch
-from .dual_task import supervised_terms
+from ..network import DualTaskVNet, Output
+from ..schedules import Step, annealed, gaussian_ramp, uncertainty_threshold
+from ..teacher import Advice, consult
+from ..uncertainty import certain, maximal_entropy, quantile
+from .base import Batch, Method
+from .dual_task import distance_term
+from .options import Count, Share, Weight, option
+from .supervised import segmentation_terms
 
 
 @dataclass(frozen=True)
-class UGMCL:
+class UGMCL(Method):
     """L_sup + λ_i L_itc + λ_c L_ctc, Eq. 7 (Zhang et al., 2022).
 
     The consistency terms run over labelled and unlabelled samples; the teacher works in train
-    mode, each pass with dropout, input noise and batch statistics of its own.
+    mode, each pass with dropout, input noise and batch statistics of its own. Table 1's rows are
+    the settings of ``distance``, ``intra`` and ``cross``; without ``distance`` and ``cross``
+    there is no distance head, and L_itc is its segmentation part.
     """
 
     name: ClassVar[str] = "ugmcl"
     paper: ClassVar[str] = "Zhang et al., UG-MCL, Artificial Intelligence in Medicine"
     year: ClassVar[int] = 2022
     when: ClassVar[str] = "few labelled and many unlabelled volumes: the paper's method, literally"
-    uses_teacher: ClassVar[bool] = True
-    uses_unlabelled: ClassVar[bool] = True
-    uses_distance: ClassVar[bool] = True
 
-    beta: float = 0.75  # Eq. 4: segmentation against distance
-    passes: int = 8  # Eq. 3: T
-    sharpness: float = 1500.0  # Eq. 5: k, per unit of the level set
-    weight: float = 0.1  # λ at the end of its ramp
-    threshold_start: float = 0.75  # u_th at the start, as a part of u_max
-    threshold_reference: str = "ln2"
-    squared_ramp: bool = True
+    beta: Share = option(0.75, "β, Eq. 4: segmentation against distance")
+    passes: Count = option(8, "T, Eq. 3: Monte Carlo passes of the teacher")
+    sharpness: Weight = option(1500.0, "k, Eq. 5, per unit of the level set")
+    weight: Weight = option(0.1, "λ_i and λ_c at the end of their ramp")
+    threshold_start: Share = option(0.75, "u_th at the start, as a part of its reference")
+    threshold_reference: Literal["ln2", "lnC", "quantile"] = option(
+        "ln2", "what u_th is a part of; quantile: the part of the voxels that are kept"
+    )
+    squared_ramp: bool = option(True, "exp(-5 (1 - t)²); false: exp(-5 (1 - t)), as printed")
+    threshold_ramp: bool = option(True, "u_th rises to its reference; false: it stays")
+    sharpness_start: Weight = option(0.0, "k at the start, rising to `sharpness`; 0: k is fixed")
+    distance: bool = option(True, "L_dis, the regression of T(y) in L_sup")
+    intra: bool = option(True, "L_itc, Eq. 4")
+    cross: bool = option(True, "L_ctc, Eq. 6")
+    mask_cross: bool = option(False, "L_ctc only where u < u_th")
+
+    @property
+    def uses_teacher(self) -> bool:
+        return self.intra or (self.cross and self.mask_cross)
+
+    @property
+    def uses_unlabelled(self) -> bool:
+        return self.intra or self.cross
+
+    @property
+    def uses_distance(self) -> bool:
+        return self.distance or self.cross
 
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        terms = supervised_terms(out[batch.labelled], batch)
+        terms = segmentation_terms(out[batch.labelled], batch, 1.0)  # Eq. 2
+        if self.distance:
+            terms["distance"] = distance_term(out[batch.labelled], batch)
         if step.supervised_only:
             return terms
-        advice = consult(teacher, batch.weak, self.passes)
         ramp = gaussian_ramp(step.progress, self.squared_ramp)
-        maximum = maximal_entropy(out.logits.shape[1], self.threshold_reference)
-        mask = certain(advice.entropy, uncertainty_threshold(ramp, maximum, self.threshold_start))
+        if self.uses_teacher:
+            advice = consult(teacher, batch.weak, self.passes)
+            mask = certain(advice.entropy, self._threshold(advice, ramp))
+        if self.intra:
+            terms["intra"] = self.weight * ramp * self._intra(out, advice, mask)
+        if self.cross:
+            sharpness = annealed(self.sharpness_start, self.sharpness, step.progress)
+            from_distance = to_mask(out.distance, sharpness)  # Eq. 5
+            where = mask if self.mask_cross else None
+            cross = mean_squared_error(out.probabilities[:, 1:], from_distance, where)  # Eq. 6
+            terms["cross"] = self.weight * ramp * cross
+        return terms
+
+    def _intra(self, out: Output, advice: Advice, mask: Tensor) -> Tensor:
+        """L_itc, Eq. 4."""
         segmentation = mean_squared_error(out.probabilities, advice.probabilities, mask)
+        if not self.uses_distance:
+            return segmentation
         distance = mean_squared_error(out.distance, advice.distance, mask)
-        from_distance = to_mask(out.distance, self.sharpness)
-        intra = self.beta * segmentation + (1.0 - self.beta) * distance  # Eq. 4
-        cross = mean_squared_error(out.probabilities[:, 1:], from_distance)  # Eq. 6
-        return {**terms, "intra": self.weight * ramp * intra, "cross": self.weight * ramp * cross}
+        return self.beta * segmentation + (1.0 - self.beta) * distance
+
+    def _threshold(self, advice: Advice, ramp: float) -> float:
+        """u_th."""
+        rise = ramp if self.threshold_ramp else 0.0
+        if self.threshold_reference == "quantile":
+            part = uncertainty_threshold(rise, 1.0, self.threshold_start)
+            return quantile(advice.entropy, part, advice.probabilities.shape[1])
+        maximum = maximal_entropy(advice.probabilities.shape[1], self.threshold_reference)
+        return uncertainty_threshold(rise, maximum, self.threshold_start)

@@ -11,15 +11,16 @@ from torch import Tensor
 from ..distance import to_mask
 from ..losses import cross_entropy, dice_loss, hard_labels, mean_squared_error
 from ..network import DualTaskVNet
-from ..schedules import Step, gaussian_ramp, uncertainty_threshold
+from ..schedules import Step, annealed, gaussian_ramp, uncertainty_threshold
 from ..teacher import consult_by_decoder
 from ..uncertainty import certain, maximal_entropy
-from .base import Batch
+from .base import Batch, Method
 from .dual_task import supervised_terms
+from .options import Count, Positive, Share, Weight, option
 
 
 @dataclass(frozen=True)
-class UGMCLPlus:
+class UGMCLPlus(Method):
     """UG-MCL's terms with a sharper intra-task loss on unlabelled samples only.
 
     Departures from `UGMCL`: the teacher works in evaluation mode on the weak view and decodes one
@@ -37,15 +38,15 @@ class UGMCLPlus:
     uses_unlabelled: ClassVar[bool] = True
     uses_distance: ClassVar[bool] = True
 
-    beta: float = 0.75
-    passes: int = 2
-    intra_weight: float = 0.5
-    cross_weight: float = 0.3
-    distance_weight: float = 2.0
-    sharpness_start: float = 5.0  # k per unit of the level set: 0.5 per mm at a scale of 10 mm
-    sharpness_end: float = 50.0
-    ramp_end: float = 0.4
-    threshold_start: float = 0.75
+    beta: Share = option(0.75, "β: segmentation against distance")
+    passes: Count = option(2, "Monte Carlo decodings of the teacher")
+    intra_weight: Weight = option(0.5, "weight of the intra-task term at the end of its ramp")
+    cross_weight: Weight = option(0.3, "weight of the cross-task term at the end of its ramp")
+    distance_weight: Weight = option(2.0, "weight of the squared error between f_dis and T(y)")
+    sharpness_start: Weight = option(5.0, "k at the start, per unit of the level set")
+    sharpness_end: Weight = option(50.0, "k at the end")
+    ramp_end: Positive = option(0.4, "where the ramps end, of the semi-supervised iterations")
+    threshold_start: Share = option(0.75, "u_th at the start, as a part of ln 2")
 
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
@@ -67,9 +68,7 @@ class UGMCLPlus:
         )
         distance = mean_squared_error(new.distance, advice.distance, mask)
         intra = self.beta * segmentation + (1.0 - self.beta) * distance
-        sharpness = (
-            self.sharpness_start + (self.sharpness_end - self.sharpness_start) * step.progress
-        )
+        sharpness = annealed(self.sharpness_start, self.sharpness_end, step.progress)
         cross = mean_squared_error(out.probabilities[:, 1:], to_mask(out.distance, sharpness))
         return {
             **terms,

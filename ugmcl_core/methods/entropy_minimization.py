@@ -1,0 +1,40 @@
+"""Entropy minimization: predictions should be decided, on unlabelled samples too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ..losses import masked_mean
+from ..network import DualTaskVNet
+from ..schedules import Step, gaussian_ramp
+from ..uncertainty import entropy
+from .base import Batch, Method
+from .options import Weight, option
+from .supervised import segmentation_terms
+
+
+@dataclass(frozen=True)
+class EntropyMinimization(Method):
+    """0.5 (CE + Dice) + λ mean H(p) / ln C over all samples (Vu et al., 2019)."""
+
+    name: ClassVar[str] = "entropy-minimization"
+    paper: ClassVar[str] = "Vu et al., ADVENT, CVPR"
+    year: ClassVar[int] = 2019
+    when: ClassVar[str] = "unlabelled volumes at the cost of supervised training: no teacher"
+    uses_unlabelled: ClassVar[bool] = True
+
+    weight: Weight = option(0.1, "λ at the end of its ramp")
+
+    def losses(
+        self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
+    ) -> dict[str, Tensor]:
+        out = student(batch.image)
+        terms = segmentation_terms(out[batch.labelled], batch)
+        if step.supervised_only:
+            return terms
+        doubt = masked_mean(entropy(out.probabilities), None) / math.log(out.logits.shape[1])
+        return {**terms, "entropy": self.weight * gaussian_ramp(step.progress) * doubt}
