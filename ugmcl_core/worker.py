@@ -201,6 +201,7 @@ def _start(wire: Wire):
         import torch
 
         from .jobs import Jobs
+        from .methods import METHODS
     except ImportError as error:
         reason = " ".join(str(error).split())
         wire.send("error", id=None, message=f"PyTorch cannot be used: {reason}")
@@ -212,6 +213,7 @@ def _start(wire: Wire):
         version=__version__,
         torch=str(torch.__version__),
         devices=devices.listing(),
+        methods=[{"name": m.name, "text": m.when} for m in METHODS.values()],
     )
     return Jobs()
 

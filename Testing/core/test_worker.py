@@ -98,6 +98,7 @@ def test_hello(running):
     assert hello["pid"] == running.process.pid
     assert hello["protocol"] == 1
     assert hello["devices"][-1]["name"] == "cpu"
+    assert "ugmcl" in [method["name"] for method in hello["methods"]]
     assert {"version", "torch"} <= set(hello)
 
 
