@@ -22,6 +22,7 @@ from .volume import Grid, Volume, index_box
 if TYPE_CHECKING:
     from torch import Tensor
 
+_KINDS = ("robust-z", "z-score", "z-score-nonzero", "window", "none")
 _PADDING = 0.05
 _STATISTICS_VOXELS = 2_000_000  # percentiles of more voxels than this differ only in the noise
 
@@ -32,8 +33,9 @@ class Normalization:
 
     ``robust-z``: clip to the ``low`` and ``high`` percentiles, then zero mean and unit variance,
     of all voxels but those of an empty surrounding.
-    ``z-score``: the same without clipping. ``window``: clip to ``low`` and ``high`` intensity
-    (HU) and map them to -1 and 1.
+    ``z-score``: the same without clipping, of all voxels. ``z-score-nonzero``: of those that are
+    not 0, such as a skull-stripped brain; zeros stay 0. ``window``: clip to ``low`` and ``high``
+    intensity (HU) and map them to -1 and 1. ``none``: the file is normalized already.
     """
 
     kind: str = "robust-z"
@@ -41,7 +43,7 @@ class Normalization:
     high: float = 99.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("robust-z", "z-score", "window") or self.low >= self.high:
+        if self.kind not in _KINDS or self.low >= self.high:
             raise ValueError(f"unknown normalization {self}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,10 +53,14 @@ class Normalization:
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Normalize ``array``; float32. InputError if the image is constant."""
         array = np.asarray(array, np.float32)
+        if self.kind == "none":
+            return array
         if self.kind == "window":
             center, half = (self.low + self.high) / 2, (self.high - self.low) / 2
             return np.clip((array - center) / half, -1.0, 1.0)
         flat = array.ravel(order="K")
+        if self.kind == "z-score-nonzero":
+            flat = flat[flat != 0.0] if flat.any() else flat
         flat = flat[:: max(1, flat.size // _STATISTICS_VOXELS)]
         if self.kind == "robust-z":
             flat = _without_padding(flat)
@@ -68,6 +74,8 @@ class Normalization:
                 "the image is constant where it is looked at; there is nothing to "
                 "segment (check the file and the region of interest)"
             )
+        if self.kind == "z-score-nonzero":
+            return np.where(array != 0.0, (array - mean) / deviation, np.float32(0.0))
         return (array - mean) / deviation
 
 

@@ -5,6 +5,6 @@ None of them imports torch, numpy or scipy before it runs.
 
 from types import ModuleType
 
-from . import evaluate, methods, models, segment, train, worker
+from . import evaluate, experiment, methods, models, segment, train, worker
 
-COMMANDS: tuple[ModuleType, ...] = (segment, train, evaluate, methods, models, worker)
+COMMANDS: tuple[ModuleType, ...] = (segment, train, evaluate, experiment, methods, models, worker)

@@ -1,0 +1,46 @@
+"""A data set of phantoms and a profile of seconds, for the tests of experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ugmcl_core import phantoms
+from ugmcl_core.batches import BatchSettings
+from ugmcl_core.cases import Representation
+from ugmcl_core.network import NetworkSettings, strides_for
+from ugmcl_core.preprocessing import Normalization
+from ugmcl_core.profiles import Optimization, Profile
+from ugmcl_core.schedules import LearningRate
+
+PATCH = (16, 16, 8)
+TINY = Profile(
+    "tiny",
+    "for tests",
+    Representation((6.0, 6.0, 6.0), Normalization("z-score")),
+    NetworkSettings(filters=2, strides=strides_for(PATCH), dropout=0.1),
+    BatchSettings(PATCH, 2, 2, 0.5),
+    Optimization("adamw", LearningRate(1e-2)),
+    iterations=4,
+)
+
+
+def write_la(folder: Path, labelled: int = 2, unlabelled: int = 3, held: int = 2) -> list[str]:
+    """images/, labels/ and the lists of the layout la: ``labelled``, ``unlabelled`` (with labels
+    on disk), ``held`` development and as many report cases; returns the names in this order."""
+    names = phantoms.write_cohort(
+        folder, labelled + unlabelled + 2 * held, 0, (18, 16, 10), (6.0, 6.0, 6.0)
+    )
+    ends = [labelled, labelled + unlabelled, labelled + unlabelled + held, len(names)]
+    starts = [0, labelled, *ends[1:]]
+    parts = dict(
+        zip(
+            ("labelled", "unlabelled", "dev", "report"),
+            (names[a:b] for a, b in zip(starts, ends, strict=False)),
+            strict=True,
+        )
+    )
+    parts["unlabelled"] += parts["dev"] + parts["report"]  # as the list of the paper's 64 does
+    for part, members in parts.items():
+        path = folder / f"{part}-{len(members)}.txt"
+        path.write_text("\n".join(members) + "\n", encoding="utf-8")
+    return names

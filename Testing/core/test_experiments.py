@@ -1,0 +1,236 @@
+"""`ugmcl experiment`, whole: trains, skips, resumes, shares, splits, adopts, shows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from experiment_samples import TINY, write_la
+
+from ugmcl_core import checkpoint, loop, profiles
+from ugmcl_core.__main__ import main
+
+ROWS = "supervised,ugmcl"
+SUPERVISED, UGMCL = "supervised_2of5_tiny-4_s2022_", "ugmcl_2of5_tiny-4_s2022_"
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(profiles.PROFILES, "tiny", TINY)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("la")
+    write_la(folder)
+    return folder
+
+
+def experiment(data, output, *more, name="table3", only=ROWS):
+    words = ["experiment", name, "--data", data, "--output", output, "--profile", "tiny"]
+    words += ["--device", "cpu", *(["--only", only] if only else []), *more]
+    return main([str(w) for w in words])
+
+
+@pytest.fixture(scope="module")
+def done(data, tmp_path_factory):
+    """The output of table3's supervised and UG-MCL rows."""
+    output = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(profiles.PROFILES, "tiny", TINY)
+        assert experiment(data, output) == 0
+    return output
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+    """A copy of ``done`` that a test may change."""
+    return Path(shutil.copytree(done, tmp_path / "runs"))
+
+
+def trainings(output: Path) -> dict[str, float]:
+    """The folders of trainings and when their model was made."""
+    return {p.parent.parent.name: p.stat().st_mtime_ns for p in output.glob("*/model/model.json")}
+
+
+def record_of(output: Path, start: str) -> dict:
+    (path,) = output.glob(f"{start}*/record.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_trainings_records_and_table(done, data):
+    names = trainings(done)
+    # supervised, UG-MCL, the upper bound, and supervised at equal time (its iterations differ)
+    assert [sum(n.startswith(s) for n in names) for s in (SUPERVISED, UGMCL)] == [1, 1]
+    assert sum(n.startswith("supervised_5of5_tiny-4_") for n in names) == 1
+    assert len(names) == 4
+    record = record_of(done, UGMCL)
+    assert record["method"] == "ugmcl" and record["options"]["beta"] == 0.75
+    assert record["seed"] == 2022 and record["device"] == "cpu"
+    assert record["profile"]["iterations"] == 4 and record["adopted"] is None
+    assert record["time"]["seconds"] == pytest.approx(
+        4 * record["time"]["seconds_per_iteration"], rel=1e-3
+    )
+    assert record["labelled"] == ["phantom-000", "phantom-001"]
+    assert record["unlabelled"] == ["phantom-002", "phantom-003", "phantom-004"]
+    scores = record["scores"]["dev"]
+    assert scores["cases"] == ["phantom-005", "phantom-006"]
+    assert [row["case"] for row in scores["rows"]] == scores["cases"]
+    for row in scores["rows"]:
+        for key in ("dice", "jaccard", "asd", "hd95", "asd_mm", "hd95_mm"):
+            assert key in row and key in row["largest"]
+    folder = next(done.glob(f"{UGMCL}*"))
+    assert not (folder / checkpoint.NAME).exists()
+    assert len(list((folder / "predictions" / "dev").iterdir())) == 2
+    text = (done / "rendered" / "table3-tiny-4-dev.md").read_text(encoding="utf-8")
+    assert "| UG-MCL | 2 of 5 | 1 |" in text and "| 90.16 | 82.18 | 1.98 | 6.50 |" in text
+    assert "no ranking" in text and "Not there yet" not in text
+    assert len(list((done / "rendered" / "records").glob("*.json"))) == 4
+
+
+def test_dice_of_the_record_is_that_of_ugmcl_evaluate(done, data, capsys):
+    folder = next(done.glob(f"{SUPERVISED}*"))
+    words = ["evaluate", "--predictions", folder / "predictions" / "dev",
+             "--references", data / "labels", "--cases", data / "dev-2.txt", "--json"]  # fmt: skip
+    capsys.readouterr()
+    assert main([str(w) for w in words]) == 0
+    evaluated = json.loads(capsys.readouterr().out)["cases"]
+    rows = record_of(done, SUPERVISED)["scores"]["dev"]["rows"]
+    for row, other in zip(rows, evaluated, strict=True):
+        for key in ("dice", "jaccard", "asd", "hd95", "asd_mm", "hd95_mm"):
+            assert row[key] == pytest.approx(other[key]), key
+
+
+def test_the_same_command_again_does_nothing(copy, data, capsys):
+    before = trainings(copy)
+    assert experiment(data, copy) == 0
+    assert trainings(copy) == before
+    assert capsys.readouterr().err.count(": done\n") == 4
+
+
+def test_experiments_share_trainings(copy, data, capsys):
+    before = trainings(copy)
+    assert experiment(data, copy, "--list", name="table1", only="supervised,ugmcl") == 0
+    listed = capsys.readouterr().out.splitlines()
+    states = {line.split(",")[0]: "done" in line for line in listed}
+    assert states == {
+        "L_seg": True,
+        "L_seg + L_itc": False,
+        "L_seg + L_dis + L_itc": False,
+        "L_seg + L_dis + L_ctc": False,
+        "UG-MCL (all terms)": True,
+    }
+    assert trainings(copy) == before
+
+
+def test_another_case_set_is_scored_without_training(copy, data):
+    before = trainings(copy)
+    assert experiment(data, copy, "--score", "report") == 0
+    assert trainings(copy) == before
+    scores = record_of(copy, UGMCL)["scores"]
+    assert scores["report"]["cases"] == ["phantom-007", "phantom-008"]
+    assert set(scores) == {"dev", "report"}
+    assert (copy / "rendered" / "table3-tiny-4-report.md").exists()
+    assert experiment(data, copy, "--paper-stride") == 0
+    scores = record_of(copy, UGMCL)["scores"]
+    assert set(scores) == {"dev", "report", "dev-paper-stride"}
+    assert trainings(copy) == before
+
+
+def test_an_interrupted_training_goes_on(data, tmp_path, monkeypatch, done, capsys):
+    """Killed after two iterations with checkpoints each one: goes on, and ends as if it had not
+    been interrupted."""
+    import dataclasses
+
+    from ugmcl_core.experiments import running
+
+    often = dataclasses.replace(loop.TrainingSettings(), checkpoint_every=1)
+    monkeypatch.setattr(running, "CHECKPOINT_EVERY", often.checkpoint_every)
+    step = loop.Run.step
+
+    def killed(self, at, batch):
+        if at.index == 2:
+            raise KeyboardInterrupt
+        return step(self, at, batch)
+
+    monkeypatch.setattr(loop.Run, "step", killed)
+    assert experiment(data, tmp_path, only="supervised") == 130
+    assert experiment(data, tmp_path, "--list", only="supervised") == 0
+    assert "Supervised, seed 2022: 2 of 4 iterations" in capsys.readouterr().out
+    monkeypatch.setattr(loop.Run, "step", step)
+    assert experiment(data, tmp_path, only="Supervised") == 0
+    weights = "model/weights.safetensors"
+    (resumed,) = tmp_path.glob(f"{SUPERVISED}*/{weights}")
+    (straight,) = done.glob(f"{SUPERVISED}*/{weights}")
+    assert resumed.read_bytes() == straight.read_bytes()
+
+
+def test_a_training_that_fails_does_not_stop_the_others(data, tmp_path, capsys):
+    wrong = tmp_path / "la"
+    shutil.copytree(data, wrong)
+    (wrong / "images" / "phantom-004.nrrd").write_bytes(b"NRRD0004\nnot an image")
+    assert experiment(wrong, tmp_path / "out", only="ugmcl,Supervised") == 1
+    told = capsys.readouterr()
+    assert "failed:" in told.err and "phantom-004" in told.err
+    (table,) = (tmp_path / "out" / "rendered").glob("*.md")
+    assert "Not there yet\n\n- UG-MCL: seed 2022" in table.read_text(encoding="utf-8")
+
+
+def test_another_process_at_a_training_is_left_alone(data, copy, capsys):
+    from ugmcl_core.experiments import running
+
+    folder = next(copy.glob(f"{UGMCL}*"))
+    (folder / "record.json").unlink()
+    with running.alone(folder):
+        assert experiment(data, copy, only="UG-MCL") == 0
+    assert "another process is at it" in capsys.readouterr().err
+    assert not (folder / "record.json").exists()
+
+
+def test_a_record_of_other_settings_is_refused(data, copy, capsys):
+    path = next(copy.glob(f"{UGMCL}*/record.json"))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["options"]["beta"] = 0.5
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert experiment(data, copy, "--render") == 2
+    told = capsys.readouterr().err
+    assert "other settings (beta)" in told and len(told.splitlines()) == 1
+
+
+def test_rendering_with_nothing_there(data, tmp_path, capsys):
+    assert experiment(data, tmp_path, "--render", name="table2", only="") == 0
+    (table,) = (tmp_path / "rendered").glob("*.md")
+    text = table.read_text(encoding="utf-8")
+    assert "Not there yet" in text and "## Results" not in text
+    assert not trainings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--only", "burn"], "no row 'burn'"),
+        (["--profile", "huge"], "unknown profile"),
+        (["--layout", "brats"], "HGG/CASE"),
+        (["--labelled-list", "LA/dev-2.txt"], "both"),
+    ],
+)
+def test_bad_input_is_one_line(more, told, data, tmp_path, capsys):
+    more = [str(data / w[3:]) if w.startswith("LA/") else w for w in more]
+    assert experiment(data, tmp_path, *more) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and told in lines[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--shard", "0/2"], ["--shard", "3/2"], ["--shard", "x"],
+        ["--seeds", "1,1"], ["--seeds", "-1"], ["--score", "all"],
+    ],
+)  # fmt: skip
+def test_bad_usage(words, data, tmp_path):
+    with pytest.raises(SystemExit) as end:
+        experiment(data, tmp_path, *words)
+    assert end.value.code == 2

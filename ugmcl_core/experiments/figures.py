@@ -1,0 +1,115 @@
+"""Curves: Dice against the labels (Figure 4) and the uncertainty threshold (Figure 3)."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from . import statistics
+from .results import Result, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colors, told apart by nearly everybody
+COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
+MARKERS = "osD^vP"
+
+
+def check() -> None:
+    """Raise InputError unless matplotlib is there."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "matplotlib is needed for figures; install it (pip install matplotlib)"
+        ) from None
+
+
+def against_labels(results: Results, about: str) -> Figure:
+    """Figure 4: Dice at each share of labelled cases, a line for each method."""
+    return _curves(results, about, "labelled cases (%)", "Dice against the number of labels")
+
+
+def against_threshold(results: Results, about: str) -> Figure:
+    """Figure 3: Dice at each uncertainty threshold, fixed, and ramped from there to 1."""
+    return _curves(
+        results,
+        about,
+        "threshold, or where its ramp starts (of the largest uncertainty)",
+        "Dice against the uncertainty threshold",
+    )
+
+
+def save(figure: Figure, target: Path, stem: str) -> list[Path]:
+    """STEM.png and STEM.svg in ``target``; InputError if they cannot be written."""
+    paths = []
+    for suffix in ("png", "svg"):
+        path = target / f"{stem}.{suffix}"
+        partial = target / f".writing-{stem}.{suffix}"
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            # without a date, so that the same results give the same file
+            figure.savefig(
+                partial, format=suffix, dpi=200, metadata={"Date": None} if suffix == "svg" else {}
+            )
+            partial.replace(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        finally:
+            partial.unlink(missing_ok=True)
+        paths.append(path)
+    return paths
+
+
+def _curves(results: Results, about: str, axis: str, title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    series: dict[str, list[Result]] = {}
+    for result in results.present:
+        series.setdefault(result.row.series, []).append(result)
+    places = sorted({r.row.x for r in results.rows})
+    step = min((b - a for a, b in itertools.pairwise(places)), default=1.0)
+    for number, (name, members) in enumerate(series.items()):
+        members = sorted(members, key=lambda r: r.row.x)
+        # side by side, so that the intervals do not hide each other
+        shift = 0.06 * step * (number - (len(series) - 1) / 2)
+        _line(axes, results, members, name, number, shift)
+    axes.set_xticks(places, [f"{x:g}" for x in places])
+    axes.set_xlabel(axis)
+    axes.set_ylabel("Dice (%)")
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="best")
+    figure.supxlabel(about, fontsize=7, color="0.35")
+    return figure
+
+
+def _line(
+    axes: Axes, results: Results, members: list[Result], name: str, number: int, shift: float
+) -> None:
+    values = [r.values(results.cases) for r in members]
+    means = [100 * statistics.mean(v) for v in values]
+    ends = [statistics.bootstrap(v) for v in values]
+    below = [m - 100 * low for m, (low, _) in zip(means, ends, strict=True)]
+    above = [100 * high - m for m, (_, high) in zip(means, ends, strict=True)]
+    color = COLORS[number % len(COLORS)]
+    axes.errorbar(
+        [r.row.x + shift for r in members],
+        means,
+        yerr=[below, above],
+        label=name,
+        color=color,
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=5,
+        linewidth=1.6,
+        elinewidth=0.8,
+        capsize=2,
+    )

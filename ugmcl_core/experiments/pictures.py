@@ -1,0 +1,208 @@
+"""Pictures of the methods' results: slices with contours (Figure 5), surfaces (Figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import metrics, volume
+from ..errors import InputError
+from ..preprocessing import canonical_axes, to_canonical
+from . import surfaces
+from .results import Results
+from .running import Workplace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+REFERENCE, FOUND = "#FFD400", "#FF3B30"
+_MARGIN_MM = 18.0
+_FARTHEST_MM = 10.0  # of the colors of surfaces
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One case in canonical axes (i, j, k along R, A, S): image, reference mask, the methods'
+    masks by row label, spacing in mm; ``about`` says why it is shown."""
+
+    name: str
+    about: str
+    image: np.ndarray
+    reference: np.ndarray
+    found: dict[str, np.ndarray]
+    spacing: tuple[float, float, float]
+
+
+def choose(results: Results, wanted: Sequence[str]) -> dict[str, str]:
+    """The cases to show and why: the ``wanted`` ones, or those where UG-MCL's Dice, averaged over
+    its seeds, is lowest, median and highest. InputError for cases that were not scored."""
+    if unknown := [name for name in wanted if name not in results.cases]:
+        raise InputError(f"{unknown[0]} is not among the scored cases; see --score and --dev-list")
+    if wanted:
+        return {name: "" for name in wanted}
+    row = next((r for r in results.present if r.row.reference), results.present[0])
+    dice = np.nan_to_num(row.values(results.cases).mean(axis=0))
+    order = [results.cases[n] for n in np.argsort(dice, kind="stable")]
+    picked = {order[0]: "lowest", order[len(order) // 2]: "median", order[-1]: "highest"}
+    return {name: f"{word} Dice of {row.row.label}" for name, word in picked.items()}
+
+
+def scenes(results: Results, place: Workplace, chosen: dict[str, str]) -> list[Scene]:
+    """The chosen cases with every present row's label map of its first scored seed; the first
+    class alone."""
+    usable = place.dataset.usable(list(chosen), place.output / "cases")
+    made = []
+    for name, about in chosen.items():
+        image = volume.read(usable[name].image)
+        order, flips = canonical_axes(image.grid)
+
+        def canonical(
+            path: Path, order: tuple[int, ...] = order, flips: tuple[bool, ...] = flips
+        ) -> np.ndarray:
+            return to_canonical(volume.read_labels(path).array == 1, order, flips)
+
+        made.append(
+            Scene(
+                name,
+                about,
+                to_canonical(image.array, order, flips),
+                canonical(usable[name].label),
+                {
+                    label: canonical(folder / f"{name}.nrrd")
+                    for label, folder in results.predictions.items()
+                },
+                tuple(image.grid.spacing[a] for a in order),
+            )
+        )
+    return made
+
+
+def slices(shown: Sequence[Scene], about: str) -> Figure:
+    """Figure 5: the axial slice where the reference is largest, a row for each case and a column
+    for each method; patient right on the left, front at the top."""
+    from matplotlib.lines import Line2D
+
+    labels = list(shown[0].found)
+    figure, grid = _grid(len(shown), len(labels), 1.9, 1.75)
+    for axes, scene in zip(grid, shown, strict=True):
+        level = int(scene.reference.sum(axis=(0, 1)).argmax())
+        box = _around(scene.reference[:, :, level], scene.spacing[:2])
+        low, high = np.percentile(scene.image[:, :, level], [1, 99.5])
+        for one, label in zip(axes, labels, strict=True):
+            one.imshow(
+                _axial(scene.image[:, :, level][box]),
+                cmap="gray",
+                vmin=low,
+                vmax=high,
+                aspect=scene.spacing[1] / scene.spacing[0],
+                interpolation="bilinear",
+            )
+            for mask, color in ((scene.reference, REFERENCE), (scene.found[label], FOUND)):
+                flat = _axial(mask[:, :, level][box]).astype(float)
+                if flat.any():
+                    one.contour(flat, [0.5], colors=color, linewidths=1.1)
+            _note_dice(one, metrics.dice(scene.found[label], scene.reference), "white")
+    _headings(grid, labels, shown)
+    figure.legend(
+        handles=[
+            Line2D([], [], color=REFERENCE, label="reference"),
+            Line2D([], [], color=FOUND, label="method"),
+        ],
+        loc="outside lower right",
+        ncols=2,
+        frameon=True,
+        facecolor="0.25",
+        labelcolor="white",
+        fontsize=8,
+    )
+    figure.supxlabel(about, fontsize=7, color="0.35", x=0.01, ha="left")
+    return figure
+
+
+def surface_figure(shown: Sequence[Scene], about: str) -> Figure:
+    """Figure 6: the surfaces seen from behind, the reference first; a method's is colored by its
+    distance to the reference's, outside or inside of it."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    labels = list(shown[0].found)
+    figure, grid = _grid(len(shown), 1 + len(labels), 1.75, 1.75, projection="3d")
+    scale = Normalize(-_FARTHEST_MM, _FARTHEST_MM)
+    for axes, scene in zip(grid, shown, strict=True):
+        limits = surfaces.extent([scene.reference, *scene.found.values()], scene.spacing)
+        surfaces.draw(axes[0], scene.reference, None, scene.spacing, limits, scale)
+        for one, label in zip(axes[1:], labels, strict=True):
+            found = scene.found[label]
+            surfaces.draw(one, found, scene.reference, scene.spacing, limits, scale)
+            _note_dice(one, metrics.dice(found, scene.reference), "black")
+    _headings(grid, ["Reference", *labels], shown)
+    bar = figure.colorbar(
+        ScalarMappable(scale, surfaces.COLORS),
+        ax=grid.ravel().tolist(),
+        location="right",
+        shrink=0.6,
+        aspect=25,
+        pad=0.01,
+    )
+    bar.set_label("mm outside (+) or inside (-) the reference", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    figure.supxlabel(about, fontsize=7, color="0.35", x=0.01, ha="left")
+    return figure
+
+
+def _grid(
+    rows: int, columns: int, width: float, height: float, projection: str | None = None
+) -> tuple[Figure, np.ndarray]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.5 + width * columns, 0.7 + height * rows), layout="constrained")
+    grid = figure.subplots(
+        rows, columns, squeeze=False, subplot_kw={"projection": projection} if projection else {}
+    )
+    if not projection:
+        for axes in grid.flat:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+    return figure, grid
+
+
+def _headings(grid: np.ndarray, labels: Sequence[str], shown: Sequence[Scene]) -> None:
+    for axes, label in zip(grid[0], labels, strict=True):
+        axes.set_title(label, fontsize=9)
+    for axes, scene in zip(grid[:, 0], shown, strict=True):
+        text = scene.about.replace(" Dice of ", " Dice\nof ") or scene.name
+        at = (-0.06, 0.5)
+        options = {"transform": axes.transAxes, "rotation": 90, "fontsize": 8}
+        write = axes.text2D if hasattr(axes, "text2D") else axes.text
+        write(*at, text, ha="right", va="center", multialignment="center", **options)
+
+
+def _note_dice(axes: Axes, value: float, color: str) -> None:
+    write = axes.text2D if hasattr(axes, "text2D") else axes.text
+    write(
+        0.97, 0.03, f"{100 * value:.1f} %", transform=axes.transAxes, ha="right", va="bottom",
+        color=color, fontsize=7,
+    )  # fmt: skip
+
+
+def _axial(array: np.ndarray) -> np.ndarray:
+    """(R, A) to rows from front to back and columns from right to left, as a radiologist looks."""
+    return array[::-1, ::-1].T
+
+
+def _around(mask: np.ndarray, spacing: Sequence[float]) -> tuple[slice, slice]:
+    """The mask's box with a margin, cut at the image's edge."""
+    box = []
+    for axis, step in enumerate(spacing):
+        (places,) = np.nonzero(mask.any(axis=1 - axis))
+        if not places.size:
+            return slice(None), slice(None)
+        more = round(_MARGIN_MM / step)
+        box.append(slice(max(0, places[0] - more), places[-1] + 1 + more))
+    return box[0], box[1]

@@ -1,0 +1,168 @@
+"""From an experiment's rows to trainings: what defines each, its folder, which process does it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import protocols
+from ..errors import InputError
+from ..layouts import Dataset
+from ..methods import METHODS, Method
+from ..profiles import PAPER, Profile, with_classes
+from .descriptions import Row
+
+TimedIterations = Callable[["Training", "Training"], int | None]
+"""Iterations of the second training that fit in the time of the first; None: not known yet."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that a training's model depends on, and so its folder's name."""
+
+    method: Method
+    profile: Profile
+    seed: int
+    labelled: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    layout: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's settings that differ from its defaults."""
+        return {
+            f.name: getattr(self.method, f.name)
+            for f in dataclasses.fields(self.method)
+            if getattr(self.method, f.name) != f.default
+        }
+
+    @property
+    def folder(self) -> str:
+        """A readable name and a digest of what it cannot show. Options at their defaults do not
+        count, so that a new option leaves the folders of what was trained without it."""
+        p = self.profile
+        options = [f"{k}-{v:g}" if isinstance(v, float) else f"{k}-{v}".lower()
+                   for k, v in sorted(self.options.items())]  # fmt: skip
+        total = len(self.labelled) + len(self.unlabelled)
+        digest = hashlib.sha256(
+            json.dumps(
+                [
+                    self.layout,
+                    self.method.name,
+                    self.options,
+                    p.name,
+                    p.iterations,
+                    self.seed,
+                    self.labelled,
+                    self.unlabelled,
+                ],
+                sort_keys=True,
+            ).encode()
+        ).hexdigest()
+        return "_".join(
+            [
+                self.method.name,
+                *options,
+                f"{len(self.labelled)}of{total}",
+                f"{p.name}-{p.iterations}",
+                f"s{self.seed}",
+                digest[:8],
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One row at one seed; ``training`` is None while it waits for the records of others."""
+
+    row: Row
+    seed: int
+    training: Training | None
+    waits_for: tuple[Training, ...] = ()
+
+
+def profile_for(dataset: Dataset, name: str, iterations: int | None) -> Profile:
+    """The profile ``name`` on the data set's own grid, classes and normalization."""
+    profile = protocols.profile_named(name)
+    if iterations is not None and iterations != profile.iterations:
+        profile = protocols.with_iterations(profile, iterations)
+    profile = with_classes(profile, len(dataset.classes) + 1)
+    r = profile.representation
+    if dataset.spacing is not None:
+        factor = dataset.spacing / PAPER.representation.spacing[0]
+        r = replace(r, spacing=tuple(s * factor for s in r.spacing))
+    if dataset.normalization is not None and r.normalization.kind == "z-score":
+        r = replace(r, normalization=dataset.normalization)
+    return replace(profile, representation=r)
+
+
+def method_of(row: Row) -> Method:
+    """The row's method with its settings; InputError if this version does not have it."""
+    if row.method not in METHODS:
+        raise InputError(f"row {row.label!r}: there is no method {row.method!r}")
+    try:
+        return METHODS[row.method](**dict(row.options))
+    except TypeError as error:
+        raise InputError(f"row {row.label!r}: {error}") from None
+
+
+def plan(
+    rows: Sequence[Row],
+    dataset: Dataset,
+    profile: Profile,
+    seeds: Sequence[int],
+    timed: TimedIterations,
+) -> list[Planned]:
+    """Every row at every seed, seed by seed and by priority: the order in which they are trained.
+
+    The iterations of a row at equal wall time come from ``timed``, with the first seed's trainings
+    of UG-MCL and of its own method at equal iterations, and are the same for all seeds.
+    """
+    planned = []
+    for seed in seeds:
+        for row in sorted(rows, key=lambda r: r.priority):
+            if not row.equal_time:
+                planned.append(Planned(row, seed, _training(row, dataset, profile, seed)))
+                continue
+            reference = Row("", "ugmcl", share=row.share)
+            pair = tuple(_training(r, dataset, profile, seeds[0]) for r in (reference, row))
+            iterations = timed(*pair)
+            if iterations is None:
+                planned.append(Planned(row, seed, None, pair))
+            else:
+                longer = protocols.with_iterations(profile, iterations)
+                planned.append(Planned(row, seed, _training(row, dataset, longer, seed)))
+    return planned
+
+
+def _training(row: Row, dataset: Dataset, profile: Profile, seed: int) -> Training:
+    labelled, unlabelled = dataset.split(row.share)
+    method = method_of(row)
+    network = replace(profile.network, distance_head=method.uses_distance)
+    profile = replace(profile, network=network)
+    return Training(method, profile, seed, labelled, unlabelled, dataset.layout)
+
+
+def shard(planned: Sequence[Planned], number: int, count: int) -> list[Training]:
+    """The trainings of part ``number`` (from 1) of ``count``: disjoint, together all of them.
+
+    Rows that share a training have it once. A row that waits for others belongs to its part
+    whether or not its training is known yet.
+    """
+    mine: dict[str, Training] = {}
+    seen: set[str] = set()
+    place = 0
+    for item in planned:
+        timed = item.row.equal_time or item.training is None
+        key = f"{item.row.label} {item.seed}" if timed else item.training.folder
+        if key in seen:
+            continue
+        seen.add(key)
+        if place % count == number - 1 and item.training is not None:
+            mine[item.training.folder] = item.training
+        place += 1
+    return list(mine.values())

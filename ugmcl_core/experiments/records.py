@@ -1,0 +1,204 @@
+"""The record of a training: one JSON file beside its model, all that tables need."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import InputError
+from .planning import Training
+
+NAME = "record.json"
+FORMAT = 1
+
+
+def new(
+    training: Training,
+    device: str,
+    log: Path,
+    checkpoint_every: int,
+    adopted: str | None = None,
+) -> dict[str, Any]:
+    """The record of a finished training, without scores. One that was ``adopted`` (from a folder
+    of this name) was made elsewhere: its commit and torch are not known."""
+    known = adopted is None
+    return {
+        "format": FORMAT,
+        "training": training.folder,
+        "method": training.method.name,
+        "options": asdict(training.method),
+        "profile": plain(asdict(training.profile)),
+        "seed": training.seed,
+        "layout": training.layout,
+        "labelled": list(training.labelled),
+        "unlabelled": list(training.unlabelled),
+        "version": __version__,
+        "commit": commit() if known else None,
+        "torch": _torch_version() if known else None,
+        "python": platform.python_version() if known else None,
+        "device": device if known else None,
+        "machine": _machine() if known else None,
+        "adopted": adopted,
+        "finished": at(time.time()),
+        "time": wall_time(log.read_text(encoding="utf-8").splitlines(), checkpoint_every),
+        "scores": {},
+    }
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The record in ``folder``, None if there is none; InputError if it cannot be used."""
+    path = folder / NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); delete it to make it anew") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError(f"{path}: is no record of this version; delete it to make it anew")
+    return record
+
+
+def write(folder: Path, record: dict[str, Any], name: str = NAME) -> None:
+    """Write the record, complete or not at all; NaN becomes null."""
+    text = json.dumps(plain(record), indent=1, ensure_ascii=False) + "\n"
+    write_text(folder / name, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file under another name and rename it; InputError if that cannot be."""
+    partial = path.with_name(f".writing-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def plain(value: Any) -> Any:
+    """As JSON gives it back: lists for tuples, null for NaN."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def wall_time(lines: Iterable[str], checkpoint_every: int) -> dict[str, float]:
+    """Seconds of a training from its log's events, over all its resumptions.
+
+    ``seconds`` counts every iteration that was done, also those that a kill made necessary again;
+    ``seconds_per_iteration`` each iteration once, as it was last done. Preparing cases is not
+    counted. An iteration of a session's first report that the log does not place (a resumption
+    after a kill) began at the last checkpoint, a multiple of ``checkpoint_every``.
+    """
+    took: dict[int, float] = {}
+    seconds, last = 0.0, 0
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:  # the last line of a killed training
+            continue
+        if event.get("event") == "stopped":
+            last = event["step"]
+        elif event.get("event") == "progress":
+            step, speed = event["step"], event["speed"]
+            if step <= last:  # resumed after a kill
+                last = (step - 1) // checkpoint_every * checkpoint_every
+            seconds += (step - last) / speed
+            took.update(dict.fromkeys(range(last, step), 1.0 / speed))
+            last = step
+    return {
+        "seconds": round(seconds, 3),
+        "seconds_per_iteration": round(sum(took.values()) / len(took), 6) if took else math.nan,
+    }
+
+
+def differences(now: Any, then: dict[str, Any], where: str = "") -> list[str]:
+    """In which settings a dataclass differs from its own earlier JSON.
+
+    A setting that did not exist then counts as its default, where it has one; one that does not
+    exist any more is a difference. A profile's description does not count.
+    """
+    found = []
+    names = {f.name for f in dataclasses.fields(now)}
+    for field in dataclasses.fields(now):
+        if field.name == "about":
+            continue
+        value, name = getattr(now, field.name), where + field.name
+        if field.name not in then:
+            default = field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            known = default is not dataclasses.MISSING
+            if known and plain_value(value) != plain_value(default):
+                found.append(name)
+        elif dataclasses.is_dataclass(value):
+            found += differences(value, then[field.name], f"{name}.")
+        elif plain_value(value) != then[field.name]:
+            found.append(name)
+    return found + [where + k for k in then if k not in names]
+
+
+def plain_value(value: Any) -> Any:
+    """A setting as JSON gives it back."""
+    return plain(asdict(value) if dataclasses.is_dataclass(value) else value)
+
+
+def stale(training: Training, record: dict[str, Any]) -> list[str]:
+    """In which settings a record is not of this training any more."""
+    return [
+        *differences(training.method, record["options"]),
+        *differences(training.profile, record["profile"], "profile."),
+    ]
+
+
+def commit() -> str | None:
+    """The commit of the source tree, with ``+`` if it was changed since; None outside git."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        head, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *words],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=True,
+            ).stdout.strip()
+            for words in (
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no"],
+            )
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changes else "")
+
+
+def at(seconds: float) -> str:
+    """A time since the epoch in UTC, to the minute."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _torch_version() -> str:
+    import torch
+
+    return torch.__version__
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"

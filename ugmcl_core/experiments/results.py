@@ -1,0 +1,91 @@
+"""The records of an experiment's rows, gathered for tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import statistics
+from .descriptions import Row
+from .planning import Planned
+from .running import Workplace, finished, scores
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row: its records by seed, those that are scored, and the seeds that are not there."""
+
+    row: Row
+    records: dict[int, dict[str, Any]]
+    scored: dict[int, list[dict[str, Any]]]
+    missing: tuple[int, ...] = ()
+
+    def values(
+        self, cases: Sequence[str], measure: str = "dice", largest: bool = False
+    ) -> np.ndarray:
+        """(S, N): the measure of each case at each seed, NaN where it does not exist."""
+        return np.stack(
+            [statistics.case_values(r, cases, measure, largest) for r in self.scored.values()]
+        )
+
+
+@dataclass(frozen=True)
+class Results:
+    """All rows of an experiment, in its order, and of which cases."""
+
+    rows: tuple[Result, ...]
+    cases: tuple[str, ...]
+    predictions: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def present(self) -> list[Result]:
+        """The rows with at least one scored training."""
+        return [r for r in self.rows if r.scored]
+
+    def reference_of(self, result: Result) -> Result | None:
+        """The row that ``result`` is compared with; None where it is missing or itself."""
+        for other in self.present:
+            if other.row.reference and other.row.group == result.row.group:
+                return None if other.row is result.row else other
+        return None
+
+    def comparisons(self) -> dict[str, statistics.Comparison]:
+        """Every present row against its reference, by label, Holm-corrected over all of them."""
+        found: dict[str, statistics.Comparison] = {}
+        for result in self.present:
+            reference = self.reference_of(result)
+            if reference is not None:
+                found[result.row.label] = statistics.compare(
+                    result.values(self.cases), reference.values(self.cases)
+                )
+        tests = list(zip(*((c.t_test, c.wilcoxon) for c in found.values()), strict=True))
+        corrected = [statistics.holm(p) for p in tests]
+        return {
+            label: statistics.Comparison(
+                c.difference, c.low, c.high, c.t_test, c.wilcoxon, *(p[n] for p in corrected)
+            )
+            for n, (label, c) in enumerate(found.items())
+        }
+
+
+def gather(place: Workplace, rows: Sequence[Row], planned: Sequence[Planned]) -> Results:
+    """What is there of ``rows``. Raises InputError for records of other settings."""
+    found = []
+    predictions = {}
+    for row in rows:
+        records: dict[int, dict[str, Any]] = {}
+        scored: dict[int, list[dict[str, Any]]] = {}
+        missing = []
+        for item in (p for p in planned if p.row is row):
+            record = finished(place, item.training) if item.training else None
+            measured = scores(place, record)
+            if record is None or measured is None:
+                missing.append(item.seed)
+                continue
+            records[item.seed], scored[item.seed] = record, measured
+            predictions.setdefault(row.label, place.predictions(item.training))
+        found.append(Result(row, records, scored, tuple(missing)))
+    return Results(tuple(found), place.case_names, predictions)

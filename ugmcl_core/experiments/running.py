@@ -1,0 +1,201 @@
+"""Doing an experiment's trainings: each resumed where it stopped, scored, and put on record."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoint, devices
+from ..errors import InputError
+from ..layouts import Dataset
+from ..model import open_model
+from ..model_card import as_name
+from ..training import Description, TrainingSettings, train
+from . import records
+from .planning import Training
+from .scoring import Scoring, score_cases
+
+CHECKPOINT_EVERY = TrainingSettings().checkpoint_every
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where trainings lie and how they are scored; ``case_names`` are the cases to score."""
+
+    output: Path
+    dataset: Dataset
+    scoring: Scoring
+    device: str = "auto"
+
+    @property
+    def case_names(self) -> tuple[str, ...]:
+        return self.dataset.dev if self.scoring.cases == "dev" else self.dataset.report
+
+    def folder(self, training: Training) -> Path:
+        """The training's folder."""
+        return self.output / training.folder
+
+    def predictions(self, training: Training) -> Path:
+        """The folder of its label maps."""
+        return self.folder(training) / "predictions" / self.scoring.key
+
+
+class Busy(Exception):
+    """Another process is at this training."""
+
+
+def finished(place: Workplace, training: Training) -> dict[str, Any] | None:
+    """The record of a training that is done, scored or not; None if it is not.
+
+    Raises InputError if the folder holds a record of other settings.
+    """
+    record = records.read(place.folder(training))
+    if record is not None and (wrong := records.stale(training, record)):
+        raise InputError(
+            f"{place.folder(training)}: its record was made with other settings "
+            f"({', '.join(wrong)}); move the folder away to train anew"
+        )
+    return record
+
+
+def scores(place: Workplace, record: dict[str, Any] | None) -> list[dict[str, Any]] | None:
+    """The rows of a record for the cases that are to be scored; None if they are not there."""
+    found = (record or {}).get("scores", {}).get(place.scoring.key)
+    if found is None or found["cases"] != list(place.case_names):
+        return None
+    return found["rows"]
+
+
+def state(place: Workplace, training: Training) -> str:
+    """In words: done, trained but not scored, so many iterations, or not started."""
+    try:
+        record = finished(place, training)
+    except InputError as error:
+        return str(error)
+    if scores(place, record) is not None:
+        return "done"
+    if record is not None:
+        return "trained, not scored"
+    total = training.profile.iterations
+    done = _iterations(place.folder(training))
+    return f"{done} of {total} iterations" if done is not None else "not started"
+
+
+def do(
+    place: Workplace, training: Training, tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Train, or go on, or do nothing; score; return the record.
+
+    ``tell`` gets the training's events, and ``scoring`` ones. Raises Busy when another process is
+    at it, InputError, and KeyboardInterrupt after a stop, from which the next call goes on.
+    """
+    folder = place.folder(training)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        record = finished(place, training)
+        if record is None:
+            record = _train(place, training, folder, tell)
+        if scores(place, record) is None:
+            _score(place, training, record, tell)
+            records.write(folder, record)
+    return record
+
+
+def iterations_in_time(place: Workplace, reference: Training, other: Training) -> int | None:
+    """How many iterations of ``other`` fit in the wall time of ``reference``, by both records
+    (each iteration counted once); None without them."""
+    took = []
+    for training in (reference, other):
+        record = finished(place, training)
+        if record is None or record["time"]["seconds_per_iteration"] is None:
+            return None
+        took.append(record["time"]["seconds_per_iteration"])
+    count = reference.profile.iterations * took[0] / took[1]
+    return max(1, round(count, -1 if count >= 100 else None))
+
+
+def _train(
+    place: Workplace,
+    training: Training,
+    folder: Path,
+    tell: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    dataset = place.dataset
+
+    def convert(fraction: float, text: str) -> None:
+        tell({"event": "preparing", "fraction": fraction, "text": text})
+
+    cohort = dataset.cohort(
+        training.labelled, training.unlabelled, place.output / "cases", convert
+    )
+    train(
+        cohort,
+        training.method,
+        training.profile,
+        folder,
+        TrainingSettings(training.seed, place.device, CHECKPOINT_EVERY),
+        description=Description(
+            as_name(training.folder), modality=dataset.modality, classes=dataset.classes
+        ),
+        resume=True,
+        on_event=tell,
+    )
+    device = str(devices.resolve(place.device))
+    record = records.new(training, device, folder / "log.jsonl", CHECKPOINT_EVERY)
+    records.write(folder, record)
+    (folder / checkpoint.NAME).unlink(missing_ok=True)  # 150 MB that nothing needs any more
+    return record
+
+
+def _score(
+    place: Workplace,
+    training: Training,
+    record: dict[str, Any],
+    tell: Callable[[dict[str, Any]], None],
+) -> None:
+    def progress(fraction: float, text: str) -> None:
+        tell({"event": "scoring", "fraction": fraction, "text": text})
+
+    names = place.case_names
+    cases = place.dataset.usable(names, place.output / "cases", progress)
+    rows = score_cases(
+        open_model(place.folder(training) / "model"),
+        [cases[n] for n in names],
+        place.scoring,
+        place.device,
+        place.predictions(training),
+        progress,
+    )
+    record["scores"][place.scoring.key] = {"cases": list(names), "rows": records.plain(rows)}
+
+
+def _iterations(folder: Path) -> int | None:
+    """Iterations that the folder's checkpoint has seen, None without one."""
+    from safetensors import SafetensorError, safe_open
+
+    if not (folder / checkpoint.NAME).is_file():
+        return None
+    try:
+        with safe_open(folder / checkpoint.NAME, "pt") as file:
+            return int(file.metadata()["index"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder against other processes on this machine; a killed one lets go of it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing to hold it with
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Busy from None
+        yield

@@ -1,0 +1,232 @@
+"""An experiment's results as Markdown, beside the published values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import statistics
+from .descriptions import PUBLISHED_GAIN, Experiment
+from .results import Result, Results
+from .running import Workplace
+
+_MEASURES = {"dice": "Dice %", "jaccard": "Jaccard %", "asd": "ASD vox", "hd95": "95HD vox"}
+_MM = {"asd_mm": "ASD mm", "hd95_mm": "95HD mm"}
+_PERCENT = ("dice", "jaccard")
+_LAYOUTS = {"la": ("la", "la-h5"), "brats": ("brats",)}
+
+
+def render(experiment: Experiment, results: Results, place: Workplace, protocol: str) -> str:
+    """The Markdown text: what was done, the results, the comparisons, the trainings' times, and
+    what is missing. ``protocol`` is one line on profile, iterations and seeds."""
+    published = place.dataset.layout in _LAYOUTS[experiment.data] and experiment.form == "table"
+    parts = [f"# {experiment.title}", _about(results, place, protocol)]
+    if results.present:
+        parts += [
+            "## Results",
+            _results(results, published),
+            _reading(results, published),
+            "## Compared with UG-MCL, by Dice",
+            _comparisons(results),
+            "## With the largest component kept, and in mm",
+            _further(results),
+        ]
+        if experiment.form == "labels":
+            parts += ["## Gain over supervised", _gain(results)]
+        parts += ["## Trainings", _trainings(results)]
+    if notes := [f"- {r.row.label}: {r.row.note}" for r in results.rows if r.row.note]:
+        parts += ["## Rows", "\n".join(notes)]
+    if missing := [f"- {r.row.label}: seed {', '.join(map(str, r.missing))}"
+                   for r in results.rows if r.missing]:  # fmt: skip
+        parts += ["## Not there yet", "\n".join(missing)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _about(results: Results, place: Workplace, protocol: str) -> str:
+    dataset = place.dataset
+    kind = {"dev": "development", "report": "report"}[place.scoring.cases]
+    stride = "the paper's 18x18x4" if place.scoring.paper_stride else "the program's own"
+    lines = [
+        protocol,
+        f"Data: layout {dataset.layout}, {len(dataset.training)} training cases, of which "
+        f"{dataset.standard} labelled unless a row says otherwise.",
+        f"Scored on the {len(results.cases)} {kind} cases, never trained on; last checkpoint, "
+        f"chosen on nothing; inference stride: {stride}.",
+    ]
+    if place.scoring.cases == "dev":
+        lines.append("Settings were chosen while looking at these cases: the numbers may flatter.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _results(results: Results, published: bool) -> str:
+    others = list(_MEASURES)[1:]
+    head = ["Method", "Labelled", "Seeds", "Dice %", "95 % interval"]
+    head += [_MEASURES[name] for name in others]
+    if published:
+        head += [f"published {name}" for name in _MEASURES.values()]
+    rows = []
+    for result in results.present:
+        dice = result.values(results.cases)
+        low, high = statistics.bootstrap(dice)
+        cells = [
+            _name(result),
+            _labelled(result),
+            str(len(result.scored)),
+            f"**{_shown('dice', statistics.mean(dice))}**",
+            f"{_shown('dice', low)} to {_shown('dice', high)}",
+            *(_measure(result, results, name) for name in others),
+        ]
+        if published:
+            given = result.row.published or (math.nan,) * 4
+            cells += ["-" if math.isnan(v) else f"{v:.2f}" for v in given]
+        rows.append(cells)
+    return _table(head, rows)
+
+
+def _reading(results: Results, published: bool) -> str:
+    seeds = max(len(r.scored) for r in results.present)
+    many = "seeds and cases" if seeds > 1 else "cases"
+    lines = [
+        f"Dice is the primary measure, named before anything was run. Means are over seeds and "
+        f"cases, intervals by bootstrap over {many}. ASD, 95HD: in voxels of the scored images; "
+        "they do not exist for an empty result, which is then left out of their mean.",
+        "Every method has the same augmentation, optimizer, iterations, inference and "
+        "post-processing (none here); rows at equal time differ in iterations alone.",
+    ]
+    if any(r.row.own for r in results.present):
+        lines.append("† Not in the paper's table.")
+    if seeds == 1:
+        lines.append(
+            "**One seed.** Another one can change the order of the rows: no ranking of methods is "
+            "claimed from this table, whatever its p values, which know of cases alone."
+        )
+    if published:
+        lines.append(
+            "Published values are of the paper's own test cases and full protocol (0.625 mm, "
+            "6000 iterations), those of other methods partly from other papers: they are not "
+            "measured here, and differences between the columns are not differences of methods."
+        )
+    if empty := [
+        f"{r.row.label} {n}" for r in results.present
+        if (n := int(np.isnan(r.values(results.cases, "asd")).sum()))
+    ]:  # fmt: skip
+        lines.append(f"Without a distance (empty result): {', '.join(empty)}.")
+    return "\n\n".join(lines)
+
+
+def _comparisons(results: Results) -> str:
+    found = results.comparisons()
+    if not found:
+        return "Nothing to compare yet: UG-MCL or the other rows are missing."
+    head = ["Method", "Dice less UG-MCL's", "95 % interval", "t-test p", "after Holm",
+            "Wilcoxon p", "after Holm"]  # fmt: skip
+    rows = []
+    for label, c in found.items():
+        rows.append(
+            [
+                label,
+                f"{100 * c.difference:+.2f}",
+                f"{100 * c.low:+.2f} to {100 * c.high:+.2f}",
+                *(_p(p) for p in (c.t_test, c.t_test_holm, c.wilcoxon, c.wilcoxon_holm)),
+            ]
+        )
+    text = (
+        "Two-sided, paired over cases averaged over their seeds; Holm's correction over the "
+        f"{len(found)} rows of this table."
+    )
+    return _table(head, rows) + "\n\n" + text
+
+
+def _further(results: Results) -> str:
+    head = ["Method", *(f"{n}, largest" for n in _MEASURES.values()),
+            *(f"{n}, largest" for n in _MM.values()), *_MM.values()]  # fmt: skip
+    rows = [
+        [
+            _name(r),
+            *(_measure(r, results, n, True) for n in (*_MEASURES, *_MM)),
+            *(_measure(r, results, n) for n in _MM),
+        ]
+        for r in results.present
+    ]
+    return _table(head, rows)
+
+
+def _gain(results: Results) -> str:
+    """Dice of UG-MCL less that of supervised at each share of labels."""
+    by_place = {(r.row.series, r.row.x): statistics.mean(r.values(results.cases))
+                for r in results.present}  # fmt: skip
+    rows = [
+        [f"{percent} %", f"{100 * (by_place['UG-MCL', percent] - lower):+.2f}", f"{gain:+.2f}"]
+        for percent, gain in PUBLISHED_GAIN.items()
+        if ("UG-MCL", percent) in by_place
+        and (lower := by_place.get(("Supervised", percent))) is not None
+    ]
+    return _table(["Labelled", "UG-MCL less supervised", "published"], rows)
+
+
+def _trainings(results: Results) -> str:
+    head = ["Method", "Seed", "Iterations", "s per iteration", "Minutes", "Device", "Machine",
+            "Finished", "Commit", "Folder"]  # fmt: skip
+    rows = []
+    for result in results.present:
+        for seed, record in result.records.items():
+            time, adopted = record["time"], record["adopted"]
+            each = time["seconds_per_iteration"]
+            rows.append(
+                [
+                    result.row.label,
+                    str(seed),
+                    str(record["profile"]["iterations"]),
+                    "-" if each is None else f"{each:.2f}",
+                    f"{time['seconds'] / 60:.0f}",
+                    record["device"] or "-",
+                    record["machine"] or "-",
+                    record["finished"],
+                    _short(record["commit"]) or f"adopted from {adopted}",
+                    f"`{record['training']}`",
+                ]
+            )
+    text = (
+        "Times are the wall time of the iterations alone, from each training's log; whatever else "
+        "ran on the machine is in them."
+    )
+    return _table(head, rows) + "\n\n" + text
+
+
+def _short(commit: str | None) -> str | None:
+    if commit is None:
+        return None
+    return commit[:7] + (" (changed)" if commit.endswith("+") else "")
+
+
+def _name(result: Result) -> str:
+    return f"{result.row.label} †" if result.row.own else result.row.label
+
+
+def _labelled(result: Result) -> str:
+    record = next(iter(result.records.values()))
+    count = len(record["labelled"])
+    return f"{count} of {count + len(record['unlabelled'])}"
+
+
+def _measure(result: Result, results: Results, name: str, largest: bool = False) -> str:
+    return _shown(name, statistics.mean(result.values(results.cases, name, largest)))
+
+
+def _shown(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{100 * value if name in _PERCENT else value:.2f}"
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
