@@ -17,13 +17,17 @@ class Teacher:
 
     Batch-norm statistics are copied from the student (``average_buffers`` False, the published
     form, in which the teacher runs on batch statistics anyway) or averaged like the weights, which
-    a teacher in evaluation mode needs.
+    a teacher in evaluation mode needs. Its own passes never change them: they see noise and
+    dropout, and the teacher may be what is saved.
     """
 
     def __init__(
         self, student: nn.Module, decay: float = 0.99, average_buffers: bool = False
     ) -> None:
         self.network = copy.deepcopy(student).requires_grad_(False)
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.track_running_stats = False  # in train mode; evaluation mode uses them
         self.decay = decay
         self.average_buffers = average_buffers
 
@@ -64,11 +68,22 @@ def target(teacher: DualTaskVNet, image: Tensor) -> Output:
 
 
 @torch.no_grad()
-def consult(teacher: DualTaskVNet, image: Tensor, passes: int) -> Advice:
+def consult(
+    teacher: DualTaskVNet, image: Tensor, passes: int, shared_encoder: bool = False
+) -> Advice:
     """The advice as published: one target pass and T = ``passes`` for Eq. 3, each over noise of
-    its own, with dropout and on batch statistics (train mode)."""
+    its own, with dropout and on batch statistics (train mode).
+
+    With ``shared_encoder`` the T passes share one noise and one encoding and differ in dropout
+    alone: u is then the entropy over dropout, not over noise.
+    """
     out = target(teacher, image)
-    mean = sum(target(teacher, image).probabilities for _ in range(passes)) / passes
+    if shared_encoder:
+        features = teacher.encode(noisy(image))
+        samples = (teacher.decode(features) for _ in range(passes))
+    else:
+        samples = (target(teacher, image) for _ in range(passes))
+    mean = sum(sample.probabilities for sample in samples) / passes
     return Advice(out.probabilities, out.distance, entropy(mean))
 
 

@@ -60,6 +60,42 @@ def test_published_advice_is_drawn_anew_at_each_pass(student):
     assert not torch.equal(first.probabilities, second.probabilities)
 
 
+def test_published_advice_runs_on_batch_statistics_and_changes_none(student):
+    teacher = Teacher(student).network
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    x = torch.randn(2, 1, 16, 16, 16)
+    torch.manual_seed(1)
+    first = consult(teacher, x, 2)
+    with torch.no_grad():
+        for name, buffer in teacher.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(5.0)
+    torch.manual_seed(1)
+    assert torch.equal(consult(teacher, x, 2).entropy, first.entropy)
+    changed = [k for k, v in teacher.state_dict().items() if not torch.equal(v, before[k])]
+    assert changed and all(k.endswith("running_mean") for k in changed)
+    assert not torch.equal(teacher.eval()(x).logits, Teacher(student).network.eval()(x).logits)
+
+
+def test_a_shared_encoding_has_entropy_over_dropout_alone(student):
+    """Over many passes the mean of the samples is that of whole passes over the same noise."""
+    teacher = Teacher(student).network.train()
+    teacher.segmentation_head.weight.mul_(20.0)  # sure of something
+    x = torch.randn(2, 1, 16, 16, 16)
+    torch.manual_seed(3)
+    shared = consult(teacher, x, 120, shared_encoder=True)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        teacher(noisy(x))  # the target pass
+        image = noisy(x)
+        samples = [teacher(image).probabilities for _ in range(120)]
+    mean = sum(samples) / 120
+    plain = -(mean * mean.log()).sum(1, keepdim=True)
+    assert (shared.entropy - plain).abs().mean() < 0.25 * plain.std()
+    one = consult(teacher, x, 1, shared_encoder=True)
+    assert not torch.equal(one.probabilities, consult(teacher, x, 1).probabilities)
+
+
 def test_decoder_advice_has_steady_targets_and_leaves_statistics_alone(student):
     teacher = Teacher(student).network
     before = [b.clone() for b in teacher.buffers()]

@@ -49,6 +49,7 @@ class UGMCL(Method):
     intra: bool = option(True, "L_itc, Eq. 4")
     cross: bool = option(True, "L_ctc, Eq. 6")
     mask_cross: bool = option(False, "L_ctc only where u < u_th")
+    shared_encoder: bool = option(False, "the T passes share one noise and encoding: faster")
 
     @property
     def uses_teacher(self) -> bool:
@@ -73,7 +74,7 @@ class UGMCL(Method):
             return terms
         ramp = gaussian_ramp(step.progress, self.squared_ramp)
         if self.uses_teacher:
-            advice = consult(teacher, batch.weak, self.passes)
+            advice = consult(teacher, batch.weak, self.passes, self.shared_encoder)
             mask = certain(advice.entropy, self._threshold(advice, ramp))
         if self.intra:
             terms["intra"] = self.weight * ramp * self._intra(out, advice, mask)
