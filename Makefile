@@ -1,6 +1,7 @@
 # make          set the environment up in .venv
 # make test     run the tests            make lint    check the style
 # make demo     see it work; IMAGE=scan.nrrd segments that scan instead
+# make bench    the benchmark table; ROWS="forward click" some of it
 # make clean    remove what was made     make missing name system libraries to install
 
 VENV := .venv
@@ -13,7 +14,7 @@ LIBRARIES := libEGL.so.1:libegl1 libGL.so.1:libgl1 libxkbcommon.so.0:libxkbcommo
 export QT_QPA_PLATFORM ?= offscreen
 export VTK_DEFAULT_OPENGL_WINDOW ?= vtkEGLRenderWindow
 
-.PHONY: env libraries missing test lint demo clean
+.PHONY: env libraries missing test lint demo bench clean
 .NOTPARALLEL:
 
 env: libraries $(STAMP)
@@ -50,6 +51,9 @@ lint: env
 
 demo: env
 	@$(PYTHON) Testing/demo.py $(if $(IMAGE),--image "$(IMAGE)")
+
+bench: env
+	@$(PYTHON) Testing/benchmarks/bench.py $(ROWS)
 
 clean:
 	rm -rf out build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,188 @@
+"""The benchmark table: this project beside a plain reference and a peer, in one run.
+
+    make bench                      all rows (about 20 minutes on two cores)
+    make bench ROWS="forward step"  some; --list names them
+    python Testing/benchmarks/bench.py --json FILE
+
+The sides of a row take turns, each in a process of its own; the least of several times counts.
+Memory is the peak of that process. A ratio says how many times faster than the row's first side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+from rows import PEER, ROWS, Row  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """``seconds``: the least; ``ratio`` to the row's first side; ``goal`` met, missed or none."""
+
+    row: str
+    side: str
+    seconds: float
+    ratio: float | None
+    memory: int
+    goal: str
+
+
+class Side:
+    """A running `side.py`."""
+
+    def __init__(self, row: str, side: str) -> None:
+        command = [sys.executable, str(HERE / "side.py"), row, side]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        self._answer()  # ready
+
+    def measure(self) -> float:
+        """Seconds of one more call."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return float(self._answer())
+
+    def end(self) -> int:
+        """Peak memory in bytes."""
+        self._process.stdin.close()
+        return int(self._answer())
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _answer(self) -> str:
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(self._process.args[2:])} failed; see above")
+        return line
+
+
+@contextlib.contextmanager
+def opened(name: str, row: Row) -> Iterator[dict[str, Side]]:
+    """The row's sides, but for peers that are not installed."""
+    sides: dict[str, Side] = {}
+    try:
+        for side in row.sides:
+            if side == PEER and not _has_peer():
+                print(f"  {PEER} is not installed: left out", file=sys.stderr)
+                continue
+            sides[side] = Side(name, side)
+        yield sides
+    finally:
+        for side in sides.values():
+            side.kill()
+
+
+def _has_peer() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("monai") is not None
+
+
+def measure(name: str, row: Row) -> list[Measurement]:
+    """One row: a first call each that does not count (unless there is only one), then turns."""
+    with opened(name, row) as sides:
+        times: dict[str, list[float]] = {side: [] for side in sides}
+        if row.repeats > 1:
+            for side in sides.values():
+                side.measure()
+        for _ in range(row.repeats):
+            for label, side in sides.items():
+                times[label].append(side.measure())
+        memory = {label: side.end() for label, side in sides.items()}
+    least = {label: min(values) for label, values in times.items()}
+    first = next(iter(least))
+    found = []
+    for label, seconds in least.items():
+        ratio = None if label == first else least[first] / seconds
+        goal = row.goals.get(label)
+        reached = goal is not None and (ratio >= goal if ratio is not None else seconds <= goal)
+        text = "" if goal is None else f"{'>=' if ratio is not None else '<='} {goal:g}"
+        if goal is not None:
+            text += " ok" if reached else " MISSED"
+        found.append(Measurement(name, label, seconds, ratio, memory[label], text))
+    return found
+
+
+def table(found: Sequence[Measurement]) -> str:
+    """Markdown."""
+    lines = ["| what | by | time | ratio | peak memory | goal |", "|---|---|---|---|---|---|"]
+    last = ""
+    for m in found:
+        title = ROWS[m.row].title if m.row != last else ""
+        last = m.row
+        ratio = "" if m.ratio is None else f"{m.ratio:.1f}x"
+        lines.append(
+            f"| {title} | {m.side} | {duration(m.seconds)} | {ratio} | {m.memory / 2**30:.2f} GiB "
+            f"| {m.goal} |"
+        )
+    notes = {m.row: ROWS[m.row].note for m in found if ROWS[m.row].note}
+    lines += [""] + [f"- {ROWS[row].title}: {note}." for row, note in notes.items()]
+    return "\n".join(lines).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Three digits, in ms, s or min."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:.3g} min"
+
+
+def machine() -> str:
+    """What was measured where: processor, cores, torch, date, commit."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=7"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+    today = datetime.date.today().isoformat()
+    return f"{name}, {cores} cores, torch {torch.__version__}, {today}, commit {commit}"
+
+
+def main() -> int:
+    """Print the table; 1 if a goal was missed."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n\n")[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="some of the rows (default: all)")
+    parser.add_argument("--list", action="store_true", help="name the rows")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    words = parser.parse_args()
+    if words.list:
+        print("\n".join(f"{name:18} {row.title}" for name, row in ROWS.items()))
+        return 0
+    if unknown := sorted(set(words.rows) - set(ROWS)):
+        parser.error(f"there is no row {unknown[0]!r}; see --list")
+    found: list[Measurement] = []
+    for name in words.rows or ROWS:
+        print(f"{ROWS[name].title} ...", file=sys.stderr, flush=True)
+        found += measure(name, ROWS[name])
+    print(table(found))
+    print(f"\n{machine()}; load {os.getloadavg()[0]:.1f}")
+    if words.json is not None:
+        content = {"machine": machine(), "rows": [asdict(m) for m in found]}
+        words.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return int(any("MISSED" in m.goal for m in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

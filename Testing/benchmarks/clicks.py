@@ -1,0 +1,69 @@
+"""What a user waits for in the panel, measured in the headless Slicer of the tests."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+PATIENCE = 120.0
+
+
+def setup() -> None:
+    """Print how long the module's import and setup() take, Slicer itself being up."""
+    import harness
+    import module_support
+
+    harness.start()
+    before = set(sys.modules)
+    began = time.perf_counter()
+    loaded = harness.load_module(module_support.ENTRY)
+    seconds = time.perf_counter() - began
+    heavy = {"torch", "monai", "scipy"} & (set(sys.modules) - before)
+    if heavy:
+        raise SystemExit(f"the panel's start imported {', '.join(sorted(heavy))}")
+    loaded.unload()
+    print(seconds)
+
+
+def warm(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Callable[[], float]:
+    """From a click on Segment to the first slice picture with overlay pixels, each time anew."""
+    import harness
+    import module_support
+
+    from ugmcl_core import phantoms, volume
+
+    folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
+    image, _ = phantoms.phantom(0, shape, spacing)
+    volume.write(folder / "scan.nrrd", image)
+    panel = module_support.Panel(command=None)
+    import slicer
+
+    panel.select(slicer.util.loadVolume(str(folder / "scan.nrrd")))
+    view = harness.slice_view("Red")
+    panel.segment(seconds=PATIENCE)  # starts the worker and loads the model
+
+    def measured() -> float:
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            slicer.mrmlScene.RemoveNode(node)
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            composite.SetForegroundVolumeID(None)
+            for layer in range(composite.GetNumberOfAdditionalLayers()):
+                composite.SetNthLayerVolumeID(layer + 2, None)
+        view.fit()
+        plain = view.pixels()
+        began = time.perf_counter()
+        panel.click("segmentButton")
+        while np.array_equal(view.pixels(), plain):
+            harness.process_events(5)
+            if time.perf_counter() - began > PATIENCE:
+                raise TimeoutError(panel.message or "no overlay appeared")
+        seconds = time.perf_counter() - began
+        panel.finish(PATIENCE)
+        return seconds
+
+    return measured
