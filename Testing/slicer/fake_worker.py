@@ -5,6 +5,7 @@ FAKE_SLOW (seconds that a run takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel
 (ends as if its stdin were closed), FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2),
 FAKE_LEVEL (the threshold), FAKE_LABELS (a label file of the same grid to answer with instead),
 FAKE_KEEP (a folder for copies of the outputs), FAKE_COMPRESS.
+What it does for fine-tuning, ranking and evaluation is in fake_training.
 It keeps no state, and imports SimpleITK only once it is asked for something.
 """
 
@@ -18,6 +19,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+
+import fake_training
 
 CLASSES = (
     {"value": 1, "name": "left atrium", "color": [0.86, 0.36, 0.31],
@@ -92,7 +95,10 @@ def outputs(request: dict) -> dict:
         soft = sitk.Exp(-0.8 * sitk.Abs(distance))
         if given:  # surer in some places than in others, as models are
             waves = sitk.PhysicalPointSource(
-                sitk.sitkVectorFloat32, image.GetSize(), image.GetOrigin(), image.GetSpacing(),
+                sitk.sitkVectorFloat32,
+                image.GetSize(),
+                image.GetOrigin(),
+                image.GetSpacing(),
                 image.GetDirection(),
             )
             x, y, z = (sitk.VectorIndexSelectionCast(waves, n) for n in range(3))
@@ -127,10 +133,20 @@ def write(image, path: Path) -> None:
     sitk.WriteImage(image, str(path), useCompression=bool(os.environ.get("FAKE_COMPRESS")))
 
 
-def handle(request: dict, cancelled) -> None:
+def handle(request: dict, cancelled, paused=lambda: False) -> None:
     try:
-        if request["command"] == "segment":
+        command = request["command"]
+        if command == "segment":
             segment(request, cancelled)
+        elif message := os.environ.get("FAKE_ERROR"):
+            say("error", id=request["id"], message=message)
+        elif command in ("estimate", "evaluate"):
+            rest = (cancelled,) if command == "estimate" else ()
+            getattr(fake_training, command)(request, say, *rest)
+        elif command in ("finetune", "rank"):
+            rest = (paused,) if command == "finetune" else ()
+            if not getattr(fake_training, command)(request, say, cancelled, *rest):
+                raise Cancelled
         else:
             say("error", id=request["id"], message=f"unknown command {request['command']}")
     except Cancelled:
@@ -140,6 +156,7 @@ def handle(request: dict, cancelled) -> None:
 def serve() -> None:
     """Answer requests from stdin; the main thread listens, so that a cancel is heard at once."""
     cancelled: set[str] = set()
+    paused: set[str] = set()
     deaf = bool(os.environ.get("FAKE_DEAF"))
     thread = None
     for line in sys.stdin:
@@ -152,11 +169,23 @@ def serve() -> None:
                 say("cancelling", id=request["id"])
             continue
         ident = request["id"]
+        if request["command"] in ("pause", "continue"):
+            (paused.add if request["command"] == "pause" else paused.discard)(ident)
+            continue
         say("accepted", id=ident)
         thread = threading.Thread(
-            target=handle, args=(request, lambda ident=ident: ident in cancelled), daemon=True
+            target=handle,
+            args=(
+                request,
+                lambda ident=ident: ident in cancelled,
+                lambda ident=ident: ident in paused,
+            ),
+            daemon=True,
         )
         thread.start()
+    if thread is not None and thread.is_alive():  # it may leave a checkpoint
+        cancelled.add(ident)
+        thread.join(3)
 
 
 def main() -> None:
@@ -175,7 +204,9 @@ def main() -> None:
     if os.environ.get("FAKE_NO_STDIN"):
         return
     devices = [{"name": "cpu", "text": "CPU (2 threads)"}]
-    say("hello", pid=os.getpid(), protocol=1, version="0.0", torch="none", devices=devices)
+    methods = [{"name": n, "text": f"{n} is one"} for n in ("supervised", "ugmcl", "ugmcl-plus")]
+    say("hello", pid=os.getpid(), protocol=1, version="0.0", torch="none", devices=devices,
+        methods=methods)  # fmt: skip
     serve()
 
 

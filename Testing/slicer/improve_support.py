@@ -125,3 +125,38 @@ def wait_for_table(panel: support.Panel, name: str) -> None:
     """Until the table lists the case by itself."""
     table = panel.ui.casesTable
     harness.wait_until(lambda: name in [table.item(r, 0).text() for r in range(table.rowCount)], 5)
+
+
+def add_cases(labelled: int = 2, unlabelled: int = 4, holdout: int = 3) -> None:
+    """Phantoms in the scene, named by their role, those with a label with one."""
+    for role, count in (("lab", labelled), ("un", unlabelled), ("hold", holdout)):
+        for number in range(count):
+            name = f"{role}{number}"
+            volume = support.add_volume(support.blob(seed=hash_of(name)), name=name)
+            if role != "un":
+                add_segmentation(volume, {"left atrium": bright(volume)})
+
+
+def hash_of(name: str) -> int:
+    return sum(name.encode())
+
+
+def prepare(panel: support.Panel, *counts: int, iterations: int = 40) -> None:
+    """Cases in the scene with their roles set, a short run chosen."""
+    add_cases(*counts)
+    open_improve(panel)
+    for row in range(panel.ui.casesTable.rowCount):
+        name = panel.ui.casesTable.item(row, 0).text()
+        if name.startswith("hold"):
+            set_role(panel, name, "Hold-out")
+    panel.ui.iterationsSpinBox.value = iterations
+
+
+def finish(panel: support.Panel, seconds: float = 60.0) -> None:
+    harness.wait_until(lambda: not panel.widget.improve.finetune.running, seconds)
+
+
+def user_runs() -> list[Path]:
+    from UGMCLSegmentationLib import userFolder
+
+    return sorted(userFolder.runs().iterdir())

@@ -27,7 +27,8 @@ class Panel:
             harness.slice_view(name).render()  # views are there before modules, as in Slicer
         harness.three_d_view(0).render()
         self.loaded = harness.load_module(ENTRY)
-        self.widget.logic.worker.command = list(command) if command else None
+        for worker in (self.widget.logic.worker, self.widget.logic.trainer):
+            worker.command = list(command) if command else None
         if command:
             self.widget.parameters.model = "fake"
 

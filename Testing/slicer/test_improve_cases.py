@@ -189,7 +189,7 @@ def test_segments_map_by_terminology_then_by_name(panel):
         2,
         3,
     ]
-    panel.parameters.base = ""  # from scratch, every structure is new
+    panel.parameters.base = "(scratch)"  #, every structure is new
     contents = panel.widget.improve.book.update()
     names = [c.name for c in structures.allClasses(contents.structures, contents.classes)]
     assert names == ["Segment_1", "SCAR", "pouch"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .caseBook import CaseBook, Contents
 from .casesSection import CasesSection
 from .connections import Connections
+from .finetuneSection import FinetuneSection
+from .logic import UGMCLSegmentationLogic
 from .parameters import Parameters
 from .structuresSection import StructuresSection
 
@@ -12,13 +16,23 @@ _READ = ("base", "caseFiles", "targets")  # the parameters that the cases depend
 
 
 class ImproveSection:
-    def __init__(self, ui, connections: Connections) -> None:
+    def __init__(
+        self,
+        ui,
+        connections: Connections,
+        logic: UGMCLSegmentationLogic,
+        isReady: Callable[[], bool],
+        onModel: Callable[[str, bool], None],
+    ) -> None:
         self._ui = ui
         self._parameters: Parameters | None = None
         self._applied: tuple | None = None
         self.book = CaseBook(self._onCases)
         self.cases = CasesSection(ui, connections, self.book)
         self.structures = StructuresSection(ui, connections, self.book, self.cases)
+        self.finetune = FinetuneSection(
+            ui, connections, self.book, logic.trainer, isReady, onModel
+        )
         connections.connect(ui.improveSection, "contentsCollapsed(bool)", self._onCollapsed)
 
     def setParameters(self, parameters: Parameters | None) -> None:
@@ -26,6 +40,7 @@ class ImproveSection:
         self._applied = None
         self.cases.setParameters(parameters)
         self.structures.setParameters(parameters)
+        self.finetune.setParameters(parameters)
         self.update()
 
     def update(self) -> None:
@@ -39,6 +54,15 @@ class ImproveSection:
         if settings != self._applied:
             self._applied = settings
             self.book.setParameters(parameters)
+        self.finetune.update()
+
+    def refresh(self) -> None:
+        """Look for models and runs again."""
+        self.finetune.refresh()
+
+    def close(self) -> None:
+        """For the end of the panel."""
+        self.finetune.close()
 
     def _onCollapsed(self, _isCollapsed: bool) -> None:
         self.update()
@@ -46,3 +70,4 @@ class ImproveSection:
     def _onCases(self, contents: Contents) -> None:
         self.cases.show(contents)
         self.structures.show(contents)
+        self.finetune.update()

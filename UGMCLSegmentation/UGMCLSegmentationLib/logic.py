@@ -22,6 +22,9 @@ class UGMCLSegmentationLogic(ScriptedLoadableModuleLogic):
     def __init__(self, workerCommand: Sequence[str] | None = None) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self.worker = Worker(workerCommand)
+        # a process of its own, so that volumes can be segmented during a training; it may take
+        # its time to end, for the sake of the checkpoint
+        self.trainer = Worker(workerCommand, killAfter=15.0)
         self.run: SegmentRun | None = None
 
     def getParameterNode(self) -> Parameters:
@@ -58,6 +61,7 @@ class UGMCLSegmentationLogic(ScriptedLoadableModuleLogic):
     def shutdown(self) -> None:
         """For the end of the panel: nothing runs afterwards, nothing is left on disk."""
         self.worker.shutdown()
+        self.trainer.shutdown()
         if self.run is not None:
             self.run.abandon()
             self.run = None

@@ -30,10 +30,9 @@ class Parameters:
     showSurface: bool = True
     showLegends: bool = True
 
-    base: str = ""  # the model that fine-tuning starts from; "" is none: from scratch
+    base: str = ""  # the model that fine-tuning starts from, see finetuneChoices
     caseFiles: str = ""  # see caseFiles.toText
     targets: str = ""  # what segments are used as, see structures.toText
-    preset: str = "standard"  # see presets.py
     iterations: Annotated[int, WithinRange(1, 1_000_000)] = 1000
     method: str = "ugmcl"
     modelName: str = ""

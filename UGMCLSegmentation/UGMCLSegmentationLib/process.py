@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class Request:
     onEvent: Callable[[Event], None]
     sent: bool = False
     heard: bool = False
+    folder: Path | None = None
     cancelFile: Path | None = field(default=None)
 
 
@@ -37,10 +39,11 @@ class Worker:
     is this class's own, with the `message` for the panel and the `details` for the log.
     """
 
-    def __init__(self, command: Sequence[str] | None = None) -> None:
+    def __init__(self, command: Sequence[str] | None = None, killAfter: float = 4.0) -> None:
+        """`killAfter` are the seconds that a request may take to stop, and the process to end."""
         self.command = list(command) if command else None
         self.helloTimeout = 10.0
-        self.killAfter = 4.0
+        self.killAfter = killAfter
         self.hello: Event | None = None
         self.onHello: Callable[[Event], None] = lambda event: None
         self.onLog: Callable[[str, str], None] = lambda level, text: None
@@ -67,19 +70,34 @@ class Worker:
             self._helloDeadline.start(self.helloTimeout)
             self._launch(self.command or workerCommand())
 
-    def request(self, content: dict[str, Any], onEvent: Callable[[Event], None]) -> str:
-        """Ask for something; a former request that does not end is dropped with its process."""
+    def request(
+        self,
+        content: dict[str, Any],
+        onEvent: Callable[[Event], None],
+        folder: Path | None = None,
+    ) -> str:
+        """Ask for something; a former request that does not end is dropped with its process.
+
+        `folder` is a private one for the request's own files, by default its output's.
+        """
         if self._request is not None:
             self.kill()
         self._count += 1
         content = {**content, "id": str(self._count)}
-        self._request = Request(content, onEvent)
+        self._request = Request(content, onEvent, folder=folder)
         if self._oneShot:
             self._startJob()
         else:
             self.start()
             self._send()
         return content["id"]
+
+    def tell(self, command: str) -> None:
+        """Say something about the request under way; without stdin it is not heard."""
+        request = self._request
+        if request is not None and request.sent and request.cancelFile is None and self._child:
+            message = {"command": command, "id": request.content["id"]}
+            self._child.writeLine(json.dumps(message))
 
     def cancel(self) -> None:
         """Stop the request: by asking, and by force when that takes too long."""
@@ -105,15 +123,20 @@ class Worker:
 
     def shutdown(self) -> None:
         """For the end of the panel: no process is left, nobody is told."""
-        self._request = None
+        request, self._request = self._request, None
         self.onHello = lambda event: None
         self.onLog = lambda level, text: None
         self._helloDeadline.stop()
         self._heardDeadline.stop()
         self._cancelDeadline.stop()
         child, self._child = self._child, None
-        if child is not None:
-            child.stop(patience=300)
+        if child is None:
+            return
+        if request is not None and request.cancelFile is not None:
+            with contextlib.suppress(OSError):
+                request.cancelFile.touch()
+        # what a request has under way, such as a checkpoint, may be finished
+        child.stop(patience=int(1000 * self.killAfter) if request is not None else 300)
 
     def _launch(self, command: Sequence[str]) -> None:
         self.hello = None
@@ -133,7 +156,7 @@ class Worker:
         request = self._request
         if request is None:
             return
-        folder = Path(request.content["output"])
+        folder = request.folder or Path(request.content["output"])
         job = folder / "job.json"
         request.cancelFile = folder / "cancel"
         try:

@@ -168,7 +168,7 @@ class SegmentRun:
 
             logging.error("UGMCL Segmentation", exc_info=error)
         asked = self._asked
-        self._end(Outcome(FAILED, _line(error)))
+        self._end(Outcome(FAILED, lineOf(error)))
         if asked:
             self._worker.cancel()  # what it computes is of no use any more
 
@@ -194,7 +194,7 @@ class SegmentRun:
             self._folder = None
 
 
-def _line(error: Exception) -> str:
+def lineOf(error: Exception) -> str:
     """What the panel says of an error."""
     if isinstance(error, PanelError):
         return str(error)

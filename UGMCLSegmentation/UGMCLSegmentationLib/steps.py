@@ -56,6 +56,10 @@ class Deadline:
         self._onLate = onLate
         self._timer = None
 
+    @property
+    def isRunning(self) -> bool:
+        return self._timer is not None
+
     def start(self, seconds: float) -> None:
         self.stop()
         self._timer = qt.QTimer()

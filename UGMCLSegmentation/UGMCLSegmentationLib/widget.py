@@ -58,7 +58,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.setupSection = SetupSection(
             self.ui, self.connections, self.ui.logText.appendPlainText, self.onInstalled
         )
-        self.improve = ImproveSection(self.ui, self.connections)
+        self.improve = ImproveSection(
+            self.ui, self.connections, self.logic, self.setupSection.resolve, self.onNewModel
+        )
         for widget, signal, slot in (
             (self.ui.segmentButton, "clicked(bool)", self.onSegment),
             (self.ui.cancelButton, "clicked(bool)", self.onCancel),
@@ -90,6 +92,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def cleanup(self) -> None:
         """Nothing of the panel stays: no process, no files, no observers, no connections."""
+        self.improve.close()
         if self.logic is not None:
             self.logic.shutdown()
         self.removeObservers()
@@ -100,6 +103,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.setupSection.refresh()
         self.initializeParameterNode()
         self.choices.refresh()
+        self.improve.refresh()
 
     def exit(self) -> None:
         """A run goes on, and the views stay as they are."""
@@ -214,6 +218,12 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def useModelFolder(self, folder: str) -> None:
         with self.telling(_("The model cannot be used.")):
             self.choices.addModel(models.fromFolder(folder))
+
+    def onNewModel(self, key: str, isSelected: bool) -> None:
+        """A run made a model; it is selected unless the former one is better."""
+        if isSelected and self.parameters is not None:
+            self.parameters.model = key
+        self.choices.refresh()
 
     def onAdvancedToggled(self, isOpen: bool) -> None:
         if isOpen and not self.setupSection.isBlocking:

@@ -1,0 +1,178 @@
+"""The part of the fake worker that fine-tunes, ranks and evaluates, without learning anything.
+
+FAKE_STEP (seconds of a step, 0.005), FAKE_GAIN (how much Dice rises, 0.05), FAKE_OPEN_AT (a file
+to write the request to), FAKE_DIE_AT (a step that it dies at, unless it resumes).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+CHECKPOINT_EVERY, DICE_EVERY, TOLD_EVERY = 10, 20, 5
+
+
+def read_cases(request: dict) -> dict:
+    """The case list, every file in it found."""
+    path = Path(request["case_list"])
+    content = json.loads(path.read_text())
+    for case in content["cases"]:
+        for key in ("image", "label"):
+            if key in case:
+                file = path.parent / case[key]
+                if not file.is_file():
+                    raise FileNotFoundError(f"{file}: no such file")
+                case[key] = str(file)
+    return content
+
+
+def estimate(request: dict, say, cancelled) -> None:
+    read_cases(request)
+    seconds = 0.5
+    say("progress", id=request["id"], fraction=0.5, text="Measuring", remaining=0.1)
+    say("result", id=request["id"], seconds=seconds * request["iterations"],
+        seconds_per_iteration=seconds, memory_bytes=1.5e9)  # fmt: skip
+
+
+def finetune(request: dict, say, cancelled, paused) -> bool:
+    """Step by step; False if it was cancelled, a checkpoint left behind."""
+    ident, content = request["id"], read_cases(request)
+    if copy := os.environ.get("FAKE_OPEN_AT"):
+        Path(copy).write_text(json.dumps({"request": request, "list": content}))
+    output, total = Path(request["output"]), request["iterations"]
+    checkpoint = output / "checkpoint.json"
+    start = 0
+    if request["resume"] and checkpoint.is_file():
+        start = json.loads(checkpoint.read_text())["step"]
+        say("log", id=ident, level="info", text=f"resumed at {start}")
+    hasUnlabelled = any(case["role"] == "unlabelled" for case in content["cases"])
+    held = [case for case in content["cases"] if case["role"] == "holdout"]
+    seconds = float(os.environ.get("FAKE_STEP", 0.005))
+    for step in range(start + 1, total + 1):
+        if wait(step, ident, say, cancelled, paused):
+            checkpoint.write_text(json.dumps({"step": step - 1}))
+            return False
+        time.sleep(seconds)
+        if step == int(os.environ.get("FAKE_DIE_AT", 0)) and not request["resume"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step % CHECKPOINT_EVERY == 0:
+            checkpoint.write_text(json.dumps({"step": step}))
+        if step % TOLD_EVERY == 0:
+            fall = math.exp(-3 * step / total)
+            losses = {"ce": 0.6 * fall, "dice": 0.8 * fall}
+            if hasUnlabelled:
+                losses |= {"intra": 0.1 * fall, "cross": 0.05 * fall}
+            isMeasured = bool(held) and step % DICE_EVERY == 0
+            say("metrics", id=ident, step=step, losses=losses, speed=1 / seconds,
+                dice=0.9 - 0.3 * fall if isMeasured else None)  # fmt: skip
+            say("progress", id=ident, fraction=step / total, text=f"step {step} of {total}",
+                remaining=(total - step) * seconds)  # fmt: skip
+    tell_result(request, content, held, say)
+    return True
+
+
+def wait(step: int, ident: str, say, cancelled, paused) -> bool:
+    """Hold while paused; whether it was cancelled."""
+    if paused():
+        say("paused", id=ident, step=step)
+        while paused() and not cancelled():
+            time.sleep(0.01)
+        if not cancelled():
+            say("continued", id=ident, step=step)
+    return cancelled()
+
+
+def tell_result(request: dict, content: dict, held: list, say) -> None:
+    kind = "holdout" if held else "none"
+    if not held and request["leave_one_out"]:
+        held = [case for case in content["cases"] if case["role"] == "labelled"]
+        kind = "leave-one-out"
+    gain = float(os.environ.get("FAKE_GAIN", 0.05))
+    cases = []
+    for number, case in enumerate(held):
+        before = {"dice": 0.8 + 0.01 * number, "jaccard": 0.7, "asd_mm": 1.5, "hd95_mm": 6.0}
+        after = {**before, "dice": before["dice"] + gain, "hd95_mm": 6.0 - 20 * gain}
+        other = {**after, "dice": after["dice"] - 0.02} if request["compare"] else None
+        cases.append({"name": case["name"], "before": before if request["base"] else None,
+                      "after": after, "supervised": other})  # fmt: skip
+    verdict = "not enough evidence" if len(cases) < 3 else "better" if gain > 0 else "not better"
+    text = f"Dice changed by {gain:+.3f} on {len(cases)} cases." if cases else ""
+    say("result", id=request["id"], model=str(write_model(request, content)), report=kind,
+        cases=cases, verdict=verdict, text=text)  # fmt: skip
+
+
+def write_model(request: dict, content: dict) -> Path:
+    """A card that lists the classes of the case list, and weights that nobody reads."""
+    folder = Path(request["output"]) / "model"
+    folder.mkdir(exist_ok=True)
+    card = {
+        "name": request["name"], "description": "", "modality": "LGE-MRI",
+        "channels": ["image"], "spacing": [1.25, 1.25, 1.25], "patch": [16, 16, 16],
+        "classes": [{**info, "largest_component": True} for info in content["classes"]],
+        "normalization": {"kind": "robust-z", "low": 1.0, "high": 99.0}, "network": {},
+        "sha256": "0" * 64, "format": 1,
+    }  # fmt: skip
+    (folder / "model.json").write_text(json.dumps(card))
+    (folder / "weights.safetensors").write_bytes(b"")
+    return folder
+
+
+def rank(request: dict, say, cancelled) -> bool:
+    """The noisier, the more uncertain."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    cases = []
+    for number, image in enumerate(request["images"]):
+        if cancelled():
+            return False
+        array = sitk.GetArrayFromImage(sitk.ReadImage(image)).astype(float)
+        noise = float(np.abs(np.diff(array, axis=2)).mean() / (np.ptp(array) or 1))
+        case = {"image": image, "uncertainty": min(1.0, 3 * noise), "predicted_dice": 1 - noise}
+        cases.append(case)
+        say("ranked", id=request["id"], **case)
+        say("progress", id=request["id"], fraction=(number + 1) / len(request["images"]),
+            text=f"{number + 1} of {len(request['images'])}", remaining=None)  # fmt: skip
+    cases.sort(key=lambda case: -case["uncertainty"])
+    say("result", id=request["id"], cases=cases)
+    return True
+
+
+def evaluate(request: dict, say) -> None:
+    """Real measures, computed simply; distances between voxel surfaces in mm."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    found, truth = (sitk.ReadImage(request[key]) for key in ("prediction", "reference"))
+    a, b = sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(truth)
+    values = request["values"] or sorted((set(np.unique(a)) | set(np.unique(b))) - {0})
+    classes = []
+    for value in values:
+        x, y = a == value, b == value
+        both, any_ = int((x & y).sum()), int((x | y).sum())
+        distances = []
+        for one, other in ((x, y), (y, x)):
+            mask = sitk.GetImageFromArray(other.astype(np.uint8))
+            mask.CopyInformation(truth)
+            far = sitk.Abs(sitk.SignedMaurerDistanceMap(mask, False, False, True))
+            contour = sitk.GetImageFromArray(one.astype(np.uint8))
+            edge = sitk.GetArrayFromImage(sitk.BinaryContour(contour, True, 0, 1)) > 0
+            distances.append(sitk.GetArrayFromImage(far)[edge])
+        whole = np.concatenate(distances) if both else np.array([math.nan])
+        classes.append({
+            "value": int(value), "dice": 2 * both / (x.sum() + y.sum() or 1),
+            "jaccard": both / (any_ or 1), "asd_mm": float(whole.mean()),
+            "hd95_mm": float(np.percentile(whole, 95)),
+        })  # fmt: skip
+    for row in classes:
+        row.update({k: None for k, v in row.items() if isinstance(v, float) and v != v})
+    if request["errors"]:
+        codes = (1 * ((a != b) & (a > 0)) + 2 * ((a != b) & (a == 0))).astype(np.uint8)
+        image = sitk.GetImageFromArray(codes)
+        image.CopyInformation(truth)
+        sitk.WriteImage(image, request["errors"])
+    say("result", id=request["id"], classes=classes)

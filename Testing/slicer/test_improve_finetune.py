@@ -1,0 +1,435 @@
+"""Fine-tuning through the panel with the fake worker: runs, curves, reports, and their ends."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import time
+import weakref
+from itertools import pairwise
+
+import harness
+import improve_support as improve
+import module_support as support
+import numpy as np
+import psutil
+import pytest
+import SimpleITK as sitk
+
+
+@pytest.fixture
+def panel(scene, tmp_path, monkeypatch):
+    model = improve.add_model(tmp_path / "models" / "heart", ("left atrium", "82471001"))
+    monkeypatch.setenv("UGMCL_MODELS", os.path.dirname(model))
+    panel = support.Panel()
+    panel.parameters.model = panel.parameters.base = "heart"
+    panel.shown = []
+    import UGMCLSegmentationLib.views as views
+
+    monkeypatch.setattr(views, "showChart", panel.shown.append)
+    monkeypatch.setattr(views, "openFile", panel.shown.append)
+    yield panel
+    panel.close()
+
+
+def table(name):
+    """A table node as columns by title."""
+    import slicer
+
+    for node in slicer.util.getNodesByClass("vtkMRMLTableNode"):
+        if node.GetName().startswith(name):
+            data = node.GetTable()
+            return {
+                data.GetColumnName(c): [
+                    data.GetValue(r, c).ToString() for r in range(data.GetNumberOfRows())
+                ]
+                for c in range(data.GetNumberOfColumns())
+            }
+    return None
+
+
+def wait_for_steps(panel, seconds=20):
+    harness.wait_until(lambda: panel.ui.pauseButton.enabled, seconds)
+
+
+def test_a_run_from_the_cases_to_the_report(panel, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_OPEN_AT", str(tmp_path / "asked.json"))
+    improve.prepare(panel)
+    panel.ui.modelNameEdit.text = "My heart"
+    panel.ui.compareCheckBox.checked = True
+    panel.click("finetuneButton")
+    assert not panel.ui.finetuneButton.enabled and panel.ui.cancelFinetuneButton.enabled
+    improve.finish(panel)
+    asked = json.loads((tmp_path / "asked.json").read_text())
+    request, content = asked["request"], asked["list"]
+    assert (request["base"], request["method"], request["name"]) == ("heart", "ugmcl", "My-heart")
+    assert (request["iterations"], request["compare"], request["resume"]) == (40, True, False)
+    roles = [case["role"] for case in content["cases"]]
+    assert [roles.count(r) for r in ("labelled", "unlabelled", "holdout")] == [2, 4, 3]
+    assert content["classes"][0]["terminology"]["code"] == "82471001"
+    assert "Dice changed by +0.050 on 3 cases." in panel.ui.reportLabel.text
+    # a table node, a page, curves, and a model that is listed and selected
+    report = table("Report on My-heart")
+    assert report["Case"] == ["hold0", "hold1", "hold2", "Mean"]
+    assert report["Dice before"] == ["0.800", "0.810", "0.820", "0.810"]
+    assert report["Dice after"] == ["0.850", "0.860", "0.870", "0.860"]
+    assert report["Dice labels only"] == ["0.830", "0.840", "0.850", "0.840"]
+    assert report["95HD (mm) before"][-1] == "6.00" and report["95HD (mm) after"][-1] == "5.00"
+    panel.click("reportButton")
+    page = panel.shown[-1].read_text()
+    assert "2 labelled, 4 unlabelled, 3 hold-out" in page and "0.860" in page
+    assert panel.parameters.model == "My-heart"
+    listed = [panel.ui.modelSelector.itemData(n) for n in range(panel.ui.modelSelector.count)]
+    assert "My-heart" in listed and "heart" in listed
+    assert panel.ui.baseSelector.findData("My-heart") >= 0
+    run = improve.user_runs()[0]
+    assert not (run / "cases").exists() and not (run / "cases.json").exists()
+    assert panel.ui.runSelector.isHidden()
+
+
+def test_what_the_worker_is_given_is_what_the_scene_holds(panel, tmp_path, monkeypatch):
+    import slicer
+
+    monkeypatch.setenv("FAKE_OPEN_AT", str(tmp_path / "asked.json"))
+    monkeypatch.setenv("FAKE_STEP", "0.2")
+    improve.prepare(panel, 2, 1, 0)
+    segmentation = slicer.util.getNode("lab1 drawn")
+    volume = slicer.util.getNode("lab1")
+    identifier = segmentation.GetSegmentation().GetNthSegmentID(0)
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, identifier, volume).copy()
+    voxels[3, 4, 5] = 1 - voxels[3, 4, 5]
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, segmentation, identifier, volume)
+    panel.click("finetuneButton")
+    wait_for_steps(panel)
+    content = json.loads((tmp_path / "asked.json").read_text())["list"]
+    case = next(c for c in content["cases"] if c["name"] == "lab1")
+    run = improve.user_runs()[0]
+    assert run.stat().st_mode & 0o777 == (run / "cases").stat().st_mode & 0o777 == 0o700
+    image, label = sitk.ReadImage(case["image"]), sitk.ReadImage(case["label"])
+    assert np.array_equal(sitk.GetArrayFromImage(label), voxels)
+    assert np.array_equal(sitk.GetArrayFromImage(image), slicer.util.arrayFromVolume(volume))
+    assert np.allclose(image.GetDirection(), label.GetDirection())
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    lps[:3, 3] = image.GetOrigin()
+    assert np.allclose(np.diag([-1, -1, 1, 1]) @ lps, support.matrix(), atol=1e-3)
+    panel.click("cancelFinetuneButton")
+    improve.finish(panel, 2)
+
+
+def test_curves_follow_the_run(panel, monkeypatch):
+    import slicer
+    from UGMCLSegmentationLib import curves
+
+    monkeypatch.setenv("FAKE_STEP", "0.04")
+    improve.prepare(panel, iterations=200)
+    panel.click("finetuneButton")
+    lengths, began = [], time.monotonic()
+
+    def grown():
+        shown = table("Fine-tuning losses")
+        lengths.append((time.monotonic(), len(shown["Step"]) if shown else 0))
+        return not panel.widget.improve.finetune.running
+
+    harness.wait_until(grown, 60)
+    changes = [began] + [b[0] for a, b in pairwise(lengths) if a[1] != b[1]]
+    assert len(changes) > 4
+    assert max(b - a for a, b in pairwise(changes)) < 5
+    losses = table("Fine-tuning losses")
+    assert set(losses) == {"Step", "ce", "dice", "intra", "cross"}
+    assert [float(s) for s in losses["Step"]] == list(range(5, 201, 5))
+    dice = table("Hold-out Dice")
+    assert [float(s) for s in dice["Step"]] == list(range(20, 201, 20))
+    chart = curves.chart()
+    names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(5)]
+    assert names == ["ce", "dice", "intra", "cross", "Hold-out Dice"]
+    assert panel.shown == [chart]  # the one call that opens the plot view
+    # without unlabelled cases there are other terms, and none of the former run's stay
+    for name in ("un0", "un1", "un2", "un3"):
+        improve.set_role(panel, name, "Ignore")
+    panel.ui.iterationsSpinBox.value = 20
+    panel.click("finetuneButton")
+    improve.finish(panel)
+    assert set(table("Fine-tuning losses")) == {"Step", "ce", "dice"}
+    assert len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")) == 3
+
+
+def test_estimate_before_a_run(panel):
+    improve.prepare(panel, iterations=1000)
+    assert panel.ui.estimateLabel.isHidden()
+    panel.click("estimateButton")
+    improve.finish(panel)
+    assert panel.ui.estimateLabel.text == (
+        "Takes about 8 min and 1.5 GB of memory on this computer."
+    )
+    assert improve.user_runs() == []
+    panel.ui.presetSelector.currentIndex = panel.ui.presetSelector.findData("quick")
+    assert panel.parameters.iterations == 200 and "2 min" in panel.ui.estimateLabel.text
+    panel.ui.compareCheckBox.checked = True
+    assert "3 min" in panel.ui.estimateLabel.text
+    panel.ui.iterationsSpinBox.value = 123
+    selector = panel.ui.presetSelector
+    assert selector.itemData(selector.currentIndex) == "custom"
+
+
+def test_a_warning_where_the_gpu_is_not_used(panel, monkeypatch):
+    from UGMCLSegmentationLib import dependencies
+
+    facts = dependencies.Facts(torch="2.6", torchUsesGpu=False, hasNvidia=True)
+    monkeypatch.setattr(dependencies, "facts", lambda: facts)
+    improve.open_improve(panel)
+    panel.widget.improve.refresh()
+    assert "NVIDIA GPU" in panel.ui.estimateLabel.text
+
+
+@pytest.mark.parametrize(
+    ("gain", "counts", "words", "is_selected"),
+    [
+        ("-0.02", (2, 1, 3), "did not help on 3 cases. The former model stays", False),
+        ("0.05", (2, 1, 2), "Not enough evidence: 2 cases were measured", True),
+        ("0.05", (2, 1, 0), "Not enough evidence: there were no hold-out", True),
+    ],
+)
+def test_a_report_says_no_more_than_is_known(panel, monkeypatch, gain, counts, words, is_selected):
+    monkeypatch.setenv("FAKE_GAIN", gain)
+    improve.prepare(panel, *counts)
+    panel.click("finetuneButton")
+    improve.finish(panel)
+    assert words in panel.ui.reportLabel.text
+    assert (panel.parameters.model == "my-model") == is_selected
+    assert panel.ui.modelSelector.findData("my-model") >= 0
+
+
+def test_leave_one_out_where_there_is_no_hold_out(panel):
+    improve.prepare(panel, 3, 1, 0)
+    panel.ui.leaveOneOutCheckBox.checked = True
+    panel.click("finetuneButton")
+    improve.finish(panel)
+    assert "did not learn from it" in panel.ui.reportLabel.text
+    assert table("Report on")["Case"] == ["lab0", "lab1", "lab2", "Mean"]
+
+
+def test_pause_and_continue(panel, monkeypatch):
+    monkeypatch.setenv("FAKE_STEP", "0.02")
+    improve.prepare(panel, iterations=120)
+    panel.click("finetuneButton")
+    wait_for_steps(panel)
+    panel.click("pauseButton")
+    harness.wait_until(lambda: panel.ui.pauseButton.text == "Continue", 5)
+    assert panel.ui.finetuneProgressLabel.text == "Paused"
+    value = panel.ui.finetuneProgressBar.value
+    harness.process_events(400)
+    assert panel.ui.finetuneProgressBar.value == value
+    panel.click("pauseButton")
+    harness.wait_until(lambda: panel.ui.finetuneProgressBar.value > value, 5)
+    assert panel.ui.pauseButton.text == "Pause"
+    improve.finish(panel)
+    assert not panel.ui.reportLabel.isHidden()
+
+
+def test_cancel_is_prompt_and_the_run_can_be_resumed(panel, monkeypatch):
+    monkeypatch.setenv("FAKE_STEP", "0.05")
+    improve.prepare(panel, iterations=60)
+    panel.click("finetuneButton")
+    wait_for_steps(panel)
+    clicked = time.monotonic()
+    panel.click("cancelFinetuneButton")
+    improve.finish(panel, 2)
+    assert time.monotonic() - clicked < 1
+    assert "can be resumed" in panel.ui.improveMessageLabel.text
+    assert panel.ui.finetuneButton.enabled and not panel.ui.runSelector.isHidden()
+    monkeypatch.setenv("FAKE_STEP", "0.005")
+    harness.wait_until(lambda: not panel.widget.logic.trainer.busy, 5)
+    panel.widget.logic.trainer.kill()  # the new speed is read at its start
+    panel.click("resumeButton")
+    improve.finish(panel)
+    assert "resumed at" in panel.ui.improveLogText.toPlainText()
+    assert panel.ui.runSelector.isHidden() and not panel.ui.reportLabel.isHidden()
+    assert [float(s) for s in table("Fine-tuning losses")["Step"]] == list(range(5, 61, 5))
+
+
+def test_a_killed_process_leaves_a_run_to_resume(panel, monkeypatch):
+    monkeypatch.setenv("FAKE_DIE_AT", "25")
+    improve.prepare(panel)
+    panel.click("finetuneButton")
+    improve.finish(panel)
+    assert "killed" in panel.ui.improveMessageLabel.text
+    assert "can be resumed" in panel.ui.improveMessageLabel.text
+    assert panel.ui.finetuneButton.enabled and not panel.ui.resumeButton.isHidden()
+    panel.click("resumeButton")
+    improve.finish(panel)
+    assert "resumed at 20" in panel.ui.improveLogText.toPlainText()
+    assert "Dice changed" in panel.ui.reportLabel.text
+
+
+def test_closing_slicer_ends_the_worker_after_a_checkpoint(scene, panel, monkeypatch):
+    import slicer
+
+    monkeypatch.setenv("FAKE_STEP", "0.05")
+    improve.prepare(panel, iterations=100)
+    panel.click("finetuneButton")
+    wait_for_steps(panel)
+    pid = panel.widget.logic.trainer.pid
+    panel.close()
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    run = improve.user_runs()[0]
+    step = json.loads((run / "checkpoint.json").read_text())["step"]
+    assert step > 0 and not (run / "owner").exists()
+    slicer.mrmlScene.Clear(False)
+    monkeypatch.setenv("FAKE_STEP", "0.005")
+    again = support.Panel()  # Slicer is started again, with an empty scene
+    again.ui.improveSection.collapsed = False
+    assert again.ui.runSelector.currentText.startswith("my-model, ")
+    again.click("resumeButton")
+    improve.finish(again)
+    assert f"resumed at {step}" in again.ui.improveLogText.toPlainText()
+    assert "Dice changed" in again.ui.reportLabel.text
+    assert again.parameters.model == "my-model"
+    again.close()
+    panel.loaded = support.Panel().loaded  # for the fixture to close
+
+
+def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
+    import slicer
+    from UGMCLSegmentationLib import runs
+
+    improve.prepare(panel)
+    folder = runs.create("theirs")
+    request = {"name": "theirs", "command": "finetune"}
+    runs.save(folder, request, {"date": "today"})
+    runs.write(folder / runs.OWNER, str(os.getppid()))
+    panel.widget.improve.refresh()
+    assert panel.ui.runSelector.isHidden()
+    runs.release(folder)
+    panel.widget.improve.refresh()
+    assert panel.ui.runSelector.currentText == "theirs, today"
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_texts: True)
+    panel.click("discardButton")
+    assert not folder.exists() and panel.ui.runSelector.isHidden()
+
+
+def test_the_scene_may_be_closed_during_a_run(panel, monkeypatch):
+    import slicer
+
+    monkeypatch.setenv("FAKE_STEP", "0.02")
+    improve.prepare(panel, iterations=100)
+    panel.click("finetuneButton")
+    wait_for_steps(panel)
+    slicer.mrmlScene.Clear(False)
+    harness.process_events(200)
+    assert panel.widget.improve.finetune.running
+    improve.finish(panel)
+    assert "Dice changed" in panel.ui.reportLabel.text
+    assert panel.parameters.model == "my-model"
+
+
+def test_the_scene_closed_while_cases_are_written(panel, monkeypatch):
+    import slicer
+    from UGMCLSegmentationLib import nrrd
+
+    monkeypatch.setattr(nrrd, "CHUNK", 2000)
+    improve.prepare(panel)
+    panel.click("finetuneButton")
+    assert panel.widget.improve.finetune.running
+    slicer.mrmlScene.Clear(False)
+    improve.finish(panel, 2)
+    assert improve.user_runs() == []
+
+
+def test_what_is_missing_is_said_before_a_run(panel):
+    support.add_volume(name="bare")
+    improve.open_improve(panel)
+    assert not panel.ui.finetuneButton.enabled
+    assert "at least one case as Labelled" in panel.ui.finetuneButton.toolTip
+    improve.set_role(panel, "bare", "Labelled")
+    assert "choose the segmentation" in panel.ui.finetuneButton.toolTip
+
+
+@pytest.mark.parametrize("place", ["copy", "worker"])
+def test_failures_are_one_line(panel, monkeypatch, place):
+    from UGMCLSegmentationLib import nrrd
+
+    improve.prepare(panel, 1, 1, 0)
+    with monkeypatch.context() as patch:
+        if place == "copy":
+            patch.setattr(nrrd, "open", full_disk, raising=False)
+        else:
+            patch.setenv("FAKE_ERROR", "the label of lab0 is empty")
+        panel.click("finetuneButton")
+        improve.finish(panel)
+    message = panel.ui.improveMessageLabel.text
+    assert ("No space left" if place == "copy" else "lab0 is empty") in message
+    assert "\n" not in message and panel.ui.finetuneButton.enabled
+
+
+def full_disk(*_arguments, **_options):
+    raise OSError(28, "No space left on device")
+
+
+def test_segmenting_goes_on_during_a_run(panel, monkeypatch):
+    import slicer
+
+    monkeypatch.setenv("FAKE_STEP", "0.05")
+    improve.prepare(panel, iterations=400)
+    panel.click("finetuneButton")
+    wait_for_steps(panel)
+    assert panel.segment(slicer.util.getNode("un0")) is not None
+    assert panel.widget.improve.finetune.running
+    panel.click("cancelFinetuneButton")
+    improve.finish(panel, 2)
+
+
+def test_ten_runs_leave_the_nodes_of_one_and_little_memory(panel):
+    improve.prepare(panel, 2, 2, 3, iterations=20)
+    process = psutil.Process()
+    counts, memory = [], []
+    for _ in range(10):
+        panel.click("finetuneButton")
+        improve.finish(panel)
+        counts.append(support.node_counts())
+        gc.collect()
+        memory.append(process.memory_info().rss / 1e6)
+    assert all(count == counts[0] for count in counts)
+    assert memory[9] - memory[2] < 50
+    assert len({path.name for path in improve.user_runs()}) == 10
+
+
+def test_the_panel_stays_fluent(panel):
+    """With cases of a real scan's size, while they are written."""
+    import qt
+
+    big = np.random.default_rng(0).normal(0, 1, (88, 400, 400)).astype(np.float32)
+    volume = support.add_volume(big, name="big")
+    improve.add_segmentation(volume, {"left atrium": big > 2})
+    improve.open_improve(panel)
+    ticks = []
+    timer = qt.QTimer()
+    timer.setInterval(50)
+    timer.connect("timeout()", lambda: ticks.append(time.monotonic()))
+    timer.start()
+    panel.ui.iterationsSpinBox.value = 10
+    panel.click("finetuneButton")
+    improve.finish(panel)
+    timer.stop()
+    assert len(ticks) > 5
+    slip = max(b - a for a, b in pairwise(ticks)) - 0.05
+    busy = psutil.getloadavg()[0] / os.cpu_count()
+    assert slip < 0.3 * max(1.0, busy)
+
+
+def test_the_widget_dies_with_its_panel(scene, tmp_path, monkeypatch):
+    model = improve.add_model(tmp_path / "models" / "heart", ("left atrium", ""))
+    monkeypatch.setenv("UGMCL_MODELS", os.path.dirname(model))
+    panel = support.Panel()
+    panel.parameters.base = "heart"
+    improve.prepare(panel, 1, 1, 1, iterations=10)
+    panel.click("finetuneButton")
+    improve.finish(panel)
+    section = panel.widget.improve
+    dead = [weakref.ref(o) for o in (panel.widget, section, section.book, section.cases,
+                                     section.finetune, section.structures)]  # fmt: skip
+    del section
+    panel.close()
+    gc.collect()
+    assert [reference() for reference in dead] == [None] * len(dead)

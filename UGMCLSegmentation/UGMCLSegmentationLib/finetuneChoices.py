@@ -1,0 +1,115 @@
+"""What is trained: the selectors of base, effort and method, kept like the parameter node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+from . import choices, models, presets
+from .connections import Connections
+from .parameters import Parameters
+
+SCRATCH = "(scratch)"  # the parameter's value for no base; no model can have that name
+
+
+def baseOf(parameters: Parameters) -> str:
+    """What the worker is told: "" is from scratch."""
+    return "" if parameters.base == SCRATCH else parameters.base
+
+
+class FinetuneChoices:
+    def __init__(self, ui, connections: Connections) -> None:
+        self._ui = ui
+        self._parameters: Parameters | None = None
+        self._methods = [{"name": "ugmcl", "text": _("The default.")}]
+        self._updating = True
+        entries = [(text, name, "") for text, name in presets.texts()]
+        choices.fill(ui.presetSelector, entries, presets.DEFAULT)
+        self._updating = False
+        for widget, slot in (
+            (ui.baseSelector, self._onBase),
+            (ui.presetSelector, self._onPreset),
+            (ui.methodSelector, self._onMethod),
+        ):
+            connections.connect(widget, "currentIndexChanged(int)", slot)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self.refresh()
+
+    def setMethods(self, methods: list[dict[str, str]]) -> None:
+        """What the worker offers."""
+        self._methods = methods or self._methods
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for models again and fill the lists."""
+        parameters = self._parameters
+        if parameters is None:
+            return
+        found = models.installed()
+        keys = [info.key for info in found]
+        if not parameters.base:
+            parameters.base = parameters.model or (keys[0] if keys else SCRATCH)
+        entries = [(info.text, info.key, info.toolTip) for info in found]
+        if parameters.base not in (*keys, SCRATCH):
+            entries.append((Path(parameters.base).name, parameters.base, parameters.base))
+        entries.append((_("From scratch"), SCRATCH, _("For structures that no model knows.")))
+        self._fill(self._ui.baseSelector, entries, parameters.base)
+        entries = [(_text(m["name"]), m["name"], m["text"]) for m in self._methods]
+        if parameters.method not in [entry[1] for entry in entries]:
+            entries.append((_text(parameters.method), parameters.method, ""))
+        self._fill(self._ui.methodSelector, entries, parameters.method)
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node."""
+        parameters = self._parameters
+        if parameters is None:
+            return
+        for selector, value in (
+            (self._ui.presetSelector, presets.of(parameters.iterations)),
+            (self._ui.baseSelector, parameters.base),
+            (self._ui.methodSelector, parameters.method),
+        ):
+            if selector.itemData(selector.currentIndex) != value:
+                if selector.findData(value) < 0:
+                    self.refresh()
+                    return
+                self._updating = True
+                selector.currentIndex = selector.findData(value)
+                self._updating = False
+
+    def _fill(self, selector, entries: list, current: str) -> None:
+        self._updating = True
+        choices.fill(selector, entries, current)
+        self._updating = False
+
+    def _onBase(self, index: int) -> None:
+        if self._isChoice(index):
+            self._parameters.base = self._ui.baseSelector.itemData(index)
+
+    def _onMethod(self, index: int) -> None:
+        if self._isChoice(index):
+            self._parameters.method = self._ui.methodSelector.itemData(index)
+
+    def _onPreset(self, index: int) -> None:
+        if not self._isChoice(index):
+            return
+        name = self._ui.presetSelector.itemData(index)
+        if name == presets.CUSTOM:
+            self._ui.finetuneAdvancedSection.collapsed = False
+        else:
+            self._parameters.iterations = presets.ITERATIONS[name]
+
+    def _isChoice(self, index: int) -> bool:
+        return not self._updating and self._parameters is not None and index >= 0
+
+
+def _text(name: str) -> str:
+    return {
+        "ugmcl": _("UG-MCL (default)"),
+        "ugmcl-plus": _("UG-MCL, strong augmentation"),
+        "supervised": _("Labelled cases only"),
+    }.get(name, name)

@@ -1,0 +1,81 @@
+"""What is to be learned from: cases as files of a run, and the list that the worker reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from . import caseChecks, geometry, inputs, labels, runs, structures
+from .caseBook import Contents
+from .cases import IGNORE, Case
+from .errors import PanelError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cases that are ready, the label of each segment of theirs, and the classes."""
+
+    cases: tuple[Case, ...]
+    values: tuple[dict[str, int], ...]
+    classes: tuple[structures.ClassSpec, ...]
+
+    @property
+    def hasIgnored(self) -> bool:
+        return any(structures.IGNORE_VALUE in v.values() for v in self.values)
+
+
+def make(contents: Contents) -> Plan:
+    """Raises PanelError with what is missing."""
+    used = [case for case in contents.cases if case.role != IGNORE]
+    if reason := caseChecks.readiness(used):
+        raise PanelError(reason)
+    classes = structures.allClasses(contents.structures, contents.classes)
+    if not classes:
+        raise PanelError(_("From scratch, the labels must be segmentations of the scene."))
+    values = [
+        structures.values(case, contents.structures, classes) if case.needsLabel else {}
+        for case in used
+    ]
+    return Plan(tuple(used), tuple(values), tuple(classes))
+
+
+def write(plan: Plan, folder: Path) -> Iterator[None]:
+    """Write the images, labels and list of the cases into a run's folder. Raises PanelError."""
+    rows: list[dict[str, Any]] = []
+    for number, (case, values) in enumerate(zip(plan.cases, plan.values, strict=True)):
+        row = {"name": _unique(case.name, rows), "role": case.role}
+        if case.volumeNode is None:
+            row["image"] = case.image
+            if case.needsLabel:
+                row["label"] = case.label
+        else:
+            yield from _writeCase(case, values, folder, f"{runs.CASES}/{number:03d}", row)
+        rows.append(row)
+    content = {
+        "cases": rows,
+        "classes": [info.toJson() for info in plan.classes],
+        "ignore": structures.IGNORE_VALUE if plan.hasIgnored else None,
+    }
+    runs.write(folder / runs.CASE_LIST, json.dumps(content, indent=1))
+
+
+def _writeCase(case: Case, values, folder: Path, stem: str, row: dict) -> Iterator[None]:
+    row["image"] = f"{stem}.nrrd"
+    box = geometry.fullBox(case.volumeNode)
+    yield from inputs.write(case.volumeNode, box, folder / row["image"])
+    if case.needsLabel:
+        row["label"] = f"{stem}-label.nrrd"
+        path = folder / row["label"]
+        yield from labels.write(path, case.segmentationNode, values, case.volumeNode)
+
+
+def _unique(name: str, rows: Sequence[dict]) -> str:
+    taken, unique, number = {row["name"] for row in rows}, name, 2
+    while unique in taken:
+        unique, number = f"{name} ({number})", number + 1
+    return unique
