@@ -1,5 +1,7 @@
 # make          set the environment up in .venv
 # make test     run the tests            make lint    check the style
+# make test-installed                    run those of the panel on what CMake installs
+# make check-extension                   check what the Extensions Index asks for
 # make demo     see it work; IMAGE=scan.nrrd segments that scan instead
 # make bench    the benchmark table; ROWS="forward click" some of it
 # make clean    remove what was made     make missing name system libraries to install
@@ -14,7 +16,7 @@ LIBRARIES := libEGL.so.1:libegl1 libGL.so.1:libgl1 libxkbcommon.so.0:libxkbcommo
 export QT_QPA_PLATFORM ?= offscreen
 export VTK_DEFAULT_OPENGL_WINDOW ?= vtkEGLRenderWindow
 
-.PHONY: env libraries missing test lint demo bench clean
+.PHONY: env libraries missing test test-installed check-extension lint demo bench clean
 .NOTPARALLEL:
 
 env: libraries $(STAMP)
@@ -45,6 +47,16 @@ libraries:
 
 test: env
 	@$(PYTHON) -m pytest
+
+test-installed: env
+	@rm -rf build/cmake build/installed && mkdir -p build
+	@$(VENV)/bin/cmake -C Testing/cmake/initial-cache.cmake -S . -B build/cmake > build/cmake.log \
+	  && $(VENV)/bin/cmake --install build/cmake --prefix build/installed > build/install.log
+	@cd build && UGMCL_INSTALLED="$(CURDIR)/build/installed/lib/Slicer-5.12/qt-scripted-modules" \
+	  "$(CURDIR)/$(PYTHON)" -P -m pytest "$(CURDIR)/Testing/slicer"
+
+check-extension: env
+	@$(PYTHON) Testing/check_extension.py
 
 lint: env
 	@$(PYTHON) -m ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ import pytest
 # This folder and never its parent: a folder named slicer on the path would be merged with the
 # package of that name.
 sys.path.insert(0, str(Path(__file__).parent))
+if "UGMCL_INSTALLED" in os.environ:  # test what is installed there, with the repository away
+    root = Path(__file__).resolve().parents[2]
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != root]
+    sys.path.insert(0, os.environ["UGMCL_INSTALLED"])
 
 import harness
 

@@ -12,7 +12,8 @@ import harness
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-ENTRY = HERE.parents[1] / "UGMCLSegmentation" / "UGMCLSegmentation.py"
+_SOURCE = HERE.parents[1] / "UGMCLSegmentation"
+ENTRY = Path(os.environ.get("UGMCL_INSTALLED", _SOURCE)) / "UGMCLSegmentation.py"
 FAKE = [sys.executable, str(HERE / "fake_worker.py")]
 
 OBLIQUE = ((0.94, -0.3, 0.16), (0.34, 0.84, -0.42), (-0.01, 0.45, 0.89))
