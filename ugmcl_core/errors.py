@@ -9,6 +9,14 @@ class Cancelled(Exception):
     """The user asked to stop; nothing half-written is left behind."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or in the main memory."""
+    text = str(error)
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("out of memory", "allocate memory")
+    )
+
+
 def in_one_line(error: BaseException) -> str:
     """What a user is told of any error, in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
@@ -16,6 +24,6 @@ def in_one_line(error: BaseException) -> str:
         return text
     if isinstance(error, MemoryError) or "allocate memory" in text:  # torch's words on the CPU
         return "out of memory; set a region of interest or close other programs"
-    if "out of memory" in text:  # and on a GPU
+    if is_out_of_memory(error):  # and on a GPU
         return "out of GPU memory; choose the CPU or a region of interest"
     return f"unexpected {type(error).__name__}: {text}"

@@ -1,149 +1,361 @@
-"""Fine-tuning as the panel offers it: a base model, a few cases, and a report on held-out ones."""
+"""Fine-tuning as the panel offers it: a case list, a base model, and a report on unseen cases."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from . import metrics, protocols, volume
-from .cases import Case, find_cohort
+from . import devices, protocols
+from .case_list import join_classes, read_case_list
+from .cases import Case, Cohort
 from .errors import Cancelled, InputError
-from .inference import Segmenter, SegmentSettings, check_model
-from .model import Model, resolve
+from .inference import Segmenter, check_model
+from .memory import Rung, climbing_down, ladder
+from .methods import DualTask, Method, Supervised
+from .model import Model, open_model, resolve, update_card
 from .model_card import as_name
-from .profiles import COMPACT
+from .profiles import COMPACT, Profile, with_classes
+from .report import Row, conclude, measure
 from .requests import FinetuneRequest
-from .training import TrainingSettings, describe, train
+from .training import Description, TrainingSettings, describe, train
 
 Send = Callable[..., None]
-REPORTED = ("dice", "jaccard", "asd_mm", "hd95_mm")
-_BEFORE, _AFTER = 0.05, 0.95  # parts of the progress bar that the first and last report take
+REPORT = "report.json"
+_BEFORE, _AFTER = 0.03, 0.95  # parts of the progress bar that the first and last measures take
+_CHECKPOINT_EVERY = 25  # iterations, up to a minute's work on two cores
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A fine-tuning, checked: what is trained on what, and the cases that judge it.
+
+    ``report`` is `holdout`, `leave-one-out` or `none`; ``comparison`` is the supervised method to
+    compare with, or None.
+    """
+
+    cohort: Cohort
+    base: Model | None
+    method: Method
+    comparison: Method | None
+    profile: Profile
+    description: Description
+    report: str
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training of a fine-tuning; the model itself has no ``name``."""
+
+    name: str
+    folder: Path
+    cohort: Cohort
+    method: Method
+
+
+def plan(request: FinetuneRequest) -> Plan:
+    """Check a request before anything runs; raises InputError."""
+    listed = read_case_list(request.case_list)
+    method = protocols.method_named(request.method)
+    base = resolve(request.base) if request.base else None
+    try:
+        if base is None and listed.classes is None:
+            raise InputError("classes are needed where there is no base model")
+        classes, values = join_classes(base.card.classes if base else (), listed.classes)
+    except InputError as error:
+        raise InputError(f"{request.case_list}: {error}") from None
+    if base is None:
+        profile = protocols.with_iterations(COMPACT, request.iterations)
+    else:
+        check_model(base)
+        if len(base.card.channels) > 1:
+            raise InputError(
+                f"model {base.name} takes {len(base.card.channels)} images a case; a case list "
+                "names one, choose another base"
+            )
+        profile = protocols.fine_tuning(base, COMPACT, request.iterations)
+    profile = with_classes(profile, len(classes) + 1)
+    known = replace(profile.representation, values=values, ignore=listed.ignore)
+    profile = replace(profile, representation=known)
+    name = as_name(request.name or Path(request.output).resolve().name)
+    description = replace(
+        describe(base, name, profile),
+        classes=classes,
+        provenance=_provenance(request, listed, base),
+    )
+    cohort, notices = listed.cohort, []
+    if method.uses_unlabelled and not cohort.unlabelled:
+        notices.append("There are no unlabelled volumes: only the labelled ones are learned from.")
+    report = "holdout" if cohort.holdout else "none"
+    if not cohort.holdout and request.leave_one_out:
+        if len(cohort.labelled) > 1:
+            report = "leave-one-out"
+        else:
+            notices.append("Leaving one out needs two labelled cases: there will be no report.")
+    comparison = None
+    if request.compare and report == "none":
+        notices.append("There is no hold-out case to compare with supervised fine-tuning on.")
+    elif request.compare and (comparison := _comparison(method)) is None:
+        notices.append(f"{method.name} is supervised already: there is nothing to compare with.")
+    return Plan(cohort, base, method, comparison, profile, description, report, tuple(notices))
+
+
+def _comparison(method: Method) -> Method | None:
+    """What is left of a method without its unlabelled volumes."""
+    if not method.uses_unlabelled:
+        return None
+    return DualTask() if method.uses_distance else Supervised()
+
+
+def _provenance(request: FinetuneRequest, listed: Any, base: Model | None) -> dict[str, Any]:
+    """What the new model's card says of where it comes from, beside what every card says."""
+    parents = []
+    if base is not None:
+        parents = [{"name": base.name, "sha256": base.card.sha256}]
+        former = base.card.training.get("parents", [])
+        parents += former if isinstance(former, list) else []
+    content: dict[str, Any] = {"parents": parents, "holdout": len(listed.cohort.holdout)}
+    if request.keep_names:
+        groups = ("labelled", "unlabelled", "holdout")
+        content["cases"] = {g: [c.name for c in getattr(listed.cohort, g)] for g in groups}
+    return content
+
+
+def evaluate_every(iterations: int) -> int:
+    """Iterations between two looks at the hold-out cases."""
+    return max(25, iterations // 8)
+
+
+def parts_of(plan: Plan, output: Path) -> list[Part]:
+    """The trainings of a plan, the model itself first."""
+    parts = [Part("", output, plan.cohort, plan.method)]
+    methods = [plan.method] + ([plan.comparison] if plan.comparison else [])
+    if plan.report == "holdout":
+        folder = output / "supervised"
+        parts += [Part("supervised", folder, plan.cohort, m) for m in methods[1:]]
+    elif plan.report == "leave-one-out":
+        for number, left in enumerate(plan.cohort.labelled):
+            rest = tuple(c for c in plan.cohort.labelled if c is not left)
+            fold = replace(plan.cohort, labelled=rest)
+            for method in methods:
+                kind = "" if method is plan.method else "supervised "
+                folder = f"{kind.strip() or 'fold'}-{number + 1}"
+                parts.append(Part(f"{kind}without {left.name}", output / folder, fold, method))
+    return parts
 
 
 def finetune(
     request: FinetuneRequest,
     send: Send,
-    progress: Callable[[float, str], None],
+    progress: Callable[..., None],
     cancelled: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Train, and return the new model's folder with each hold-out case before and after.
+    """Train, and return the `result` of docs/architecture.md.
 
     `send` gets the `metrics` and `log` events. Raises InputError, and Cancelled after a cancel;
-    the run's folder then holds a checkpoint to resume from.
+    the run's folder then holds a checkpoint of each training begun, to resume from, and the model
+    as far as it got.
     """
-    base = resolve(request.base)
-    check_model(base)
-    method = protocols.method_named(request.method)
-    cohort = find_cohort(request.images, request.labels, request.labelled, (), request.holdout)
-    profile = protocols.fine_tuning(base, COMPACT, request.iterations)
     output = Path(request.output)
-    before = report(
-        base,
-        cohort.holdout,
-        request.device,
-        cancelled,
-        lambda f, text: progress(_BEFORE * f, text),
-    )
-    if method.uses_unlabelled and not cohort.unlabelled:
-        send(
-            "log",
-            level="warning",
-            text="There are no unlabelled volumes: only the labelled ones are learned from.",
+    if request.resume and (output / REPORT).is_file():
+        return _finished(output)
+    planned = plan(request)
+    run = _Run(request, planned, send, progress, cancelled)
+    for text in planned.notices:
+        send("log", level="warning", text=text)
+    judged = planned.cohort.holdout
+    if planned.report == "leave-one-out":
+        judged = planned.cohort.labelled
+    before: list[Row | None] = [None] * len(judged)
+    if planned.base is not None:
+        before = run.measured(planned.base, judged, 0.0, _BEFORE)
+    models: dict[str, Model] = {}
+    for number, part in enumerate(run.parts):
+        models[part.name] = run.trained(part, number)
+    after, supervised = run.judged(models, judged)
+    cases = [
+        {"name": c.name, "before": b, "after": a, "supervised": s}
+        for c, b, a, s in zip(judged, before, after, supervised, strict=True)
+    ]
+    names = [c.name for c in planned.description.classes]
+    old = len(planned.base.card.classes) if planned.base else len(names)
+    verdict, text = conclude(cases, planned.report, names[old:])
+    scores = {"report": planned.report, "verdict": verdict, "text": text,
+              "cases": cases if request.keep_names else [_nameless(c) for c in cases]}  # fmt: skip
+    model = update_card(models[""], scores=_finite(scores) if cases else {})
+    result = {"model": str(model.folder), "report": planned.report, "cases": cases,
+              "verdict": verdict, "text": text}  # fmt: skip
+    _write_report(output / REPORT, _finite(result))
+    return result
+
+
+def _finished(output: Path) -> dict[str, Any]:
+    """The result of a run that was finished before."""
+    try:
+        result = json.loads((output / REPORT).read_text(encoding="utf-8"))
+        open_model(result["model"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{output / REPORT}: cannot be read ({error}); delete it") from None
+    return result
+
+
+def _nameless(case: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in case.items() if k != "name"}
+
+
+def _finite(value: Any) -> Any:
+    """NaN as null: neither a card nor a report has any."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _write_report(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}")
+    try:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class _Run:
+    """The trainings and measures of one request, and what is told of them."""
+
+    def __init__(
+        self,
+        request: FinetuneRequest,
+        planned: Plan,
+        send: Send,
+        progress: Callable[..., None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.request, self.plan = request, planned
+        self.send, self.progress, self.cancelled = send, progress, cancelled
+        self.parts = parts_of(planned, Path(request.output))
+        self.device = str(devices.resolve(request.device))
+
+    def warn(self, text: str) -> None:
+        self.send("log", level="warning", text=text)
+
+    def trained(self, part: Part, number: int) -> Model:
+        """Train one part, on less memory where there is not enough; raises Cancelled."""
+        request = self.request
+        seen: dict[str, Any] = {"losses": {}, "speed": None}
+
+        def work(rung: Rung) -> Model:
+            every = evaluate_every(request.iterations) if part.cohort.holdout else 0
+            settings = TrainingSettings(
+                request.seed,
+                rung.device,
+                checkpoint_every=_CHECKPOINT_EVERY,
+                evaluate_every=every,
+            )
+            # a rung below takes up what the one above has left
+            resume = request.resume or rung is not rungs[0]
+            return train(
+                part.cohort,
+                part.method,
+                rung.profile,
+                part.folder,
+                settings,
+                base=self.plan.base,
+                resume=resume,
+                description=self.plan.description,
+                on_event=lambda event: self._heard(event, part, number, seen),
+                should_stop=self.cancelled,
+            )
+
+        rungs = ladder(self.plan.profile, self.device)
+        model = climbing_down(rungs, work, self.warn)
+        if self.cancelled():
+            raise Cancelled
+        return model
+
+    def _heard(self, event: dict[str, Any], part: Part, number: int, seen: dict[str, Any]) -> None:
+        """Pass on what a training says."""
+        kind = event["event"]
+        share = (_AFTER - _BEFORE) / len(self.parts)
+        done = _BEFORE + share * number
+        prefix = f"{part.name}: " if part.name else ""
+        if kind == "preparing":
+            if self.cancelled():
+                raise Cancelled
+            self.progress(done, prefix + event["text"])
+        elif kind == "notice":
+            if not part.name:  # once is enough
+                self.send("log", level="info", text=event["text"])
+        elif kind == "progress":
+            step, total = event["step"], event["total"]
+            left = (total - step + total * (len(self.parts) - number - 1)) / event["speed"]
+            text = f"{prefix}iteration {step} of {total}"
+            self.progress(done + share * step / total, text, remaining=round(left, 1))
+            seen.update(losses=event["losses"], speed=event["speed"])
+            self._metrics(event["step"], part, seen, None)
+        elif event.get("dice"):
+            known = [d for d in event["dice"] if not math.isnan(d)]
+            self._metrics(event["step"], part, seen, sum(known) / len(known) if known else None)
+
+    def _metrics(self, step: int, part: Part, seen: dict[str, Any], dice: float | None) -> None:
+        self.send(
+            "metrics",
+            step=step,
+            part=part.name,
+            losses=seen["losses"],
+            dice=dice,
+            speed=seen["speed"],
         )
 
-    def heard(event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "preparing":
-            if cancelled():
-                raise Cancelled
-            progress(_BEFORE, event["text"])
-        elif kind == "progress":
-            fraction = _BEFORE + (_AFTER - _BEFORE) * event["step"] / event["total"]
-            progress(fraction, f"iteration {event['step']} of {event['total']}")
-            send(
-                "metrics",
-                step=event["step"],
-                losses=event["losses"],
-                dice=None,
-                speed=event["speed"],
-            )
-        elif event.get("dice"):
-            send(
-                "metrics",
-                step=event["step"],
-                losses={},
-                dice=float(np.mean(event["dice"])),
-                speed=None,
-            )
+    def measured(self, model: Model, cases: Sequence[Case], start: float, end: float) -> list[Row]:
+        """The measures of each case, on the CPU where a GPU has not enough memory."""
+        if not cases:
+            return []
+        rungs = [Rung(self.plan.profile, self.device)]
+        if self.device != "cpu":
+            rungs.append(Rung(self.plan.profile, "cpu", "the CPU"))
 
-    every = max(25, request.iterations // 8) if cohort.holdout else 0
-    settings = TrainingSettings(request.seed, request.device, evaluate_every=every)
-    model = train(
-        cohort,
-        method,
-        profile,
-        output,
-        settings,
-        base=base,
-        resume=request.resume,
-        description=describe(base, as_name(output.resolve().name), profile),
-        on_event=heard,
-        should_stop=cancelled,
-    )
-    if cancelled():
-        raise Cancelled
-    after = report(
-        model,
-        cohort.holdout,
-        request.device,
-        cancelled,
-        lambda f, text: progress(_AFTER + (1 - _AFTER) * f, text),
-    )
-    cases = [
-        {"name": c.name, "before": b, "after": a}
-        for c, b, a in zip(cohort.holdout, before, after, strict=True)
-    ]
-    return {"model": str(model.folder), "cases": cases}
+        def work(rung: Rung) -> list[Row]:
+            segmenter = Segmenter(model, rung.device)
+            rows = []
+            for number, case in enumerate(cases):
+                fraction = start + (end - start) * number / len(cases)
+                self.progress(fraction, f"measuring {case.name}")
+                rows.append(
+                    measure(
+                        segmenter,
+                        case,
+                        self.plan.profile.representation,
+                        self.plan.description.classes,
+                        self.cancelled,
+                    )
+                )
+            return rows
 
+        return climbing_down(rungs, work, self.warn)
 
-def report(
-    model: Model,
-    cases: Sequence[Case],
-    device: str,
-    cancelled: Callable[[], bool],
-    progress: Callable[[float, str], None],
-) -> list[dict[str, float]]:
-    """Each labelled case segmented by `model` and measured, the mean over its classes.
-
-    Raises InputError for files that cannot be compared.
-    """
-    if not cases:
-        return []
-    segmenter = Segmenter(model, device)
-    rows = []
-    for number, case in enumerate(cases):
-        progress(number / len(cases), f"evaluating {case.name}")
-        image, labels = volume.read(case.image), volume.read_labels(case.label)
-        if not labels.grid.same_as(image.grid):
-            raise InputError(
-                f"{case.label}: the label lies on another grid than {case.image.name}; "
-                "resample it onto the image"
-            )
-        found = segmenter.segment(image, SegmentSettings(passes=0), cancelled=cancelled)
-        scores = [
-            metrics.score(
-                found.labels.array == c.value, labels.array == c.value, labels.grid.spacing
-            )
-            for c in model.card.classes
-        ]
-        rows.append({key: mean([getattr(s, key) for s in scores]) for key in REPORTED})
-    return rows
-
-
-def mean(values: Sequence[float]) -> float:
-    """Mean without NaN, NaN if nothing is left."""
-    known = [v for v in values if v == v]
-    return float(np.mean(known)) if known else float("nan")
+    def judged(
+        self, models: dict[str, Model], cases: Sequence[Case]
+    ) -> tuple[list[Row], list[Row | None]]:
+        """Each case as the new model finds it, and as the supervised one does, if there is one."""
+        compared = self.plan.comparison is not None
+        middle = (1.0 + _AFTER) / 2 if compared else 1.0
+        spans = [("", _AFTER, middle)] + ([("supervised", middle, 1.0)] if compared else [])
+        columns: list[list[Any]] = []
+        for kind, start, end in spans:
+            if self.plan.report != "leave-one-out":
+                columns.append(self.measured(models[kind], cases, start, end))
+                continue
+            column = []
+            for case in cases:
+                name = f"{kind} without {case.name}".strip()
+                column += self.measured(models[name], [case], start, end)
+            columns.append(column)
+        return columns[0], columns[1] if compared else [None] * len(cases)

@@ -9,9 +9,10 @@ from typing import Any
 from . import model as models
 from . import outputs, volume
 from .errors import Cancelled
+from .estimate import estimate
 from .finetuning import finetune
 from .inference import Segmenter, SegmentSettings
-from .requests import FinetuneRequest, ModelsRequest, Request, SegmentRequest
+from .requests import EstimateRequest, FinetuneRequest, ModelsRequest, Request, SegmentRequest
 
 Send = Callable[..., None]
 
@@ -28,6 +29,9 @@ class Jobs:
         if isinstance(request, SegmentRequest):
             return self._segment(request, Progress(send), cancelled)
         if isinstance(request, FinetuneRequest):
+            self._segmenter = None  # a training needs the memory
+            if isinstance(request, EstimateRequest):
+                return estimate(request, send, Progress(send), cancelled)
             return finetune(request, send, Progress(send), cancelled)
         assert isinstance(request, ModelsRequest)
         return {"models": [models.describe(m) for m in models.find_models()]}
@@ -66,7 +70,8 @@ class Jobs:
 
 
 class Progress:
-    """Sends `progress` events, at most 20 a second, with an estimate of the time that remains."""
+    """Sends `progress` events, at most 20 a second, with the time that remains: as given, or
+    estimated from the fraction."""
 
     _EVERY = 0.05
 
@@ -76,13 +81,13 @@ class Progress:
         self._last = 0.0
         self._text = ""
 
-    def __call__(self, fraction: float, text: str) -> None:
+    def __call__(self, fraction: float, text: str, remaining: float | None = None) -> None:
         now = time.monotonic()
         if text == self._text and now - self._last < self._EVERY:
             return
         self._last, self._text = now, text
         fraction = min(max(fraction, 0.0), 1.0)
         passed = now - self._began
-        known = fraction > 0.05 and passed > 0.5
-        remaining = round(passed * (1 - fraction) / fraction, 1) if known else None
+        if remaining is None and fraction > 0.05 and passed > 0.5:
+            remaining = round(passed * (1 - fraction) / fraction, 1)
         self._send("progress", fraction=round(fraction, 4), text=text, remaining=remaining)

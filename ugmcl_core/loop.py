@@ -69,6 +69,10 @@ class Run:
         self.device, self.base = device, base
         self.output, self.fingerprint, self.tell = output, fingerprint, tell
         self.index, self.speed = 0, 0.0
+        deepest = profile.batch.patch[0] // profile.network.multiple[0]
+        self.half_precision = settings.half_precision and devices.has_half_gradients(
+            device, deepest
+        )
         torch.manual_seed(settings.seed)
         network = DualTaskVNet(profile.network)
         if base is not None:
@@ -153,7 +157,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.student.train()
-        with devices.autocast(self.device, self.settings.half_precision):
+        with devices.autocast(self.device, self.half_precision):
             terms = self.method.losses(self.student, self.teacher.network, batch, step)
             loss = sum(terms.values())
         self.optimizer.zero_grad(set_to_none=True)

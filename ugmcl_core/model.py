@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 from .model_card import ClassInfo, ModelCard, Terminology
@@ -35,6 +35,7 @@ __all__ = [
     "open_model",
     "resolve",
     "save_model",
+    "update_card",
     "verify",
 ]
 
@@ -220,6 +221,26 @@ def save_model(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return open_model(folder)
+
+
+def update_card(model: Model, **changes: Any) -> Model:
+    """Replace fields of a model's card on disk, the weights staying as they are; the new model.
+
+    Raises InputError if the card cannot be written or would not be read back.
+    """
+    card = replace(model.card, **changes)
+    text = card.to_json()
+    ModelCard.from_json(text, f"the card of {card.name}")
+    path = model.folder / CARD
+    partial = path.with_name(f".{CARD}")
+    try:
+        _write_through(partial, text.encode())
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {_line(error)}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return open_model(model.folder)
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

@@ -105,6 +105,15 @@ class ModelCard:
             raise InputError(f"{where} is not a usable model card: {error}") from None
 
 
+def class_info(value: Any) -> ClassInfo:
+    """The class that an object of a JSON file describes: ``value``, ``name`` and, if given,
+    ``color``, ``terminology`` and ``largest_component``; raises InputError."""
+    try:
+        return _class(value)
+    except _Wrong as error:
+        raise InputError(str(error)) from None
+
+
 def as_name(text: str) -> str:
     """`text` as a name that a card accepts: other characters become dashes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:100] or "model"

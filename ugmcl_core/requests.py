@@ -37,19 +37,25 @@ class SegmentRequest:
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """Train `base` further on the labelled and unlabelled images of a folder."""
+    """Train `base` further, or a new model without one, on the volumes of a case list."""
 
-    images: str
-    labels: str
-    base: str
+    case_list: str
     output: str
-    labelled: tuple[str, ...] | None = None
-    holdout: tuple[str, ...] = ()
+    base: str = ""
     method: str = "ugmcl"
     iterations: int = 300
     seed: int = 0
     device: str = "auto"
     resume: bool = False
+    name: str = ""
+    compare: bool = False
+    leave_one_out: bool = False
+    keep_names: bool = False
+
+
+@dataclass(frozen=True)
+class EstimateRequest(FinetuneRequest):
+    """Measure what such a fine-tuning would take."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,11 @@ class ModelsRequest:
     """List the models that can be used."""
 
 
-Request = SegmentRequest | FinetuneRequest | ModelsRequest
+Request = SegmentRequest | FinetuneRequest | EstimateRequest | ModelsRequest
 KINDS: dict[str, type[Request]] = {
     "segment": SegmentRequest,
     "finetune": FinetuneRequest,
+    "estimate": EstimateRequest,
     "models": ModelsRequest,
 }
 
@@ -95,8 +102,11 @@ def _check(request: Request) -> None:
             raise InputError(f"segment: stem {stem!r} is not a plain file name")
         if not Path(request.output).is_dir():
             raise InputError(f"{request.output}: there is no such folder for the results")
-    if isinstance(request, FinetuneRequest) and request.iterations < 1:
-        raise InputError("finetune: iterations must be at least 1")
+    if isinstance(request, FinetuneRequest):
+        if request.iterations < 1:
+            raise InputError("finetune: iterations must be at least 1")
+        if request.seed < 0:
+            raise InputError("finetune: seed must not be negative")
 
 
 def _text(name: str, value: Any) -> str:
@@ -115,18 +125,6 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise InputError(f"{name} must be true or false, not {value!r}")
     return value
-
-
-def _names(name: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise InputError(f"{name} must be a list of names")
-    if twice := sorted({v for v in value if value.count(v) > 1}):
-        raise InputError(f"{name} has {twice[0]!r} more than once")
-    return tuple(value)
-
-
-def _names_or_none(name: str, value: Any) -> tuple[str, ...] | None:
-    return None if value is None else _names(name, value)
 
 
 def _roi(name: str, value: Any) -> Roi | None:
@@ -149,6 +147,4 @@ _CHECKS: dict[Any, Callable[[str, Any], Any]] = {
     "int": _whole,
     "bool": _flag,
     "Roi | None": _roi,
-    "tuple[str, ...]": _names,
-    "tuple[str, ...] | None": _names_or_none,
 }

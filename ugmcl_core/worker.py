@@ -24,8 +24,13 @@ from .errors import Cancelled, InputError, in_one_line
 PROTOCOL = 1
 GRACE = 3.0
 """Seconds that a running step has to end after stdin closed, before the process ends anyway."""
+TRAINING_GRACE = 60.0
+"""The same for a fine-tuning, whose checkpoint is to be written after the step under way."""
 POLL = 0.05
 """Seconds between looks at the cancel file."""
+
+
+_CONTROLS = {"cancel": "cancelling", "pause": "paused", "continue": "continued"}
 
 
 class Wire:
@@ -47,20 +52,31 @@ class Wire:
 
 
 class Ticket:
-    """A request that waits or runs, and whether it is to stop."""
+    """A request that waits or runs, and whether it is to stop or to wait."""
 
     def __init__(self, identity: Any, content: dict[str, Any]) -> None:
         self.id = identity
         self.content = content
+        self.step = 0  # the last one that was reported
         self._stop = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
 
     def cancel(self) -> None:
         """Ask it to stop at its next window or step."""
         self._stop.set()
+        self._go.set()
 
-    @property
+    def hold(self, on: bool) -> None:
+        """Let it wait at its next window or step, or go on."""
+        if on and not self._stop.is_set():
+            self._go.clear()
+        else:
+            self._go.set()
+
     def cancelled(self) -> bool:
-        """Whether it was asked to stop."""
+        """Whether it was asked to stop; while it is held, waits until it is not."""
+        self._go.wait()
         return self._stop.is_set()
 
 
@@ -108,8 +124,8 @@ class Inbox:
             return False
         if not isinstance(identity, str | int):
             self._wire.send("error", id=None, message="a request needs an id, text or number")
-        elif command == "cancel":
-            self._cancel(identity)
+        elif command in _CONTROLS:
+            self._control(command, identity)
         else:
             self._put(Ticket(identity, content))
         return True
@@ -126,15 +142,18 @@ class Inbox:
         else:
             self._queue.put(ticket)
 
-    def _cancel(self, identity: Any) -> None:
+    def _control(self, command: str, identity: Any) -> None:
         with self._lock:
             ticket = self._open.get(identity)
         if ticket is None:
-            text = f"there is no request {identity!r} to cancel; it may have ended"
+            text = f"there is no request {identity!r} to {command}; it may have ended"
             self._wire.send("log", id=identity, level="warning", text=text)
-            return
-        self._wire.send("cancelling", id=identity)
-        ticket.cancel()
+        elif command == "cancel":
+            self._wire.send("cancelling", id=identity)
+            ticket.cancel()
+        else:
+            self._wire.send(_CONTROLS[command], id=identity, step=ticket.step)
+            ticket.hold(command == "pause")
 
     def _end(self) -> None:
         with self._lock:
@@ -142,7 +161,9 @@ class Inbox:
         for ticket in waiting:
             ticket.cancel()
         self._queue.put(None)
-        watchdog = threading.Timer(GRACE, os._exit, args=(130,))
+        training = any(t.content.get("command") == "finetune" for t in waiting)
+        grace = TRAINING_GRACE if training else GRACE
+        watchdog = threading.Timer(grace, os._exit, args=(130,))
         watchdog.daemon = True
         watchdog.start()
 
@@ -222,12 +243,13 @@ def _answer(work: Any, ticket: Ticket, wire: Wire) -> int:
     """Do one request and send how it ended; the exit code that a single job has."""
 
     def send(event: str, **content: Any) -> None:
+        ticket.step = content.get("step", ticket.step)
         wire.send(event, id=ticket.id, **content)
 
     try:
-        if ticket.cancelled:
+        if ticket.cancelled():
             raise Cancelled
-        result = work.do(requests.parse(ticket.content), send, lambda: ticket.cancelled)
+        result = work.do(requests.parse(ticket.content), send, ticket.cancelled)
         send("result", **result)
     except (Cancelled, KeyboardInterrupt):
         send("cancelled")

@@ -1,41 +1,302 @@
-"""The report of a fine-tuning compares only what lies on one grid."""
+"""Fine-tuning by a case list: what is trained on what, reported, resumed and estimated."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
-from samples import small_case, tiny_model
+import torch
+from samples import SHAPE, SPACING, tiny_model
 
-from ugmcl_core import volume
-from ugmcl_core.cases import Case
-from ugmcl_core.errors import InputError
-from ugmcl_core.finetuning import REPORTED, report
+from ugmcl_core import finetuning, phantoms, requests
+from ugmcl_core.errors import Cancelled, InputError
+from ugmcl_core.estimate import estimate
+from ugmcl_core.finetuning import finetune
+from ugmcl_core.loop import Run
+from ugmcl_core.model import open_model, update_card
+from ugmcl_core.profiles import COMPACT, with_patch
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+def places(tmp_path_factory):
+    """A tiny base with 2 classes, and phantoms with 2 and with 3."""
+    folder = tmp_path_factory.mktemp("tuning")
+    tiny_model(folder / "tiny", patch=(48, 32, 16))
+    for classes in (2, 3):
+        phantoms.write_cohort(folder / str(classes), 5, 0, SHAPE, SPACING, classes)
+    return folder
 
 
-def reported(model, folder, labels):
-    image, _ = small_case()
-    volume.write(folder / "image.nrrd", image)
-    volume.write(folder / "label.nrrd", labels)
-    case = Case("case", folder / "image.nrrd", folder / "label.nrrd")
-    return report(model, [case], "cpu", lambda: False, lambda fraction, text: None)
+@pytest.fixture()
+def small_scratch(monkeypatch):
+    """The compact profile on a network that a test has time for."""
+    small = with_patch(COMPACT, (32, 32, 16))
+    small = replace(small, network=replace(small.network, filters=2))
+    known = replace(small.representation, spacing=(2.5,) * 3)
+    monkeypatch.setattr(finetuning, "COMPACT", replace(small, representation=known))
 
 
-def test_a_report_has_a_row_for_each_case(model, tmp_path):
-    (row,) = reported(model, tmp_path, small_case()[1])
-    assert set(row) == set(REPORTED) and 0 <= row["dice"] <= 1
+def case_list(folder, labelled=2, unlabelled=1, holdout=1, phantoms=2, classes=None):
+    roles = ["labelled"] * labelled + ["unlabelled"] * unlabelled + ["holdout"] * holdout
+    cases = [
+        {"name": f"case {n}", "role": role, "image": f"images/phantom-{n:03d}.nrrd",
+         "label": f"labels/phantom-{n:03d}.nrrd"}
+        for n, role in enumerate(roles)
+    ]  # fmt: skip
+    path = folder / str(phantoms) / f"{len(list(folder.rglob('*.json')))}.json"
+    path.write_text(json.dumps({"cases": cases, "classes": classes}))
+    return path
 
 
-@pytest.mark.parametrize("kind", ["another spacing", "another size"])
-def test_labels_on_another_grid_are_refused(kind, model, tmp_path):
-    labels = small_case()[1]
-    if kind == "another spacing":
-        labels = volume.Volume(labels.array, volume.Grid(labels.grid.shape, (3.0, 3.0, 2.0)))
-    else:
-        labels = volume.Volume(np.pad(labels.array, 1), volume.Grid((38, 32, 24), (3.0, 3.0, 2.5)))
-    with pytest.raises(InputError, match=r"label\.nrrd.*another grid.*image\.nrrd"):
-        reported(model, tmp_path, labels)
+def asked(places, output, kind="finetune", **changes):
+    given = {"command": kind, "case_list": str(case_list(places)), "base": str(places / "tiny"),
+             "output": str(output), "iterations": 2, "seed": 1, "device": "cpu"}  # fmt: skip
+    return requests.parse({**given, **changes})
+
+
+class Told(list):
+    """What a request sends, and a cancel before its n-th look."""
+
+    def __init__(self, stop_at=None):
+        super().__init__()
+        self.looks, self.stop_at = 0, stop_at
+
+    def send(self, event, **content):
+        self.append({"event": event, **content})
+
+    def progress(self, fraction, text, remaining=None):
+        assert 0 <= fraction <= 1
+        self.append({"event": "progress", "text": text})
+
+    def cancelled(self):
+        self.looks += 1
+        return self.stop_at is not None and self.stop_at(self)
+
+    def of(self, kind):
+        return [e for e in self if e["event"] == kind]
+
+
+def run(request, told=None):
+    told = told if told is not None else Told()
+    return finetune(request, told.send, told.progress, told.cancelled), told
+
+
+def test_the_result_has_each_case_before_and_after(places, tmp_path):
+    result, told = run(asked(places, tmp_path / "run", name="Mine, better", compare=True))
+    assert result["report"] == "holdout" and result["verdict"] == "not enough evidence"
+    (case,) = result["cases"]
+    assert case["name"] == "case 3"
+    for when in ("before", "after", "supervised"):
+        assert {"dice", "jaccard", "asd_mm", "hd95_mm", "classes"} == set(case[when])
+    card = open_model(result["model"]).card
+    assert card.name == "Mine-better"
+    base = open_model(places / "tiny").card
+    assert card.training["parents"] == [{"name": "tiny", "sha256": base.sha256}]
+    assert card.training["method"] == "ugmcl" and card.training["iterations"] == 2
+    assert (card.training["labelled"], card.training["unlabelled"]) == (2, 1)
+    assert card.scores["verdict"] == result["verdict"]
+    assert "case 3" not in card.to_json()
+    parts = [m["part"] for m in told.of("metrics")]
+    assert parts[0] == "" and parts[-1] == "supervised"
+    assert json.loads((tmp_path / "run/report.json").read_text())["text"] == result["text"]
+
+
+def test_names_and_grandparents_are_kept_when_asked_for(places, tmp_path):
+    first, _ = run(asked(places, tmp_path / "one", keep_names=True, iterations=1))
+    card = open_model(first["model"]).card
+    assert card.training["cases"]["holdout"] == ["case 3"]
+    assert card.scores["cases"][0]["name"] == "case 3"
+    second, _ = run(asked(places, tmp_path / "two", base=first["model"], iterations=1))
+    parents = open_model(second["model"]).card.training["parents"]
+    assert [p["name"] for p in parents] == ["one", "tiny"]
+
+
+def test_leaving_one_out_trains_without_it(places, tmp_path):
+    path = case_list(places, labelled=3, unlabelled=1, holdout=0)
+    request = asked(
+        places, tmp_path / "run", case_list=str(path), leave_one_out=True, compare=True
+    )
+    planned = finetuning.plan(request)
+    parts = finetuning.parts_of(planned, Path(request.output))
+    assert [p.name for p in parts] == [
+        "",
+        "without case 0",
+        "supervised without case 0",
+        "without case 1",
+        "supervised without case 1",
+        "without case 2",
+        "supervised without case 2",
+    ]
+    for part in parts[1:]:
+        left = part.name.split("without ")[1]
+        names = {c.name for c in (*part.cohort.labelled, *part.cohort.unlabelled)}
+        assert left not in names and len(part.cohort.labelled) == 2
+    result, _ = run(request)
+    assert result["report"] == "leave-one-out"
+    assert [c["name"] for c in result["cases"]] == ["case 0", "case 1", "case 2"]
+    assert all(c["supervised"] is not None for c in result["cases"])
+    assert open_model(result["model"]).card.training["labelled"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"compare": True, "method": "dual-task"}, "dual-task is supervised already"),
+        ({"leave_one_out": True, "labelled": 1, "holdout": 0}, "needs two labelled cases"),
+        ({"compare": True, "holdout": 0}, "no hold-out case to compare"),
+        ({"unlabelled": 0}, "no unlabelled volumes"),
+    ],
+)
+def test_what_cannot_be_done_is_noticed(places, tmp_path, changes, words):
+    sizes = {k: changes[k] for k in ("labelled", "unlabelled", "holdout") if k in changes}
+    rest = {k: v for k, v in changes.items() if k not in sizes}
+    path = case_list(places, **sizes)
+    planned = finetuning.plan(asked(places, tmp_path / "run", case_list=str(path), **rest))
+    assert len(planned.notices) == 1 and words in planned.notices[0]
+    assert planned.comparison is None
+
+
+def test_new_classes_get_a_head_and_their_place_in_the_card(places, tmp_path):
+    listed = [
+        {"value": 2, "name": "right atrium", "color": [0.2, 0.4, 0.9],
+         "terminology": {"scheme": "SCT", "code": "73829009", "meaning": "Right atrium"}},
+        {"value": 1, "name": "LA",
+         "terminology": {"scheme": "SCT", "code": "82471001", "meaning": "Left atrium"}},
+    ]  # fmt: skip
+    path = case_list(places, unlabelled=0, phantoms=3, classes=listed)
+    result, _ = run(asked(places, tmp_path / "run", case_list=str(path)))
+    card = open_model(result["model"]).card
+    assert [(c.value, c.name) for c in card.classes] == [(1, "left atrium"), (2, "right atrium")]
+    assert card.classes[1].color == (0.2, 0.4, 0.9)
+    assert card.classes[1].terminology.code == "73829009"
+    weights = open_model(result["model"]).load_weights()
+    assert weights["segmentation_head.weight"].shape[0] == 3
+    before = result["cases"][0]["before"]["classes"]
+    assert set(before) == {"left atrium", "right atrium"} and before["right atrium"] == 0
+    assert "new, which it cannot find (right atrium)" in result["text"]
+
+
+def test_from_scratch_there_is_no_before(places, tmp_path, small_scratch):
+    classes = [{"value": 1, "name": "atrium"}]
+    path = case_list(places, holdout=2, classes=classes)
+    result, _ = run(asked(places, tmp_path / "run", base="", case_list=str(path)))
+    assert [c["before"] for c in result["cases"]] == [None, None]
+    assert result["text"].startswith("From scratch")
+    card = open_model(result["model"]).card
+    assert [c.name for c in card.classes] == ["atrium"] and card.training["parents"] == []
+    path = case_list(places)
+    with pytest.raises(InputError, match="classes are needed"):
+        finetuning.plan(asked(places, tmp_path / "other", base="", case_list=str(path)))
+
+
+def same_weights(a, b):
+    one, two = (open_model(m).load_weights() for m in (a, b))
+    return all(torch.equal(v, two[k]) for k, v in one.items())
+
+
+@pytest.mark.parametrize("part", ["", "supervised"])
+def test_a_cancel_in_any_part_can_be_resumed(places, tmp_path, part):
+    def stop(told):
+        metrics = told.of("metrics")
+        return bool(metrics) and metrics[-1]["part"] == part
+
+    told = Told(stop)
+    request = asked(places, tmp_path / "run", compare=True, iterations=4)
+    with pytest.MonkeyPatch.context() as patch:  # report each step, not one every 2 s
+        patch.setattr(Run, "loop", reporting(Run.loop))
+        with pytest.raises(Cancelled):
+            run(request, told)
+    left = tmp_path / "run" / "model"
+    assert open_model(left).card.training["iterations"] >= 1
+    result, _ = run(replace(request, resume=True))
+    whole, _ = run(asked(places, tmp_path / "whole", compare=True, iterations=4))
+    assert same_weights(result["model"], whole["model"])
+    assert result["cases"] == whole["cases"]
+    again, told = run(replace(request, resume=True))
+    assert again["cases"] == json.loads(json.dumps(result["cases"])) and not told
+
+
+def reporting(loop):
+    """The loop, telling of each step."""
+
+    def changed(self, should_stop):
+        def step(*arguments):
+            terms = Run.step(self, *arguments)
+            self.index, self.speed = self.index + 1, 1.0
+            self._report(terms)
+            return terms
+
+        self.step = step
+        loop(self, should_stop)
+
+    return changed
+
+
+def test_out_of_memory_goes_on_with_less_and_says_so(places, tmp_path, monkeypatch):
+    sizes = []
+    step = Run.step
+
+    def failing(self, *arguments):
+        batch = self.profile.batch
+        sizes.append((batch.labelled + batch.unlabelled, batch.patch, self.index))
+        if len(sizes) in (2, 3):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Run, "step", failing)
+    monkeypatch.setattr(finetuning, "_CHECKPOINT_EVERY", 1)
+    base = tiny_model(tmp_path / "base", patch=(64, 48, 32))
+    result, told = run(asked(places, tmp_path / "run", base=str(base.folder), iterations=3))
+    assert [e["text"] for e in told.of("log")] == [
+        "Not enough memory: going on with half the batch.",
+        "Not enough memory: going on with a window of 48x48x32 voxels.",
+    ]
+    assert [s[0] for s in sizes] == [4, 4, 2, 2, 2]
+    assert [s[2] for s in sizes] == [0, 1, 1, 1, 2], "it goes on where it was"
+    assert open_model(result["model"]).card.patch == (48, 48, 32)
+
+
+def test_an_estimate_runs_some_steps_and_writes_nothing(places, tmp_path, monkeypatch):
+    taken = []
+    step = Run.step
+    monkeypatch.setattr(Run, "step", lambda *a: taken.append(a[0].method.name) or step(*a))
+    request = asked(places, tmp_path / "run", "estimate", iterations=1000, compare=True)
+    told = Told()
+    found = estimate(request, told.send, told.progress, told.cancelled)
+    assert set(taken) == {"ugmcl", "dual-task"} and len(taken) == 10
+    assert 1000 * found["seconds_per_iteration"] < found["seconds"]
+    assert found["seconds"] < 10_000 * found["seconds_per_iteration"]
+    assert found["memory_bytes"] > 50e6
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(Cancelled):
+        estimate(request, told.send, told.progress, lambda: True)
+
+
+def test_two_dimensions_and_empty_labels_are_named(places, tmp_path):
+    from ugmcl_core import volume
+
+    path = case_list(places)
+    content = json.loads(path.read_text())
+    image = volume.read(places / "2/images/phantom-000.nrrd")
+    empty = volume.Volume(np.zeros(image.array.shape, np.uint8), image.grid)
+    volume.write(tmp_path / "empty.nrrd", empty)
+    content["cases"][0]["label"] = str(tmp_path / "empty.nrrd")
+    changed = places / "2" / "empty.json"
+    changed.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"empty\.nrrd: the label is empty"):
+        run(asked(places, tmp_path / "run", case_list=str(changed)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_card_is_updated_in_place(tmp_path):
+    model = tiny_model(tmp_path / "tiny")
+    changed = update_card(model, scores={"dice": 0.5})
+    assert changed.card == replace(model.card, scores={"dice": 0.5})
+    assert open_model(model.folder).card.scores == {"dice": 0.5}
+    changed.load_weights()
+    with pytest.raises(InputError):
+        update_card(model, name="not a name")
+    assert sorted(p.name for p in model.folder.iterdir()) == ["model.json", "weights.safetensors"]

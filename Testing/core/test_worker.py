@@ -236,37 +236,43 @@ def test_models(running):
     }
 
 
+def training(folder, roles, **changes):
+    """A request to fine-tune on phantoms of these roles."""
+    names = phantoms.write_cohort(folder, len(roles), shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    cases = [
+        {
+            "name": name,
+            "role": role,
+            "image": f"images/{name}.nrrd",
+            "label": f"labels/{name}.nrrd",
+        }
+        for name, role in zip(names, roles, strict=True)
+    ]
+    (folder / "cases.json").write_text(json.dumps({"cases": cases}))
+    files = {"case_list": str(folder / "cases.json"), "output": str(folder / "run")}
+    plain = {"command": "finetune", "base": "tiny", "iterations": 2, "seed": 1, "device": "cpu"}
+    return {**plain, **files, **changes}
+
+
 def test_finetune(running, tmp_path):
-    names = phantoms.write_cohort(tmp_path, 4, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
-    running.send(
-        id="ft",
-        command="finetune",
-        images=str(tmp_path / "images"),
-        labels=str(tmp_path / "labels"),
-        labelled=names[:2],
-        holdout=names[3:],
-        base="tiny",
-        method="ugmcl",
-        iterations=2,
-        seed=1,
-        device="cpu",
-        output=str(tmp_path / "run"),
-        resume=False,
-    )
+    roles = ["labelled", "labelled", "unlabelled", "holdout"]
+    running.send(id="ft", **training(tmp_path, roles))
     metrics = running.wait_for("metrics", "error")
     assert metrics["event"] == "metrics", metrics
-    assert metrics["step"] in (1, 2) and metrics["speed"] > 0
+    assert metrics["step"] in (1, 2) and metrics["speed"] > 0 and metrics["part"] == ""
     assert all(isinstance(v, float) for v in metrics["losses"].values())
     result = running.wait_for("result", "error")
     assert result["event"] == "result", result
+    assert set(result) == {"event", "id", "model", "report", "cases", "verdict", "text"}
     assert (Path(result["model"]) / "model.json").is_file()
     (case,) = result["cases"]
-    assert case["name"] == names[3]
-    assert set(case["before"]) == set(case["after"]) == {"dice", "jaccard", "asd_mm", "hd95_mm"}
+    assert case["name"] == "phantom-003" and case["supervised"] is None
+    measures = {"dice", "jaccard", "asd_mm", "hd95_mm", "classes"}
+    assert set(case["before"]) == set(case["after"]) == measures
     running.send(
         id="seg",
         command="segment",
-        image=str(tmp_path / "images" / f"{names[3]}.nrrd"),
+        image=str(tmp_path / "images" / "phantom-003.nrrd"),
         output=str(tmp_path),
         model=result["model"],
         device="cpu",
@@ -275,20 +281,50 @@ def test_finetune(running, tmp_path):
     assert running.wait_for("result", "error")["model"] == "run"
 
 
-def test_a_cancelled_finetune_ends_and_can_be_resumed(running, tmp_path):
-    names = phantoms.write_cohort(tmp_path, 3, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
-    training = {"command": "finetune", "images": str(tmp_path / "images"),
-                "labels": str(tmp_path / "labels"), "labelled": names[:1], "holdout": [],
-                "base": "tiny", "method": "ugmcl", "iterations": 100_000, "seed": 1,
-                "device": "cpu", "output": str(tmp_path / "run")}  # fmt: skip
-    running.send(id="ft", **training)
+def test_estimate(running, tmp_path):
+    running.send(
+        id="e", **{**training(tmp_path, ["labelled", "unlabelled"]), "command": "estimate"}
+    )
+    result = running.wait_for("result", "error")
+    assert {"seconds", "seconds_per_iteration", "memory_bytes"} < set(result), result
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finetune_pauses_continues_cancels_and_resumes(running, tmp_path):
+    request = training(tmp_path, ["labelled"], iterations=100_000)
+    running.send(id="ft", **request)
     running.wait_for("metrics")
+    delays = []
+    for _ in range(5):
+        delays.append(answered(running, "paused", id="ft", command="pause"))
+        delays.append(answered(running, "continued", id="ft", command="continue"))
+    assert sorted(delays)[len(delays) // 2] < 0.2, delays
+    answered(running, "paused", id="ft", command="pause")
+    with pytest.raises(queue.Empty):  # metrics come every 2 s while it runs
+        for _ in range(5):  # some of the step under way
+            running.events.get(timeout=5.0)
+    answered(running, "continued", id="ft", command="continue")
+    assert running.wait_for("metrics", seconds=10)["step"] > 0
+    answered(running, "paused", id="ft", command="pause")
     assert answered(running, "cancelling", id="ft", command="cancel") < 2
     assert running.wait_for("cancelled", "result", "error", seconds=20)["event"] == "cancelled"
-    running.send(id="again", resume=True, **training)
-    assert running.wait_for("metrics", "error")["event"] == "metrics"
+    card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert card["training"]["iterations"] > 0
+    running.send(id="again", **{**request, "resume": True})
+    assert running.wait_for("metrics", "error")["step"] > card["training"]["iterations"]
     running.send(id="again", command="cancel")
     running.wait_for("cancelled")
+
+
+def test_a_finetune_writes_its_checkpoint_when_stdin_closes(places, tmp_path):
+    process = Process(models=places / "models")
+    process.wait_for("hello")
+    process.send(id="ft", **training(tmp_path, ["labelled"], iterations=100_000))
+    step = process.wait_for("metrics")["step"]
+    assert process.close() == 0
+    card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert card["training"]["iterations"] >= step
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
 
 
 @pytest.mark.parametrize("ending", ["close", "shutdown"])
@@ -455,17 +491,10 @@ def test_lines_of_a_wire_are_whole():
         ({"image": 7}, "image"),
         ({"image": "a\0b"}, "image"),
         ({"colour": "red"}, "colour"),
-        (
-            {
-                "command": "finetune",
-                "images": "i",
-                "labels": "l",
-                "base": "b",
-                "output": "o",
-                "labelled": ["a", "b", "a"],
-            },
-            "'a' more than once",
-        ),
+        ({"command": "finetune", "output": "o"}, "needs case_list"),
+        ({"command": "finetune", "output": "o", "case_list": "c", "iterations": 0}, "at least 1"),
+        ({"command": "estimate", "output": "o", "case_list": "c", "seed": -1}, "negative"),
+        ({"command": "finetune", "output": "o", "case_list": "c", "compare": 1}, "compare"),
     ],
 )
 def test_requests_are_checked(tmp_path, content, word):

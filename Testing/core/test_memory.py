@@ -1,0 +1,87 @@
+"""What is tried when memory runs out, and how memory is measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ugmcl_core.devices import has_half_gradients
+from ugmcl_core.errors import InputError
+from ugmcl_core.memory import Peak, climbing_down, ladder
+from ugmcl_core.profiles import COMPACT
+
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+def test_a_gpu_goes_by_batch_and_window_to_the_cpu():
+    rungs = ladder(COMPACT, "cuda:1")
+    sizes = [(r.profile.batch.labelled, r.profile.batch.unlabelled) for r in rungs]
+    assert sizes == [(2, 2), (1, 1), (1, 1), (2, 2)]
+    patches = [r.profile.batch.patch for r in rungs]
+    assert patches == [(96, 80, 48), (96, 80, 48), (48, 48, 48), (96, 80, 48)]
+    assert [r.device for r in rungs] == ["cuda:1"] * 3 + ["cpu"]
+    assert all(n % 16 == 0 for p in patches for n in p)
+    assert [r.device for r in ladder(COMPACT, "cpu")] == ["cpu"] * 3
+
+
+@pytest.mark.parametrize("full", [FULL, MemoryError(), RuntimeError("can't allocate memory")])
+def test_each_step_down_is_told(full):
+    rungs, tried, said = ladder(COMPACT, "cuda"), [], []
+
+    def work(rung):
+        tried.append(rung)
+        if len(tried) < 4:
+            raise full
+        return "done"
+
+    assert climbing_down(rungs, work, said.append) == "done"
+    assert tried == rungs
+    assert [t.split("with ")[1] for t in said] == [
+        "half the batch.",
+        "a window of 48x48x48 voxels.",
+        "the CPU.",
+    ]
+
+
+def test_other_errors_and_the_last_rungs_are_raised():
+    said = []
+    for error in (InputError("wrong"), RuntimeError("shapes differ")):
+        with pytest.raises(type(error)):
+            climbing_down(ladder(COMPACT, "cuda"), lambda _, e=error: (_ for _ in ()).throw(e),
+                          said.append)  # fmt: skip
+    assert said == []
+    with pytest.raises(torch.OutOfMemoryError):
+        climbing_down(ladder(COMPACT, "cuda"), lambda _: (_ for _ in ()).throw(FULL), said.append)
+    assert len(said) == 3
+
+
+def test_the_peak_of_memory_is_seen():
+    with Peak(torch.device("cpu")) as before:
+        pass
+    with Peak(torch.device("cpu")) as peak:
+        block = np.ones(40_000_000)
+        block.sum()
+    assert peak.bytes - before.bytes > 0.9 * block.nbytes
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_half_precision_gradients_are_used_only_where_they_are_right(length):
+    cpu = torch.device("cpu")
+    if not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("this processor does not compute in bfloat16")
+    torch.manual_seed(0)
+    conv = torch.nn.Conv3d(32, 32, 3, padding=1)
+    x = torch.randn(2, 32, length, 3, 3)
+    exact = torch.nn.grad.conv3d_weight(x, conv.weight.shape, torch.ones_like(x), padding=1)
+    right = True
+    for _ in range(8):
+        conv.zero_grad(set_to_none=True)
+        junk = [torch.full((n,), 1e4) for n in (1000, 10_000, 100_000) * 10]
+        del junk
+        with torch.autocast("cpu", torch.bfloat16):
+            y = conv(x)
+        y.float().sum().backward()
+        gap = (conv.weight.grad - exact).abs().max() / exact.abs().max()
+        right = right and bool(gap < 0.05)
+    assert right or not has_half_gradients(cpu, length)
