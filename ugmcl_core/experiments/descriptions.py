@@ -144,7 +144,7 @@ TABLE_3 = Experiment(
             note="supervised, every training case labelled (the paper's: 80)",
         ),
         Row(
-            "Supervised, equal time",
+            "Supervised (equal time)",
             "supervised",
             equal_time=True,
             own=True,
@@ -159,7 +159,7 @@ TABLE_3 = Experiment(
             priority=2,
         ),
         Row(
-            "UG-MCL, published code",
+            "UG-MCL (published code)",
             "ugmcl-official",
             own=True,
             note="the losses of the authors' code where they depart from the paper",
@@ -183,7 +183,7 @@ def _table_4() -> tuple[Row, ...]:
     nan = float("nan")
     return tuple(
         Row(
-            f"{label}, {count} labelled",
+            f"{label} ({count} labelled)",
             method,
             share=share,
             group=f"{count} labelled",
@@ -207,7 +207,7 @@ FIGURE_3 = Experiment(
     "Figure 3: the uncertainty threshold, fixed and ramped (LA, 16 labelled)",
     tuple(
         Row(
-            f"{series}, {start:g} u_max",
+            f"{series} {start:g}",
             "ugmcl",
             (("threshold_start", start), *options),
             reference=series == "ramped" and start == 0.75,
@@ -229,7 +229,7 @@ FIGURE_4 = Experiment(
     "Figure 4: Dice against the number of labels (LA)",
     tuple(
         Row(
-            f"{label}, {percent} %",
+            f"{label} ({percent} %)",
             method,
             share=percent / 20,
             group=f"{percent} %",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,57 +85,67 @@ def scenes(results: Results, place: Workplace, chosen: dict[str, str]) -> list[S
 
 def slices(shown: Sequence[Scene], about: str) -> Figure:
     """Figure 5: the axial slice where the reference is largest, a row for each case and a column
-    for each method; patient right on the left, front at the top."""
+    for each method, all at one scale; patient right on the left, front at the top."""
     from matplotlib.lines import Line2D
 
     labels = list(shown[0].found)
-    figure, grid = _grid(len(shown), len(labels), 1.9, 1.75)
+    half = tuple(max(_half_extent(s)[n] for s in shown) for n in range(2))
+    figure, grid = _grid(len(shown), len(labels), 1.9, 1.9 * half[1] / half[0])
     for axes, scene in zip(grid, shown, strict=True):
-        level = int(scene.reference.sum(axis=(0, 1)).argmax())
-        box = _around(scene.reference[:, :, level], scene.spacing[:2])
-        low, high = np.percentile(scene.image[:, :, level], [1, 99.5])
+        level = _level(scene)
+        image = scene.image[:, :, level]
+        low, high = np.percentile(image, [1, 99.5])
         for one, label in zip(axes, labels, strict=True):
+            one.set_facecolor("black")
+            extent = [0, image.shape[0] * scene.spacing[0], image.shape[1] * scene.spacing[1], 0]
             one.imshow(
-                _axial(scene.image[:, :, level][box]),
+                _axial(image),
                 cmap="gray",
                 vmin=low,
                 vmax=high,
-                aspect=scene.spacing[1] / scene.spacing[0],
+                extent=extent,
                 interpolation="bilinear",
             )
             for mask, color in ((scene.reference, REFERENCE), (scene.found[label], FOUND)):
-                flat = _axial(mask[:, :, level][box]).astype(float)
+                flat = _axial(mask[:, :, level]).astype(float)
                 if flat.any():
-                    one.contour(flat, [0.5], colors=color, linewidths=1.1)
+                    one.contour(flat, [0.5], colors=color, linewidths=1.1, extent=extent,
+                                origin="upper")  # fmt: skip
+            rows, columns = np.nonzero(_axial(scene.reference[:, :, level]))
+            x = scene.spacing[0] * (columns.min() + columns.max() + 1) / 2
+            y = scene.spacing[1] * (rows.min() + rows.max() + 1) / 2
+            one.set_xlim(x - half[0], x + half[0])
+            one.set_ylim(y + half[1], y - half[1])
             _note_dice(one, metrics.dice(scene.found[label], scene.reference), "white")
     _headings(grid, labels, shown)
     figure.legend(
         handles=[
-            Line2D([], [], color=REFERENCE, label="reference"),
-            Line2D([], [], color=FOUND, label="method"),
+            Line2D([], [], color=REFERENCE, linewidth=2, label="reference"),
+            Line2D([], [], color=FOUND, linewidth=2, label="method"),
         ],
-        loc="outside lower right",
+        loc="outside upper right",
         ncols=2,
-        frameon=True,
         facecolor="0.25",
         labelcolor="white",
-        fontsize=8,
+        fontsize=7,
     )
-    figure.supxlabel(about, fontsize=7, color="0.35", x=0.01, ha="left")
+    _caption(figure, about)
     return figure
 
 
 def surface_figure(shown: Sequence[Scene], about: str) -> Figure:
-    """Figure 6: the surfaces seen from behind, the reference first; a method's is colored by its
-    distance to the reference's, outside or inside of it."""
+    """Figure 6: the surfaces seen from behind, at one scale, the reference first; a method's is
+    colored by its distance to the reference's, outside or inside of it. What lies beyond the cube
+    that is shown is cut off."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     labels = list(shown[0].found)
-    figure, grid = _grid(len(shown), 1 + len(labels), 1.75, 1.75, projection="3d")
+    figure, grid = _grid(len(shown), 1 + len(labels), 1.7, 1.55, projection="3d")
     scale = Normalize(-_FARTHEST_MM, _FARTHEST_MM)
+    half = max(surfaces.half_extent(s.reference, s.spacing) for s in shown) + _FARTHEST_MM
     for axes, scene in zip(grid, shown, strict=True):
-        limits = surfaces.extent([scene.reference, *scene.found.values()], scene.spacing)
+        limits = (surfaces.middle(scene.reference, scene.spacing), half)
         surfaces.draw(axes[0], scene.reference, None, scene.spacing, limits, scale)
         for one, label in zip(axes[1:], labels, strict=True):
             found = scene.found[label]
@@ -151,7 +162,7 @@ def surface_figure(shown: Sequence[Scene], about: str) -> Figure:
     )
     bar.set_label("mm outside (+) or inside (-) the reference", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    figure.supxlabel(about, fontsize=7, color="0.35", x=0.01, ha="left")
+    _caption(figure, about)
     return figure
 
 
@@ -184,10 +195,14 @@ def _headings(grid: np.ndarray, labels: Sequence[str], shown: Sequence[Scene]) -
 
 
 def _note_dice(axes: Axes, value: float, color: str) -> None:
+    from matplotlib.patheffects import withStroke
+
+    around = "black" if color == "white" else "white"
     write = axes.text2D if hasattr(axes, "text2D") else axes.text
     write(
         0.97, 0.03, f"{100 * value:.1f} %", transform=axes.transAxes, ha="right", va="bottom",
         color=color, fontsize=7,
+        path_effects=[withStroke(linewidth=2, foreground=around)],
     )  # fmt: skip
 
 
@@ -196,13 +211,21 @@ def _axial(array: np.ndarray) -> np.ndarray:
     return array[::-1, ::-1].T
 
 
-def _around(mask: np.ndarray, spacing: Sequence[float]) -> tuple[slice, slice]:
-    """The mask's box with a margin, cut at the image's edge."""
-    box = []
-    for axis, step in enumerate(spacing):
-        (places,) = np.nonzero(mask.any(axis=1 - axis))
-        if not places.size:
-            return slice(None), slice(None)
-        more = round(_MARGIN_MM / step)
-        box.append(slice(max(0, places[0] - more), places[-1] + 1 + more))
-    return box[0], box[1]
+def _level(scene: Scene) -> int:
+    """The axial slice with the most of the reference."""
+    return int(scene.reference.sum(axis=(0, 1)).argmax())
+
+
+def _half_extent(scene: Scene) -> tuple[float, float]:
+    """Half the size in mm of the reference's box in its slice, with a margin."""
+    places = np.argwhere(scene.reference[:, :, _level(scene)])
+    if not len(places):
+        places = np.array([[0, 0], np.subtract(scene.reference.shape[:2], 1)])
+    size = (places.max(axis=0) + 1 - places.min(axis=0)) * np.asarray(scene.spacing[:2])
+    return tuple(size / 2 + _MARGIN_MM)
+
+
+def _caption(figure: Figure, text: str) -> None:
+    """``text`` below the figure, broken to its width."""
+    width = int(18 * figure.get_figwidth())
+    figure.supxlabel(textwrap.fill(text, width), fontsize=7, color="0.35", x=0.01, ha="left")

@@ -84,5 +84,5 @@ def _figure(
     if experiment.form == "slices":
         text = "The axial slice with the most of the reference; numbers: Dice of the whole case."
         return pictures.slices(scenes, f"{about} {text}"), f"{caption}. {text}"
-    text = "Surfaces from behind, smoothed for display; numbers: Dice."
+    text = "Surfaces from behind and above, smoothed for display; numbers: Dice."
     return pictures.surface_figure(scenes, f"{about} {text}"), f"{caption}. {text}"

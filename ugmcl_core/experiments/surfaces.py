@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 COLORS = "coolwarm"
 _GRAY = (0.80, 0.78, 0.72)
 _LIGHT = np.array([-0.35, -0.85, 0.45])
-_VIEW = {"elev": 12.0, "azim": -75.0}  # from behind: where the left atrium's veins are
-_TRIANGLES = 9000
+_VIEW = {"elev": 28.0, "azim": -75.0}  # from behind: where the left atrium's veins are
+_ZOOM = 1.5  # the view of a cube, which its axes would clip at larger ones
+_TRIANGLES = 6000
 _SMOOTHING = 25
 
 
@@ -71,14 +72,35 @@ def surface(mask: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.
     return vertices, _outwards(vertices, triangles)
 
 
-def extent(masks: Sequence[np.ndarray], spacing: Sequence[float]) -> tuple[np.ndarray, float]:
-    """Center (3,) and half the side of a cube, in mm, that holds all masks."""
-    together = np.logical_or.reduce(list(masks))
-    places = np.argwhere(together) * np.asarray(spacing)
+def middle(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Center (3,) in mm of a mask's box; of the volume's for an empty mask."""
+    low, high = _box(mask)
+    return (low + high) / 2 * np.asarray(spacing)
+
+
+def half_extent(mask: np.ndarray, spacing: Sequence[float]) -> float:
+    """Half the side in mm of the cube that holds a mask."""
+    low, high = _box(mask)
+    return 0.5 * float(((high - low) * np.asarray(spacing)).max())
+
+
+def within(
+    mask: np.ndarray, spacing: Sequence[float], center: np.ndarray, half: float
+) -> np.ndarray:
+    """``mask`` without what lies beyond the cube around ``center`` (mm)."""
+    kept = np.zeros_like(mask)
+    low = np.ceil((center - half) / np.asarray(spacing)).astype(int).clip(0)
+    high = np.floor((center + half) / np.asarray(spacing)).astype(int).clip(0) + 1
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    kept[box] = mask[box]
+    return kept
+
+
+def _box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    places = np.argwhere(mask)
     if not len(places):
-        return np.multiply(together.shape, spacing) / 2, 0.5 * float(max(together.shape))
-    low, high = places.min(axis=0), places.max(axis=0)
-    return (low + high) / 2, 0.5 * float((high - low).max())
+        return np.zeros(3), np.subtract(mask.shape, 1.0)
+    return places.min(axis=0), places.max(axis=0)
 
 
 def draw(
@@ -98,11 +120,11 @@ def draw(
     axes.set_axis_off()
     axes.view_init(**_VIEW)
     axes.set_proj_type("ortho")
-    axes.set_box_aspect((1, 1, 1), zoom=1.55)
+    axes.set_box_aspect((1, 1, 1), zoom=_ZOOM)
     setters = (axes.set_xlim, axes.set_ylim, axes.set_zlim)
-    for set_limits, middle in zip(setters, center, strict=True):
-        set_limits(middle - half, middle + half)
-    vertices, triangles = surface(mask, spacing)
+    for set_limits, at in zip(setters, center, strict=True):
+        set_limits(at - half, at + half)
+    vertices, triangles = surface(within(mask, spacing, center, half), spacing)
     if not len(triangles):
         axes.text2D(0.5, 0.5, "empty", transform=axes.transAxes, ha="center", fontsize=8)
         return
@@ -113,9 +135,9 @@ def draw(
         color = colormaps[COLORS](scale(distance))[:, :3]
     light = _LIGHT / np.linalg.norm(_LIGHT)
     shade = 0.45 + 0.55 * np.clip(_normals(corners) @ light, 0.0, 1.0)
-    faces = Poly3DCollection(corners, facecolors=np.clip(color * shade[:, None], 0, 1))
-    faces.set_edgecolor(faces.get_facecolor())  # hides the seams between triangles
-    faces.set_linewidth(0.2)
+    colors = np.clip(color * shade[:, None], 0, 1)
+    faces = Poly3DCollection(corners, facecolors=colors, edgecolors=colors)
+    faces.set_linewidth(0.2)  # hides the seams between triangles
     faces.set_rasterized(True)  # thousands of triangles would make the SVG huge
     axes.add_collection3d(faces)
 
