@@ -159,7 +159,9 @@ def find_models(further: str | None = None) -> list[Model]:
     for place in model_folders(further):
         if not place.is_dir():
             continue
-        for folder in sorted(p for p in place.iterdir() if (p / CARD).is_file()):
+        for folder in sorted(place.iterdir()):
+            if folder.name.startswith(".") or not (folder / CARD).is_file():
+                continue  # hidden: a model that is just being written
             try:
                 model = open_model(folder)
             except InputError as error:

@@ -1,26 +1,37 @@
-"""`ugmcl models`: which models there are, what their cards say, and whether they are intact."""
+"""`ugmcl models`: which models there are and whether they are intact; to bring in, give away."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from ..errors import InputError
 
 NAME = "models"
-HELP = "list, show or verify models"
+HELP = "list, show, verify, import, export, rename or remove models"
 DESCRIPTION = """\
 Without further words, list the models that can be used: those that come with ugmcl, and those in
-the folder that the environment variable UGMCL_MODELS names.
+the folders that the environment variable UGMCL_MODELS names.
 
-  show MODEL        print the model's card
-  verify [MODEL...] read the weights and compare them with the card's checksum (default: all)"""
+  show MODEL           print the model's card
+  verify [MODEL...]    read the weights and compare them with the card's checksum (default: all)
+  known                list the models of the indexes (index.json) that can be imported by name
+  import SOURCE        bring in a model folder, a zip of one, an https address of such a zip, or
+                       a known model; into the first folder of UGMCL_MODELS, or that of --to
+  export MODEL TARGET  write a copy: a folder, or a .zip or .onnx file
+  rename MODEL NAME    give an imported model another name
+  remove MODEL...      delete imported models"""
 EPILOG = """\
 examples:
   ugmcl models
   ugmcl models show la-lge-mri
-  ugmcl models verify runs/mine/model"""
+  ugmcl models verify runs/mine/model
+  ugmcl models import https://example.org/model.zip --sha256 3a7b...
+  ugmcl models export la-lge-mri la-lge-mri.zip"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,27 +40,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "action",
         nargs="?",
         default="list",
-        choices=("list", "show", "verify"),
+        choices=tuple(_ACTIONS),
         help="what to do (default: list)",
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="name or folder of a model")
+    parser.add_argument("words", nargs="*", metavar="MODEL", help="as the action needs, above")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+    parser.add_argument("--to", metavar="DIR", help="import: the folder of models to import into")
+    parser.add_argument("--name", default="", help="import: the name to give to the model")
+    parser.add_argument(
+        "--sha256", default="", metavar="HEX", help="import: of the zip; an address needs it"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the action; 2 if a model is unusable."""
-    if arguments.action == "show":
-        return _show(arguments)
-    if arguments.action == "verify":
-        return _verify(arguments)
-    if arguments.models:
-        raise InputError("give `show` or `verify` before the name of a model")
-    return _list(arguments)
+    return _ACTIONS[arguments.action](arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from .. import model as models
 
+    if arguments.words:
+        raise InputError("give `show` or `verify` before the name of a model")
     found = models.find_models()
     if arguments.json:
         print(json.dumps({"models": [models.describe(m) for m in found]}))
@@ -66,9 +78,9 @@ def _list(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from .. import model as models
 
-    if len(arguments.models) != 1:
+    if len(arguments.words) != 1:
         raise InputError("show needs one model, by name or folder")
-    model = models.resolve(arguments.models[0])
+    model = models.resolve(arguments.words[0])
     print(model.card.to_json(), end="")
     return 0
 
@@ -76,7 +88,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from .. import model as models
 
-    chosen = arguments.models or [m.folder for m in models.find_models()]
+    chosen = arguments.words or [m.folder for m in models.find_models()]
     if not chosen:
         raise InputError("there is no model to verify")
     failed = 0
@@ -99,3 +111,114 @@ def _verify(arguments: argparse.Namespace) -> int:
     if not failed:
         return 0
     return 1 if failed < len(chosen) else 2
+
+
+def _known(arguments: argparse.Namespace) -> int:
+    from .. import model_store
+
+    found = model_store.known_models()
+    if arguments.json:
+        print(json.dumps({"models": [vars(entry) for entry in found]}))
+    elif not found:
+        print("no index names a model", file=sys.stderr)
+    else:
+        for entry in found:
+            print(f"{entry.name}: {entry.description} ({entry.bytes / 1e6:.1f} MB, {entry.url})")
+            print(f"    {entry.license}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from .. import model_store
+
+    if len(arguments.words) != 1:
+        raise InputError("import needs one source: a folder, a zip, an address or a known model")
+    model = model_store.add(
+        arguments.words[0], _place(arguments.to), arguments.name, arguments.sha256,
+        _progress(arguments.json),
+    )  # fmt: skip
+    record = {"model": model.name, "folder": str(model.folder)}
+    print(json.dumps(record) if arguments.json else f"{model.name}: imported to {model.folder}")
+    return 0
+
+
+def _place(given: str | None) -> Path:
+    named = [p for p in os.environ.get("UGMCL_MODELS", "").split(os.pathsep) if p.strip()]
+    if given is None and not named:
+        raise InputError("say where to: name a folder in UGMCL_MODELS, or give --to")
+    return Path(given if given is not None else named[0]).expanduser().resolve()
+
+
+def _progress(as_json: bool) -> Callable[[int, int | None], None]:
+    """Prints when another hundredth is there, so that the output stays short."""
+    last = -1
+
+    def tell(done: int, total: int | None) -> None:
+        nonlocal last
+        part = 100 * done // total if total else done >> 20
+        if part == last:
+            return
+        last = part
+        if as_json:
+            print(json.dumps({"bytes": done, "total": total}), flush=True)
+        elif sys.stderr.isatty():
+            of = f" of {total / 1e6:.1f}" if total else ""
+            print(f"\r{done / 1e6:.1f}{of} MB", end="", file=sys.stderr, flush=True)
+            if total and done >= total:
+                print(file=sys.stderr)
+
+    return tell
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from .. import model as models
+    from .. import model_store
+
+    if len(arguments.words) != 2:
+        raise InputError("export needs a model and the file or folder to write")
+    model, target = models.resolve(arguments.words[0]), arguments.words[1]
+    if target.lower().endswith(".onnx"):
+        from .. import onnx_export
+
+        written = onnx_export.export(model, target)
+    else:
+        written = model_store.export(model, target)
+    record = {"model": model.name, "written": str(written)}
+    print(json.dumps(record) if arguments.json else f"{model.name}: written to {written}")
+    return 0
+
+
+def _rename(arguments: argparse.Namespace) -> int:
+    from .. import model as models
+    from .. import model_store
+
+    if len(arguments.words) != 2:
+        raise InputError("rename needs a model and its new name")
+    model = model_store.rename(models.resolve(arguments.words[0]), arguments.words[1])
+    print(f"{model.name}: in {model.folder}")
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from .. import model as models
+    from .. import model_store
+
+    if not arguments.words:
+        raise InputError("remove needs the names of models")
+    chosen = [models.resolve(name) for name in arguments.words]
+    for model in chosen:
+        model_store.remove(model)
+        print(f"{model.name}: removed from {model.folder}")
+    return 0
+
+
+_ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": _list,
+    "show": _show,
+    "verify": _verify,
+    "known": _known,
+    "import": _import,
+    "export": _export,
+    "rename": _rename,
+    "remove": _remove,
+}

@@ -1,0 +1,392 @@
+"""Models brought in, given away, renamed and removed; and all that is refused on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import json
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+from samples import tiny_model
+
+from ugmcl_core import archives, downloads, model_store
+from ugmcl_core.__main__ import main
+from ugmcl_core.errors import InputError
+from ugmcl_core.model import open_model, resolve, verify
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A model, in a folder where nobody looks for models."""
+    folder = tmp_path_factory.mktemp("original") / "somewhere"
+    model = tiny_model(folder)
+    (folder / "NOTICE.txt").write_text("of the authors")
+    (folder / ".hidden").write_text("stays behind")
+    return model
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """The user's folder of models."""
+    monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def left_over(place: Path) -> list[str]:
+    return [p.name for p in place.iterdir() if p.name.startswith(".")] if place.exists() else []
+
+
+def zipped(files: dict[str, bytes], path: Path, **more) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = more.get("mode", 0o644) << 16
+            file.writestr(entry, content)
+    return path
+
+
+def test_a_folder_goes_in_and_can_be_used_by_its_name(original, place):
+    model = model_store.add(original.folder, place)
+    assert model.folder == place / "tiny" and left_over(place) == []
+    assert set(contents(model.folder)) == {"model.json", "weights.safetensors", "NOTICE.txt"}
+    assert resolve("tiny").folder == model.folder
+    verify(model)
+    with pytest.raises(InputError, match="there is a model tiny"):
+        model_store.add(original.folder, place)
+    other = model_store.add(original.folder, place, name="mine")
+    assert other.card.name == "mine" and other.folder.name == "mine"
+    verify(other)
+
+
+@pytest.mark.parametrize("suffix", ["", ".zip"])
+def test_what_goes_out_comes_in_again(original, place, tmp_path, suffix):
+    target = model_store.export(original, tmp_path / f"out{suffix}")
+    model = model_store.add(target, place)
+    expected = {k: v for k, v in contents(original.folder).items() if k != ".hidden"}
+    assert contents(model.folder) == expected
+    with pytest.raises(InputError, match="exists"):
+        model_store.export(original, target)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["models", target.name])
+
+
+def test_the_same_model_makes_the_same_zip(original, tmp_path):
+    a, b = (model_store.export(original, tmp_path / n).read_bytes() for n in ("a.zip", "b.zip"))
+    assert a == b
+
+
+def test_files_at_the_top_of_a_zip_and_what_macos_adds(original, place, tmp_path):
+    files = {n: v for n, v in contents(original.folder).items() if n != ".hidden"}
+    path = zipped({**files, "__MACOSX/._model.json": b"x", ".DS_Store": b"y"}, tmp_path / "a.zip")
+    assert set(contents(model_store.add(path, place).folder)) == set(files)
+
+
+BAD_NAMES = ["../model.json", "/model.json", "a/../../x.txt", "..\\x.txt", "C:x.txt", "a/b/x.txt"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_path_that_leaves_the_folder_is_refused(original, place, tmp_path, name):
+    path = zipped({**contents(original.folder), name: b"x"}, tmp_path / "a.zip")
+    with pytest.raises(InputError, match=r"would leave the folder|more than one folder|twice"):
+        model_store.add(path, place)
+    assert left_over(place) == [] and not (place / "tiny").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "models"]
+
+
+def test_a_link_in_a_zip_is_refused(original, place, tmp_path):
+    path = zipped({"weights.safetensors": b"/etc/passwd"}, tmp_path / "a.zip",
+                  mode=stat.S_IFLNK | 0o777)  # fmt: skip
+    with pytest.raises(InputError, match="link"):
+        model_store.add(path, place)
+
+
+def test_bombs_are_refused(original, place, tmp_path, monkeypatch):
+    path = zipped({"model.json": b"{}", "weights.safetensors": bytes(3 << 20)}, tmp_path / "a.zip")
+    assert path.stat().st_size < 10_000
+    monkeypatch.setattr(archives, "MOST_BYTES", 1 << 20)
+    with pytest.raises(InputError, match="unpacks to more than"):
+        model_store.add(path, place)
+    # a zip that lies: the directory says 100 bytes
+    content = bytearray(path.read_bytes())
+    for size in (3 << 20,):
+        content = content.replace(size.to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"larger than it says|not a readable zip"):
+        model_store.add(path, place)
+    many = zipped({f"{n}.txt": b"" for n in range(60)}, tmp_path / "b.zip")
+    with pytest.raises(InputError, match="60 files"):
+        model_store.add(many, place)
+
+
+def test_damaged_zips(place, tmp_path, original):
+    path = tmp_path / "a.zip"
+    path.write_bytes(b"PK no zip")
+    with pytest.raises(InputError, match="not a readable zip"):
+        model_store.add(path, place)
+    whole = model_store.export(original, tmp_path / "b.zip").read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + b"\0" + whole[len(whole) // 2 + 1 :])
+    with pytest.raises(InputError, match=r"not a readable zip|SHA-256 differs"):
+        model_store.add(path, place)
+    assert left_over(place) == []
+
+
+def test_pickles_and_altered_weights_are_refused(original, place, tmp_path):
+    files = {n: v for n, v in contents(original.folder).items() if n != ".hidden"}
+    with pytest.raises(InputError, match="pickle"):
+        model_store.add(zipped({**files, "extra.pt": b"x"}, tmp_path / "a.zip"), place)
+    weights = files["weights.safetensors"]
+    altered = {**files, "weights.safetensors": weights[:-1] + bytes([weights[-1] ^ 1])}
+    with pytest.raises(InputError, match="SHA-256 differs"):
+        model_store.add(zipped(altered, tmp_path / "b.zip"), place)
+    # the right sum, of a pickle in safetensors' clothes
+    pickle = b"\x80\x04\x95\x00" * 8
+    card = json.loads(files["model.json"])
+    card["sha256"] = hashlib.sha256(pickle).hexdigest()
+    fake = {"model.json": json.dumps(card).encode(), "weights.safetensors": pickle}
+    with pytest.raises(InputError, match="not a safetensors file"):
+        model_store.add(zipped(fake, tmp_path / "c.zip"), place)
+    only = zipped({"weights.pt": b"x"}, tmp_path / "d.zip")
+    with pytest.raises(InputError, match="pickle"):
+        model_store.add(only, place)
+    assert left_over(place) == []
+
+
+def test_links_in_a_folder_are_not_followed(original, place, tmp_path):
+    source = model_store.export(original, tmp_path / "source")
+    (tmp_path / "secret.txt").write_text("secret")
+    (source / "notes.txt").symlink_to(tmp_path / "secret.txt")
+    assert "notes.txt" not in contents(model_store.add(source, place).folder)
+    (source / "weights.safetensors").rename(tmp_path / "w")
+    (source / "weights.safetensors").symlink_to(tmp_path / "w")
+    with pytest.raises(InputError, match="is a link"):
+        model_store.add(source, place, name="other")
+
+
+def test_renaming_and_removing(original, place):
+    model = model_store.add(original.folder, place)
+    renamed = model_store.rename(model, "better")
+    assert renamed.name == renamed.folder.name == "better" and not model.folder.exists()
+    verify(renamed)
+    for name in ("no spaces", "../up", "", "la-lge-mri", "Better"):
+        with pytest.raises(InputError):
+            model_store.rename(renamed, name)
+    assert open_model(place / "better").name == "better"
+    model_store.remove(renamed)
+    assert list(place.iterdir()) == []
+
+
+def test_bundled_models_stay(place):
+    bundled = resolve("la-lge-mri")
+    for act in (lambda: model_store.remove(bundled), lambda: model_store.rename(bundled, "x")):
+        with pytest.raises(InputError, match="came with the program"):
+            act()
+    assert bundled.folder.is_dir()
+
+
+def test_a_folder_with_more_than_a_model_is_not_removed(original, place):
+    model = model_store.add(original.folder, place)
+    (model.folder / "mine").mkdir()
+    with pytest.raises(InputError, match="by hand"):
+        model_store.remove(model)
+    assert (model.folder / "mine").is_dir()
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Sends `content` with ranges; breaks off after `limit` bytes; notes the ranges asked for."""
+
+    content, limit, ranges, ignores_ranges = b"", None, [], False
+
+    def do_GET(self):
+        start = 0
+        asked = self.headers.get("Range")
+        self.ranges.append(asked)
+        if self.path == "/gone":
+            self.send_error(404)
+            return
+        if asked and not self.ignores_ranges:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(self.content):
+                self.send_error(416)
+                return
+            self.send_response(206)
+            end = len(self.content)
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
+        else:
+            self.send_response(200)
+        rest = self.content[start:]
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[: self.limit])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(original, tmp_path, monkeypatch):
+    """Its class; https://models.test/... is sent to it without encryption."""
+    handler = type("Handler", (Server,), {"ranges": []})
+    handler.content = model_store.export(original, tmp_path / "served.zip").read_bytes()
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+
+    def opener(request, timeout):
+        url = request.full_url.replace("https://models.test", f"http://127.0.0.1:{httpd.server_port}")
+        return urllib.request.urlopen(urllib.request.Request(url, headers=request.headers), None,
+                                      timeout)  # fmt: skip
+
+    monkeypatch.setattr(downloads.fetch, "__defaults__", (downloads.fetch.__defaults__[0], opener))
+    handler.sha256 = hashlib.sha256(handler.content).hexdigest()
+    yield handler
+    httpd.shutdown()
+    httpd.server_close()
+
+
+URL = "https://models.test/tiny.zip"
+
+
+def test_a_download_is_checked_and_resumed(server, place):
+    told = []
+
+    def progress(done, total):
+        told.append((done, total))
+
+    server.limit = 5000
+    with pytest.raises(InputError, match="broke off after 5000"):
+        model_store.add(URL, place, sha256=server.sha256, progress=progress)
+    server.limit = None
+    model = model_store.add(URL, place, sha256=server.sha256.upper(), progress=progress)
+    verify(model)
+    size = len(server.content)
+    assert server.ranges == [None, "bytes=5000-"]
+    assert (5000, size) in told and told[-1] == (size, size)
+    assert left_over(place) == []
+
+
+def test_a_server_without_ranges_sends_all_again(server, place):
+    server.limit = 5000
+    with pytest.raises(InputError):
+        model_store.add(URL, place, sha256=server.sha256)
+    server.limit, server.ignores_ranges = None, True
+    verify(model_store.add(URL, place, sha256=server.sha256))
+
+
+def test_a_download_that_is_another_file_is_deleted(server, place):
+    with pytest.raises(InputError, match="not what was announced"):
+        model_store.add(URL, place, sha256="0" * 64)
+    assert not any(p.is_file() for p in place.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("url", "sha256", "expected"),
+    [
+        ("http://models.test/tiny.zip", "0" * 64, "only https"),
+        ("file:///etc/passwd", "0" * 64, "only https"),
+        (URL, "", "SHA-256"),
+        (URL, "xyz", "SHA-256"),
+        ("https://models.test/gone", "0" * 64, "404"),
+    ],
+)
+def test_downloads_that_cannot_be(server, place, url, sha256, expected):
+    with pytest.raises(InputError, match=expected):
+        model_store.add(url, place, sha256=sha256)
+
+
+def test_too_large_a_download_is_not_begun(server, place, monkeypatch):
+    monkeypatch.setattr(downloads, "MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="above"):
+        model_store.add(URL, place, sha256=server.sha256)
+
+
+def test_without_a_network(place):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"https://127.0.0.1:{closed.getsockname()[1]}/a.zip"
+        with pytest.raises(InputError, match=r"cannot be downloaded: .*refused"):
+            model_store.add(url, place, sha256="0" * 64)
+
+
+def test_a_redirection_away_from_https_is_refused():
+    request = urllib.request.Request("https://models.test/a")
+    handler = downloads._HttpsOnly()
+    with pytest.raises(InputError, match="not https"):
+        handler.redirect_request(request, io.BytesIO(), 302, "Found", {}, "http://other/a")
+    further = handler.redirect_request(request, io.BytesIO(), 302, "Found", {}, "https://other/a")
+    assert further.full_url == "https://other/a"
+
+
+def test_a_known_model_comes_by_its_name(server, place, capsys):
+    place.mkdir()
+    entry = {"name": "tiny", "description": "For tests.", "license": "none", "url": URL,
+             "sha256": server.sha256, "bytes": len(server.content)}  # fmt: skip
+    (place / "index.json").write_text(json.dumps({"format": 1, "models": [entry]}))
+    assert main(["models", "known", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"models": [entry]}
+    assert main(["models", "import", "tiny", "--json"]) == 0
+    *progress, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert progress[-1]["bytes"] == progress[-1]["total"] == len(server.content)
+    assert last == {"model": "tiny", "folder": str(place / "tiny")}
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"format": 2, "models": []}',
+                                  '{"format": 1, "models": [{"name": "x"}]}'])  # fmt: skip
+def test_an_index_that_is_none(place, text):
+    place.mkdir()
+    (place / "index.json").write_text(text)
+    with pytest.raises(InputError, match=r"index\.json"):
+        model_store.known_models()
+
+
+def test_the_index_that_comes_along_can_be_read(place):
+    assert all(entry.url.startswith("https://") for entry in model_store.known_models())
+
+
+def test_the_command_line(original, place, tmp_path, capsys):
+    archive = tmp_path / "a.zip"
+    assert main(["models", "export", str(original.folder), str(archive)]) == 0
+    assert main(["models", "import", str(archive), "--name", "first"]) == 0
+    assert "first: imported" in capsys.readouterr().out
+    assert main(["models", "rename", "first", "second"]) == 0
+    assert main(["models", "remove", "second"]) == 0
+    assert list(place.iterdir()) == []
+    for words in (["import"], ["export", "x"], ["rename", "x"], ["remove"], ["remove", "gone"],
+                  ["remove", "la-lge-mri"], ["import", str(archive), "--sha256", "0" * 64],
+                  ["import", str(original.folder), "--sha256", "0" * 64]):  # fmt: skip
+        assert main(["models", *words]) == 2, words
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_import_needs_to_know_where_to(original, monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("UGMCL_MODELS", raising=False)
+    assert main(["models", "import", str(original.folder)]) == 2
+    assert "UGMCL_MODELS" in capsys.readouterr().err
+    assert main(["models", "import", str(original.folder), "--to", str(tmp_path)]) == 0
+
+
+def test_nothing_here_needs_torch(original, place, tmp_path):
+    """The panel does it in Slicer's process."""
+    code = (
+        "import sys; from ugmcl_core import model_store; from ugmcl_core.model import open_model\n"
+        f"from pathlib import Path; place = Path({str(place)!r})\n"
+        f"m = model_store.add({str(original.folder)!r}, place)\n"
+        f"model_store.export(m, {str(tmp_path / 'x.zip')!r})\n"
+        "model_store.remove(model_store.rename(m, 'other'))\n"
+        "assert not {'torch', 'scipy', 'safetensors'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

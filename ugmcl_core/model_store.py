@@ -1,0 +1,253 @@
+"""The user's models: brought in from a folder, a zip or the network, given away, renamed, removed.
+
+Neither torch nor safetensors is imported: the panel does some of this in Slicer's own process.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import archives, downloads
+from .errors import InputError
+from .model import CARD, PICKLES, WEIGHTS, Model, find_models, model_folders, open_model
+from .model_card import ModelCard
+
+INDEX = "index.json"
+LARGEST_NOTE = 1 << 20
+"""Bytes of a text beside a model (a license, say) that is taken along."""
+_NOTES = (".txt", ".md", "")
+_LARGEST_HEADER = 100 << 20
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """An entry of an `index.json`: a model that can be got, by its name."""
+
+    name: str
+    description: str
+    license: str
+    url: str
+    sha256: str
+    bytes: int
+
+
+def known_models() -> list[KnownModel]:
+    """The entries of the index that comes with the program and of those in UGMCL_MODELS, one per
+    name. Raises InputError for an index that is none."""
+    found: dict[str, KnownModel] = {}
+    for place in model_folders():
+        path = place / INDEX
+        if path.is_file():
+            for entry in _read_index(path):
+                found.setdefault(entry.name, entry)
+    return list(found.values())
+
+
+def _read_index(path: Path) -> list[KnownModel]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != 1:
+            raise InputError(f"{path} has format {content['format']!r}, not 1")
+        entries = [KnownModel(**entry) for entry in content["models"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"{path} is not an index of models ({text})") from None
+    for entry in entries:
+        texts = (entry.name, entry.description, entry.license, entry.url, entry.sha256)
+        if not all(isinstance(t, str) for t in texts) or not isinstance(entry.bytes, int):
+            raise InputError(f"{path}: an entry needs texts, and bytes as a number")
+    return entries
+
+
+def add(
+    source: str | Path,
+    place: Path,
+    name: str = "",
+    sha256: str = "",
+    progress: downloads.Progress = lambda done, total: None,
+) -> Model:
+    """Copy a model into a folder of that name in `place`; returns it as it stands there.
+
+    `source` is a model folder, a zip of one, an https address of such a zip (with the `sha256`
+    of the zip), or the name of a known model. Everything is checked before anything is in
+    `place`. Raises InputError, also if there is a model of that name already.
+    """
+    text = str(source)
+    known = {entry.name: entry for entry in known_models()} if "/" not in text else {}
+    if text in known:
+        text, sha256 = known[text].url, known[text].sha256
+    if "://" in text:
+        archive = downloads.fetch(text, sha256, place / ".downloads", progress)
+        try:
+            return _add_zip(archive, place, name)
+        finally:
+            archive.unlink(missing_ok=True)
+            with suppress(OSError):
+                archive.parent.rmdir()  # unless another download waits there to be resumed
+    path = Path(text).expanduser()
+    if path.is_file() and path.suffix.lower() == ".zip":
+        if sha256 and downloads.sha256_of(path) != sha256.strip().lower():
+            raise InputError(f"{path} is not what was announced: its SHA-256 differs")
+        return _add_zip(path, place, name)
+    if sha256:
+        raise InputError(f"{path} is no zip, so that it has no SHA-256 to compare")
+    return _add_folder(path, place, name)
+
+
+def _add_zip(archive: Path, place: Path, name: str) -> Model:
+    with _scratch(place) as folder:
+        return _add_folder(archives.unpack(archive, folder), place, name)
+
+
+def _add_folder(source: Path, place: Path, name: str) -> Model:
+    model = open_model(source)
+    check_weights(model)
+    card = model.card if not name else _renamed(model.card, name)
+    _refuse_taken(card.name, place)
+    with _scratch(place) as folder:
+        for file, target in _files(model.folder).items():
+            shutil.copyfile(file, folder / target)
+        (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+        folder.chmod(0o755)
+        folder.rename(place / card.name)
+    return open_model(place / card.name)
+
+
+def check_weights(model: Model) -> None:
+    """Compare the weights with the card's SHA-256 and look at their header; raises InputError.
+
+    A safetensors file is 8 bytes of length, a JSON header of that length, and numbers.
+    """
+    path = model.folder / WEIGHTS
+    if path.is_symlink():
+        raise InputError(f"{path} is a link: give the folder that it leads to")
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if 2 <= size <= _LARGEST_HEADER else None
+        digest = downloads.sha256_of(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        header, digest = None, ""  # no text, or no JSON
+    if not isinstance(header, dict):
+        raise InputError(f"{path} is not a safetensors file; a pickle is never read")
+    if digest != model.card.sha256:
+        raise InputError(f"{path} is not the file that {CARD} describes: its SHA-256 differs")
+
+
+def rename(model: Model, name: str) -> Model:
+    """Give a model of the user's another name; raises InputError."""
+    _refuse_bundled(model)
+    card = _renamed(model.card, name)
+    _refuse_taken(card.name, model.folder.parent)
+    target = model.folder.parent / card.name
+    try:
+        with _scratch(model.folder.parent) as folder:
+            for file, entry in _files(model.folder).items():
+                shutil.copyfile(file, folder / entry)
+            (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+            folder.chmod(0o755)
+            folder.rename(target)
+        shutil.rmtree(model.folder)
+    except OSError as error:
+        raise InputError(f"{model.name} cannot be renamed: {error.strerror}") from None
+    return open_model(target)
+
+
+def remove(model: Model) -> None:
+    """Delete a model of the user's, its folder and all; raises InputError."""
+    _refuse_bundled(model)
+    if extra := [p.name for p in model.folder.iterdir() if p.is_dir() and not p.is_symlink()]:
+        raise InputError(
+            f"{model.folder} holds the folder {extra[0]} beside its model: remove it by hand"
+        )
+    try:
+        shutil.rmtree(model.folder)
+    except OSError as error:
+        raise InputError(f"{model.folder} cannot be removed: {error.strerror}") from None
+
+
+def export(model: Model, target: str | Path) -> Path:
+    """Write a model to a new folder, or to a zip if `target` ends so; returns it.
+
+    `add` takes both. Raises InputError if the target exists or cannot be written.
+    """
+    target = Path(target).expanduser().absolute()
+    check_weights(model)
+    if target.exists():
+        raise InputError(f"{target} exists: choose another name")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files = _files(model.folder)
+        with _scratch(target.parent) as folder:
+            if target.suffix.lower() == ".zip":
+                names = {f"{model.name}/{name}": file for file, name in files.items()}
+                archives.pack(names, folder / "model.zip")
+                (folder / "model.zip").rename(target)
+            else:
+                for file, name in files.items():
+                    shutil.copyfile(file, folder / name)
+                folder.chmod(0o755)
+                folder.rename(target)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    return target
+
+
+def _files(folder: Path) -> dict[Path, str]:
+    """What belongs to a model: card, weights and texts; links and all else stay behind.
+
+    Raises InputError for a pickle, which somebody might load later.
+    """
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICKLES:
+            raise InputError(f"{path} is a pickle, which can run code when it is loaded: refused")
+        is_note = path.suffix.lower() in _NOTES and not path.name.startswith(".")
+        if path.is_symlink() or not path.is_file():
+            continue
+        if path.name in (CARD, WEIGHTS) or (is_note and path.stat().st_size <= LARGEST_NOTE):
+            files[path] = path.name
+    return files
+
+
+def _renamed(card: ModelCard, name: str) -> ModelCard:
+    card = replace(card, name=name)
+    return ModelCard.from_json(card.to_json(), f"a model named {name!r}")  # checks the name
+
+
+def _refuse_taken(name: str, place: Path) -> None:
+    taken = next((m for m in find_models() if m.name.lower() == name.lower()), None)
+    if taken is not None:
+        raise InputError(f"there is a model {taken.name} in {taken.folder}: choose another name")
+    if (place / name).exists():
+        raise InputError(f"{place / name} exists: choose another name")
+
+
+def _refuse_bundled(model: Model) -> None:
+    if model.bundled:
+        raise InputError(f"{model.name} came with the program and stays as it is")
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    """A hidden folder in `place` that is gone afterwards, unless it was renamed."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".incoming-", dir=place))
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror}") from None
+    try:
+        yield folder
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
