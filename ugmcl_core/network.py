@@ -20,7 +20,12 @@ _DECODER_CONVOLUTIONS = (1, 2, 3, 3)
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What defines a network: everything needed to build it again from its model card."""
+    """What defines a network: everything needed to build it again from its model card.
+
+    ``distance_dropout`` False leaves out the dropout before the distance head alone. A regression
+    learns with dropout what does not hold without it: batch-norm statistics and tanh of features
+    that vary more (Li et al., 2019, call it variance shift).
+    """
 
     classes: int = 2
     channels: int = 1
@@ -28,6 +33,7 @@ class NetworkSettings:
     strides: Strides = ((2, 2, 2),) * 4
     distance_head: bool = True
     dropout: float = 0.5
+    distance_dropout: bool = True
 
     def __post_init__(self) -> None:
         if self.classes < 2 or self.channels < 1 or self.filters < 1:
@@ -138,11 +144,12 @@ class DualTaskVNet(nn.Module):
         x = self.dropout(features[-1])
         for n in reversed(range(4)):
             x = self.levels_up[n](self.up[n](x) + features[n])
-        x = self.dropout(x)
+        dropped = self.dropout(x)
         distance = None
         if self.distance_head is not None:
-            distance = self.distance_head(x).float().tanh()
-        return Output(self.segmentation_head(x), distance)
+            features = dropped if self.settings.distance_dropout else x
+            distance = self.distance_head(features).float().tanh()
+        return Output(self.segmentation_head(dropped), distance)
 
     def forward(self, image: Tensor) -> Output:
         return self.decode(self.encode(image))

@@ -55,7 +55,7 @@ COMPACT = Profile(
     name="compact",
     about="1.25 mm grid, 96x80x48 patches, strong augmentation; one to two hours on two CPU cores",
     representation=Representation((1.25,) * 3, Normalization("robust-z", 1.0, 99.0)),
-    network=NetworkSettings(),
+    network=NetworkSettings(distance_dropout=False),
     batch=BatchSettings(
         (96, 80, 48),
         foreground=1 / 3,

@@ -88,3 +88,14 @@ def test_no_axis_is_halved_below_four_voxels():
 def test_a_card_rebuilds_the_network():
     settings = NetworkSettings(classes=3, filters=2, strides=strides_for((64, 64, 10)))
     assert NetworkSettings(**settings.to_dict()) == settings
+
+
+@pytest.mark.parametrize("distance_dropout", [True, False])
+def test_the_distance_head_may_see_features_before_dropout(distance_dropout):
+    network = small(distance_dropout=distance_dropout).eval()
+    features = network.encode(torch.randn(1, 1, 16, 16, 16))
+    features[-1] = torch.zeros_like(features[-1])  # which leaves the bottleneck's no effect
+    set_dropout(network, True)
+    first, second = network.decode(features), network.decode(features)
+    assert not torch.equal(first.logits, second.logits)
+    assert torch.equal(first.distance, second.distance) != distance_dropout

@@ -9,14 +9,20 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..distance import to_mask
-from ..losses import cross_entropy, dice_loss, hard_labels, mean_squared_error
+from ..losses import (
+    cross_entropy,
+    dice_loss,
+    hard_labels,
+    masked_mean,
+    mean_squared_error,
+)
 from ..network import DualTaskVNet
-from ..schedules import Step, annealed, gaussian_ramp, uncertainty_threshold
+from ..schedules import Step, gaussian_ramp, uncertainty_threshold
 from ..teacher import consult_by_decoder
 from ..uncertainty import certain, maximal_entropy
 from .base import Batch, Method
-from .dual_task import supervised_terms
 from .options import Count, Positive, Share, Weight, option
+from .supervised import segmentation_terms
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,10 @@ class UGMCLPlus(Method):
 
     Departures from `UGMCL`: the teacher works in evaluation mode on the weak view and decodes one
     encoding several times; intra-task consistency on the segmentation is cross-entropy + Dice
-    against the teacher's hard labels, weighted by 1 - u / ln C within the mask; k of the
-    cross-task term rises from soft to sharp; the ramps end at ``ramp_end`` of the semi-supervised
-    iterations.
+    against the teacher's hard labels, weighted by 1 - u / ln C within the mask; the distance error
+    is absolute; k is as sharp as the level set's unit allows from the start, as a soft one asks
+    for |f_dis| beyond the true distance wherever p is sure; the ramps end at ``ramp_end`` of the
+    semi-supervised iterations.
     """
 
     name: ClassVar[str] = "ugmcl-plus"
@@ -42,9 +49,8 @@ class UGMCLPlus(Method):
     passes: Count = option(2, "Monte Carlo decodings of the teacher")
     intra_weight: Weight = option(0.5, "weight of the intra-task term at the end of its ramp")
     cross_weight: Weight = option(0.3, "weight of the cross-task term at the end of its ramp")
-    distance_weight: Weight = option(2.0, "weight of the squared error between f_dis and T(y)")
-    sharpness_start: Weight = option(5.0, "k at the start, per unit of the level set")
-    sharpness_end: Weight = option(50.0, "k at the end")
+    distance_weight: Weight = option(1.0, "weight of the absolute error between f_dis and T(y)")
+    sharpness: Weight = option(50.0, "k per unit of the level set: 5 per mm at a scale of 10 mm")
     ramp_end: Positive = option(0.4, "where the ramps end, of the semi-supervised iterations")
     threshold_start: Share = option(0.75, "u_th at the start, as a part of ln 2")
 
@@ -52,7 +58,10 @@ class UGMCLPlus(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        terms = supervised_terms(out[batch.labelled], batch, self.distance_weight)
+        known = out[batch.labelled]
+        terms = segmentation_terms(known, batch, 1.0)
+        error = masked_mean((known.distance - batch.level_set).abs(), batch.measured)
+        terms["distance"] = self.distance_weight * error
         if step.supervised_only:
             return terms
         new = out[batch.unlabelled]
@@ -68,8 +77,7 @@ class UGMCLPlus(Method):
         )
         distance = mean_squared_error(new.distance, advice.distance, mask)
         intra = self.beta * segmentation + (1.0 - self.beta) * distance
-        sharpness = annealed(self.sharpness_start, self.sharpness_end, step.progress)
-        cross = mean_squared_error(out.probabilities[:, 1:], to_mask(out.distance, sharpness))
+        cross = mean_squared_error(out.probabilities[:, 1:], to_mask(out.distance, self.sharpness))
         return {
             **terms,
             "intra": self.intra_weight * ramp * intra,
