@@ -21,7 +21,6 @@ from ugmcl_core.layouts import Lists
 from ugmcl_core.preprocessing import Normalization
 from ugmcl_core.volume import Grid, Volume
 
-
 SHAPE = (20, 18, 12)
 
 

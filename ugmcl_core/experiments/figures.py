@@ -46,16 +46,18 @@ def against_threshold(results: Results, about: str) -> Figure:
 
 def save(figure: Figure, target: Path, stem: str) -> list[Path]:
     """STEM.png and STEM.svg in ``target``; InputError if they cannot be written."""
+    from matplotlib import rc_context
+
     paths = []
     for suffix in ("png", "svg"):
         path = target / f"{stem}.{suffix}"
         partial = target / f".writing-{stem}.{suffix}"
         try:
             target.mkdir(parents=True, exist_ok=True)
-            # without a date, so that the same results give the same file
-            figure.savefig(
-                partial, format=suffix, dpi=200, metadata={"Date": None} if suffix == "svg" else {}
-            )
+            # without a date and random names, so that the same results give the same file
+            with rc_context({"svg.hashsalt": stem}):
+                dated = {"Date": None} if suffix == "svg" else {}
+                figure.savefig(partial, format=suffix, dpi=200, metadata=dated)
             partial.replace(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
@@ -83,11 +85,18 @@ def _curves(results: Results, about: str, axis: str, title: str) -> Figure:
     axes.set_xticks(places, [f"{x:g}" for x in places])
     axes.set_xlabel(axis)
     axes.set_ylabel("Dice (%)")
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=26)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
+    axes.legend(
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=len(series),
+        fontsize=9,
+        borderaxespad=0.2,
+    )
     figure.supxlabel(about, fontsize=7, color="0.35")
     return figure
 
