@@ -37,11 +37,11 @@ class KnownModel:
     bytes: int
 
 
-def known_models() -> list[KnownModel]:
-    """The entries of the index that comes with the program and of those in UGMCL_MODELS, one per
-    name. Raises InputError for an index that is none."""
+def known_models(further: str | None = None) -> list[KnownModel]:
+    """The entries of the index that comes with the program and of those in the folders `further`
+    (without it UGMCL_MODELS), one per name. Raises InputError for an index that is none."""
     found: dict[str, KnownModel] = {}
-    for place in model_folders():
+    for place in model_folders(further):
         path = place / INDEX
         if path.is_file():
             for entry in _read_index(path):

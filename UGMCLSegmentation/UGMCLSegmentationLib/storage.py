@@ -43,6 +43,18 @@ def removeFolder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def size(folder: Path) -> int:
+    """The bytes of the files below `folder`; what cannot be read counts nothing."""
+    total = 0
+    for path, _folders, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(path, name)).st_size
+            except OSError:
+                continue  # just removed
+    return total
+
+
 def sweepOrphans() -> int:
     """Remove the folders of processes that are gone, such as a Slicer that crashed."""
     swept = 0

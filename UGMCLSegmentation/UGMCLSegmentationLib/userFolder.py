@@ -71,6 +71,13 @@ def setPath(folder: Path | str) -> Path:
     return chosen
 
 
+def within(folder: Path | str) -> Path:
+    """A folder of this extension's own in one that the user chose, so that "runs" of somebody
+    else's in it are never taken for this extension's."""
+    chosen = Path(folder)
+    return chosen if chosen.name == NAME else chosen / NAME
+
+
 def modelPlaces() -> str:
     """The value of UGMCL_MODELS for a child process: Slicer's own, then the user's models."""
     named = os.environ.get("UGMCL_MODELS", "")

@@ -13,13 +13,14 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from . import dependencies, display, legends, models, outputs, results, storage
+from . import dependencies, display, legends, license, models, outputs, results, storage
 from .choices import Choices
 from .connections import Connections
 from .errors import PanelError
 from .exportSection import ExportSection
 from .improveSection import ImproveSection
 from .logic import UGMCLSegmentationLogic
+from .modelsSection import ModelsSection
 from .parameters import Parameters
 from .run import CANCELLED, DONE, Outcome
 from .seeSection import SeeSection
@@ -45,6 +46,8 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.layout.addWidget(panel)
         improve = slicer.util.loadUI(self.resourcePath("UI/Improve.ui"))
         panel.layout().insertWidget(_IMPROVE, improve)
+        stored = slicer.util.loadUI(self.resourcePath("UI/Models.ui"))
+        panel.layout().insertWidget(panel.layout().count() - 1, stored)  # above the spacer
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
 
@@ -57,6 +60,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.export = ExportSection(self.ui, self.connections)
         self.setupSection = SetupSection(
             self.ui, self.connections, self.ui.logText.appendPlainText, self.onInstalled
+        )
+        self.modelsSection = ModelsSection(
+            self.ui, self.connections, self.onModelChanged, lambda: self.isBusy
         )
         self.improve = ImproveSection(
             self.ui, self.connections, self.logic, self.setupSection.resolve, self.onNewModel
@@ -93,6 +99,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def cleanup(self) -> None:
         """Nothing of the panel stays: no process, no files, no observers, no connections."""
         self.improve.close()
+        self.modelsSection.close()
         if self.logic is not None:
             self.logic.shutdown()
         self.removeObservers()
@@ -104,6 +111,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.initializeParameterNode()
         self.choices.refresh()
         self.improve.refresh()
+        self.modelsSection.refresh()
 
     def exit(self) -> None:
         """A run goes on, and the views stay as they are."""
@@ -197,6 +205,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         with self.telling(_("The segmentation cannot be started.")):
             if not self.setupSection.resolve():
                 return
+            if not license.acknowledge(self.parameters.model):
+                self.showMessage(_("The model's license was not agreed to."))
+                return
             self.logic.segment(self.parameters, self)
 
     def onCancel(self, _checked: bool = False) -> None:
@@ -223,6 +234,19 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """A run made a model; it is selected unless the former one is better."""
         if isSelected and self.parameters is not None:
             self.parameters.model = key
+        self.choices.refresh()
+
+    @property
+    def isBusy(self) -> bool:
+        """Whether a run uses models or the folder of runs."""
+        return self.logic.running or self.logic.trainer.busy
+
+    def onModelChanged(self, old: str, new: str) -> None:
+        """A model was imported, renamed or deleted."""
+        if self.parameters is not None and new:
+            self.parameters.model = new
+        elif self.parameters is not None and old and self.parameters.model == old:
+            self.parameters.model = ""
         self.choices.refresh()
 
     def onAdvancedToggled(self, isOpen: bool) -> None:
