@@ -20,6 +20,7 @@ def panel(scene):
 def test_it_is_in_slicers_data_folder_and_private(panel, slicer_app):
     from UGMCLSegmentationLib import userFolder
 
+    for folder in (userFolder.models(), userFolder.runs(), userFolder.logs()):
         assert folder.is_dir() and folder.parent == userFolder.path()
         assert folder.stat().st_mode & 0o777 == 0o700
     assert userFolder.path().stat().st_mode & 0o777 == 0o700
