@@ -6,6 +6,7 @@ alone. Geometry is shared by image, labels and distance; intensity changes the s
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -127,16 +128,21 @@ def cut(
         places.append(2.0 * position / max(1, int(high[a] - low[a]) - 1) - 1.0)
     grid = torch.stack(places[::-1], dim=-1)[None]
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    result = []
-    for field, kind in zip(fields, outside, strict=True):
-        part = torch.from_numpy(np.array(field[(slice(None), *box)], np.float32))[None]
-        floor = part.min() if kind == "dark" else 0.0
-        mode = "zeros" if kind == "dark" else kind
-        sampled = torch.nn.functional.grid_sample(
-            part - floor, grid, padding_mode=mode, align_corners=True
-        )
-        result.append(sampled[0] + floor)
+    result: list[Tensor] = []
+    for kind, group in itertools.groupby(zip(fields, outside, strict=True), lambda pair: pair[1]):
+        parts = [np.asarray(field[(slice(None), *box)], np.float32) for field, _ in group]
+        part = torch.from_numpy(np.concatenate(parts))[None]  # one call finds the voxels once
+        if kind == "dark":
+            floor = part.amin(dim=(2, 3, 4), keepdim=True)
+            sampled = _sample(part - floor, grid, "zeros") + floor
+        else:
+            sampled = _sample(part, grid, kind)
+        result += sampled[0].split([len(p) for p in parts])
     return result
+
+
+def _sample(part: Tensor, grid: Tensor, padding: str) -> Tensor:
+    return torch.nn.functional.grid_sample(part, grid, padding_mode=padding, align_corners=True)
 
 
 def _cut_whole(field: np.ndarray, start: list[int], patch: tuple[int, ...], kind: str) -> Tensor:
