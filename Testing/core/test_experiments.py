@@ -196,7 +196,7 @@ def test_a_record_of_other_settings_is_refused(data, copy, capsys):
     path.write_text(json.dumps(record), encoding="utf-8")
     assert experiment(data, copy, "--render") == 2
     told = capsys.readouterr().err
-    assert "other settings (beta)" in told and len(told.splitlines()) == 1
+    assert "other settings (method.beta)" in told and len(told.splitlines()) == 1
 
 
 def test_rendering_with_nothing_there(data, tmp_path, capsys):

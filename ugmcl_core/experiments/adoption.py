@@ -69,8 +69,7 @@ def unlike(training: Training, then: dict[str, Any]) -> list[str]:
     name = method.pop("name", None)
     if name != training.method.name:
         return [f"method ({name})"]
-    wrong = records.differences(training.method, method, "method.")
-    wrong += records.differences(training.profile, then.get("profile", {}), "profile.")
+    wrong = records.unlike(training, method, then.get("profile", {}))
     for key in ("labelled", "unlabelled"):
         if list(getattr(training, key)) != then.get(key):
             wrong.append(f"the {key} cases")

@@ -157,12 +157,14 @@ def plain_value(value: Any) -> Any:
     return plain(asdict(value) if dataclasses.is_dataclass(value) else value)
 
 
-def stale(training: Training, record: dict[str, Any]) -> list[str]:
-    """In which settings a record is not of this training any more."""
-    return [
-        *differences(training.method, record["options"]),
-        *differences(training.profile, record["profile"], "profile."),
-    ]
+def unlike(training: Training, options: dict[str, Any], profile: dict[str, Any]) -> list[str]:
+    """In which settings the training differs from the method's ``options`` and the ``profile``
+    that another one's JSON holds. How a distance head is fed does not count without one."""
+    found = differences(training.method, options, "method.")
+    found += differences(training.profile, profile, "profile.")
+    if not training.profile.network.distance_head:
+        found = [name for name in found if name != "profile.network.distance_dropout"]
+    return found
 
 
 def commit() -> str | None:

@@ -53,7 +53,9 @@ def finished(place: Workplace, training: Training) -> dict[str, Any] | None:
     Raises InputError if the folder holds a record of other settings.
     """
     record = records.read(place.folder(training))
-    if record is not None and (wrong := records.stale(training, record)):
+    if record is not None and (
+        wrong := records.unlike(training, record["options"], record["profile"])
+    ):
         raise InputError(
             f"{place.folder(training)}: its record was made with other settings "
             f"({', '.join(wrong)}); move the folder away to train anew"
