@@ -138,7 +138,9 @@ def _train(
         training.method,
         training.profile,
         folder,
-        TrainingSettings(training.seed, place.device, CHECKPOINT_EVERY),
+        TrainingSettings(
+            seed=training.seed, device=place.device, checkpoint_every=CHECKPOINT_EVERY
+        ),
         description=Description(
             as_name(training.folder), modality=dataset.modality, classes=dataset.classes
         ),
