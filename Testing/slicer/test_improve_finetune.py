@@ -296,7 +296,7 @@ def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
 
     improve.prepare(panel)
     folder = runs.create("theirs")
-    request = {"name": "theirs", "command": "finetune"}
+    request = {"name": "theirs", "command": "finetune", "base": ""}
     runs.save(folder, request, {"date": "today"})
     runs.write(folder / runs.OWNER, str(os.getppid()))
     panel.widget.improve.refresh()

@@ -220,7 +220,7 @@ def test_worker_gets_what_the_panel_says(panel, monkeypatch):
     asked = {}
     worker = panel.widget.logic.worker
     original = worker.request
-    monkeypatch.setattr(worker, "request", lambda c, f: (asked.update(c), original(c, f))[1])
+    monkeypatch.setattr(worker, "request", lambda c, *r: (asked.update(c), original(c, *r))[1])
     panel.ui.passesSpinBox.value = 3
     panel.ui.allComponentsCheckBox.checked = True
     panel.ui.deviceSelector.currentIndex = panel.ui.deviceSelector.findData("cpu")

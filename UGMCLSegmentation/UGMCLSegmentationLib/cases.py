@@ -174,3 +174,8 @@ def _json(text: str | None, kind: type) -> Any:
     except ValueError:
         content = None
     return content if isinstance(content, kind) else kind()
+
+
+def segmentable() -> list:
+    """The volumes that a batch segments: all but those to be ignored and those that cannot be."""
+    return [node for node in volumes() if node.GetAttribute(_ROLE) != IGNORE]

@@ -19,8 +19,18 @@ from .errors import PanelError
 FORMATS = (".nrrd", ".nii.gz", ".seg.nrrd")
 
 
-def export(segmentationNodes: Sequence, folder: Path, suffix: str) -> list[Path]:
-    """Write one file for each segmentation; names come from the nodes. Raises PanelError."""
+PATTERN = "{result}"
+KEYS = ("result", "name", "model", "number")  # what a pattern of file names may hold
+
+
+def export(
+    segmentationNodes: Sequence, folder: Path, suffix: str, pattern: str = PATTERN
+) -> list[Path]:
+    """Write one file for each segmentation. Raises PanelError.
+
+    In the `pattern` of their names {result} is the segmentation's name, {name} the volume's,
+    {model} the model's and {number} counts from 1.
+    """
     if suffix not in FORMATS:
         raise PanelError(_("Unknown format {suffix}.").format(suffix=suffix))
     if not str(folder).strip() or not folder.is_dir():
@@ -28,11 +38,29 @@ def export(segmentationNodes: Sequence, folder: Path, suffix: str) -> list[Path]
     if not segmentationNodes:
         raise PanelError(_("There is no result to export: segment a volume first."))
     written: list[Path] = []
-    for node in segmentationNodes:
-        path = _freeName(folder, node.GetName(), suffix, written)
+    for number, node in enumerate(segmentationNodes, start=1):
+        path = _freeName(folder, _named(pattern, node, number), suffix, written)
         _writeWhole(node, path, suffix)
         written.append(path)
     return written
+
+
+def _named(pattern: str, node, number: int) -> str:
+    source = results.sourceOf(node)
+    values = {
+        "result": node.GetName(),
+        "name": source.GetName() if source is not None else node.GetName(),
+        "model": Path(results.summary(node).get("model") or "").name,
+        "number": number,
+    }
+    try:
+        return pattern.format(**values) if pattern.strip() else node.GetName()
+    except (KeyError, ValueError, IndexError, AttributeError):
+        raise PanelError(
+            _("{pattern} is no pattern of file names: it may hold {keys}.").format(
+                pattern=pattern, keys=", ".join("{" + key + "}" for key in KEYS)
+            )
+        ) from None
 
 
 def _freeName(folder: Path, name: str, suffix: str, taken: Sequence[Path]) -> Path:

@@ -41,7 +41,10 @@ class ExportSection:
         folder = Path(self._ui.exportFolderEdit.currentPath)
         with slicer.util.tryWithErrorDisplay(_("The export failed.")):
             try:
-                written = export.export(self._nodes(), folder, self._parameters.exportFormat)
+                parameters = self._parameters
+                written = export.export(
+                    self._nodes(), folder, parameters.exportFormat, parameters.exportPattern
+                )
             except PanelError as error:
                 self._show(str(error), isError=True)
                 return

@@ -154,8 +154,9 @@ class FinetuneRun:
             listener.onLog(event["level"], event["text"])
         elif name == "metrics":
             self._hasSteps = True
-            runs.addMetrics(self.folder, event)
-            listener.onMetrics(event)
+            if not event.get("part"):  # of the model itself, not of what it is compared with
+                runs.addMetrics(self.folder, event)
+                listener.onMetrics(event)
         elif name in ("paused", "continued"):
             self.isPaused = name == "paused"
             listener.onPaused(self.isPaused)

@@ -36,7 +36,7 @@ class FinetuneSection:
         connections: Connections,
         book: CaseBook,
         trainer: Worker,
-        isReady: Callable[[], bool],
+        isReady: Callable[[str], bool],
         onModel: Callable[[str, bool], None],
     ) -> None:
         self._ui = ui
@@ -123,7 +123,7 @@ class FinetuneSection:
 
     def _start(self, onlyEstimate: bool) -> None:
         with self._telling(_("The fine-tuning cannot be started.")):
-            if not self._isReady():
+            if not self._isReady(baseOf(self._parameters)):
                 return
             made = plan.make(self._book.update())
             name = newModels.nameFor(self._parameters.modelName)
@@ -139,7 +139,7 @@ class FinetuneSection:
 
     def _onResume(self, run: runs.Run) -> None:
         with self._telling(_("The run cannot be resumed.")):
-            if not self._isReady():
+            if not self._isReady(run.request["base"]):
                 return
             self._hideReport()
             self._curves.clear()

@@ -9,6 +9,7 @@ from .casesSection import CasesSection
 from .connections import Connections
 from .finetuneSection import FinetuneSection
 from .logic import UGMCLSegmentationLogic
+from .nextSection import NextSection
 from .parameters import Parameters
 from .structuresSection import StructuresSection
 
@@ -21,8 +22,10 @@ class ImproveSection:
         ui,
         connections: Connections,
         logic: UGMCLSegmentationLogic,
-        isReady: Callable[[], bool],
+        isReady: Callable[[str], bool],
         onModel: Callable[[str, bool], None],
+        onResult: Callable[[object], None],
+        onChanged: Callable[[], None],
     ) -> None:
         self._ui = ui
         self._parameters: Parameters | None = None
@@ -33,6 +36,9 @@ class ImproveSection:
         self.finetune = FinetuneSection(
             ui, connections, self.book, logic.trainer, isReady, onModel
         )
+        self.next = NextSection(
+            ui, connections, logic, self.book, self.cases, isReady, onChanged, onResult
+        )
         connections.connect(ui.improveSection, "contentsCollapsed(bool)", self._onCollapsed)
 
     def setParameters(self, parameters: Parameters | None) -> None:
@@ -41,6 +47,7 @@ class ImproveSection:
         self.cases.setParameters(parameters)
         self.structures.setParameters(parameters)
         self.finetune.setParameters(parameters)
+        self.next.setParameters(parameters)
         self.update()
 
     def update(self) -> None:
@@ -55,6 +62,7 @@ class ImproveSection:
             self._applied = settings
             self.book.setParameters(parameters)
         self.finetune.update()
+        self.next.update()
 
     def refresh(self) -> None:
         """Look for models and runs again."""
@@ -71,3 +79,4 @@ class ImproveSection:
         self.cases.show(contents)
         self.structures.show(contents)
         self.finetune.update()
+        self.next.update()

@@ -9,14 +9,17 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from . import inputs, results
+from .batch import BatchRun
+from .console import Console
 from .errors import PanelError
 from .parameters import Parameters
 from .process import Worker
-from .run import Listener, SegmentRun, Settings
+from .run import Listener, Run, Work
+from .segmentWork import SegmentWork, settingsOf
 
 
-class UGMCLSegmentationLogic(ScriptedLoadableModuleLogic):
-    """Holds the worker and the run under way. `workerCommand` replaces the command that starts
+class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
+    """Holds the workers and the run under way. `workerCommand` replaces the command that starts
     the worker (a list of program and arguments)."""
 
     def __init__(self, workerCommand: Sequence[str] | None = None) -> None:
@@ -25,7 +28,7 @@ class UGMCLSegmentationLogic(ScriptedLoadableModuleLogic):
         # a process of its own, so that volumes can be segmented during a training; it may take
         # its time to end, for the sake of the checkpoint
         self.trainer = Worker(workerCommand, killAfter=15.0)
-        self.run: SegmentRun | None = None
+        self.run: Run | BatchRun | None = None
 
     def getParameterNode(self) -> Parameters:
         return Parameters(super().getParameterNode())
@@ -34,25 +37,30 @@ class UGMCLSegmentationLogic(ScriptedLoadableModuleLogic):
     def running(self) -> bool:
         return self.run is not None and self.run.running
 
-    def segment(self, parameters: Parameters, listener: Listener) -> None:
+    def startSegment(self, parameters: Parameters, listener: Listener) -> None:
         """Start a run; raises PanelError when there is nothing to start with."""
+        self.refuseWhileRunning()
+        inputs.check(parameters.inputVolume)
+        settings = settingsOf(parameters)
+        part = inputs.box(parameters.inputVolume, parameters.roi)
+        work = SegmentWork(parameters.inputVolume, part, settings, parameters.segmentation)
+        self.start(work, listener)
+
+    def start(self, work: Work, listener: Listener) -> None:
+        """Have the worker do it; raises PanelError while it does something else."""
+        self.refuseWhileRunning()
+        self.run = Run(self.worker, work, listener)
+
+    def startBatch(
+        self, volumeNodes: Sequence, parameters: Parameters, listener: Listener
+    ) -> None:
+        """Segment the volumes one after the other; raises PanelError."""
+        self.refuseWhileRunning()
+        self.run = BatchRun(self.worker, volumeNodes, settingsOf(parameters), listener)
+
+    def refuseWhileRunning(self) -> None:
         if self.running:
-            raise PanelError(_("A segmentation is under way: cancel it first."))
-        volumeNode = parameters.inputVolume
-        inputs.check(volumeNode)
-        if not parameters.model:
-            raise PanelError(_("Select a model first."))
-        part = inputs.box(volumeNode, parameters.roi)
-        settings = Settings(
-            model=parameters.model,
-            device=parameters.device,
-            passes=parameters.passes,
-            allComponents=parameters.allComponents,
-        )
-        former = parameters.segmentation
-        if results.sourceOf(former) is not volumeNode:
-            former = results.latestOf(volumeNode)
-        self.run = SegmentRun(self.worker, volumeNode, part, settings, former, listener)
+            raise PanelError(_("The model is at work: wait for it, or cancel it first."))
 
     def cancel(self) -> None:
         if self.run is not None:

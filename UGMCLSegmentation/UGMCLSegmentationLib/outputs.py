@@ -28,7 +28,7 @@ def build(
     All files are read before the scene is touched, so that a result is whole or not there.
     """
     scale = float(result["sdf_scale_mm"])
-    labels = yield from _readLabels(Path(result["labels"]), sourceNode, part)
+    labels = yield from readLabels(Path(result["labels"]), sourceNode, part)
     distances = {}
     for info in result["classes"]:
         if not info.get("sdf"):
@@ -39,10 +39,10 @@ def build(
     if result.get("uncertainty"):
         uncertainty = yield from _readImage(Path(result["uncertainty"]), sourceNode, part, 0.0)
 
-    labelmap = _labelmap(labels, part, sourceNode)
+    image = labelmap(labels, part, sourceNode)
     yield
     mark = yield from results.fingerprint(
-        results.Content(_segmentId(info), info["name"], labelmap, info["value"])
+        results.Content(_segmentId(info), info["name"], image, info["value"])
         for info in result["classes"]
     )
     if isInScene(segmentationNode) and (yield from results.isEdited(segmentationNode)):
@@ -52,7 +52,7 @@ def build(
     if not isInScene(segmentationNode):
         segmentationNode = None
     # no event gets in between from here to the end: the nodes change together, mark included
-    segmentationNode = _updateSegmentation(segmentationNode, result, sourceNode, labelmap)
+    segmentationNode = _updateSegmentation(segmentationNode, result, sourceNode, image)
     for info in result["classes"]:
         if info["value"] not in distances:
             continue
@@ -60,8 +60,8 @@ def build(
         name = _("{volume} distance").format(volume=sourceNode.GetName())
         if len(result["classes"]) > 1:
             name += " " + info["name"]
-        image = distances[info["value"]]
-        node = _updateVolume(node, name, results.DISTANCE, sourceNode, image, info["value"])
+        voxels = distances[info["value"]]
+        node = _updateVolume(node, name, results.DISTANCE, sourceNode, voxels, info["value"])
         display.setUpDistance(node, scale)
     if uncertainty is not None:
         name = _("{volume} uncertainty").format(volume=sourceNode.GetName())
@@ -92,7 +92,8 @@ def _header(path: Path, sourceNode, part: geometry.Box) -> nrrd.Header:
     return header
 
 
-def _readLabels(path: Path, sourceNode, part: geometry.Box) -> Generator[None, None, np.ndarray]:
+def readLabels(path: Path, sourceNode, part: geometry.Box) -> Generator[None, None, np.ndarray]:
+    """A generator that returns the labels in a file on the grid of the volume's part."""
     header = _header(path, sourceNode, part)
     labels = np.empty(header.shape, header.dtype.newbyteorder("="))
     yield from nrrd.read(path, header, labels)
@@ -172,7 +173,7 @@ def _segmentId(info: dict[str, Any]) -> str:
     return f"class_{info['value']}"
 
 
-def _labelmap(labels: np.ndarray, part: geometry.Box, sourceNode):
+def labelmap(labels: np.ndarray, part: geometry.Box, sourceNode):
     """One labelmap that all segments share, cut to the box that holds any label."""
     image = slicer.vtkOrientedImageData()
     used = [

@@ -5,7 +5,8 @@ from typing import Annotated
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from .export import FORMATS
+from .export import FORMATS, PATTERN
+from .segmentWork import UNCERTAINTIES
 
 
 @parameterNodeWrapper
@@ -17,6 +18,7 @@ class Parameters:
     model: str = ""
     device: str = "auto"
     passes: Annotated[int, WithinRange(0, 64)] = 8
+    uncertainty: Annotated[str, Choice(list(UNCERTAINTIES))] = UNCERTAINTIES[0]
     allComponents: bool = False
 
     segmentation: vtkMRMLSegmentationNode
@@ -40,5 +42,9 @@ class Parameters:
     leaveOneOut: bool = False
     keepNames: bool = False
 
+    reference: vtkMRMLSegmentationNode
+    showErrors: bool = True
+
+    exportPattern: str = PATTERN
     exportFormat: Annotated[str, Choice(list(FORMATS))] = FORMATS[0]
     exportAll: bool = False

@@ -1,18 +1,17 @@
-"""One click on Segment: scene -> file -> worker -> files -> scene, or nothing of it."""
+"""Work of the worker: scene -> files -> worker -> files -> scene, or nothing of it."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from slicer.i18n import tr as _
 
-from . import inputs, outputs, storage
+from . import storage
 from .errors import PanelError
-from .geometry import Box
-from .process import Event, Worker
+from .process import ENDS, Event, Worker
 from .steps import Deadline, Steps
 
 DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
@@ -21,22 +20,12 @@ _WRITTEN, _COMPUTED = 0.03, 0.95  # the progress at the ends of the first two pa
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the worker is told besides the image."""
-
-    model: str
-    device: str = "auto"
-    passes: int = 8
-    allComponents: bool = False
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """How a run ended; `segmentationNode` only when it is done."""
+    """How a run ended; `result` is what its work returned, only when it is done."""
 
     kind: str
     message: str = ""
-    segmentationNode: Any = None
+    result: Any = None
 
 
 class Listener(Protocol):
@@ -49,30 +38,35 @@ class Listener(Protocol):
     def onEnd(self, outcome: Outcome) -> None: ...
 
 
-class SegmentRun:
+class Work(Protocol):
+    """What is to be done; files go into the private `folder` of the run."""
+
+    def write(self, folder: Path) -> Iterator[None]:
+        """Write what the worker reads, in small steps."""
+
+    def request(self, folder: Path) -> dict[str, Any]:
+        """What the worker is asked."""
+
+    def hear(self, event: Event) -> None:
+        """Something that only this kind of work knows."""
+
+    def read(self, event: Event, folder: Path) -> Generator[None, None, Any]:
+        """Bring the worker's result into the scene, in small steps; returns what it is."""
+
+
+class Run:
     """A run from its start to its `Outcome`, driven by events; it can be cancelled anywhere."""
 
-    def __init__(
-        self,
-        worker: Worker,
-        volumeNode,
-        part: Box,
-        settings: Settings,
-        segmentationNode,
-        listener: Listener,
-    ) -> None:
+    def __init__(self, worker: Worker, work: Work, listener: Listener) -> None:
         self._worker = worker
-        self._volumeNode = volumeNode
-        self._part = part
-        self._settings = settings
-        self._segmentationNode = segmentationNode
+        self._work: Work | None = work
         self._listener: Listener | None = listener
         self._asked = False
         self._cancelling = False
         self._folder: Path | None = storage.makeFolder()
         self._grace = Deadline(self._graceIsOver)
         listener.onProgress(0.0, _("Preparing"), None)
-        self._steps: Steps | None = Steps(self._write(), self._ask, self._fail)
+        self._steps: Steps | None = Steps(work.write(self._folder), self._ask, self._fail)
 
     @property
     def running(self) -> bool:
@@ -96,30 +90,15 @@ class SegmentRun:
         self._asked = False
         self._release()
 
-    def _write(self) -> Generator[None, None, None]:
-        yield from inputs.write(self._volumeNode, self._part, self._folder / "image.nrrd")
-
     def _ask(self, _nothing) -> None:
         self._steps = None
         self._listener.onProgress(_WRITTEN, _("Starting"), None)
         self._asked = True
         try:
-            self._worker.request(self._request(), self._onEvent)
+            request = self._work.request(self._folder)
+            self._worker.request(request, self._onEvent, self._folder)
         except Exception as error:  # nobody else would end the run
             self._fail(error)
-
-    def _request(self) -> dict[str, Any]:
-        return {
-            "command": "segment",
-            "image": str(self._folder / "image.nrrd"),
-            "output": str(self._folder),
-            "model": self._settings.model,
-            "device": self._settings.device,
-            "passes": self._settings.passes,
-            "roi": None,  # only the region is in the file
-            "all_components": self._settings.allComponents,
-            "stem": "image",
-        }
 
     def _onEvent(self, event: Event) -> None:
         try:
@@ -131,7 +110,7 @@ class SegmentRun:
 
     def _follow(self, event: Event) -> None:
         name = event["event"]
-        isLast = name in ("result", "error", "cancelled", "crashed")
+        isLast = name in ENDS
         if isLast:
             self._asked = False
         if not self.running:
@@ -148,7 +127,7 @@ class SegmentRun:
             self._end(Outcome(CANCELLED, _("Canceled.")))
         elif name == "result":
             self._listener.onProgress(_COMPUTED, _("Loading the result"), None)
-            work = outputs.build(event, self._volumeNode, self._part, self._segmentationNode)
+            work = self._work.read(event, self._folder)
             self._steps = Steps(work, self._succeed, self._fail)
             for advice in event.get("advice") or []:
                 self._listener.onLog("warning", advice)
@@ -156,10 +135,12 @@ class SegmentRun:
             if event.get("details"):
                 self._listener.onLog("warning", event["details"])
             self._end(Outcome(FAILED, event["message"]))
+        elif not self._cancelling:
+            self._work.hear(event)
 
-    def _succeed(self, segmentationNode) -> None:
+    def _succeed(self, result: Any) -> None:
         self._steps = None
-        self._end(Outcome(DONE, "", segmentationNode))
+        self._end(Outcome(DONE, "", result))
 
     def _fail(self, error: Exception) -> None:
         self._steps = None
@@ -188,7 +169,7 @@ class SegmentRun:
         if self._steps is not None:
             self._steps.stop()
             self._steps = None
-        self._volumeNode = self._segmentationNode = None
+        self._work = None
         if self._folder is not None and not self._asked:
             storage.removeFolder(self._folder)
             self._folder = None

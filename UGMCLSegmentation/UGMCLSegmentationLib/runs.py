@@ -108,7 +108,7 @@ def _read(folder: Path) -> Run | None:
             "case_list": str(folder / CASE_LIST),
         }
         run = Run(folder, request, content["about"])
-        return run if run.text else None
+        return run if run.text and isinstance(request["base"], str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not a run, or one whose start failed
 

@@ -1,14 +1,13 @@
-"""The See section of the panel: what of the result is shown, and where to look."""
+"""The See section of the panel: what of the result is shown."""
 
 from __future__ import annotations
 
-from slicer.i18n import tr as _
-
-from . import display, regions, results
+from . import display, results
 from .connections import Connections
 from .logic import UGMCLSegmentationLogic
 from .outputs import isInScene
 from .parameters import Parameters
+from .reviewSection import ReviewSection
 
 _SHOWN = (
     "shownClass", "showSegmentation", "segmentationOpacity", "showDistance", "distanceOpacity",
@@ -21,25 +20,22 @@ class SeeSection:
         self._ui = ui
         self._parameters: Parameters | None = None
         self._applied: tuple | None = None
-        self._regions: list[regions.Region] | None = None
-        self._regionIndex = -1
+        self._review = ReviewSection(ui, connections)
         self._updating = False
         self._ui.resultSelector.addAttribute(
             "vtkMRMLSegmentationNode", results.ROLE, results.SEGMENTATION
         )
         connections.connect(ui.classSelector, "currentIndexChanged(int)", self.onClassChanged)
-        connections.connect(ui.nextRegionButton, "clicked(bool)", self.onNextRegion)
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
+        self._review.setParameters(parameters)
         self.refresh()
 
     def refresh(self) -> None:
         """The result itself changed, or the scene did: show everything anew."""
         self._applied = None
-        self._regions = None
-        self._regionIndex = -1
-        self._showRegion("")
+        self._review.refresh()
         self.update()
 
     def update(self) -> None:
@@ -66,37 +62,6 @@ class SeeSection:
         if not self._updating and self._parameters is not None and index >= 0:
             self._parameters.shownClass = int(self._ui.classSelector.itemData(index))
 
-    def onNextRegion(self, _checked: bool = False) -> None:
-        """Walk through the uncertain regions; after the last one comes the first."""
-        node = self._uncertainty()
-        if node is None:
-            return
-        if self._regions is None:
-            self._regions = regions.find(node)
-        if not self._regions:
-            self._showRegion(_("The model is sure everywhere."))
-            return
-        self._regionIndex = (self._regionIndex + 1) % len(self._regions)
-        region = self._regions[self._regionIndex]
-        regions.jump(node, region)
-        text = _("Region {number} of {count}: {volume:.2f} mL, uncertainty {mean:.2f}")
-        self._showRegion(
-            text.format(
-                number=self._regionIndex + 1,
-                count=len(self._regions),
-                volume=region.milliliters,
-                mean=region.mean,
-            )
-        )
-
-    def _showRegion(self, text: str) -> None:
-        self._ui.regionLabel.text = text
-        self._ui.regionLabel.setVisible(bool(text))
-
-    def _uncertainty(self):
-        source = results.sourceOf(self._parameters.segmentation) if self._parameters else None
-        return results.uncertaintyOf(source) if source is not None else None
-
     def _updateClasses(self, node) -> None:
         classes = results.summary(node).get("classes", [])
         self._updating = True
@@ -112,11 +77,5 @@ class SeeSection:
     def _updateMeasures(self, node) -> None:
         lines = UGMCLSegmentationLogic.measures(node)
         self._ui.measureLabel.text = "\n".join(lines)
-        hasUncertainty = self._uncertainty() is not None
         self._ui.measureLabel.setVisible(bool(lines))
-        self._ui.nextRegionButton.enabled = hasUncertainty
-        self._ui.nextRegionButton.toolTip = (
-            _("Go to the next place where the model is unsure, the largest first.")
-            if hasUncertainty
-            else _("Segment with at least one uncertainty pass first.")
-        )
+        self._review.update()

@@ -117,7 +117,7 @@ def find(
             target = chosen.get(key, "")
             isChosen = target in (UNUSED, NEW, UNKNOWN, *(str(c.value) for c in classes))
             if not isChosen:
-                target = _automatic(segment, key, terminology, classes)
+                target = _automatic(segment, key, classes)
             found[key] = Structure(
                 key, segment.GetName(), segment.GetColor(), terminology, 1, target, isChosen
             )
@@ -168,17 +168,26 @@ def terminologyOf(segment) -> dict[str, str] | None:
     return {"scheme": entry[0], "code": entry[1], "meaning": entry[2]}
 
 
-def _automatic(segment, key: str, terminology, classes: list[ClassSpec]) -> str:
+def _automatic(segment, key: str, classes: list[ClassSpec]) -> str:
     tag = vtk.reference("")
     if key in _IGNORE_NAMES or segment.GetTag(IGNORE_TAG, tag):
         return UNKNOWN
+    found = matching(segment, classes)
+    if found is not None:
+        return str(found)
+    return UNUSED if classes else NEW
+
+
+def matching(segment, classes: list[ClassSpec]) -> int | None:
+    """The class that a segment is: by terminology, then by name."""
+    terminology, key = terminologyOf(segment), keyOf(segment.GetName())
     for info in classes:
         if terminology and info.terminology and _code(terminology) == _code(info.terminology):
-            return str(info.value)
+            return info.value
     for info in classes:
         if key == keyOf(info.name):
-            return str(info.value)
-    return UNUSED if classes else NEW
+            return info.value
+    return None
 
 
 def _code(terminology: Mapping[str, str]) -> tuple[str, str]:

@@ -13,10 +13,12 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from . import dependencies, display, legends, license, models, outputs, results, storage
+from . import dependencies, display, legends, license, models, outputs, presets, results, storage
+from .batchSection import BatchSection
 from .choices import Choices
 from .connections import Connections
 from .errors import PanelError
+from .evaluateSection import EvaluateSection
 from .exportSection import ExportSection
 from .improveSection import ImproveSection
 from .logic import UGMCLSegmentationLogic
@@ -26,7 +28,8 @@ from .run import CANCELLED, DONE, Outcome
 from .seeSection import SeeSection
 from .setupSection import SetupSection
 
-_IMPROVE = 2  # its place in the panel, after Segment and See
+_SECTIONS = ("Improve", "Evaluate", "Batch")  # files of their own
+_FIRST_SECTION = 2  # the first one's place in the panel, after Segment and See
 
 
 class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -39,13 +42,15 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.parameters: Parameters | None = None
         self._guiTag: int | None = None
         self._inputVolume = None
+        self._isSegmenting = False  # with the Segment button
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
         panel = slicer.util.loadUI(self.resourcePath("UI/UGMCLSegmentation.ui"))
         self.layout.addWidget(panel)
-        improve = slicer.util.loadUI(self.resourcePath("UI/Improve.ui"))
-        panel.layout().insertWidget(_IMPROVE, improve)
+        for place, name in enumerate(_SECTIONS, start=_FIRST_SECTION):
+            section = slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
+            panel.layout().insertWidget(place, section)
         stored = slicer.util.loadUI(self.resourcePath("UI/Models.ui"))
         panel.layout().insertWidget(panel.layout().count() - 1, stored)  # above the spacer
         self.ui = slicer.util.childWidgetVariables(panel)
@@ -64,9 +69,12 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.modelsSection = ModelsSection(
             self.ui, self.connections, self.onModelChanged, lambda: self.isBusy
         )
+        common = (self.ui, self.connections, self.logic, self.isReady)
         self.improve = ImproveSection(
-            self.ui, self.connections, self.logic, self.setupSection.resolve, self.onNewModel
+            *common, self.onNewModel, self.showResult, self.updateButtons
         )
+        self.evaluate = EvaluateSection(*common, self.updateButtons)
+        self.batch = BatchSection(*common, self.updateButtons, self.showResult)
         for widget, signal, slot in (
             (self.ui.segmentButton, "clicked(bool)", self.onSegment),
             (self.ui.cancelButton, "clicked(bool)", self.onCancel),
@@ -148,6 +156,8 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.see.setParameters(parameters)
         self.export.setParameters(parameters)
         self.improve.setParameters(parameters)
+        self.evaluate.setParameters(parameters)
+        self.batch.setParameters(parameters)
         self.updateButtons()
 
     def onParametersModified(self, _caller=None, _event=None) -> None:
@@ -203,12 +213,20 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onSegment(self, _checked: bool = False) -> None:
         self.showMessage("")
         with self.telling(_("The segmentation cannot be started.")):
-            if not self.setupSection.resolve():
-                return
-            if not license.acknowledge(self.parameters.model):
-                self.showMessage(_("The model's license was not agreed to."))
-                return
-            self.logic.segment(self.parameters, self)
+            if self.isReady(self.parameters.model):
+                self.logic.startSegment(self.parameters, self)
+                self._isSegmenting = True
+
+    def isReady(self, model: str = "") -> bool:
+        """Whether a run with that model can start, after all that is to be asked was asked.
+
+        Raises PanelError if its license was refused.
+        """
+        if not self.setupSection.resolve():
+            return False
+        if model and not license.acknowledge(model):
+            raise PanelError(_("The model's license was not agreed to."))
+        return True
 
     def onCancel(self, _checked: bool = False) -> None:
         self.ui.cancelButton.enabled = False
@@ -233,7 +251,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onNewModel(self, key: str, isSelected: bool) -> None:
         """A run made a model; it is selected unless the former one is better."""
         if isSelected and self.parameters is not None:
-            self.parameters.model = key
+            self.parameters.model = self.parameters.base = key
         self.choices.refresh()
 
     @property
@@ -247,7 +265,10 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.parameters.model = new
         elif self.parameters is not None and old and self.parameters.model == old:
             self.parameters.model = ""
+        if self.parameters is not None and old and self.parameters.base == old:
+            self.parameters.base = new
         self.choices.refresh()
+        self.improve.refresh()
 
     def onAdvancedToggled(self, isOpen: bool) -> None:
         if isOpen and not self.setupSection.isBlocking:
@@ -276,7 +297,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if fraction >= 0:
             self.ui.progressBar.value = round(100 * fraction)
         if remaining is not None:
-            text = _("{text}, about {time} left").format(text=text, time=_duration(remaining))
+            text = _("{text}, about {time} left").format(
+                text=text, time=presets.duration(remaining)
+            )
         self.ui.progressLabel.text = text
 
     def onLog(self, level: str, text: str) -> None:
@@ -285,6 +308,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.showMessage(text)
 
     def onEnd(self, outcome: Outcome) -> None:
+        self._isSegmenting = False
         self.ui.progressLabel.text = ""
         if outcome.kind != DONE:
             message = dependencies.explained(outcome.message)
@@ -293,7 +317,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.ui.logText.appendPlainText(outcome.message)
         with self.telling(_("The result cannot be shown.")):
             if self.parameters is not None and outcome.kind == DONE:
-                self.showResult(outcome.segmentationNode)
+                self.showResult(outcome.result)
 
     def showResult(self, segmentationNode) -> None:
         if not outputs.isInScene(segmentationNode):
@@ -330,7 +354,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         parameters = self.parameters
         reason = ""
         if running:
-            reason = _("A segmentation is under way.")
+            reason = _("The model is at work.")
         elif parameters is None or parameters.inputVolume is None:
             reason = _("Select a volume first.")
         elif not parameters.model:
@@ -339,12 +363,10 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.segmentButton.toolTip = reason or _(
             "Segment the volume. The results appear over it in the slice views."
         )
-        self.ui.cancelButton.enabled = running
-        self.ui.progressBar.setVisible(running)
-        self.ui.progressLabel.setVisible(running)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return _("{n} s").format(n=max(1, round(seconds)))
-    return _("{n} min").format(n=round(seconds / 60))
+        isSegmenting = running and self._isSegmenting
+        self.ui.cancelButton.enabled = isSegmenting
+        self.ui.progressBar.setVisible(isSegmenting)
+        self.ui.progressLabel.setVisible(isSegmenting)
+        self.improve.next.update()
+        self.evaluate.update()
+        self.batch.update()

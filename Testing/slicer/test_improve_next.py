@@ -1,0 +1,328 @@
+"""Which case next, review, evaluation and batch, through the panel with the fake worker."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import harness
+import improve_support as improve
+import module_support as support
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def panel(scene, tmp_path, monkeypatch):
+    model = improve.add_model(tmp_path / "models" / "heart", ("left atrium", "82471001"))
+    monkeypatch.setenv("UGMCL_MODELS", os.path.dirname(model))
+    panel = support.Panel()
+    panel.parameters.model = panel.parameters.base = "heart"
+    panel.ui.nextSection.collapsed = False
+    panel.edited = []
+    import UGMCLSegmentationLib.views as views
+
+    monkeypatch.setattr(views, "openSegmentEditor", lambda *nodes: panel.edited.append(nodes))
+    monkeypatch.setattr(views, "showChart", lambda chart: None)
+    yield panel
+    panel.close()
+
+
+def wait(panel, seconds=60):
+    harness.wait_until(lambda: not panel.widget.logic.running, seconds)
+
+
+def corrupt(name: str) -> None:
+    """Noise over the whole image of a case."""
+    import slicer
+
+    volume = slicer.util.getNode(name)
+    array = slicer.util.arrayFromVolume(volume)
+    noise = np.random.default_rng(0).normal(0, 80, array.shape)
+    slicer.util.updateVolumeFromArray(volume, (array + noise).astype(np.float32))
+
+
+def test_ranking_puts_the_corrupted_volume_first(panel):
+    improve.prepare(panel)
+    corrupt("un2")
+    panel.click("rankButton")
+    assert not panel.ui.segmentButton.enabled and panel.ui.cancelNextButton.enabled
+    wait(panel)
+    rows = improve.rows(panel)
+    assert next(iter(rows)) == "un2"
+    shown = [float(row[2]) for row in rows.values() if row[2]]
+    assert len(shown) == 4 and shown == sorted(shown, reverse=True)
+    assert "un2" in panel.ui.nextLabel.text
+    assert "Dice" in panel.ui.casesTable.item(0, 3).toolTip()
+    assert support.private_folders() == []
+
+
+def test_ranks_survive_saving(panel, tmp_path):
+    import slicer
+
+    improve.prepare(panel, 1, 2, 0)
+    panel.click("rankButton")
+    wait(panel)
+    before = improve.rows(panel)
+    assert harness.save_scene(tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear(False)
+    assert harness.load_scene(tmp_path / "scene.mrb")
+    assert improve.rows(panel) == before
+
+
+def test_the_top_case_is_corrected_accepted_and_learned_from(panel, tmp_path, monkeypatch):
+    import SimpleITK as sitk
+    import slicer
+
+    monkeypatch.setenv("FAKE_OPEN_AT", str(tmp_path / "asked.json"))
+    monkeypatch.setenv("FAKE_STEP", "0.1")
+    improve.prepare(panel, 1, 3, 0)
+    corrupt("un1")
+    assert not panel.ui.acceptButton.enabled
+    panel.click("rankButton")
+    wait(panel)
+    panel.click("openNextButton")
+    wait(panel)
+    volume = slicer.util.getNode("un1")
+    assert [(a.GetName(), b.GetName()) for a, b in panel.edited] == [("un1 segmentation", "un1")]
+    node = panel.edited[0][0]
+    voxels = support.segment_array(node, volume).copy()
+    voxels[1, 2, 3] = 1 - voxels[1, 2, 3]  # what the user does in the Segment Editor
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, "class_1", volume)
+    panel.widget.improve.book.update()
+    if panel.ui.acceptButton.enabled:
+        panel.click("acceptButton")
+    assert improve.rows(panel)["un1"] == ("Labelled", "un1 segmentation", "")
+    panel.click("finetuneButton")
+    harness.wait_until(lambda: panel.ui.pauseButton.enabled, 20)
+    cases = json.loads((tmp_path / "asked.json").read_text())["list"]["cases"]
+    case = next(c for c in cases if c["name"] == "un1")
+    assert case["role"] == "labelled"
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(case["label"])), voxels)
+    panel.click("cancelFinetuneButton")
+    improve.finish(panel, 3)
+
+
+def test_a_result_that_is_right_as_it_is_can_be_accepted(panel):
+    improve.prepare(panel, 1, 2, 0)
+    improve.select_rows(panel, "un1")
+    panel.click("openNextButton")  # the selected one, as nothing is ranked
+    wait(panel)
+    panel.widget.improve.book.update()
+    assert improve.rows(panel)["un1"][0] == "Unlabelled"
+    panel.click("acceptButton")
+    assert improve.rows(panel)["un1"][:2] == ("Labelled", "un1 segmentation")
+    assert not panel.ui.acceptButton.enabled
+    assert "un1 is Labelled now" in panel.ui.nextLabel.text
+
+
+def test_files_beside_the_scene_are_ranked_too(panel, tmp_path):
+    import SimpleITK as sitk
+
+    for seed in range(2):
+        image = sitk.GetImageFromArray(support.blob(seed=seed))
+        sitk.WriteImage(image, str(tmp_path / f"file{seed}.nrrd"))
+    improve.open_improve(panel)
+    panel.widget.improve.cases.addFolder(str(tmp_path))
+    assert len(improve.rows(panel)) == 2
+    panel.click("rankButton")
+    wait(panel)
+    assert all(float(row[2]) > 0 for row in improve.rows(panel).values())
+    panel.click("openNextButton")
+    assert "Load an unlabelled volume" in panel.ui.nextLabel.text
+
+
+def test_ranking_can_be_canceled(panel):
+    improve.prepare(panel)
+    panel.click("rankButton")
+    panel.click("cancelNextButton")
+    wait(panel, 2)
+    assert panel.ui.nextLabel.text == "Canceled." and panel.ui.rankButton.enabled
+    harness.wait_until(lambda: support.private_folders() == [], 6)
+
+
+def test_review_walks_through_the_list(panel):
+    import slicer
+    from UGMCLSegmentationLib import results
+
+    volume = support.add_volume()
+    panel.segment(volume)
+    array = np.zeros(support.blob().shape, np.float32)
+    array[4:8, 4:8, 4:8] = 0.9
+    array[20:26, 20:30, 20:30] = 0.7
+    array[14:17, 6:9, 30:33] = 0.99
+    slicer.util.updateVolumeFromArray(results.uncertaintyOf(volume), array)
+    panel.ui.regionsSection.collapsed = False
+    table = panel.ui.regionsTable
+    assert table.rowCount == 3
+    assert [table.item(r, 0).text() for r in range(3)] == ["1", "2", "3"]
+    volumes = [float(table.item(r, 1).text()) for r in range(3)]
+    voxel = float(np.prod(volume.GetSpacing())) / 1000
+    assert volumes == pytest.approx([600 * voxel, 64 * voxel, 27 * voxel], abs=0.01)
+    places = []
+    for button in ("nextRegionButton", "nextRegionButton", "previousRegionButton",
+                   "previousRegionButton"):  # fmt: skip
+        panel.click(button)
+        places.append((panel.ui.regionLabel.text.split(":")[0], slice_place()))
+    assert [text for text, _place in places] == [
+        "Region 1 of 3", "Region 2 of 3", "Region 1 of 3", "Region 3 of 3",
+    ]  # fmt: skip
+    inside = [(20, 30, 20, 30, 20, 26), (4, 8, 4, 8, 4, 8)]
+    for (_text, place), (i0, i1, j0, j1, k0, k1) in zip(places, inside, strict=False):
+        i, j, k = ijk(volume, place)
+        assert i0 - 1 < i < i1 and j0 - 1 < j < j1 and k0 - 1 < k < k1
+    import qt
+
+    table.sortByColumn(2, qt.Qt.DescendingOrder)  # as a click on the title does
+    table.selectRow(0)
+    assert panel.ui.regionLabel.text.startswith("Region 3 of 3: ")
+
+
+def slice_place():
+    """Where the three slices meet, which all were centered on a region."""
+    views = [harness.slice_view(name) for name in ("Red", "Green", "Yellow")]
+    matrix = np.array([[v.node.GetSliceToRAS().GetElement(r, 2) for r in range(3)] for v in views])
+    origin = np.array([[v.node.GetSliceToRAS().GetElement(r, 3) for r in range(3)] for v in views])
+    return np.linalg.solve(matrix, (matrix * origin).sum(1))
+
+
+def ijk(volume, ras):
+    from UGMCLSegmentationLib import geometry
+
+    return (np.linalg.inv(geometry.ijkToRas(volume)) @ [*ras, 1.0])[:3]
+
+
+def test_evaluation_against_a_reference(panel):
+    from UGMCLSegmentationLib import evaluateWork
+
+    volume = support.add_volume()
+    result = panel.segment(volume)
+    found = support.segment_array(result, volume) > 0
+    truth = np.roll(found, 2, axis=2)
+    reference = improve.add_segmentation(volume, {"Left Atrium": truth}, "expert")
+    panel.ui.evaluateSection.collapsed = False
+    assert not panel.ui.evaluateButton.enabled
+    panel.ui.referenceSelector.setCurrentNode(reference)
+    panel.click("evaluateButton")
+    wait(panel)
+    table = evaluateWork.table().GetTable()
+    row = {table.GetColumnName(c): table.GetValue(0, c).ToString() for c in range(5)}
+    dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
+    jaccard = (found & truth).sum() / (found | truth).sum()
+    assert row["Structure"] == "left atrium"
+    assert float(row["Dice"]) == pytest.approx(dice, abs=6e-4)
+    assert float(row["Jaccard"]) == pytest.approx(jaccard, abs=6e-4)
+    assert 0 < float(row["ASD (mm)"]) <= float(row["95HD (mm)"]) <= 2 * 1.25 + 0.01
+    overlay = evaluateWork.overlay()
+    shown = [support_array(overlay, f"error_{value}", volume) > 0 for value in (1, 2)]
+    assert np.array_equal(shown[0], found & ~truth)
+    assert np.array_equal(shown[1], truth & ~found)
+    assert overlay.GetDisplayNode().GetVisibility()
+    panel.ui.showErrorsCheckBox.checked = False
+    assert not overlay.GetDisplayNode().GetVisibility()
+    counts = support.node_counts()
+    panel.click("evaluateButton")
+    wait(panel)
+    assert support.node_counts() == counts
+    assert panel.ui.evaluateTable.model().rowCount() == 1
+
+
+def support_array(node, identifier, volume):
+    import slicer
+
+    return slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume)
+
+
+def test_nothing_in_common_is_said(panel):
+    volume = support.add_volume()
+    panel.segment(volume)
+    mask = improve.bright(volume)
+    reference = improve.add_segmentation(volume, {"kidney": mask, "liver": mask}, "other")
+    panel.ui.referenceSelector.setCurrentNode(reference)
+    panel.click("evaluateButton")
+    assert "no structure in common" in panel.ui.evaluateLabel.text
+    assert not panel.widget.logic.running and panel.ui.evaluateButton.enabled
+
+
+def test_all_volumes_with_the_model_loaded_once(panel, tmp_path):
+    for name in ("a", "b", "c", "skipped"):
+        support.add_volume(name=name)
+    flat = support.add_volume(support.blob((20, 20, 1)), name="flat")
+    improve.open_improve(panel)
+    improve.set_role(panel, "skipped", "Ignore")
+    panel.click("batchButton")
+    pid = None
+    while panel.widget.logic.running:
+        harness.process_events(5)
+        now = panel.widget.logic.worker.pid
+        assert pid in (None, 0, now)
+        pid = now
+    assert panel.ui.batchLabel.text.startswith("3 of 4 volumes were segmented.")
+    assert "flat is a single slice" in panel.ui.batchLabel.text
+    assert flat is not None
+    panel.ui.exportAllCheckBox.checked = True
+    panel.ui.exportPatternEdit.text = "{number}-{name}-{model}"
+    panel.ui.exportFolderEdit.currentPath = str(tmp_path)
+    panel.click("exportButton")
+    written = sorted(p.name for p in tmp_path.glob("*.nrrd"))
+    assert written == ["1-a-heart.nrrd", "2-b-heart.nrrd", "3-c-heart.nrrd"]
+    panel.ui.exportPatternEdit.text = "{patient}"
+    panel.click("exportButton")
+    assert "{patient} is no pattern" in panel.ui.exportMessageLabel.text
+
+
+def test_a_batch_can_be_canceled(panel, monkeypatch):
+    monkeypatch.setenv("FAKE_SLOW", "0.5")
+    for name in "abc":
+        support.add_volume(name=name)
+    panel.click("batchButton")
+    harness.wait_until(lambda: len(support.result_nodes()) > 0, 20)
+    panel.click("cancelBatchButton")
+    wait(panel, 2)
+    assert panel.ui.batchLabel.text.startswith("Canceled. ")
+    made = len(support.result_nodes())
+    harness.process_events(800)
+    assert len(support.result_nodes()) == made < 9
+    harness.wait_until(lambda: support.private_folders() == [], 6)
+
+
+def test_the_kind_of_uncertainty_is_told(panel, monkeypatch):
+    asked = []
+    worker = panel.widget.logic.worker
+    monkeypatch.setattr(worker, "request", lambda content, *_rest: asked.append(content))
+    panel.select(support.add_volume())
+    for kind in ("dropout", "flips", "both"):
+        selector = panel.ui.uncertaintySelector
+        selector.currentIndex = selector.findText(kind)
+        panel.click("segmentButton")
+        harness.wait_until(lambda: asked, 5)
+        assert asked.pop().get("uncertainty", "dropout") == kind
+        panel.widget.logic.run.abandon()
+        panel.widget.updateButtons()
+
+
+def test_the_console(panel, tmp_path):
+    """What docs/console.md shows."""
+    from UGMCLSegmentation import UGMCLSegmentationLogic
+
+    logic = UGMCLSegmentationLogic(support.FAKE)
+    volumes = [support.add_volume(name=name) for name in "ab"]
+    node = logic.segment(volumes[0], model="heart", passes=2)
+    assert support.segment_array(node, volumes[0]).any()
+    nodes = logic.segmentAll(volumes, model="heart")
+    assert [n.GetName() for n in nodes] == ["a segmentation", "b segmentation"]
+    paths = logic.exportAll(nodes, tmp_path, pattern="{name}")
+    assert [p.name for p in paths] == ["a.nrrd", "b.nrrd"]
+    rows = logic.evaluate(nodes[0], improve.add_segmentation(
+        volumes[0], {"left atrium": improve.bright(volumes[0])}))  # fmt: skip
+    assert rows[0]["Structure"] == "left atrium" and rows[0]["Dice"] > 0.99
+    ranks = logic.rank(volumes, model="heart")
+    assert {n.GetName() for n, _rank in ranks} == {"a", "b"}
+    assert ranks[0][1].uncertainty >= ranks[1][1].uncertainty
+    drawn = improve.add_segmentation(volumes[0], {"left atrium": improve.bright(volumes[0])}, "d")
+    result = logic.finetune({volumes[0]: drawn}, [volumes[1]], name="mine", iterations=10)
+    assert os.path.isfile(os.path.join(result["model"], "model.json"))
+    flat = support.add_volume(support.blob((20, 20, 1)), name="flat")
+    with pytest.raises(RuntimeError, match="single slice"):
+        logic.segment(flat, model="heart")
+    logic.shutdown()

@@ -1,0 +1,67 @@
+"""The section for all volumes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from slicer.i18n import tr as _
+
+from . import cases
+from .connections import Connections
+from .logic import UGMCLSegmentationLogic
+from .parameters import Parameters
+from .run import Outcome
+from .taskView import TaskView
+
+
+class BatchSection:
+    """`onResult` is called with the last segmentation that was made."""
+
+    def __init__(
+        self,
+        ui,
+        connections: Connections,
+        logic: UGMCLSegmentationLogic,
+        isReady: Callable[[str], bool],
+        onChanged: Callable[[], None],
+        onResult: Callable[[object], None],
+    ) -> None:
+        self._ui = ui
+        self._logic = logic
+        self._onResult = onResult
+        self._parameters: Parameters | None = None
+        widgets = (ui.batchProgressBar, ui.cancelBatchButton, ui.batchLabel)
+        self._view = TaskView(
+            connections, logic, widgets, isReady, onChanged, ui.logText.appendPlainText
+        )
+        connections.connect(ui.batchButton, "clicked(bool)", self._onBatch)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node."""
+        reason = ""
+        if self._logic.running:
+            reason = _("The model is at work.")
+        elif self._parameters is None or not self._parameters.model:
+            reason = _("Select a model first.")
+        self._ui.batchButton.enabled = not reason
+        self._ui.batchButton.toolTip = reason or _(
+            "Segment every volume of the scene that is not ignored in Improve, one after the "
+            "other, with the settings of Segment. The model is loaded once."
+        )
+
+    def _onBatch(self, _checked: bool = False) -> None:
+        self._view.start(
+            lambda listener: self._logic.startBatch(
+                cases.segmentable(), self._parameters, listener
+            ),
+            self._done,
+            self._parameters.model,
+        )
+
+    def _done(self, outcome: Outcome) -> None:
+        if outcome.result:
+            self._onResult(outcome.result[-1])

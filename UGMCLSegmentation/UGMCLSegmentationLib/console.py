@@ -1,0 +1,172 @@
+"""The module from Slicer's Python console: functions that return when the work is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from . import cases, export, inputs, models, newModels, plan, runs, structures
+from .batch import BatchRun
+from .caseBook import Contents
+from .errors import PanelError
+from .evaluateWork import EvaluateWork
+from .finetune import FinetuneRun
+from .process import Worker
+from .rankWork import RankWork
+from .run import DONE, Run, Work
+from .segmentWork import SegmentWork, Settings
+
+
+class Console:
+    """What a logic can do without a panel. All of it raises PanelError, a RuntimeError, with one
+    line of what is wrong. `model` is a name or a folder; without one the first installed is used.
+    """
+
+    worker: Worker
+    trainer: Worker
+
+    def segment(
+        self, volumeNode, model: str = "", region=None, passes: int = 8, device: str = "auto",
+        uncertainty: str = "dropout",
+    ) -> Any:  # fmt: skip
+        """Segment a volume, or the part of it in the `region` (a vtkMRMLMarkupsROINode); returns
+        the segmentation node. Distance and uncertainty volumes are made beside it."""
+        inputs.check(volumeNode)
+        settings = Settings(_model(model), device, passes, uncertainty)
+        return self._do(SegmentWork(volumeNode, inputs.box(volumeNode, region), settings))
+
+    def segmentAll(
+        self, volumeNodes: Sequence, model: str = "", passes: int = 8, device: str = "auto"
+    ) -> list:
+        """Segment volumes one after the other, the model loaded once; returns the segmentations.
+        One that fails does not stop the others and is left out."""
+        settings = Settings(_model(model), device, passes)
+        waiting = Waiting()
+        return waiting.wait(lambda: BatchRun(self.worker, volumeNodes, settings, waiting))
+
+    def exportAll(
+        self, segmentationNodes: Sequence, folder: str | Path, suffix: str = ".nrrd",
+        pattern: str = export.PATTERN,
+    ) -> list[Path]:  # fmt: skip
+        """Write each segmentation as a file; returns the paths. See export.export."""
+        return export.export(segmentationNodes, Path(folder), suffix, pattern)
+
+    def evaluate(self, segmentationNode, referenceNode) -> list[dict[str, Any]]:
+        """Compare two segmentations; returns a row for each structure (Structure, Dice, Jaccard,
+        ASD (mm), 95HD (mm)), None for what is not defined."""
+        table = self._do(EvaluateWork(segmentationNode, referenceNode)).GetTable()
+        titles = [table.GetColumnName(c) for c in range(table.GetNumberOfColumns())]
+        rows = []
+        for row in range(table.GetNumberOfRows()):
+            values = [table.GetValue(row, c).ToString() for c in range(len(titles))]
+            numbers = [None if text == "–" else float(text) for text in values[1:]]
+            rows.append(dict(zip(titles, [values[0], *numbers], strict=True)))
+        return rows
+
+    def rank(self, volumeNodes: Sequence, model: str = "", passes: int = 8) -> list[tuple]:
+        """The volumes with what the model thinks of them (cases.Rank), most uncertain first."""
+        ranks: dict[str, cases.Rank] = {}
+        listed = [cases.Case(n.GetName(), cases.UNLABELLED, n) for n in volumeNodes]
+        for node in volumeNodes:
+            inputs.check(node)
+
+        def keep(case: cases.Case, rank: cases.Rank) -> None:
+            ranks[case.key] = rank
+
+        self._do(RankWork(listed, Settings(_model(model), "auto", passes), keep))
+        found = [(node, ranks[node.GetID()]) for node in volumeNodes]
+        return sorted(found, key=lambda pair: -pair[1].uncertainty)
+
+    def finetune(
+        self, labelled: Mapping, unlabelled: Sequence = (), holdout: Mapping | None = None,
+        base: str = "", name: str = "", iterations: int = 1000, method: str = "ugmcl",
+        device: str = "auto", compare: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Train a new model. `labelled` and `holdout` map volumes to their segmentations.
+
+        Returns the worker's result (docs/architecture.md); `model` in it is the folder of the new
+        model, which is among the user's models from then on.
+        """
+        base = _model(base)
+        found = [
+            *(cases.Case(v.GetName(), cases.LABELLED, v, s) for v, s in labelled.items()),
+            *(cases.Case(v.GetName(), cases.UNLABELLED, v) for v in unlabelled),
+            *(cases.Case(v.GetName(), cases.HOLDOUT, v, s) for v, s in (holdout or {}).items()),
+        ]
+        for case in found:
+            inputs.check(case.volumeNode)
+        classes = structures.modelClasses(base)
+        made = plan.make(Contents(found, structures.find(found, classes, {}), classes))
+        name = newModels.nameFor(name)
+        folder = runs.create(name)
+        request = {
+            "command": "finetune", "case_list": str(folder / runs.CASE_LIST), "base": base,
+            "method": method, "iterations": iterations, "seed": 0, "device": device,
+            "output": str(folder), "resume": False, "name": name, "compare": compare,
+            "leave_one_out": False, "keep_names": False,
+        }  # fmt: skip
+        about = {"date": time.strftime("%Y-%m-%d %H:%M"), "base": base, "cases": ""}
+        waiting = Waiting()
+        return waiting.wait(
+            lambda: FinetuneRun(
+                self.trainer, folder, request, about, waiting, made, isMeasured=True
+            )
+        )
+
+    def _do(self, work: Work) -> Any:
+        waiting = Waiting()
+        return waiting.wait(lambda: Run(self.worker, work, waiting))
+
+
+class Waiting:
+    """A listener that waits for the end of a run while the application goes on."""
+
+    def __init__(self) -> None:
+        self._loop = qt.QEventLoop()
+        self._outcome: Any = None
+        self._run: Any = None
+
+    def wait(self, begin: Callable[[], Any]) -> Any:
+        """What the run brought; raises PanelError with what it failed with."""
+        self._run = begin()
+        if self._outcome is None:
+            # its name in newer and in older wrappers of Qt
+            (getattr(self._loop, "exec", None) or self._loop.exec_)()
+        self._run = None
+        if self._outcome.kind != DONE:
+            raise PanelError(self._outcome.message)
+        return self._outcome.result
+
+    def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
+        """Nothing is shown."""
+
+    def onLog(self, level: str, text: str) -> None:
+        if level == "warning":
+            print(text)
+
+    def onEstimate(self, estimate: Any) -> None:
+        """Nothing is estimated."""
+
+    def onMetrics(self, event: dict[str, Any]) -> None:
+        """Nothing is drawn."""
+
+    def onPaused(self, isPaused: bool) -> None:
+        """Nobody pauses it."""
+
+    def onEnd(self, outcome: Any) -> None:
+        self._outcome = outcome
+        self._loop.quit()
+
+
+def _model(model: str) -> str:
+    if model:
+        return model
+    found = models.installed()
+    if not found:
+        raise PanelError(_("There is no model: name one, or a folder."))
+    return found[0].key

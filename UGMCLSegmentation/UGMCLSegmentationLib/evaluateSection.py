@@ -1,0 +1,82 @@
+"""The Evaluate section of the panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import slicer
+from slicer.i18n import tr as _
+
+from . import evaluateWork
+from .connections import Connections
+from .evaluateWork import EvaluateWork
+from .logic import UGMCLSegmentationLogic
+from .parameters import Parameters
+from .run import Outcome
+from .taskView import TaskView
+
+
+class EvaluateSection:
+    def __init__(
+        self,
+        ui,
+        connections: Connections,
+        logic: UGMCLSegmentationLogic,
+        isReady: Callable[[str], bool],
+        onChanged: Callable[[], None],
+    ) -> None:
+        self._ui = ui
+        self._logic = logic
+        self._parameters: Parameters | None = None
+        ui.referenceSelector.setMRMLScene(slicer.mrmlScene)
+        ui.evaluateTable.setMRMLScene(slicer.mrmlScene)
+        ui.evaluateTable.setVisible(False)
+        ui.evaluateTable.verticalHeader().setVisible(False)
+        widgets = (ui.evaluateProgressBar, ui.cancelEvaluateButton, ui.evaluateLabel)
+        self._view = TaskView(
+            connections, logic, widgets, isReady, onChanged, ui.logText.appendPlainText
+        )
+        connections.connect(ui.evaluateButton, "clicked(bool)", self._onEvaluate)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self._showTable(None)
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node."""
+        parameters = self._parameters
+        result = parameters.segmentation if parameters is not None else None
+        reference = parameters.reference if parameters is not None else None
+        reason = ""
+        if self._logic.running:
+            reason = _("The model is at work.")
+        elif result is None:
+            reason = _("Segment a volume first, or choose a result in See.")
+        elif reference is None or reference is result:
+            reason = _("Choose the reference: another segmentation of the same volume.")
+        name = result.GetName() if result is not None else _("none yet")
+        self._ui.evaluatedLabel.text = name
+        self._ui.evaluateButton.enabled = not reason
+        self._ui.evaluateButton.toolTip = reason or _("Measure how well the two agree.")
+        overlay = evaluateWork.overlay()
+        if overlay is not None and parameters is not None and overlay.GetDisplayNode():
+            overlay.GetDisplayNode().SetVisibility(parameters.showErrors)
+
+    def _onEvaluate(self, _checked: bool = False) -> None:
+        parameters = self._parameters
+        self._view.start(
+            lambda listener: self._logic.start(
+                EvaluateWork(parameters.segmentation, parameters.reference), listener
+            ),
+            self._evaluated,
+        )
+
+    def _evaluated(self, outcome: Outcome) -> None:
+        self._showTable(outcome.result)
+        self.update()
+        self._view.tell(_("{name} is a table of the scene.").format(name=outcome.result.GetName()))
+
+    def _showTable(self, node) -> None:
+        self._ui.evaluateTable.setMRMLTableNode(node)
+        self._ui.evaluateTable.setVisible(node is not None)
