@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,19 +36,21 @@ def save(
     settings: dict[str, Any],
     student: nn.Module,
     teacher: Teacher | None,
-    optimizer: optim.Optimizer,
+    optimizers: Mapping[str, optim.Optimizer],
 ) -> None:
-    """Write the checkpoint of ``folder``; a kill leaves the former one."""
+    """Write the checkpoint of ``folder``; a kill leaves the former one. The student's companion is
+    part of the student."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {f"student.{k}": v for k, v in student.state_dict().items()}
     if teacher is not None:
         tensors.update({f"teacher.{k}": v for k, v in teacher.network.state_dict().items()})
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors.update(
-            {f"optimizer.{number}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
-        )
+    for name, optimizer in optimizers.items():
+        for number, state in optimizer.state_dict()["state"].items():
+            tensors.update(
+                {f"{name}.{number}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+            )
     plain = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
     partial = folder / f".{NAME}"
     try:
@@ -80,9 +83,12 @@ def load(folder: Path) -> Checkpoint | None:
 
 
 def restore(
-    checkpoint: Checkpoint, student: nn.Module, teacher: Teacher | None, optimizer: optim.Optimizer
+    checkpoint: Checkpoint,
+    student: nn.Module,
+    teacher: Teacher | None,
+    optimizers: Mapping[str, optim.Optimizer],
 ) -> None:
-    """Put the networks and the optimizer into the checkpoint's state."""
+    """Put the networks and the optimizers into the checkpoint's state."""
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {k[len(prefix) :]: v for k, v in checkpoint.tensors.items() if k.startswith(prefix)}
@@ -90,10 +96,10 @@ def restore(
     student.load_state_dict(part("student."))
     if teacher is not None:
         teacher.network.load_state_dict(part("teacher."))
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("optimizer.").items():
-        number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in part(f"{name}.").items():
+            number, _, entry = key.partition(".")
+            state.setdefault(int(number), {})[entry] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from .errors import InputError
 from .heads import with_new_classes
 from .methods.base import Batch, Method
 from .model import Model
-from .network import DualTaskVNet, load_weights
+from .network import DualTaskVNet, load_weights, without_companion
 from .profiles import Profile
 from .schedules import Step
 from .teacher import Teacher
@@ -82,8 +82,20 @@ class Run:
         o = profile.optimization
         # The teacher is kept for methods without one as well: its average may be what is saved.
         self.teacher = Teacher(self.student, o.decay, o.average_buffers)
-        self.optimizer = _optimizer(self.student, profile)
+        self.optimizers = self._optimizers(base is not None)
         self.labelled, self.unlabelled, self.holdout = self._prepare(cohort)
+
+    def _optimizers(self, tuning: bool) -> dict[str, torch.optim.Optimizer]:
+        """The student's optimizer, after giving it its companion, and that of an opponent."""
+        companion = self.method.companion(self.student, tuning)
+        if companion is not None:
+            device = self.device
+            self.student.companion = companion.to(device, memory_format=torch.channels_last_3d)
+        if not self.method.adversarial:
+            return {"optimizer": _optimizer(self.student.parameters(), self.profile)}
+        own = without_companion(self.student.named_parameters()).values()
+        opponent = torch.optim.Adam(companion.parameters(), 1e-4, betas=(0.9, 0.99))
+        return {"optimizer": _optimizer(own, self.profile), "opponent": opponent}
 
     def _prepare(self, cohort: Cohort) -> list[list[PreparedCase]]:
         groups: list[list[PreparedCase]] = []
@@ -106,12 +118,12 @@ class Run:
         return groups
 
     def restore(self, former: checkpoint.Checkpoint) -> None:
-        checkpoint.restore(former, self.student, self.teacher, self.optimizer)
+        checkpoint.restore(former, self.student, self.teacher, self.optimizers)
         self.index = former.index
 
     def save(self) -> None:
         checkpoint.save(
-            self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizer
+            self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizers
         )
 
     def loop(self, should_stop: Callable[[], bool]) -> None:
@@ -153,20 +165,32 @@ class Run:
         """One iteration; the terms of the objective."""
         torch.manual_seed((self.settings.seed * 1_000_003 + step.index) % 2**63)
         batch = _to(batch, self.device)
+        optimizer = self.optimizers["optimizer"]
         rate = self.profile.optimization.rate.at(step.index, step.total)
-        for group in self.optimizer.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate
         self.student.train()
         with devices.autocast(self.device, self.half_precision):
             terms = self.method.losses(self.student, self.teacher.network, batch, step)
-            loss = sum(terms.values())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.profile.optimization.clip:
-            nn.utils.clip_grad_norm_(self.student.parameters(), self.profile.optimization.clip)
-        self.optimizer.step()
+        self._descend(optimizer, terms, self.profile.optimization.clip)
         self.teacher.update(self.student, step.index)
+        if self.method.adversarial:
+            with devices.autocast(self.device, self.settings.half_precision):
+                opposing = self.method.opposing_losses(self.student, batch, step)
+            if opposing:
+                self._descend(self.optimizers["opponent"], opposing)
+            terms = {**terms, **opposing}
         return {k: v.detach() for k, v in terms.items()}
+
+    def _descend(
+        self, optimizer: torch.optim.Optimizer, terms: dict[str, Tensor], clip: float = 0.0
+    ) -> None:
+        """One step of ``optimizer`` on the sum of ``terms``."""
+        optimizer.zero_grad(set_to_none=True)
+        sum(terms.values()).backward()
+        if clip:
+            nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], clip)
+        optimizer.step()
 
     def _check(self, terms: dict[str, Tensor]) -> dict[str, float]:
         """The terms as numbers; InputError if one is not finite, before it gets anywhere."""
@@ -218,17 +242,16 @@ class Run:
         return self.teacher.network if saved == "teacher" else self.student
 
     def weights(self) -> dict[str, Tensor]:
-        return self._saved_network().state_dict()
+        """The state of the network that becomes the model, without a companion."""
+        return without_companion(self._saved_network().state_dict().items())
 
 
-def _optimizer(student: nn.Module, profile: Profile) -> torch.optim.Optimizer:
+def _optimizer(parameters: Iterable[nn.Parameter], profile: Profile) -> torch.optim.Optimizer:
     o = profile.optimization
     if o.optimizer == "adamw":
-        return torch.optim.AdamW(student.parameters(), o.rate.base, weight_decay=o.weight_decay)
+        return torch.optim.AdamW(parameters, o.rate.base, weight_decay=o.weight_decay)
     if o.optimizer == "sgd":
-        return torch.optim.SGD(
-            student.parameters(), o.rate.base, momentum=0.9, weight_decay=o.weight_decay
-        )
+        return torch.optim.SGD(parameters, o.rate.base, momentum=0.9, weight_decay=o.weight_decay)
     raise InputError(f"unknown optimizer {o.optimizer!r}: use sgd or adamw")
 
 

@@ -15,7 +15,14 @@ EPSILON = 1e-5
 def dice_loss(probabilities: Tensor, labels: Tensor, valid: Tensor | None = None) -> Tensor:
     """1 - mean over foreground classes of 2 Σ p y / (Σ p² + Σ y²), sums over the whole batch,
     smoothing 1e-5."""
-    p, y = probabilities[:, 1:].float(), labels[:, 1:].float()
+    return foreground_dice_loss(probabilities[:, 1:], labels[:, 1:], valid)
+
+
+def foreground_dice_loss(
+    foreground: Tensor, labels: Tensor, valid: Tensor | None = None
+) -> Tensor:
+    """`dice_loss` of the foreground classes alone, (B, C-1, I, J, K) each."""
+    p, y = foreground.float(), labels.float()
     if valid is not None:
         p, y = p * valid, y * valid
     axes = (0, 2, 3, 4)

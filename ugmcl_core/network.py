@@ -8,11 +8,13 @@ encoding.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+T = TypeVar("T")
 Strides = tuple[tuple[int, int, int], ...]
 _ENCODER_CONVOLUTIONS = (1, 2, 3, 3, 3)
 _DECODER_CONVOLUTIONS = (1, 2, 3, 3)
@@ -100,11 +102,14 @@ class DualTaskVNet(nn.Module):
 
     ``forward`` takes (B, channels, I, J, K) with sizes that are multiples of
     ``settings.multiple``; otherwise torch raises a RuntimeError at the first additive skip.
+    ``companion`` is a module that a method trains along (see `methods.base.Method`); it is no
+    part of ``forward``, nor of a saved model.
     """
 
     def __init__(self, settings: NetworkSettings = NetworkSettings()) -> None:
         super().__init__()
         self.settings = settings
+        self.companion: nn.Module | None = None
         width = [settings.filters * 2**n for n in range(5)]
         self.levels_down = nn.ModuleList(
             _level(count, settings.channels if n == 0 else width[n], width[n])
@@ -141,14 +146,23 @@ class DualTaskVNet(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Output:
         """The heads' outputs from `encode`'s features; dropout, if on, is drawn anew each call."""
-        x = self.dropout(features[-1])
+        return self.heads(self.decoded(features)[0])
+
+    def decoded(self, features: list[Tensor]) -> list[Tensor]:
+        """The decoder's features of its four levels, finest first, from `encode`'s."""
+        x, found = self.dropout(features[-1]), []
         for n in reversed(range(4)):
             x = self.levels_up[n](self.up[n](x) + features[n])
-        dropped = self.dropout(x)
+            found.append(x)
+        return found[::-1]
+
+    def heads(self, features: Tensor) -> Output:
+        """What the heads say of the decoder's finest features."""
+        dropped = self.dropout(features)
         distance = None
         if self.distance_head is not None:
-            features = dropped if self.settings.distance_dropout else x
-            distance = self.distance_head(features).float().tanh()
+            seen = dropped if self.settings.distance_dropout else features
+            distance = self.distance_head(seen).float().tanh()
         return Output(self.segmentation_head(dropped), distance)
 
     def forward(self, image: Tensor) -> Output:
@@ -179,6 +193,11 @@ def load_weights(
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit the network: {error}") from error
+
+
+def without_companion(named: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Of a network's named parameters, buffers or state, what is not its companion's."""
+    return {name: value for name, value in named if not name.startswith("companion.")}
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .network import DualTaskVNet, Output, set_dropout
+from .network import DualTaskVNet, Output, set_dropout, without_companion
 from .uncertainty import entropy
 
 
 class Teacher:
-    """An EMA of the student's weights, α = min(1 - 1/(t+1), ``decay``); starts as a copy.
+    """An EMA of the student's weights, α = min(1 - 1/(t+1), ``decay``); starts as a copy. A
+    companion of the student has no part in it.
 
     Batch-norm statistics are copied from the student (``average_buffers`` False, the published
     form, in which the teacher runs on batch statistics anyway) or averaged like the weights, which
@@ -25,6 +26,7 @@ class Teacher:
         self, student: nn.Module, decay: float = 0.99, average_buffers: bool = False
     ) -> None:
         self.network = copy.deepcopy(student).requires_grad_(False)
+        self.network.companion = None
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.track_running_stats = False  # in train mode; evaluation mode uses them
@@ -35,8 +37,10 @@ class Teacher:
     def update(self, student: nn.Module, index: int) -> None:
         """Follow ``student`` after iteration ``index`` (from 0), in place."""
         weight = 1.0 - min(1.0 - 1.0 / (index + 1), self.decay)
-        torch._foreach_lerp_(list(self.network.parameters()), list(student.parameters()), weight)
-        for own, new in zip(self.network.buffers(), student.buffers(), strict=True):
+        news = without_companion(student.named_parameters()).values()
+        torch._foreach_lerp_(list(self.network.parameters()), list(news), weight)
+        news = without_companion(student.named_buffers()).values()
+        for own, new in zip(self.network.buffers(), news, strict=True):
             if self.average_buffers and own.is_floating_point():
                 own.lerp_(new, weight)
             else:

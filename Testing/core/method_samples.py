@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ugmcl_core.methods import Batch
+from ugmcl_core.methods import METHODS, Batch
 from ugmcl_core.network import DualTaskVNet, NetworkSettings, Output
 from ugmcl_core.schedules import Step
 
@@ -27,14 +27,26 @@ class Fixed(nn.Module):
         self.settings = NetworkSettings(classes=logits.shape[1], filters=2)
         self.logits = nn.Parameter(torch.from_numpy(logits).float())
         self.raw = nn.Parameter(torch.from_numpy(np.arctanh(distance)).float())
+        shape = (len(logits), 4, *logits.shape[2:])
+        self.features = nn.Parameter(torch.from_numpy(np.sin(np.arange(np.prod(shape)))).float())
+        self.features.data = self.features.data.view(shape) + distance[0, 0, 0, 0, 0]
         self.last = last
 
+    def which(self, samples):
+        count, n = len(self.logits), len(samples)
+        return slice(count - n, count) if self.last else slice(0, n)
+
     def forward(self, image):
-        count, n = len(self.logits), len(image)
-        which = slice(count - n, count) if self.last else slice(0, n)
+        which = self.which(image)
         return Output(self.logits[which], self.raw.tanh()[which])
 
     encode = staticmethod(lambda image: [image])
+
+    def decoded(self, features):
+        return [self.features[self.which(features[0])]]
+
+    def heads(self, features):
+        return self(features)
 
     def decode(self, features):
         return self(features[0])
@@ -102,6 +114,13 @@ def chosen(classes, seed=3):
     student = Fixed(numbers["student"], numbers["student_distance"])
     teacher = Fixed(numbers["teacher"], numbers["teacher_distance"], last=True)
     return numbers, batch, student, teacher.requires_grad_(False)
+
+
+def made(name, **options):
+    """The method with options for tests: few passes, and a k of T⁻¹ that does not saturate."""
+    kind = METHODS[name]
+    usual = {"passes": 2, "sharpness": 5.0}
+    return kind(**{k: v for k, v in usual.items() if hasattr(kind, k)}, **options)
 
 
 def small_networks(classes, method=None):

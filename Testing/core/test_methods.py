@@ -6,7 +6,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
-from method_samples import MIDDLE, small_networks
+from method_samples import MIDDLE, made, small_networks
 
 from ugmcl_core.methods import METHODS, Batch
 from ugmcl_core.schedules import Step
@@ -26,7 +26,7 @@ def total_gradient(module):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_reach_the_student_and_never_the_teacher(classes, name):
-    method = METHODS[name]()
+    method = made(name)
     student, teacher, batch = small_networks(classes, method)
     teacher.requires_grad_(True)
     terms = method.losses(student, teacher, batch, MIDDLE)
@@ -39,7 +39,7 @@ def test_gradients_reach_the_student_and_never_the_teacher(classes, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_term_has_a_gradient_of_its_own(classes, name):
-    method = METHODS[name]()
+    method = made(name)
     student, teacher, batch = small_networks(classes, method)
     torch.manual_seed(5)
     terms = method.losses(student, teacher, batch, Step(95, 100, 20))
@@ -52,7 +52,7 @@ def test_every_term_has_a_gradient_of_its_own(classes, name):
 
 @pytest.mark.parametrize("name", SEMI)
 def test_the_supervised_iterations_are_those_of_the_labelled_samples(classes, name):
-    method = METHODS[name]()
+    method = made(name)
     student, _, batch = small_networks(classes, method)
     early = method.losses(student, None, batch, Step(5, 100, 20))
     late = method.losses(student, small_networks(classes)[1], batch, MIDDLE)
@@ -62,7 +62,7 @@ def test_the_supervised_iterations_are_those_of_the_labelled_samples(classes, na
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_training_without_unlabelled_cases_stays_finite(classes, name):
-    method = METHODS[name]()
+    method = made(name)
     student, teacher, batch = small_networks(classes, method)
     targets = (batch.labels, batch.level_set, batch.valid, batch.measured)
     known = Batch(batch.image[:2], batch.weak[:2], *targets)
@@ -83,10 +83,7 @@ def other(method, name):
 
 @pytest.mark.parametrize("name,option", OPTIONS)
 def test_each_option_changes_the_objective(name, option):
-    kind = METHODS[name]
-    # fewer passes for speed; a k that does not saturate, so that it shows
-    usual = {"passes": 2, "sharpness": 5.0}
-    plain = kind(**{k: v for k, v in usual.items() if hasattr(kind, k)})
+    plain = made(name)
     changed = dataclasses.replace(plain, **{option: other(plain, option)})
     totals = []
     for method in (plain, changed):
@@ -95,6 +92,19 @@ def test_each_option_changes_the_objective(name, option):
         terms = method.losses(student, teacher, batch, Step(40, 100, 20))
         totals.append(sum(float(v.detach()) for v in terms.values()))
     assert totals[0] != pytest.approx(totals[1], rel=1e-7, abs=0)
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if n in ("urpc", "dtml", "duwm")])
+def test_a_companion_learns_with_its_student(classes, name):
+    method = made(name)
+    student, teacher, batch = small_networks(classes, method)
+    sum(method.losses(student, teacher, batch, MIDDLE).values()).backward()
+    trained = [n for n, p in student.companion.named_parameters() if p.grad is not None]
+    assert trained and total_gradient(student.companion) > 0
+    unused = {n for n, _ in student.companion.named_parameters()} - set(trained)
+    assert all(n.startswith("segmentation_head.") for n in unused)  # of DTML's second network
+    with pytest.raises(TypeError, match="no companion"):
+        method.losses(small_networks(classes)[0], teacher, batch, MIDDLE)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -2,9 +2,21 @@
 
 import numpy as np
 import pytest
-from method_samples import MIDDLE, RAMP, by_hand, chosen, close, entropy, sigmoid, softmax
+import torch
+from method_samples import (
+    MIDDLE,
+    RAMP,
+    by_hand,
+    chosen,
+    close,
+    entropy,
+    hard_dice,
+    sigmoid,
+    small_networks,
+    softmax,
+)
 
-from ugmcl_core.methods import DTC, DualTask, EntropyMinimization, Supervised
+from ugmcl_core.methods import DTC, DTML, URPC, DualTask, EntropyMinimization, SASSNet, Supervised
 
 
 @pytest.fixture(params=[2, 3])
@@ -49,3 +61,109 @@ def test_dtc(setting, start, k):
         method.losses(student, None, batch, MIDDLE),
         {"dice": dice, "distance": 0.3 * distance, "cross": 0.7 * RAMP * cross},
     )
+
+
+def said(classes, method):
+    """What a real student in evaluation mode says, as the numbers of `by_hand`; and itself."""
+    student, _, batch = small_networks(classes, method)
+    student.eval()
+    with torch.no_grad():
+        out = student(batch.image)
+    distance = np.zeros((4, classes - 1, 8, 8, 6)) if out.distance is None else out.distance
+    numbers = {
+        "student": out.logits.numpy().astype(float),
+        "student_distance": np.asarray(distance, float),
+        "labels": batch.labels.numpy(),
+        "level_set": batch.level_set.numpy(),
+        "valid": batch.valid.numpy(),
+    }
+    return numbers, student, batch
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_sassnet_deceives_with_unlabelled_samples_and_judges_all(classes):
+    method = SASSNet(weight=0.2)
+    n, student, batch = said(classes, method)
+    dice, _, distance = by_hand(n)
+    student.companion.dropout.p = 0.0
+    with torch.no_grad():
+        level_sets = torch.from_numpy(n["student_distance"]).float()
+        verdict = student.companion(level_sets, batch.image).numpy()[:, 0].astype(float)
+    deceived = -np.log(sigmoid(verdict[2:])).mean()
+    terms = method.losses(student, None, batch, MIDDLE)
+    close(terms, {"dice": dice, "distance": 0.3 * distance, "adversarial": 0.2 * RAMP * deceived})
+    labelled = np.array([1, 1, 0, 0])
+    likely = np.where(labelled, sigmoid(verdict), 1 - sigmoid(verdict))
+    opposing = method.opposing_losses(student, batch, MIDDLE)
+    close(opposing, {"discriminator": -np.log(likely).mean()})
+    student.zero_grad()
+    opposing["discriminator"].backward()
+    assert all(p.grad is not None for p in student.companion.parameters())
+    own = [p for k, p in student.named_parameters() if not k.startswith("companion.")]
+    assert all(p.grad is None for p in own)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 6), (16, 8, 12)])
+def test_the_discriminator_takes_any_patch_of_its_network(shape):
+    critic = SASSNet().companion(small_networks(3)[0], False)
+    assert critic(torch.randn(2, 2, *shape), torch.randn(2, 1, *shape)).shape == (2, 1)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_urpc(classes):
+    method = URPC(weight=0.3)
+    n, student, batch = said(classes, method)
+    with torch.no_grad():
+        decoded = student.decoded(student.encode(batch.image))
+        coarse = student.companion(decoded)
+    assert all(x.shape == (4, classes, 8, 8, 6) for x in coarse)
+    scales = [softmax(n["student"]), *(softmax(x.numpy().astype(float)) for x in coarse)]
+    found = [by_hand({**n, "student": np.log(p)}) for p in scales]
+    mean = sum(p[2:] for p in scales) / 4
+    total = 0.0
+    for p in (p[2:] for p in scales):
+        divergence = (mean * np.log(mean / p)).sum(1, keepdims=True)
+        w = np.exp(-divergence)
+        d = ((p - mean) ** 2).mean(1, keepdims=True)
+        total += (w * d).sum() / w.sum() + divergence.mean()
+    close(
+        method.losses(student, None, batch, MIDDLE),
+        {
+            "ce": np.mean([0.5 * ce for _, ce, _ in found]),
+            "dice": np.mean([0.5 * dice for dice, _, _ in found]),
+            "consistency": 0.3 * RAMP * total / 4,
+        },
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_dtml_teaches_both_networks(classes):
+    method = DTML(sharpness=4.0)
+    n, student, batch = said(classes, method)
+    dice, ce, _ = by_hand(n)
+    with torch.no_grad():
+        distance = student.companion(batch.image).distance.numpy().astype(float)
+    back = sigmoid(-4.0 * distance)
+    drawn = np.concatenate([np.zeros_like(back[:2, :1]), back[:2]], 1)
+    cross = ((softmax(n["student"])[:, 1:] - back) ** 2).mean()
+    terms = method.losses(student, None, batch, MIDDLE)
+    close(
+        terms,
+        {
+            "ce": ce / 2,
+            "dice": dice / 2,
+            "distance_dice": hard_dice(drawn, n["labels"], n["valid"]),
+            "cross": RAMP * cross,
+        },
+    )
+    terms["cross"].backward()
+    for part in (student.segmentation_head, student.companion.distance_head):
+        assert all(float(p.grad.abs().sum()) > 0 for p in part.parameters() if p.ndim > 1)
+
+
+def test_dtml_fine_tunes_both_networks_from_the_base():
+    student = small_networks(2)[0]
+    fresh, tuned = (DTML().companion(student, tuning) for tuning in (False, True))
+    key = "levels_down.0.0.0.weight"
+    assert torch.equal(tuned.state_dict()[key], student.state_dict()[key])
+    assert not torch.equal(fresh.state_dict()[key], student.state_dict()[key])

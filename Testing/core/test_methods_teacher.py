@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from method_samples import (
     MIDDLE,
     RAMP,
@@ -16,7 +17,10 @@ from method_samples import (
     softmax,
 )
 
-from ugmcl_core.methods import UAMT, UGMCL, MeanTeacher, UGMCLPlus
+from ugmcl_core import teacher as teachers
+from ugmcl_core.methods import DUWM, TCSE, UAMT, UGMCL, MeanTeacher, UGMCLOfficial, UGMCLPlus
+from ugmcl_core.methods.tcse import Transformation, draw
+from ugmcl_core.network import Output
 
 
 @pytest.fixture(params=[2, 3])
@@ -147,3 +151,103 @@ def test_ugmcl_plus_teaches_hard_labels_where_the_teacher_is_sure(setting):
             "cross": 0.3 * cross,
         },
     )
+
+
+@pytest.mark.parametrize("kappa", [1.0, 2.5])
+def test_duwm_weighs_by_both_uncertainties(setting, kappa):
+    n, batch, student, teacher = setting
+    method = DUWM(passes=2, weight=0.3, regularizer=0.2)
+    student.companion = method.companion(student, False)
+    with torch.no_grad():
+        student.companion.raw.fill_(np.log(np.expm1(kappa)))
+    dice, ce, _ = by_hand(n)
+    p, q = softmax(n["student"]), softmax(n["teacher"])
+    f, g = (x.features.detach().numpy().astype(float) for x in (student, teacher))
+
+    def term(own, wanted, u):
+        d = ((own - wanted) ** 2).mean(1, keepdims=True)
+        return 0.3 * RAMP * (np.exp(-kappa * u) * d + 0.2 * kappa * u).mean()
+
+    terms = method.losses(student, teacher, batch, MIDDLE)
+    close(
+        terms,
+        {
+            "ce": ce / 2,
+            "dice": dice / 2,
+            "segmentation": term(p, q, entropy(q) / np.log(q.shape[1])),
+            "features": term(f, g, entropy(softmax(g)) / np.log(g.shape[1])),
+        },
+    )
+    sum(terms.values()).backward()
+    assert student.features.grad.abs().sum() > 0 and student.companion.raw.grad.abs().min() > 0
+
+
+def test_ugmcl_official_has_one_tensor_for_both_tasks(setting):
+    n, batch, student, teacher = setting
+    dice, ce, _ = by_hand(n)
+    p, q = softmax(n["student"]), softmax(n["teacher"])
+    back = sigmoid(-3.0 * np.tanh(n["student"]))
+    m = (entropy(q) < (0.75 + 0.25 * RAMP) * np.log(2)).astype(float)
+    intra = 0.5 * (m * (p - q) ** 2).sum() / (p.shape[1] * m.sum())
+    close(
+        UGMCLOfficial(passes=2, sharpness=3.0).losses(student, teacher, batch, MIDDLE),
+        {
+            "ce": ce / 2,
+            "dice": dice / 2,
+            "distance_dice": hard_dice(back[:2], n["labels"], n["valid"]) / 2,
+            "intra": 0.1 * RAMP * intra,
+            "cross": 0.1 * RAMP * ((p - back) ** 2).mean(),
+        },
+    )
+
+
+@pytest.mark.parametrize("turns,flips", [(0, ()), (1, (0,)), (2, (1, 2)), (3, (0, 1, 2))])
+def test_transformations_are_numpys(turns, flips):
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 6, 4)).astype(np.float32)
+    wanted = np.flip(np.rot90(x, turns, (2, 3)), [a + 2 for a in flips])
+    got = Transformation(1.0, turns, flips)(torch.from_numpy(x)).numpy()
+    assert np.allclose(got, wanted, atol=1e-5)
+
+
+def test_a_zoom_is_about_the_center_and_says_what_it_covers():
+    axes = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in (8, 8, 6)], indexing="ij")
+    x = torch.from_numpy(np.stack(axes)[None]).float()
+    zoomed = Transformation(1.25, 0, ())(x)
+    assert torch.allclose(zoomed, x / 1.25, atol=1e-5)  # magnified: coordinates grow more slowly
+    inside = Transformation(0.5, 0, ())(torch.ones(1, 1, 8, 8, 8), "zeros") > 0.999
+    assert inside[0, 0, 2:6, 2:6, 2:6].all() and inside.sum() == 4**3
+
+
+def test_quarter_turns_are_drawn_only_where_they_fit():
+    torch.manual_seed(0)
+    even = ((2, 2, 1),) * 4
+    square = {draw(torch.empty(1, 1, 8, 8, 4), even, 0.2).turns for _ in range(60)}
+    oblong = {draw(torch.empty(1, 1, 8, 6, 4), even, 0.2).turns for _ in range(60)}
+    uneven = {draw(torch.empty(1, 1, 8, 8, 4), ((2, 1, 1),) * 4, 0.2).turns for _ in range(60)}
+    assert square == {0, 1, 2, 3} and oblong == uneven == {0, 2}
+
+
+class Pointwise(torch.nn.Module):
+    """Logits that depend on each voxel alone, so that it commutes with every flip and turn."""
+
+    def __init__(self, slope, settings):
+        super().__init__()
+        self.slope, self.settings = torch.nn.Parameter(torch.tensor(slope)), settings
+
+    def forward(self, image):
+        return Output(torch.cat([-self.slope * image, self.slope * image], 1), None)
+
+
+def test_tcse_compares_the_transformed_prediction_with_that_of_the_transformed(monkeypatch):
+    _, batch, fixed, _ = chosen(2)
+    monkeypatch.setattr(teachers, "noisy", lambda image: image)
+    student, same, other = (Pointwise(s, fixed.settings) for s in (1.0, 1.0, 0.5))
+    method = TCSE(zoom=0.0, weight=0.4)
+    assert method.losses(student, same, batch, MIDDLE)["consistency"].item() < 1e-10
+    x = batch.image.numpy().astype(float)
+    # MSE of p over both classes; a turned mean is the mean
+    wanted = 0.4 * RAMP * ((sigmoid(2 * x) - sigmoid(x)) ** 2).mean()
+    terms = method.losses(student, other, batch, MIDDLE)
+    assert terms["consistency"].item() == pytest.approx(wanted, rel=1e-4)
+    zoomed = TCSE(zoom=0.3).losses(student, same, batch, MIDDLE)["consistency"]
+    assert 0 < zoomed.item() < 0.1 * RAMP

@@ -54,10 +54,10 @@ class Method(ABC):
     """A frozen dataclass of options; see the package's docstring.
 
     Options are checked when a method is made (InputError). A method may train a second module
-    along: what ``companion`` returns becomes ``student.companion``, is averaged into the teacher,
-    stored in checkpoints, and left out of the saved model. It is trained on the sum of
-    ``losses`` like the student, unless the method is ``adversarial``: then by an Adam of its own
-    on ``opposing_losses``, after each step of the student.
+    along: what ``companion`` returns becomes ``student.companion``; it is stored in checkpoints,
+    and no part of the teacher or of the saved model. It is trained on the sum of ``losses`` like
+    the student, unless the method is ``adversarial``: then by an Adam of its own on
+    ``opposing_losses``, after each step of the student.
     """
 
     name: ClassVar[str]

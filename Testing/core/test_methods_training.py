@@ -1,0 +1,82 @@
+"""Every method trains 50 iterations on anisotropic phantoms of two and of three classes."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from method_samples import made
+
+from ugmcl_core.batches import BatchSettings
+from ugmcl_core.cases import Representation, find_cohort
+from ugmcl_core.methods import METHODS
+from ugmcl_core.network import NetworkSettings
+from ugmcl_core.phantoms import write_cohort
+from ugmcl_core.preprocessing import Normalization
+from ugmcl_core.profiles import Optimization, Profile, with_classes
+from ugmcl_core.schedules import LearningRate
+from ugmcl_core.training import TrainingSettings, train
+
+TINY = Profile(
+    "tiny",
+    "for tests",
+    Representation((4.0, 4.0, 8.0), Normalization("z-score")),
+    NetworkSettings(filters=2, strides=((2, 2, 1), (2, 2, 2), (1, 1, 1), (1, 1, 1)), dropout=0.1),
+    BatchSettings((16, 16, 6), 2, 2, 0.5),
+    Optimization("adamw", LearningRate(1e-2), 1e-3, 5.0, 0.9, True, "teacher"),
+    iterations=50,
+    warmup=10,
+)
+CPU = TrainingSettings(seed=3, device="cpu", half_precision=False)
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def cohort(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp(f"phantoms{request.param}")
+    names = write_cohort(root, 4, 5, (24, 22, 8), (4.0, 4.4, 8.0), request.param)
+    found = find_cohort(root / "images", root / "labels", names[:2])
+    return found, with_classes(TINY, request.param)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_loss_falls_and_the_model_is_finite(cohort, tmp_path, monkeypatch, name):
+    cases, profile = cohort
+    method, seen = made(name), []
+    losses = type(method).losses
+
+    def noted(self, *arguments):
+        terms = losses(self, *arguments)
+        seen.append({k: float(v.detach()) for k, v in terms.items()})
+        return terms
+
+    monkeypatch.setattr(type(method), "losses", noted)
+    model = train(cases, method, profile, tmp_path / "run", CPU)
+    assert len(seen) == 50 and all(math.isfinite(v) for terms in seen for v in terms.values())
+    supervised = [t["dice"] + t.get("ce", 0.0) for t in seen]
+    assert np.mean(supervised[-10:]) < 0.9 * np.mean(supervised[:5])
+    if method.uses_unlabelled:
+        assert set(seen[5]) < set(seen[-1])  # the consistency terms came after the warm-up
+    state = model.load_weights()
+    assert all(bool(v.isfinite().all()) for v in state.values())
+    assert not any(k.startswith("companion.") for k in state)
+    assert any(k.startswith("distance_head.") for k in state) == method.uses_distance
+
+
+@pytest.mark.parametrize("name", ["sassnet", "dtml", "duwm"])
+def test_a_companion_is_resumed_exactly(cohort, tmp_path, name):
+    cases, profile = cohort
+    short = replace(profile, iterations=8, warmup=2)
+    whole = train(cases, made(name), short, tmp_path / "whole", CPU)
+    asked = []
+    train(
+        cases,
+        made(name),
+        short,
+        tmp_path / "parts",
+        CPU,
+        should_stop=lambda: asked.append(1) or len(asked) == 5,
+    )
+    parts = train(cases, made(name), short, tmp_path / "parts", CPU, resume=True)
+    state = parts.load_weights()
+    assert all(torch.equal(v, state[k]) for k, v in whole.load_weights().items())
