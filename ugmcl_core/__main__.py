@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -64,8 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except (KeyboardInterrupt, Cancelled):
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            return CANCELLED
         return _fail("cancelled", CANCELLED)
     except InputError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # the node's first process says the same
+            return BAD_INPUT
         return _fail(in_one_line(error), BAD_INPUT, parsed.debug)
     except BrokenPipeError:
         sys.stdout = None  # the reader left, for example `| head`; nothing more to say

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -44,10 +44,12 @@ def make_batch(
     representation: Representation,
     seed: int,
     step: Step,
+    part: Callable[[int], range] = range,
 ) -> Batch:
-    """The batch of ``step``, on the CPU.
+    """The batch of ``step``, on the CPU; of each stream's samples those of ``part(count)``.
 
-    Without unlabelled cases, and in the supervised-only steps, all samples are labelled.
+    Without unlabelled cases, and in the supervised-only steps, all samples are labelled. A sample
+    is a function of its number alone, so parts together are the whole.
     """
     size = settings.labelled + settings.unlabelled
     mixed = bool(unlabelled) and not step.supervised_only and settings.unlabelled > 0
@@ -56,9 +58,10 @@ def make_batch(
     images, weak, labels, level_sets, valid, measured = [], [], [], [], [], []
     for cases, stream, count in streams:
         start = step.index * count
-        for n, which in enumerate(pick(seed, stream, len(cases), start, count)):
+        chosen = pick(seed, stream, len(cases), start, count)
+        for n in part(count):
             rng = np.random.default_rng([seed, 2 + stream, start + n])
-            fields = _patch(cases[which], settings, representation, rng, stream == 0)
+            fields = _patch(cases[chosen[n]], settings, representation, rng, stream == 0)
             weak.append(fields[0])
             strength = settings.augmentation.intensity
             images.append(vary_intensity(fields[0], rng, strength) if strength else fields[0])
@@ -117,11 +120,12 @@ def batches(
     representation: Representation,
     seed: int,
     steps: Sequence[Step],
+    part: Callable[[int], range] = range,
 ) -> Iterator[Batch]:
     """The batches of ``steps``, the next one made by a thread while one is used."""
 
     def make(step: Step) -> Batch:
-        return make_batch(labelled, unlabelled, settings, representation, seed, step)
+        return make_batch(labelled, unlabelled, settings, representation, seed, step, part)
 
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, steps[0]) if steps else None

@@ -1,7 +1,8 @@
 """The only training loop: whatever differs between methods is in their losses.
 
 Every step's batch, dropout and noise are functions of the seed and the step's number, so a resumed
-training gives the numbers of an uninterrupted one on the same machine.
+training gives the numbers of an uninterrupted one on the same machine. With several processes
+(`parallel`) every rank runs this loop on its part of each batch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import checkpoint, devices
+from . import checkpoint, devices, parallel
 from .batches import batches
 from .cases import Cohort, PreparedCase, prepare_cases
 from .errors import InputError
@@ -78,19 +79,25 @@ class Run:
         if base is not None:
             weights = with_new_classes(base.load_weights(), profile.network.classes)
             load_weights(network, weights, same_heads=False)
-        self.student = network.to(device, memory_format=torch.channels_last_3d)
+        self.student = self._placed(network)
         o = profile.optimization
         # The teacher is kept for methods without one as well: its average may be what is saved.
         self.teacher = Teacher(self.student, o.decay, o.average_buffers)
         self.optimizers = self._optimizers(base is not None)
         self.labelled, self.unlabelled, self.holdout = self._prepare(cohort)
 
+    def _placed(self, network: nn.Module) -> nn.Module:
+        """``network`` on the device, and the same on every rank."""
+        network = parallel.with_shared_statistics(network, self.device)
+        network = network.to(self.device, memory_format=torch.channels_last_3d)
+        parallel.equal_start(network)
+        return network
+
     def _optimizers(self, tuning: bool) -> dict[str, torch.optim.Optimizer]:
         """The student's optimizer, after giving it its companion, and that of an opponent."""
         companion = self.method.companion(self.student, tuning)
         if companion is not None:
-            device = self.device
-            self.student.companion = companion.to(device, memory_format=torch.channels_last_3d)
+            self.student.companion = self._placed(companion)
         if not self.method.adversarial:
             return {"optimizer": _optimizer(self.student.parameters(), self.profile)}
         own = without_companion(self.student.named_parameters()).values()
@@ -100,12 +107,16 @@ class Run:
     def _prepare(self, cohort: Cohort) -> list[list[PreparedCase]]:
         groups: list[list[PreparedCase]] = []
         unlabelled = cohort.unlabelled if self.method.uses_unlabelled else ()
+        holdout = cohort.holdout if parallel.rank() == 0 else ()
+        cache = self.output / "cache"
+        if parallel.size() > 1:  # each rank's own, since they all prepare at the same time
+            cache = cache / f"rank{parallel.rank()}"
         used = 0
-        for cases in (cohort.labelled, unlabelled, cohort.holdout):
+        for cases in (cohort.labelled, unlabelled, holdout):
             group = prepare_cases(
                 cases,
                 self.profile.representation,
-                cache=self.output / "cache",
+                cache=cache,
                 budget=self.settings.memory,
                 used=used,
                 progress=lambda f, text: self.tell(
@@ -120,6 +131,7 @@ class Run:
     def restore(self, former: checkpoint.Checkpoint) -> None:
         checkpoint.restore(former, self.student, self.teacher, self.optimizers)
         self.index = former.index
+        parallel.agree(self.index, self.device, "checkpoints")
 
     def save(self) -> None:
         checkpoint.save(
@@ -140,6 +152,7 @@ class Run:
                 self.profile.representation,
                 self.settings.seed,
                 steps,
+                parallel.part,
             ),
             strict=True,
         ):
@@ -153,17 +166,18 @@ class Run:
             every = self.settings.evaluate_every
             if every and self.index % every == 0 and self.index < total:
                 self.tell({"event": "holdout", "step": self.index, "dice": self.holdout_dice()})
-            if self.index % self.settings.checkpoint_every == 0:
+            if parallel.rank() == 0 and self.index % self.settings.checkpoint_every == 0:
                 self._check(terms)
                 self.save()
             asked = time.monotonic()
-            if should_stop():
+            if parallel.anywhere(should_stop(), self.device):
                 return
             clock += time.monotonic() - asked  # a pause is no part of the speed
 
     def step(self, step: Step, batch: Batch) -> dict[str, Tensor]:
         """One iteration; the terms of the objective."""
-        torch.manual_seed((self.settings.seed * 1_000_003 + step.index) % 2**63)
+        seed = self.settings.seed * 1_000_003 + step.index + (parallel.rank() << 40)
+        torch.manual_seed(seed % 2**63)
         batch = _to(batch, self.device)
         optimizer = self.optimizers["optimizer"]
         rate = self.profile.optimization.rate.at(step.index, step.total)
@@ -173,6 +187,8 @@ class Run:
         with devices.autocast(self.device, self.half_precision):
             terms = self.method.losses(self.student, self.teacher.network, batch, step)
         self._descend(optimizer, terms, self.profile.optimization.clip)
+        if self.device.type == "cpu":
+            parallel.average_statistics(self.student)
         self.teacher.update(self.student, step.index)
         if self.method.adversarial:
             with devices.autocast(self.device, self.settings.half_precision):
@@ -188,8 +204,10 @@ class Run:
         """One step of ``optimizer`` on the sum of ``terms``."""
         optimizer.zero_grad(set_to_none=True)
         sum(terms.values()).backward()
+        parameters = optimizer.param_groups[0]["params"]
+        parallel.average_gradients(parameters)
         if clip:
-            nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], clip)
+            nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
 
     def _check(self, terms: dict[str, Tensor]) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """The terms that methods add up. All compute in float32; all take soft labels.
 
+With several processes all sums are over the batch of all of them.
+
 Shapes: probabilities and labels (B, C, I, J, K), class 0 the background; level sets
 (B, C-1, I, J, K); ``valid`` and masks (B, 1, I, J, K), 1 where a voxel counts.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from .parallel import size, total
 
 EPSILON = 1e-5
 
@@ -26,8 +30,9 @@ def foreground_dice_loss(
     if valid is not None:
         p, y = p * valid, y * valid
     axes = (0, 2, 3, 4)
-    overlap, total = (p * y).sum(axes), (p * p).sum(axes) + (y * y).sum(axes)
-    return 1.0 - ((2.0 * overlap + EPSILON) / (total + EPSILON)).mean()
+    sums = torch.stack([(p * y).sum(axes), (p * p).sum(axes) + (y * y).sum(axes)])
+    overlap, squares = total(sums)
+    return 1.0 - ((2.0 * overlap + EPSILON) / (squares + EPSILON)).mean()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -45,8 +50,9 @@ def mean_squared_error(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tens
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Σ m v / (Σ m + ε), or the plain mean without a mask."""
     if mask is None:
-        return values.mean()
-    return (values * mask).sum() / (mask.sum() + EPSILON)
+        return total(values.mean()) / size()  # every rank has equally many
+    weighted, weight = total(torch.stack([(values * mask).sum(), mask.sum()]))
+    return weighted / (weight + EPSILON)
 
 
 def hard_labels(probabilities: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from . import checkpoint, devices
+from . import checkpoint, devices, parallel
 from .cases import Cohort
 from .errors import InputError
 from .interrupts import interruptible
@@ -60,15 +61,48 @@ def train(
     checkpoint and a usable model are written after the step under way, and the model's card says
     how many iterations it has seen; ``resume`` goes on from there. Raises InputError for cases
     that cannot be used and folders that hold another training.
+
+    In a process that torchrun started this trains one model together with the others: each makes
+    its part of every batch, and rank 0 alone writes and reports. Where ``output`` is on another
+    node's disk, the returned model is a description of what rank 0 wrote there.
     """
     settings = settings or TrainingSettings()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("training over several processes is not there yet; start a single one")
+    with parallel.taking_part(settings.device) as device:
+        return _train(
+            cohort,
+            method,
+            profile,
+            Path(output),
+            settings,
+            device,
+            description,
+            base,
+            resume,
+            on_event if on_event and parallel.rank() == 0 else lambda event: None,
+            should_stop or (lambda: False),
+        )
+
+
+def _train(
+    cohort: Cohort,
+    method: Method,
+    profile: Profile,
+    output: Path,
+    settings: TrainingSettings,
+    device: torch.device,
+    description: Description | None,
+    base: Model | None,
+    resume: bool,
+    listen: Listener,
+    should_stop: Callable[[], bool],
+) -> Model:
+    """`train` on ``device``, among the processes that take part."""
+    for count in (profile.batch.labelled, profile.batch.unlabelled):
+        parallel.part(count)
+    main = parallel.rank() == 0
     network = replace(profile.network, distance_head=method.uses_distance)
     profile = replace(profile, network=network)
-    output = Path(output)
     devices.prepare_cpu()
-    device = devices.resolve(settings.device)
     fingerprint = _fingerprint(cohort, method, profile, settings, base)
     former = checkpoint.load(output) if resume else None
     if former is not None and former.settings != fingerprint:
@@ -80,12 +114,12 @@ def train(
     if not resume and (output / checkpoint.NAME).exists():
         raise InputError(f"{output}: holds a training already; use --resume or another folder")
     description = description or describe(base, as_name(output.resolve().name), profile)
-    made = not output.exists()
-    listen = on_event or (lambda event: None)
+    made = main and not output.exists()
     try:
         run = Run(cohort, method, profile, settings, device, base, output, fingerprint, listen)
         output.mkdir(parents=True, exist_ok=True)
-        log = (output / "log.jsonl").open("a", encoding="utf-8")
+        path = output / "log.jsonl" if main else Path(os.devnull)
+        log = path.open("a", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror})") from error
     except InputError:
@@ -104,17 +138,24 @@ def train(
     with log, interruptible() as interrupted:
         if former is not None:
             run.restore(former)
-        run.loop(lambda: interrupted() or (should_stop is not None and should_stop()))
-        run.save()
-        model = save_model(output / "model", _card(run, description), run.weights())
-        if run.index < profile.iterations:
-            tell({"event": "stopped", "step": run.index, "total": profile.iterations})
-        else:
-            dice = run.holdout_dice()
-            tell({"event": "done", "step": run.index, "total": run.index, "dice": dice})
-            shutil.rmtree(output / "cache", ignore_errors=True)
-    if interrupted():
+        run.loop(lambda: interrupted() or should_stop())
+        card = _card(run, description)
+        model = _finish(run, card) if main else Model(card, output / "model")
+    if parallel.anywhere(interrupted(), device):
         raise KeyboardInterrupt
+    return model
+
+
+def _finish(run: Run, card: ModelCard) -> Model:
+    """Write checkpoint and model, and tell how the training ended."""
+    run.save()
+    model = save_model(run.output / "model", card, run.weights())
+    if run.index < run.profile.iterations:
+        run.tell({"event": "stopped", "step": run.index, "total": run.profile.iterations})
+        return model
+    dice = run.holdout_dice()
+    run.tell({"event": "done", "step": run.index, "total": run.index, "dice": dice})
+    shutil.rmtree(run.output / "cache", ignore_errors=True)
     return model
 
 

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .parallel import total
+
 _BINS = 4096
 
 
@@ -27,7 +29,7 @@ def maximal_entropy(classes: int, reference: str = "ln2") -> float:
 def quantile(uncertainty: Tensor, part: float, classes: int) -> float:
     """The uncertainty below which ``part`` of the voxels lie, to 1/4096 of ln C; from a histogram,
     which takes any number of voxels."""
-    counts = torch.histc(uncertainty.float(), _BINS, 0.0, math.log(classes)).double()
+    counts = total(torch.histc(uncertainty.float(), _BINS, 0.0, math.log(classes)).double())
     below = counts.cumsum(0) < part * counts.sum()
     return (int(below.sum()) + 1) / _BINS * math.log(classes)
 

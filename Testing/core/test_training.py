@@ -208,12 +208,6 @@ def test_a_diverged_training_is_stopped_before_its_checkpoint(folder, tmp_path):
     assert not (tmp_path / "run" / NAME).exists()
 
 
-def test_one_process_of_several_is_refused(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="several processes"):
-        train(cohort_of(folder[0]), DualTask(), folder[1], tmp_path / "run", CPU)
-
-
 def test_mapped_cases_train_the_same_model_and_are_removed(folder, tmp_path):
     root, profile = folder
     kept = train(cohort_of(root), UGMCL(passes=1), profile, tmp_path / "a", CPU)

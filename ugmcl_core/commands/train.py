@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,9 @@ examples:
   ugmcl train --images images --labels labels --output runs/first
   ugmcl train --images images --labels labels --base la-lge-mri --iterations 300 --output runs/mine
   ugmcl train --images images --labels labels --labelled-list 16.txt --exclude-list test.txt \\
-      --method ugmcl --option beta=0.5 --profile paper --device cuda --output runs/paper"""
+      --method ugmcl --option beta=0.5 --profile paper --device cuda --output runs/paper
+  torchrun --nproc-per-node 2 -m ugmcl_core train --images images --labels labels \\
+      --profile paper --output runs/two-gpus"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="length of the training (default: the profile's)",
     )
     parser.add_argument(
+        "--batch",
+        type=samples,
+        metavar="L+U",
+        help="labelled + unlabelled samples a step, over all processes (default: the profile's)",
+    )
+    parser.add_argument(
         "--seed",
         type=whole,
         default=2022,
@@ -118,7 +128,27 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def samples(text: str) -> tuple[int, int]:
+    """Labelled and unlabelled samples, as in ``2+2``."""
+    labelled, plus, unlabelled = text.partition("+")
+    if not plus:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LABELLED+UNLABELLED, such as 2+2")
+    return count(labelled), whole(unlabelled)
+
+
 def run(arguments: argparse.Namespace) -> int:
+    """Train, and say where the model is; of several processes only the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        return _run(arguments)
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     """Train, and say where the model is."""
     from .. import model as models
     from ..lists import read_list
@@ -150,6 +180,10 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         check_model(base)
         profile = protocols.fine_tuning(base, profile, iterations)
+    if arguments.batch is not None:
+        labelled, unlabelled = arguments.batch
+        batch = replace(profile.batch, labelled=labelled, unlabelled=unlabelled)
+        profile = replace(profile, batch=batch)
     if (ignored := arguments.ignore_label) is not None:
         if ignored < profile.network.classes:
             raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")

@@ -1,0 +1,42 @@
+"""A training for test_parallel.py, as one process or as one of several: FOLDER METHOD OUTPUT.
+
+Batch-norm statistics are frozen, and dropout and the teacher's noise are off, since both make
+one process differ from several by nature.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from test_methods_training import CPU, TINY
+from torch import nn
+
+from ugmcl_core import teacher
+from ugmcl_core.cases import find_cohort
+from ugmcl_core.methods import METHODS
+from ugmcl_core.profiles import Optimization
+from ugmcl_core.schedules import LearningRate
+from ugmcl_core.training import train
+
+
+def main(folder, name, output):
+    nn.BatchNorm3d.train = lambda self, mode=True: nn.Module.train(self, False)
+    teacher.noisy = lambda image: image
+    method = METHODS[name]()
+    if name == "ugmcl":
+        method = replace(method, passes=1, sharpness=4.0, threshold_start=0.97, weight=1.0)
+    if name == "ua-mt":
+        method = replace(method, passes=1, weight=1.0)
+    profile = replace(
+        TINY,
+        network=replace(TINY.network, dropout=0.0),
+        optimization=Optimization("sgd", LearningRate(0.05, "constant"), clip=1.0),
+        iterations=6,
+        warmup=2,
+    )
+    cases = find_cohort(folder / "images", folder / "labels", ["phantom-005", "phantom-006"])
+    train(cases, method, profile, output, CPU)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

@@ -1,0 +1,159 @@
+"""Training over several processes: the same numbers as in one, and one model from torchrun."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from samples import tiny_model
+
+from ugmcl_core import parallel
+from ugmcl_core.batches import BatchSettings, make_batch
+from ugmcl_core.cases import Representation, find_cohort, prepare_case
+from ugmcl_core.errors import InputError
+from ugmcl_core.model import open_model
+from ugmcl_core.phantoms import write_cohort
+from ugmcl_core.preprocessing import Normalization
+from ugmcl_core.schedules import Step
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or sys.platform == "win32", reason="needs gloo"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantoms")
+    write_cohort(root, 4, 5, (24, 22, 8), (4.0, 4.4, 8.0))
+    tiny_model(root / "base", patch=(32, 32, 16))
+    return root
+
+
+def environment(**further):
+    paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+    plain = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+    return {**plain, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **further}
+
+
+def ranks(count, *arguments):
+    """Run parallel_training.py as ``count`` processes that find each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
+    command = [sys.executable, str(HERE / "parallel_training.py"), *map(str, arguments)]
+    processes = [
+        subprocess.Popen(
+            command,
+            env=environment(RANK=str(n), LOCAL_RANK=str(n), **shared),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(count)
+    ]
+    ends = [p.communicate(timeout=240)[1] for p in processes]
+    assert all(p.returncode == 0 for p in processes), ends
+
+
+@pytest.mark.parametrize("method", ["supervised", "ugmcl"])
+def test_two_processes_train_what_one_does(folder, tmp_path, method):
+    for count, name in ((1, "one"), (2, "two")):
+        ranks(count, folder, method, tmp_path / name)
+    one, two = (load_file(tmp_path / n / "checkpoint.safetensors") for n in ("one", "two"))
+    assert set(one) == set(two)
+    start = 0.0
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], rtol=1e-4, atol=2e-6), key
+        start = max(start, float((value - one[key.replace("student", "teacher", 1)]).abs().max()))
+    assert start > 1e-4  # the student moved, so there was something to compare
+    logs = [json.loads(line) for line in (tmp_path / "two/log.jsonl").open()]
+    (done,) = [e for e in logs if e["event"] == "done"]
+    losses = [
+        json.loads(line)["losses"]
+        for name in ("one", "two")
+        for line in (tmp_path / name / "log.jsonl").open()
+        if '"progress"' in line and '"step": 6' in line
+    ]
+    assert done["step"] == 6 and losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def torchrun(folder, output, *further):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "ugmcl_core", "train"]
+    command += ["--images", str(folder / "images"), "--labels", str(folder / "labels")]
+    command += ["--method", "supervised", "--device", "cpu", "--base", str(folder / "base")]
+    command += ["--output", str(output), *further]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_torchrun_writes_one_model_and_speaks_once(folder, tmp_path):
+    run = torchrun(folder, tmp_path / "run", "--iterations", "2", "--batch", "2+0")
+    said, errors = run.communicate(timeout=280)
+    assert run.returncode == 0, errors
+    assert said.count("model written to") == 1
+    assert open_model(tmp_path / "run/model").card.training["iterations"] == 2
+    assert not (tmp_path / "run/cache").exists()
+
+
+def test_a_batch_that_cannot_be_divided_is_one_line(folder, tmp_path):
+    run = torchrun(folder, tmp_path / "run", "--batch", "1+2")
+    errors = run.communicate(timeout=120)[1]
+    assert run.returncode != 0
+    assert errors.count("ugmcl: 1 samples a step cannot be divided by 2 processes") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_ends_all_and_leaves_a_model(folder, tmp_path):
+    run = torchrun(folder, tmp_path / "run", "--iterations", "100000", "--batch", "2+0")
+    log = tmp_path / "run/log.jsonl"
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (log.exists() and "progress" in log.read_text()):
+        time.sleep(0.2)
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=120)
+    assert run.returncode != 0
+    model = open_model(tmp_path / "run/model")
+    assert 0 < model.card.training["iterations"] < 100000
+
+
+def test_parts_of_a_batch_are_the_whole(folder):
+    found = find_cohort(folder / "images", folder / "labels", ["phantom-005", "phantom-006"])
+    representation = Representation((4.0, 4.0, 8.0), Normalization("z-score"))
+    known = [prepare_case(c, representation) for c in found.labelled]
+    new = [prepare_case(c, representation) for c in found.unlabelled]
+    settings = BatchSettings((16, 16, 6), 2, 4)
+    arguments = (known, new, settings, representation, 3, Step(5, 10))
+    whole = make_batch(*arguments)
+    halves = [
+        make_batch(*arguments, part=lambda n, r=r: range(r * n // 2, (r + 1) * n // 2))
+        for r in (0, 1)
+    ]
+    assert torch.equal(whole.labels, torch.cat([h.labels for h in halves]))
+    known = torch.cat([h.image[h.labelled] for h in halves])
+    new = torch.cat([h.image[h.unlabelled] for h in halves])
+    assert torch.equal(whole.image, torch.cat([known, new]))
+
+
+def test_alone_nothing_is_exchanged(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    value = torch.ones(3, requires_grad=True)
+    assert parallel.total(value) is value
+    assert (parallel.size(), parallel.rank(), parallel.part(3)) == (1, 0, range(3))
+    assert parallel.anywhere(True, torch.device("cpu")) is True
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused = pytest.raises(InputError, match="several processes: use auto, cuda or cpu")
+    with refused, parallel.taking_part("mps"):
+        pass
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(InputError, match="start them with torchrun"), parallel.taking_part("cpu"):
+        pass
