@@ -191,7 +191,7 @@ class Run:
             parallel.average_statistics(self.student)
         self.teacher.update(self.student, step.index)
         if self.method.adversarial:
-            with devices.autocast(self.device, self.settings.half_precision):
+            with devices.autocast(self.device, self.half_precision):
                 opposing = self.method.opposing_losses(self.student, batch, step)
             if opposing:
                 self._descend(self.optimizers["opponent"], opposing)
