@@ -88,15 +88,68 @@ def find_cases(
     return cases, sorted(set(wanted if names is None else names) - set(labels))
 
 
+def pair_of_files(prediction: Path, reference: Path) -> Case:
+    """The case of two label maps, with the outputs of `ugmcl segment` beside the prediction;
+    raises InputError unless both are files."""
+    for path in (prediction, reference):
+        if not path.is_file():
+            raise InputError(f"{path}: is no file; compare two files or two folders")
+    stem = source_of(volume.stem(prediction)) or volume.stem(prediction)
+    beside = {volume.stem(p): p for p in volume.image_files(prediction.parent)}
+    mine = [p for s, p in sorted(beside.items()) if s.startswith(stem + SDF)]
+    sdf = tuple(p for p in mine if source_of(volume.stem(p)) == stem)
+    return Case(volume.stem(reference), prediction, reference, sdf, beside.get(stem + UNCERTAINTY))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two label maps compared: the measures of each structure, and the map of `error_map`."""
+
+    structures: tuple[Structure, ...]
+    errors: volume.Volume
+
+
+def compare(
+    prediction: Path, reference: Path, values: Collection[int] | None = None
+) -> Comparison:
+    """Compare two files, the label ``values`` or all that occur; raises InputError."""
+    found, truth = _pair(prediction, reference)
+    if values is None:
+        values = {int(v) for array in (found.array, truth.array) for v in np.unique(array)} - {0}
+    structures = [
+        Structure(
+            value, metrics.score(found.array == value, truth.array == value, truth.grid.spacing)
+        )
+        for value in sorted(values)
+    ]
+    errors = error_map(found.array, truth.array, values)
+    return Comparison(tuple(structures), volume.Volume(errors, truth.grid))
+
+
+def error_map(
+    prediction: np.ndarray, reference: np.ndarray, values: Collection[int]
+) -> np.ndarray:
+    """Where label maps (I, J, K) differ in ``values``, uint8: 1 where only the prediction holds a
+    structure, 2 where only the reference does, 3 where they hold different ones."""
+    a, b = (np.where(np.isin(array, list(values)), array, 0) for array in (prediction, reference))
+    errors = np.where(a != 0, np.where(b != 0, 3, 1), 2).astype(np.uint8)
+    errors[a == b] = 0
+    return errors
+
+
+def _pair(prediction: Path, reference: Path) -> tuple[volume.Volume, volume.Volume]:
+    """Two label maps on one grid; raises InputError."""
+    found, truth = volume.read_labels(prediction), volume.read_labels(reference)
+    if not found.grid.same_as(truth.grid):
+        raise InputError(
+            f"{prediction}: lies on another grid than {reference}; resample one onto the other"
+        )
+    return found, truth
+
+
 def evaluate(case: Case) -> CaseResult:
     """Measure one case; raises InputError if its files cannot be compared."""
-    prediction = volume.read_labels(case.prediction)
-    reference = volume.read_labels(case.reference)
-    if not prediction.grid.same_as(reference.grid):
-        raise InputError(
-            f"{case.prediction}: lies on another grid than {case.reference}; "
-            "resample one onto the other"
-        )
+    prediction, reference = _pair(case.prediction, case.reference)
     spacing = reference.grid.spacing
     values = set(np.unique(prediction.array)) | set(np.unique(reference.array))
     sdf = _sdf_by_value(case, values - {0})

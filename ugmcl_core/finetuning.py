@@ -186,10 +186,10 @@ def finetune(
     verdict, text = conclude(cases, planned.report, names[old:])
     scores = {"report": planned.report, "verdict": verdict, "text": text,
               "cases": cases if request.keep_names else [_nameless(c) for c in cases]}  # fmt: skip
-    model = update_card(models[""], scores=_finite(scores) if cases else {})
+    model = update_card(models[""], scores=finite(scores) if cases else {})
     result = {"model": str(model.folder), "report": planned.report, "cases": cases,
               "verdict": verdict, "text": text}  # fmt: skip
-    _write_report(output / REPORT, _finite(result))
+    _write_report(output / REPORT, finite(result))
     return result
 
 
@@ -207,12 +207,12 @@ def _nameless(case: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in case.items() if k != "name"}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """NaN as null: neither a card nor a report has any."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

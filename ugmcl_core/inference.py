@@ -13,7 +13,7 @@ import torch
 from . import devices
 from .distance import signed_distance
 from .errors import Cancelled, InputError
-from .limits import MOST_PASSES
+from .limits import MOST_PASSES, UNCERTAINTIES
 from .localization import exceeds, localize
 from .metrics import surface_uncertainty
 from .model import Model
@@ -32,15 +32,21 @@ _TOO_WIDE = 1.5  # ... a region of interest is advised.
 @dataclass(frozen=True)
 class SegmentSettings:
     """``passes`` Monte Carlo passes (0: no uncertainty), window ``overlap``, whether
-    ``all_components`` are kept of classes that normally have one."""
+    ``all_components`` are kept of classes that normally have one; the kind of ``uncertainty``
+    (`windows.predict_mirrored`; for ``flips`` any number of passes but 0 is the same)."""
 
     passes: int = 8
     all_components: bool = False
     overlap: float = 0.5
+    uncertainty: str = "dropout"
 
     def __post_init__(self) -> None:
         if not 0 <= self.passes <= MOST_PASSES:
             raise InputError(f"{self.passes} Monte Carlo passes: choose 0 to {MOST_PASSES}")
+        if self.uncertainty not in UNCERTAINTIES:
+            raise InputError(
+                f"uncertainty {self.uncertainty!r} is not one of {', '.join(UNCERTAINTIES)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -138,14 +144,38 @@ class Segmenter:
         settings = settings or SegmentSettings()
         began = time.monotonic()
         report = progress or (lambda fraction, text: None)
+        prediction, prepared, wide = self.predict(
+            volume, settings, roi=roi, progress=report, cancelled=cancelled
+        )
+        report(0.9, "bringing results back")
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        return self._assemble(prediction, prepared, settings, wide, began)
+
+    def predict(
+        self,
+        volume: Volume | Sequence[Volume],
+        settings: SegmentSettings,
+        *,
+        roi: Sequence[float] | None = None,
+        progress: Callable[[float, str], None],
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[Prediction, Prepared, bool]:
+        """The prediction on the model's grid, the way back, and whether the field of view is far
+        beyond the training's; arguments and errors as of `segment`."""
         card = self.model.card
+        if settings.passes and settings.uncertainty == "flips" and not card.mirror_axes:
+            raise InputError(
+                f"model {self.model.name} was not trained on mirrored images, so that flips say "
+                "nothing of its uncertainty; choose dropout"
+            )
         volumes = [volume] if isinstance(volume, Volume) else list(volume)
         if len(volumes) != len(card.channels):
             raise InputError(
                 f"model {self.model.name} takes {len(card.channels)} images a case "
                 f"({', '.join(card.channels)}), {len(volumes)} given"
             )
-        report(0.0, "preparing")
+        progress(0.0, "preparing")
         prepared = prepare(volumes, card.spacing, Normalization(**card.normalization), roi)
         if cancelled is not None and cancelled():
             raise Cancelled
@@ -154,7 +184,7 @@ class Segmenter:
         with devices.autocast(self.device), torch.random.fork_rng():
             torch.manual_seed(_SEED)
             if self._is_one_piece(settings) and exceeds(card, whole, _WIDE):
-                report(0.02, "looking for the structure")
+                progress(0.02, "looking for the structure")
                 prepared = localize(self.network, volumes, whole, card, cancelled)
             prediction = predict_mirrored(
                 self.network,
@@ -162,16 +192,13 @@ class Segmenter:
                 card.patch,
                 card.mirror_axes,
                 passes=settings.passes,
+                uncertainty=settings.uncertainty,
                 overlap=settings.overlap,
                 together=1 if self.device.type == "cpu" else 4,
                 cancelled=cancelled,
-                progress=lambda fraction: report(0.05 + 0.85 * fraction, "segmenting"),
+                progress=lambda fraction: progress(0.05 + 0.85 * fraction, "segmenting"),
             )
-        report(0.9, "bringing results back")
-        if cancelled is not None and cancelled():
-            raise Cancelled
-        wide = exceeds(card, whole, _TOO_WIDE)
-        return self._assemble(prediction, prepared, settings, wide, began)
+        return prediction, prepared, exceeds(card, whole, _TOO_WIDE)
 
     def _is_one_piece(self, settings: SegmentSettings) -> bool:
         """Whether all that is wanted lies in one place."""

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from . import model as models
 from . import outputs, volume
-from .errors import Cancelled
+from .errors import Cancelled, InputError, in_one_line
 from .estimate import estimate
+from .evaluation import compare
 from .finetuning import finetune
 from .inference import Segmenter, SegmentSettings
-from .requests import EstimateRequest, FinetuneRequest, ModelsRequest, Request, SegmentRequest
+from .ranking import Assessment, assess, described, ranked
+from .requests import (
+    EstimateRequest,
+    EvaluateRequest,
+    FinetuneRequest,
+    ModelsRequest,
+    RankRequest,
+    Request,
+    SegmentRequest,
+)
 
 Send = Callable[..., None]
 
@@ -33,6 +44,10 @@ class Jobs:
             if isinstance(request, EstimateRequest):
                 return estimate(request, send, Progress(send), cancelled)
             return finetune(request, send, Progress(send), cancelled)
+        if isinstance(request, RankRequest):
+            return self._rank(request, send, cancelled)
+        if isinstance(request, EvaluateRequest):
+            return _evaluate(request)
         assert isinstance(request, ModelsRequest)
         return {"models": [models.describe(m) for m in models.find_models()]}
 
@@ -45,7 +60,9 @@ class Jobs:
             raise Cancelled
         progress(0.0, "loading the model")
         segmenter = self._load(request.model, request.device)
-        settings = SegmentSettings(passes=request.passes, all_components=request.all_components)
+        settings = SegmentSettings(
+            request.passes, request.all_components, uncertainty=request.uncertainty
+        )
         found = segmenter.segment(
             image, settings, roi=request.roi, progress=progress, cancelled=cancelled
         )
@@ -59,6 +76,40 @@ class Jobs:
             found, segmenter.model, written, str(segmenter.device), settings.passes
         )
 
+    def _rank(
+        self, request: RankRequest, send: Send, cancelled: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """Each image that can be read, assessed; the others are told of and left out."""
+        progress = Progress(send)
+        progress(0.0, "loading the model")
+        segmenter = self._load(request.model, request.device)
+        found: list[tuple[str, Assessment]] = []
+        total = len(request.images)
+        for number, path in enumerate(request.images):
+
+            def advance(fraction: float, _: str, number: int = number, path: str = path) -> None:
+                progress((number + fraction) / total, f"assessing {volume.stem(path)}")
+
+            advance(0.0, "")
+            if cancelled():
+                raise Cancelled
+            try:
+                item = assess(
+                    segmenter,
+                    volume.read(path),
+                    request.passes,
+                    progress=advance,
+                    cancelled=cancelled,
+                )
+            except InputError as error:
+                send("log", level="warning", text=in_one_line(error))
+                continue
+            found.append((path, item))
+            send("ranked", **described(path, item))
+        if not found:
+            raise InputError("rank: none of the images can be used")
+        return {"cases": [described(*pair) for pair in ranked(found)]}
+
     def _load(self, name: str, device: str) -> Segmenter:
         """The segmenter of the last request if it is the same model, unchanged on disk."""
         model = models.resolve(name)
@@ -67,6 +118,19 @@ class Jobs:
             self._segmenter = None  # free its memory before the next one needs some
             self._segmenter, self._loaded = Segmenter(model, device), wanted
         return self._segmenter
+
+
+def _evaluate(request: EvaluateRequest) -> dict[str, Any]:
+    found = compare(Path(request.prediction), Path(request.reference), request.values)
+    if request.errors:
+        volume.write(Path(request.errors), found.errors)
+    keys = ("dice", "jaccard", "asd_mm", "hd95_mm")
+    return {
+        "classes": [
+            {"value": s.value, **{key: getattr(s.scores, key) for key in keys}}
+            for s in found.structures
+        ]
+    }
 
 
 class Progress:

@@ -3,5 +3,8 @@
 MOST_PASSES = 64
 """More Monte Carlo passes than this change nothing but the time they take."""
 
+UNCERTAINTIES = ("dropout", "flips", "both")
+"""What the samples are whose mean's entropy is the uncertainty: see `windows.predict_mirrored`."""
+
 BAND_MM = 5.0
 """How near a surface (mm) a voxel counts for the measures of signed distance and uncertainty."""

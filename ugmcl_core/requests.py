@@ -11,7 +11,7 @@ from typing import Any
 
 from . import volume
 from .errors import InputError
-from .limits import MOST_PASSES
+from .limits import MOST_PASSES, UNCERTAINTIES
 
 Roi = tuple[float, float, float, float, float, float]
 
@@ -28,6 +28,7 @@ class SegmentRequest:
     roi: Roi | None = None
     all_components: bool = False
     stem: str = ""
+    uncertainty: str = "dropout"
 
     @property
     def output_stem(self) -> str:
@@ -59,15 +60,44 @@ class EstimateRequest(FinetuneRequest):
 
 
 @dataclass(frozen=True)
+class RankRequest:
+    """Sort image files by what the model makes of them, the most uncertain first."""
+
+    images: tuple[str, ...]
+    model: str
+    device: str = "auto"
+    passes: int = 8
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """Measure a label map against another; `errors` is a file to write, or empty."""
+
+    prediction: str
+    reference: str
+    values: tuple[int, ...] | None = None
+    errors: str = ""
+
+
+@dataclass(frozen=True)
 class ModelsRequest:
     """List the models that can be used."""
 
 
-Request = SegmentRequest | FinetuneRequest | EstimateRequest | ModelsRequest
+Request = (
+    SegmentRequest
+    | FinetuneRequest
+    | EstimateRequest
+    | RankRequest
+    | EvaluateRequest
+    | ModelsRequest
+)
 KINDS: dict[str, type[Request]] = {
     "segment": SegmentRequest,
     "finetune": FinetuneRequest,
     "estimate": EstimateRequest,
+    "rank": RankRequest,
+    "evaluate": EvaluateRequest,
     "models": ModelsRequest,
 }
 
@@ -97,11 +127,19 @@ def _check(request: Request) -> None:
     if isinstance(request, SegmentRequest):
         if not 0 <= request.passes <= MOST_PASSES:
             raise InputError(f"segment: passes is {request.passes}, not 0 to {MOST_PASSES}")
+        if request.uncertainty not in UNCERTAINTIES:
+            known = ", ".join(UNCERTAINTIES)
+            raise InputError(f"segment: uncertainty is {request.uncertainty!r}, not {known}")
         stem = request.stem
         if stem and (Path(stem).name != stem or stem in (".", "..") or "\\" in stem):
             raise InputError(f"segment: stem {stem!r} is not a plain file name")
         if not Path(request.output).is_dir():
             raise InputError(f"{request.output}: there is no such folder for the results")
+    if isinstance(request, RankRequest):
+        if not 1 <= request.passes <= MOST_PASSES:
+            raise InputError(f"rank: passes is {request.passes}, not 1 to {MOST_PASSES}")
+        if not request.images:
+            raise InputError("rank: there are no images")
     if isinstance(request, FinetuneRequest):
         if request.iterations < 1:
             raise InputError("finetune: iterations must be at least 1")
@@ -127,6 +165,20 @@ def _flag(name: str, value: Any) -> bool:
     return value
 
 
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise InputError(f"{name} must be a list of texts")
+    return tuple(_text(name, v) for v in value)
+
+
+def _wholes(name: str, value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise InputError(f"{name} must be a list of whole numbers, or null")
+    return tuple(_whole(name, v) for v in value)
+
+
 def _roi(name: str, value: Any) -> Roi | None:
     if value is None:
         return None
@@ -147,4 +199,6 @@ _CHECKS: dict[Any, Callable[[str, Any], Any]] = {
     "int": _whole,
     "bool": _flag,
     "Roi | None": _roi,
+    "tuple[str, ...]": _texts,
+    "tuple[int, ...] | None": _wholes,
 }

@@ -21,11 +21,20 @@ _GROWTH = 2.5  # a volume of up to this many patches' voxels goes through as one
 @dataclass(frozen=True)
 class Prediction:
     """On the model's grid, float32: ``foreground`` (C-1, I, J, K) probabilities, ``distance``
-    (C-1, ...) level sets or None, ``uncertainty`` (1, ...) predictive entropy / ln C or None."""
+    (C-1, ...) level sets or None, ``uncertainty`` (1, ...) predictive entropy / ln C or None.
+    ``sampled`` is the mean of the samples whose entropy that is, in the form of ``foreground``."""
 
     foreground: Tensor
     distance: Tensor | None
     uncertainty: Tensor | None
+    sampled: Tensor | None = None
+
+
+def spread(foreground: Tensor) -> Tensor:
+    """Predictive entropy / ln C, 0 to 1, of the foreground's mean probabilities (C-1, I, J, K);
+    (1, I, J, K)."""
+    everything = torch.cat([(1.0 - foreground.sum(0, keepdim=True)).clamp_min(0.0), foreground])
+    return (entropy(everything[None])[0] / math.log(len(everything))).clamp(0.0, 1.0)
 
 
 def window_size(
@@ -133,12 +142,13 @@ def predict(
         progress(1.0)
     total /= weights
     total = total[(slice(None), slice(None), *(slice(0, n) for n in shape))]
-    uncertainty = None
-    if passes:
-        mean = total[-1]
-        everything = torch.cat([(1.0 - mean.sum(0, keepdim=True)).clamp_min(0.0), mean])
-        uncertainty = (entropy(everything[None])[0] / math.log(classes)).clamp(0.0, 1.0)
-    return Prediction(total[0], total[1] if has_distance else None, uncertainty)
+    sampled = total[-1] if passes else None
+    return Prediction(
+        total[0],
+        total[1] if has_distance else None,
+        None if sampled is None else spread(sampled),
+        sampled,
+    )
 
 
 def predict_mirrored(
@@ -148,18 +158,24 @@ def predict_mirrored(
     axes: tuple[int, ...],
     *,
     passes: int = 0,
+    uncertainty: str = "dropout",
     progress: Callable[[float], None] | None = None,
     **options,
 ) -> Prediction:
     """`predict`, its probabilities and level sets averaged over all mirrored views along ``axes``.
 
-    The uncertainty is that of the unmirrored view: Monte Carlo passes over each would cost several
-    times as much. ``options`` are those of `predict`.
+    The uncertainty is the entropy of a mean: by ``dropout`` over ``passes`` Monte Carlo passes on
+    the unmirrored view; by ``flips`` over the views, without dropout; by ``both`` over Monte Carlo
+    passes on all views, as many in all as ``passes`` or one a view. Without passes there is none.
+    ``options`` are those of `predict`.
     """
     views = [v for n in range(len(axes) + 1) for v in itertools.combinations(axes, n)]
-    costs = [2 + passes if not view else 2 for view in views]
-    done, mean = 0, None
-    for view, cost in zip(views, costs, strict=True):
+    each = -(-passes // len(views)) if uncertainty == "both" else 0
+    first = passes if uncertainty == "dropout" else each
+    counts = [first] + [each] * (len(views) - 1)
+    costs = [2 + count for count in counts]
+    done, parts = 0, []
+    for view, count, cost in zip(views, counts, costs, strict=True):
 
         def advance(fraction: float, done: int = done, cost: int = cost) -> None:
             if progress is not None:
@@ -167,17 +183,20 @@ def predict_mirrored(
 
         turned = [a + 1 for a in view]
         part = predict(
-            network,
-            image.flip(turned),
-            patch,
-            passes=0 if view else passes,
-            progress=advance,
-            **options,
+            network, image.flip(turned), patch, passes=count, progress=advance, **options
         )
         done += cost
-        fields = [part.foreground] + ([] if part.distance is None else [part.distance])
-        fields = [f.flip(turned) / len(views) for f in fields]
-        mean = fields if mean is None else [a + b for a, b in zip(mean, fields, strict=True)]
-        if not view:
-            uncertainty = part.uncertainty
-    return Prediction(mean[0], mean[1] if len(mean) > 1 else None, uncertainty)
+        fields = (part.foreground, part.distance, part.sampled)
+        parts.append([None if f is None else f.flip(turned) for f in fields])
+
+    def mean(number: int) -> Tensor | None:
+        fields = [p[number] for p in parts]
+        return None if fields[0] is None else torch.stack(fields).mean(dim=0)
+
+    foreground, distance = mean(0), mean(1)
+    sampled = None
+    if passes:
+        sampled = {"dropout": parts[0][2], "flips": foreground}.get(uncertainty)
+        sampled = mean(2) if sampled is None else sampled
+    unsure = None if sampled is None else spread(sampled)
+    return Prediction(foreground, distance, unsure, sampled)

@@ -205,3 +205,41 @@ def test_nothing_in_common(folders, tmp_path, capsys):
 def test_a_table_that_cannot_be_written(folders, tmp_path, capsys):
     assert evaluate(folders, "--csv", str(tmp_path / "none" / "t.csv")) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_two_files_and_where_they_differ(tmp_path, capsys):
+    truth = np.zeros((6, 5, 4), np.uint8)
+    found = truth.copy()
+    truth[1:3, 1:3, 1:3], found[2:4, 1:3, 1:3] = 1, 1
+    truth[4, 4, 3], found[4, 4, 3] = 1, 2
+    truth[0, 0, 0], found[5, 4, 0] = 7, 7
+    write(tmp_path / "truth.nrrd", truth)
+    write(tmp_path / "scan_labels.nrrd", found)
+    files = tmp_path / "scan_labels.nrrd", tmp_path / "truth.nrrd"
+    assert evaluate(files, "--errors", str(tmp_path / "errors.nrrd"), "--json") == 0
+    rows = {row["label"]: row for row in json.loads(capsys.readouterr().out)["cases"]}
+    assert rows[1]["dice"] == pytest.approx(2 * 4 / (8 + 9)) and rows[7]["dice"] == 0
+    errors = volume.read(tmp_path / "errors.nrrd")
+    expected = np.zeros(truth.shape, np.uint8)
+    expected[3, 1:3, 1:3], expected[5, 4, 0] = 1, 1
+    expected[1, 1:3, 1:3], expected[0, 0, 0] = 2, 2
+    expected[4, 4, 3] = 3
+    assert np.array_equal(errors.array, expected)
+    assert errors.grid.same_as(volume.read(files[1]).grid)
+    only = evaluation.error_map(found, truth, [1])
+    assert (only[4, 4, 3], only[0, 0, 0], only[5, 4, 0], only[1, 1, 1]) == (2, 0, 0, 2)
+
+
+def test_what_two_files_cannot_be_asked(folders, tmp_path, capsys):
+    write(tmp_path / "x.nrrd", ball().astype(np.uint8))
+    one = tmp_path / "x.nrrd"
+    (tmp_path / "list.txt").write_text("a")
+    for places, more, why in (
+        ((one, tmp_path / "none.nrrd"), (), "is no file"),
+        ((one, folders[1]), (), "is no file"),
+        ((one, one), ("--cases", str(tmp_path / "list.txt")), "two files are one case"),
+        (folders, ("--errors", str(tmp_path / "e.nrrd")), "needs two files"),
+    ):
+        assert evaluate(places, *more) == 2
+        assert why in capsys.readouterr().err
+    assert not (tmp_path / "e.nrrd").exists()

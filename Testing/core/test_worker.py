@@ -281,6 +281,31 @@ def test_finetune(running, tmp_path):
     assert running.wait_for("result", "error")["model"] == "run"
 
 
+def test_rank_and_evaluate(running, places, tmp_path):
+    (tmp_path / "broken.nrrd").write_bytes(b"NRRD0004\n")
+    images = [str(places / "scan.nrrd"), str(tmp_path / "broken.nrrd"), str(places / "big.nrrd")]
+    running.send(id="r", command="rank", images=images, model="tiny", device="cpu", passes=2)
+    first = running.wait_for("ranked", "error")
+    assert first["image"] == images[0] and set(first) == {
+        "event", "id", "image", "uncertainty", "predicted_dice"}  # fmt: skip
+    assert "broken.nrrd" in running.wait_for("log")["text"]
+    cases = running.wait_for("result", "error")["cases"]
+    assert sorted(c["image"] for c in cases) == sorted(images[::2])
+
+    running.send(**request(places, tmp_path, id="a", uncertainty="both"))
+    labels = running.wait_for("result", "error")["labels"]
+    errors = tmp_path / "errors.nrrd"
+    running.send(
+        id="e", command="evaluate", prediction=labels, reference=labels, errors=str(errors)
+    )
+    (item,) = running.wait_for("result", "error")["classes"]
+    assert item == {"value": 1, "dice": 1.0, "jaccard": 1.0, "asd_mm": 0.0, "hd95_mm": 0.0}
+    assert not volume.read(errors).array.any()
+    running.send(id="v", command="evaluate", prediction=labels, reference=labels, values=[9])
+    (item,) = running.wait_for("result", "error")["classes"]
+    assert (item["value"], item["dice"]) == (9, None)
+
+
 def test_estimate(running, tmp_path):
     running.send(
         id="e", **{**training(tmp_path, ["labelled", "unlabelled"]), "command": "estimate"}
@@ -491,6 +516,11 @@ def test_lines_of_a_wire_are_whole():
         ({"image": 7}, "image"),
         ({"image": "a\0b"}, "image"),
         ({"colour": "red"}, "colour"),
+        ({"uncertainty": "dice"}, "uncertainty"),
+        ({"command": "rank", "images": [], "model": "m"}, "no images"),
+        ({"command": "rank", "images": "a", "model": "m"}, "list of texts"),
+        ({"command": "rank", "images": ["a"], "model": "m", "passes": 0}, "passes is 0"),
+        ({"command": "evaluate", "prediction": "a", "reference": "b", "values": [1.5]}, "values"),
         ({"command": "finetune", "output": "o"}, "needs case_list"),
         ({"command": "finetune", "output": "o", "case_list": "c", "iterations": 0}, "at least 1"),
         ({"command": "estimate", "output": "o", "case_list": "c", "seed": -1}, "negative"),

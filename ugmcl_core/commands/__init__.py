@@ -5,6 +5,26 @@ None of them imports torch, numpy or scipy before it runs.
 
 from types import ModuleType
 
-from . import evaluate, experiment, methods, models, segment, train, worker
+from . import (
+    evaluate,
+    experiment,
+    finetune,
+    methods,
+    models,
+    rank,
+    segment,
+    train,
+    worker,
+)
 
-COMMANDS: tuple[ModuleType, ...] = (segment, train, evaluate, experiment, methods, models, worker)
+COMMANDS: tuple[ModuleType, ...] = (
+    segment,
+    rank,
+    finetune,
+    train,
+    evaluate,
+    experiment,
+    methods,
+    models,
+    worker,
+)

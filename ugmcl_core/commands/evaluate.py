@@ -25,11 +25,13 @@ voxels and mm, per case and as mean ± sd. With STEM_sdf.nrrd beside the predict
 SDF < 0 and the SDF's mean absolute error within 5 mm of the surface; with STEM_uncertainty.nrrd
 also how well the uncertainty finds wrong voxels there (AUROC) and wrong cases (Spearman).
 A measure that does not exist, such as the distance to an empty mask, is shown as - and counted.
-A reference without prediction is named and makes the exit code 1, unless --cases leaves it out."""
+A reference without prediction is named and makes the exit code 1, unless --cases leaves it out.
+Both may be single files as well; --errors then writes where they differ."""
 EPILOG = """\
 examples:
   ugmcl evaluate --predictions results --references labels
-  ugmcl evaluate --predictions results --references labels --cases dev.txt --csv scores.csv"""
+  ugmcl evaluate --predictions results --references labels --cases dev.txt --csv scores.csv
+  ugmcl evaluate --predictions scan_labels.nrrd --references truth.nrrd --errors errors.nrrd"""
 
 _COLUMNS = {
     "dice": "Dice %",
@@ -51,19 +53,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predictions",
         required=True,
-        metavar="DIR",
-        help="folder with STEM_labels.nrrd (from `ugmcl segment`) or STEM.nrrd",
+        metavar="DIR_OR_FILE",
+        help="folder with STEM_labels.nrrd (from `ugmcl segment`) or STEM.nrrd, or a label map",
     )
     parser.add_argument(
         "--references",
         required=True,
-        metavar="DIR",
-        help="folder with the reference labels STEM.nrrd (NIfTI and MHA too)",
+        metavar="DIR_OR_FILE",
+        help="folder with the reference labels STEM.nrrd (NIfTI and MHA too), or a label map",
     )
     parser.add_argument(
         "--cases",
         metavar="LISTFILE",
         help="only these cases, one name a line (default: all references)",
+    )
+    parser.add_argument(
+        "--errors",
+        metavar="FILE",
+        help="for two files: write a map, 1 where only the prediction holds a structure, 2 where "
+        "only the reference does, 3 where they hold different ones",
     )
     parser.add_argument("--csv", metavar="FILE", help="also write the table per case to this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -77,9 +85,17 @@ def run(arguments: argparse.Namespace) -> int:
     from .progress import Progress
 
     names = read_list(arguments.cases) if arguments.cases else None
-    cases, missing = evaluation.find_cases(
-        Path(arguments.predictions), Path(arguments.references), names
-    )
+    places = Path(arguments.predictions), Path(arguments.references)
+    if any(p.is_file() for p in places):
+        if names is not None:
+            raise InputError("--cases is for folders; two files are one case")
+        cases, missing = [evaluation.pair_of_files(*places)], []
+        if arguments.errors:
+            _write_errors(Path(arguments.errors), *places)
+    elif arguments.errors:
+        raise InputError("--errors needs two files: name them with --predictions and --references")
+    else:
+        cases, missing = evaluation.find_cases(*places, names)
     lacking = "the prediction or the reference is missing" if names else "there is no prediction"
     problems = [f"{name}: {lacking}" for name in missing]
     results: list[CaseResult] = []
@@ -105,6 +121,12 @@ def run(arguments: argparse.Namespace) -> int:
         if problems:
             print(f"not measured: {len(problems)} (see above)")
     return 1 if problems else 0
+
+
+def _write_errors(path: Path, prediction: Path, reference: Path) -> None:
+    from .. import evaluation, volume
+
+    volume.write(path, evaluation.compare(prediction, reference).errors)
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, in_one_line
-from ..limits import MOST_PASSES
+from ..limits import MOST_PASSES, UNCERTAINTIES
 
 if TYPE_CHECKING:
     from ..inference import Segmenter, SegmentSettings
@@ -29,6 +29,7 @@ EPILOG = """\
 examples:
   ugmcl segment scan.nrrd --output results
   ugmcl segment scans/ dicom/patient1/ --output results --json
+  ugmcl segment scan.nrrd --output results --uncertainty both
   ugmcl segment scan.nii.gz --output results --roi -60,60,-80,40,-50,50 --device cuda"""
 
 DEFAULT_MODEL = "la-lge-mri"
@@ -62,6 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help=f"Monte Carlo passes for the uncertainty, 0 to {MOST_PASSES}; 0 writes none "
         "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--uncertainty",
+        choices=UNCERTAINTIES,
+        default="dropout",
+        help="what varies: dropout (Monte Carlo passes), flips (mirrored views, where the model "
+        "was trained on them; needs no passes of its own), or both (the passes spread over the "
+        "mirrored views) (default: %(default)s)",
     )
     parser.add_argument(
         "--roi",
@@ -127,7 +136,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         segmenter = Segmenter(model, arguments.device)
         settings = SegmentSettings(
-            passes=arguments.uncertainty_passes, all_components=arguments.all_components
+            arguments.uncertainty_passes,
+            arguments.all_components,
+            uncertainty=arguments.uncertainty,
         )
     for stem, path in images.items():
         with Progress(stem) as progress:
