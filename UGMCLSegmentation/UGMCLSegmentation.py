@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 
+import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -12,6 +13,7 @@ if importlib.util.find_spec("ugmcl_core") is None:
     # in a source tree only the module's folder is on the path, and ugmcl_core is beside it
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from UGMCLSegmentationLib import sampleData
 from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
 from UGMCLSegmentationLib.selftest import UGMCLSegmentationTest
 from UGMCLSegmentationLib.widget import UGMCLSegmentationWidget
@@ -42,3 +44,5 @@ class UGMCLSegmentation(ScriptedLoadableModule):
             "The method is that of Zhang, Jiao, Liao, Li and Zhang: Uncertainty-guided mutual "
             "consistency learning for semi-supervised medical image segmentation (2022)."
         )
+        # the Sample Data module is there only then
+        slicer.app.connect("startupCompleted()", sampleData.register)
