@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -11,8 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "Testing"))
-import check_extension  # noqa: E402
+# by its file: Testing on sys.path would put its folder `slicer` before the package of that name
+_spec = importlib.util.spec_from_file_location(
+    "check_extension", ROOT / "Testing" / "check_extension.py"
+)
+check_extension = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(check_extension)
 
 
 def test_this_checkout_is_ready():
