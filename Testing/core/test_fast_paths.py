@@ -1,0 +1,105 @@
+"""Fast ways of computing against the plain ones, and the benchmark that compares their times."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from method_samples import MIDDLE
+
+from ugmcl_core import devices, inference, metrics, phantoms
+from ugmcl_core.inference import Segmenter, SegmentSettings
+from ugmcl_core.methods import UGMCL, Batch, UGMCLPlus
+from ugmcl_core.model import resolve
+from ugmcl_core.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.windows import predict
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def reference(monkeypatch):
+    """The benchmark's plain implementation."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import reference
+
+    return reference
+
+
+@pytest.mark.parametrize("method", [UGMCL(passes=2), UGMCLPlus(passes=2)])
+def test_the_memory_format_leaves_the_losses_alone(method):
+    torch.manual_seed(0)
+    networks = [DualTaskVNet(NetworkSettings(filters=4, dropout=0.0)) for _ in range(2)]
+    image = torch.randn(4, 1, 16, 16, 16)
+    labels = torch.nn.functional.one_hot(torch.randint(0, 2, (2, 16, 16, 16))).movedim(-1, 1)
+    ones = torch.ones(2, 1, 16, 16, 16)
+    targets = (labels.float(), 2 * torch.rand(2, 1, 16, 16, 16) - 1, ones, ones)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        student, teacher = (n.to(memory_format=layout).train() for n in networks)
+        view = image.contiguous(memory_format=layout)
+        torch.manual_seed(1)
+        terms = method.losses(student, teacher, Batch(view, view, *targets), MIDDLE)
+        found.append({k: v.item() for k, v in terms.items()})
+    assert found[0] == pytest.approx(found[1], rel=1e-5, abs=1e-7)
+
+
+def test_half_precision_gives_the_same_segmentation(monkeypatch):
+    if not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("this processor does not compute in bfloat16")
+    image, _ = phantoms.phantom(3)
+    segmenter = Segmenter(resolve("la-lge-mri"), "cpu")
+    half = segmenter.segment(image, SegmentSettings(passes=0)).labels.array
+    monkeypatch.setattr(inference.devices, "autocast", lambda *_: contextlib.nullcontext())
+    full = segmenter.segment(image, SegmentSettings(passes=0)).labels.array
+    assert full.any()
+    assert metrics.dice(half == 1, full == 1) > 0.999
+
+
+def test_the_benchmarks_reference_segments_alike(reference):
+    """In one window both are the softmax of the network, and entropies of the same kind."""
+    torch.manual_seed(2)
+    network = DualTaskVNet(NetworkSettings(filters=4)).eval()
+    image = np.random.default_rng(0).normal(size=(32, 32, 16)).astype(np.float32)
+    plain = reference.segment(network, image, (32, 32, 16), passes=64)
+    fast = predict(network, torch.from_numpy(image)[None], (32, 32, 16), passes=64)
+    assert np.allclose(plain[1], fast.foreground[0], atol=1e-5)
+    assert np.allclose(plain[2] / np.log(2), fast.uncertainty[0], atol=0.05)
+
+
+def test_the_benchmarks_reference_covers_the_volume(reference):
+    seen = np.zeros((30, 21, 9), int)
+    for corner in reference.corners(seen.shape, (16, 16, 8)):
+        seen[tuple(slice(a, a + p) for a, p in zip(corner, (16, 16, 8), strict=True))] += 1
+    assert seen.min() >= 1
+
+
+def test_the_benchmark_measures_and_judges(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), "import", "distance"]
+    command += ["--json", str(tmp_path / "numbers.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, 1), done.stderr
+    assert ("MISSED" in done.stdout) == (done.returncode == 1)
+    rows = json.loads((tmp_path / "numbers.json").read_text())["rows"]
+    assert [r["row"] for r in rows] == ["import", "distance", "distance"]
+    assert rows[0]["seconds"] < 0.05 and rows[0]["ratio"] is None
+    assert rows[2]["ratio"] == pytest.approx(rows[1]["seconds"] / rows[2]["seconds"])
+    assert all(r["memory"] > 2**20 for r in rows)
+
+
+def test_the_benchmark_names_a_row_that_it_does_not_have():
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), "nothing"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there is no row 'nothing'" in done.stderr
+
+
+def test_devices_choose_a_precision_that_the_processor_has():
+    with devices.autocast(torch.device("cpu")):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    half = torch.cpu._is_avx512_bf16_supported()
+    assert product.dtype == (torch.bfloat16 if half else torch.float32)
