@@ -200,7 +200,7 @@ def test_a_record_of_other_settings_is_refused(data, copy, capsys):
 
 
 def test_rendering_with_nothing_there(data, tmp_path, capsys):
-    assert experiment(data, tmp_path, "--render", name="table2", only="") == 0
+    assert experiment(data, tmp_path, "--render", only="") == 0
     (table,) = (tmp_path / "rendered").glob("*.md")
     text = table.read_text(encoding="utf-8")
     assert "Not there yet" in text and "## Results" not in text

@@ -1,0 +1,283 @@
+"""Descriptions, plans, shards, records' times, and trainings taken over from `ugmcl train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from experiment_samples import TINY, write_la
+
+from ugmcl_core import layouts, profiles
+from ugmcl_core.__main__ import main
+from ugmcl_core.errors import InputError
+from ugmcl_core.experiments import adoption, planning, records, running, scoring
+from ugmcl_core.experiments.descriptions import EXPERIMENTS, TABLE_1, TABLE_2, TABLE_3, Row, only
+from ugmcl_core.methods import UGMCL, Supervised
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(profiles.PROFILES, "tiny", TINY)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("la")
+    write_la(place, labelled=4, unlabelled=8, held=2)
+    return place
+
+
+@pytest.fixture(scope="module")
+def dataset(folder):
+    return layouts.find(folder)
+
+
+def never(reference, other):
+    return None
+
+
+def plan(rows, dataset, seeds=(1,), timed=never, name="compact", iterations=600):
+    profile = planning.profile_for(dataset, name, iterations)
+    return planning.plan(rows, dataset, profile, seeds, timed)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_can_be_planned(name, dataset):
+    rows = EXPERIMENTS[name].rows
+    planned = plan(rows, dataset)
+    assert len(planned) == len(rows)
+    folders = [p.training.folder for p in planned if p.training]
+    shared = 1 if name == "figure3" else 0  # the thresholds fixed at 1 and ramped from 1
+    assert len(folders) == len(set(folders)) + shared, "two rows are the same training"
+    for group in {r.group for r in rows}:
+        references = [r for r in rows if r.group == group and r.reference]
+        assert [r.method for r in references] == ["ugmcl"], group
+    assert len({r.label for r in rows}) == len(rows)
+
+
+def test_amounts_of_labels_are_the_papers(dataset):
+    """5, 10, 15, 20, 30, 50 % of 80 when the standard 16 are 20 %: here of a standard 4."""
+    shares = {r.x: r.share for r in EXPERIMENTS["figure4"].rows}
+    assert {x: 16 * s for x, s in shares.items()} == {5: 4, 10: 8, 15: 12, 20: 16, 30: 24, 50: 40}
+    assert [dataset.amount(s) for s in (0.25, 1.0, 2.5, None)] == [1, 4, 10, 12]
+    with pytest.raises(InputError, match="13 labelled training cases"):
+        dataset.amount(3.25)
+
+
+def test_experiments_share_what_is_the_same_training(dataset):
+    def folders(experiment):
+        return {
+            p.row.label: p.training.folder for p in plan(experiment.rows, dataset) if p.training
+        }
+
+    first, second, third = folders(TABLE_1), folders(TABLE_2), folders(TABLE_3)
+    assert first["UG-MCL (all terms)"] == second["β = 0.75"] == third["UG-MCL"]
+    assert first["L_seg"] == third["Supervised"]
+    assert first["L_seg + L_dis"] == third["Dual-task supervised"]
+    assert second["β = 0.5"] != third["UG-MCL"]
+
+
+def test_a_folder_depends_on_all_that_defines_a_training(dataset):
+    base = plan([Row("x", "ugmcl")], dataset)[0].training
+    others = [
+        plan([Row("x", "ugmcl", (("beta", 0.5),))], dataset)[0].training,
+        plan([Row("x", "dual-task")], dataset)[0].training,
+        plan([Row("x", "ugmcl", share=0.5)], dataset)[0].training,
+        plan([Row("x", "ugmcl")], dataset, seeds=(2,))[0].training,
+        plan([Row("x", "ugmcl")], dataset, iterations=601)[0].training,
+        plan([Row("x", "ugmcl")], dataset, name="paper")[0].training,
+        dataclasses.replace(base, labelled=base.labelled[::-1]),
+        dataclasses.replace(base, layout="folder"),
+    ]
+    assert len({t.folder for t in [base, *others]}) == 1 + len(others)
+    same = plan([Row("y", "ugmcl", (("beta", 0.75),))], dataset)[0].training
+    assert same.folder == base.folder
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
+def test_shards_are_disjoint_and_cover(count, dataset):
+    planned = plan(TABLE_3.rows, dataset, (1, 2), lambda reference, other: 1500)
+    everything = {p.training.folder for p in planned}
+    parts = [{t.folder for t in planning.shard(planned, n, count)} for n in range(1, count + 1)]
+    assert set.union(*parts) == everything
+    assert sum(map(len, parts)) == len(everything)
+
+
+def test_shards_stay_when_a_waiting_training_becomes_known(dataset):
+    waiting = plan(TABLE_3.rows, dataset, (1,))
+    known = plan(TABLE_3.rows, dataset, (1,), lambda reference, other: 1500)
+    for number in (1, 2, 3):
+        before = {t.folder for t in planning.shard(waiting, number, 3)}
+        after = {t.folder for t in planning.shard(known, number, 3)}
+        assert before <= after
+
+
+def test_equal_time_waits_and_then_has_the_iterations_that_fit(dataset):
+    row = next(r for r in TABLE_3.rows if r.equal_time)
+    (item,) = plan([row], dataset)
+    assert item.training is None
+    assert [t.method.name for t in item.waits_for] == ["ugmcl", "supervised"]
+    assert {t.profile.iterations for t in item.waits_for} == {600}
+    (item,) = plan([row], dataset, timed=lambda reference, other: 1560)
+    assert item.training.profile.iterations == 1560
+    assert item.training.profile.warmup == round(700 * 1560 / 2400)  # the same course, longer
+
+
+def test_iterations_in_time(dataset, tmp_path):
+    place = running.Workplace(tmp_path, dataset, scoring.Scoring())
+    (item,) = plan([next(r for r in TABLE_3.rows if r.equal_time)], dataset)
+    for training, seconds in zip(item.waits_for, (4.3, 1.65), strict=True):
+        assert running.iterations_in_time(place, *item.waits_for) is None
+        log = tmp_path / "log.jsonl"
+        events = [{"event": "progress", "step": n, "speed": 1 / seconds} for n in (300, 600)]
+        log.write_text("\n".join(map(json.dumps, events)), encoding="utf-8")
+        records.write(place.folder(training), records.new(training, "cpu", log, 200))
+    assert running.iterations_in_time(place, *item.waits_for) == 1560  # 600 * 4.3 / 1.65 = 1563.6
+
+
+def test_wall_time_over_resumptions():
+    def progress(step, speed):
+        return json.dumps({"event": "progress", "step": step, "speed": speed})
+
+    lines = [
+        progress(1, 0.5),  # 2 s for the first iteration
+        progress(11, 2.0),  # 5 s for ten
+        json.dumps({"event": "stopped", "step": 12}),  # one more, not reported
+        progress(16, 4.0),  # 1 s for four
+        progress(24, 2.0),  # 4 s for eight, then killed; the last checkpoint is at 20
+        '{"event": "progr',
+        progress(22, 1.0),  # 2 s for two, again
+        progress(30, 1.0),  # 8 s for eight
+    ]
+    found = records.wall_time(lines, 20)
+    assert found["seconds"] == pytest.approx(2 + 5 + 1 + 4 + 2 + 8)
+    once = 2 + 10 * 0.5 + 4 * 0.25 + 4 * 0.5 + 10 * 1.0  # iterations 20 to 30 as last done
+    assert found["seconds_per_iteration"] == pytest.approx(once / 29, abs=1e-6)
+
+
+def test_differences_count_new_settings_as_their_defaults():
+    then = dataclasses.asdict(UGMCL())
+    assert records.differences(UGMCL(), then) == []
+    assert records.differences(UGMCL(beta=0.5), then) == ["beta"]
+    for name in ("cross", "threshold_ramp"):
+        del then[name]
+    assert records.differences(UGMCL(), then) == []
+    assert records.differences(UGMCL(cross=False), then) == ["cross"]
+    assert records.differences(UGMCL(), {**then, "gone": 1}) == ["gone"]
+    profile = json.loads(json.dumps(dataclasses.asdict(TINY)))
+    profile["about"] = "in other words"
+    assert records.differences(TINY, profile) == []
+    profile["optimization"]["rate"]["base"] = 0.5
+    assert records.differences(TINY, profile, "profile.") == ["profile.optimization.rate.base"]
+
+
+def test_a_missing_distance_head_is_fed_by_nothing(dataset):
+    supervised, ugmcl = (
+        p.training for p in plan([Row("a", "supervised"), Row("b", "ugmcl")], dataset)
+    )
+    for training, wrong in ((supervised, []), (ugmcl, ["profile.network.distance_dropout"])):
+        then = json.loads(json.dumps(dataclasses.asdict(training.profile)))
+        then["network"]["distance_dropout"] = not then["network"]["distance_dropout"]
+        assert records.unlike(training, dataclasses.asdict(training.method), then) == wrong
+
+
+def test_rows_by_method_or_label():
+    assert [r.label for r in only(TABLE_3, ("ugmcl", "MT"))] == ["MT", "UG-MCL"]
+    with pytest.raises(InputError, match="no row 'x'"):
+        only(TABLE_3, ("x",))
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    """A training of `ugmcl train` on the cases of the experiment."""
+    output = tmp_path_factory.mktemp("trained") / "by-hand"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(profiles.PROFILES, "tiny", TINY)
+        words = ["train", "--images", folder / "images", "--labels", folder / "labels",
+                 "--labelled-list", folder / "labelled-4.txt", "--exclude-list",
+                 folder / "report-2.txt", "--holdout-list", folder / "dev-2.txt", "--method",
+                 "ugmcl", "--profile", "tiny", "--device", "cpu", "--output", output]  # fmt: skip
+        assert main([str(w) for w in words]) == 0
+    return output
+
+
+def experiment(folder, output, *more):
+    words = ["experiment", "table3", "--data", folder, "--profile", "tiny", "--output", output]
+    return main([str(w) for w in [*words, "--device", "cpu", *more]])
+
+
+def test_a_training_of_ugmcl_train_is_adopted(folder, trained, tmp_path, capsys):
+    more = ["--only", "UG-MCL", "--adopt", trained]
+    assert experiment(folder, tmp_path, *more, "--list") == 0
+    told = capsys.readouterr()
+    assert "adopted as ugmcl_4of12" in told.err and "trained, not scored" in told.out
+    assert experiment(folder, tmp_path, *more) == 0
+    assert "there already" in capsys.readouterr().err
+    (path,) = tmp_path.glob("ugmcl_*/record.json")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["adopted"] == "by-hand" and record["commit"] is None
+    assert record["time"]["seconds"] > 0 and len(record["scores"]["dev"]["rows"]) == 2
+    weights = "model/weights.safetensors"
+    assert (path.parent / weights).read_bytes() == (trained / weights).read_bytes()
+    assert (trained / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--seeds", "7"], "seed (2022)"),
+        (["--iterations", "5"], "profile.iterations"),
+        (["--only", "Supervised"], "method (ugmcl)"),
+        (["--labelled-list", "half.txt"], "the labelled cases, the unlabelled cases"),
+    ],
+)
+def test_adoption_of_another_training_is_refused(more, told, folder, trained, tmp_path, capsys):
+    names = (folder / "labelled-4.txt").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "half.txt").write_text("\n".join(names[:2]), encoding="utf-8")
+    more = [tmp_path / w if w.endswith(".txt") else w for w in more]
+    words = ["--only", "UG-MCL"] if "--only" not in more else []
+    assert experiment(folder, tmp_path / "out", *words, *more, "--adopt", trained, "--list") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line and str(trained) in line
+
+
+def test_adoption_of_half_a_training_is_refused(dataset, trained, tmp_path):
+    place = running.Workplace(tmp_path / "out", dataset, scoring.Scoring())
+    profile = planning.profile_for(dataset, "tiny", None)
+    (item,) = planning.plan([Row("UG-MCL", "ugmcl")], dataset, profile, (2022,), never)
+    half = Path(shutil.copytree(trained, tmp_path / "half"))
+    from safetensors.torch import load_file, save_file
+
+    settings = adoption._fingerprint(half)[1]
+    path = half / "checkpoint.safetensors"
+    save_file(load_file(path), path, {"index": "2", "settings": json.dumps(settings)})
+    with pytest.raises(InputError, match="has 2 of 4 iterations"):
+        adoption.adopt(half, [item.training], place)
+    path.unlink()
+    with pytest.raises(InputError, match="no training here"):
+        adoption.adopt(half, [item.training], place)
+    assert not (tmp_path / "out").exists()
+
+
+def test_profiles_fit_the_data(dataset):
+    other = dataclasses.replace(
+        dataset, spacing=1.0, normalization=layouts.Normalization("z-score-nonzero")
+    )
+    paper = planning.profile_for(other, "paper", None)
+    assert paper.representation.spacing == (1.0, 1.0, 1.0) and paper.iterations == 6000
+    assert paper.representation.normalization.kind == "z-score-nonzero"
+    compact = planning.profile_for(other, "compact", 600)
+    assert compact.representation.spacing == (2.0, 2.0, 2.0)
+    assert compact.representation.normalization.kind == "robust-z"
+    assert planning.profile_for(dataset, "paper", None).representation.spacing == (0.625,) * 3
+
+
+def test_a_head_for_distances_only_where_it_is_used(dataset):
+    heads = {
+        p.training.method.name: p.training.profile.network.distance_head
+        for p in plan([Row("a", "supervised"), Row("b", "ugmcl")], dataset)
+    }
+    assert heads == {Supervised.name: False, UGMCL.name: True}
