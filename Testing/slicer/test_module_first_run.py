@@ -222,6 +222,8 @@ def test_offline(panel, computer, torchUtils, tmp_path, pip):
 def test_a_failed_installation_shows_the_last_lines_and_can_be_tried_again(
     panel, computer, torchUtils
 ):
+    from UGMCLSegmentationLib import userFolder
+
     computer.has(torch="")
     succeed, torchUtils.act = torchUtils.act, fails("Collecting torch", "one", "two",
                                                     "ERROR: No space left on device")  # fmt: skip
@@ -231,6 +233,8 @@ def test_a_failed_installation_shows_the_last_lines_and_can_be_tried_again(
                                         "ERROR: No space left on device",
                                         "pip ended with exit code 1."]  # fmt: skip
     assert "Collecting torch" in panel.ui.logText.toPlainText()
+    (log,) = userFolder.logs().iterdir()
+    assert "No space left" in log.read_text()
     assert shown(panel) == ("Try again", "Install from a folder…")
     torchUtils.act = succeed
     panel.click("installButton")

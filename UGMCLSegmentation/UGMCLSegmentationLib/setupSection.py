@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import dependencies, installing
+from . import dependencies, installing, userFolder
 from .dependencies import Situation
+from .errors import PanelError
 
 _LINES_SHOWN = 3
 
@@ -30,6 +32,15 @@ _WAYS = {
     dependencies.NO_OTHERS: installing.others,
     dependencies.CPU_TORCH: installing.torchAnew,
 }
+
+
+def _keep(lines: list[str]) -> None:
+    """For whoever is asked for help; the panel's log ends with Slicer."""
+    try:
+        path = userFolder.logs() / time.strftime("installation-%Y%m%d-%H%M%S.txt")
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except (OSError, PanelError):
+        return  # it stays in the panel's log
 
 
 class SetupSection:
@@ -97,6 +108,7 @@ class SetupSection:
         except installing.Failed as failure:
             self.refresh()
             self._onLog("\n".join(failure.lines))
+            _keep(failure.lines)
             self._showFailure(failure)
         else:
             self.refresh()

@@ -27,6 +27,7 @@ from .parameters import Parameters
 from .run import CANCELLED, DONE, Outcome
 from .seeSection import SeeSection
 from .setupSection import SetupSection
+from .shortcuts import Shortcuts
 
 _SECTIONS = ("Improve", "Evaluate", "Batch")  # files of their own
 _FIRST_SECTION = 2  # the first one's place in the panel, after Segment and See
@@ -66,6 +67,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.setupSection = SetupSection(
             self.ui, self.connections, self.ui.logText.appendPlainText, self.onInstalled
         )
+        self.shortcuts = Shortcuts(self.ui, panel)
         self.modelsSection = ModelsSection(
             self.ui, self.connections, self.onModelChanged, lambda: self.isBusy
         )
@@ -108,6 +110,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """Nothing of the panel stays: no process, no files, no observers, no connections."""
         self.improve.close()
         self.modelsSection.close()
+        self.shortcuts.close()
         if self.logic is not None:
             self.logic.shutdown()
         self.removeObservers()
@@ -120,9 +123,11 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.choices.refresh()
         self.improve.refresh()
         self.modelsSection.refresh()
+        self.shortcuts.setEnabled(True)
 
     def exit(self) -> None:
         """A run goes on, and the views stay as they are."""
+        self.shortcuts.setEnabled(False)
 
     def onReload(self) -> None:
         """Slicer re-executes only the entry file: have it import all of the panel's files anew."""

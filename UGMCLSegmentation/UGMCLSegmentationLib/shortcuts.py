@@ -1,0 +1,45 @@
+"""Keys for what is done often. They work while the module is open, wherever the focus is."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+KEYS = (
+    ("Alt+G", "segmentButton"),
+    ("Alt+1", "showSegmentationCheckBox"),
+    ("Alt+2", "showDistanceCheckBox"),
+    ("Alt+3", "showUncertaintyCheckBox"),
+    ("Alt+N", "nextRegionButton"),
+)
+
+
+class Shortcuts:
+    """Each presses a button of the panel, or does nothing while that one cannot be pressed."""
+
+    def __init__(self, ui, panel) -> None:
+        parent = slicer.util.mainWindow() or panel
+        self._made = []
+        for key, name in KEYS:
+            button = getattr(ui, name)
+            shortcut = qt.QShortcut(parent)
+            shortcut.setKey(qt.QKeySequence(key))
+            shortcut.connect("activated()", button.click)
+            self._made.append((shortcut, button.click))
+            if name.startswith("show"):  # the others' tips say what they wait for
+                text = button.toolTip.rstrip(".")
+                button.toolTip = _("{text} ({key})").format(text=text, key=key)
+        self.setEnabled(False)
+
+    def setEnabled(self, isOn: bool) -> None:
+        for shortcut, _slot in self._made:
+            shortcut.setEnabled(isOn)
+
+    def close(self) -> None:
+        """The main window outlives the panel."""
+        while self._made:
+            shortcut, slot = self._made.pop()
+            shortcut.disconnect("activated()", slot)
+            shortcut.setParent(None)
+            shortcut.deleteLater()
