@@ -18,6 +18,12 @@ def entropy(probabilities: Tensor) -> Tensor:
     return -torch.xlogy(p, p).sum(dim=1, keepdim=True)
 
 
+def entropy_of_logits(logits: Tensor) -> Tensor:
+    """`entropy` of softmax(logits), with a gradient that stays finite where a probability is 0."""
+    logarithms = logits.float().log_softmax(dim=1)
+    return -(logarithms.exp() * logarithms).sum(dim=1, keepdim=True)
+
+
 def maximal_entropy(classes: int, reference: str = "ln2") -> float:
     """u_max that thresholds refer to. ``ln2`` for any C (0.75 ln C would never mask an ambiguity
     between two of many classes), or ``lnC``."""

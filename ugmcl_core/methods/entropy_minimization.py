@@ -11,7 +11,7 @@ from torch import Tensor
 from ..losses import masked_mean
 from ..network import DualTaskVNet
 from ..schedules import Step, gaussian_ramp
-from ..uncertainty import entropy
+from ..uncertainty import entropy_of_logits
 from .base import Batch, Method
 from .options import Weight, option
 from .supervised import segmentation_terms
@@ -36,5 +36,5 @@ class EntropyMinimization(Method):
         terms = segmentation_terms(out[batch.labelled], batch)
         if step.supervised_only:
             return terms
-        doubt = masked_mean(entropy(out.probabilities), None) / math.log(out.logits.shape[1])
+        doubt = masked_mean(entropy_of_logits(out.logits), None) / math.log(out.logits.shape[1])
         return {**terms, "entropy": self.weight * gaussian_ramp(step.progress) * doubt}
