@@ -40,6 +40,8 @@ class NetworkSettings:
     def __post_init__(self) -> None:
         if self.classes < 2 or self.channels < 1 or self.filters < 1:
             raise ValueError("a network needs at least 2 classes, 1 channel and 1 filter")
+        if not self.distance_head:  # equal settings for equal networks
+            object.__setattr__(self, "distance_dropout", True)
         object.__setattr__(self, "strides", tuple(tuple(map(int, s)) for s in self.strides))
         if len(self.strides) != 4 or any(len(s) != 3 or min(s) < 1 for s in self.strides):
             raise ValueError("strides must be four triples of whole numbers from 1 on")
