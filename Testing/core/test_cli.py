@@ -492,6 +492,42 @@ def test_training_refuses_what_it_cannot_use(words, why, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_fine_tuning_by_a_case_list(model, tmp_path, capsys):
+    from ugmcl_core import phantoms
+
+    names = phantoms.write_cohort(tmp_path, 4, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    roles = ("labelled", "unlabelled", "holdout", "holdout")
+    cases = [
+        {
+            "name": name,
+            "role": role,
+            "image": f"images/{name}.nrrd",
+            "label": f"labels/{name}.nrrd",
+        }
+        for name, role in zip(names, roles, strict=True)
+    ]
+    (tmp_path / "cases.json").write_text(json.dumps({"cases": cases}))
+
+    def finetune(*more):
+        words = [str(tmp_path / "cases.json"), "--base", str(model.folder), "--device", "cpu"]
+        return main(["finetune", *words, "--output", str(tmp_path / "run"), *more])
+
+    assert finetune("--estimate") == 0
+    assert "s an iteration" in capsys.readouterr().out and not (tmp_path / "run").exists()
+    assert finetune("--iterations", "2", "--name", "mine") == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [*names[2:], "not enough evidence"]
+    assert last == f"model written to {tmp_path / 'run' / 'model'}"
+    assert finetune("--iterations", "2") == 2
+    assert "--resume" in capsys.readouterr().err
+    assert finetune("--iterations", "2", "--resume", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["report"] == "holdout"
+    (tmp_path / "labels" / f"{names[0]}.nrrd").unlink()
+    assert finetune("--output", str(tmp_path / "other")) == 2
+    assert f"case {names[0]}: there is no label" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_progress_is_lines_without_a_terminal(capsys, monkeypatch):
     from ugmcl_core.commands import progress
 
