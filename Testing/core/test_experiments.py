@@ -68,7 +68,7 @@ def test_trainings_records_and_table(done, data):
     assert len(names) == 4
     record = record_of(done, UGMCL)
     assert record["method"] == "ugmcl" and record["options"]["beta"] == 0.75
-    assert record["seed"] == 2022 and record["device"] == "cpu"
+    assert record["seed"] == 2022 and record["device"].startswith("CPU")
     assert record["profile"]["iterations"] == 4 and record["adopted"] is None
     assert record["time"]["seconds"] == pytest.approx(
         4 * record["time"]["seconds_per_iteration"], rel=1e-3
@@ -221,6 +221,12 @@ def test_bad_input_is_one_line(more, told, data, tmp_path, capsys):
     assert experiment(data, tmp_path, *more) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and told in lines[0]
+
+
+def test_torchrun_is_refused(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert experiment(data, tmp_path) == 2
+    assert "without torchrun" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -163,6 +164,11 @@ def run(arguments: argparse.Namespace) -> int:
     from ..experiments import descriptions
     from ..lists import read_list
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "an experiment's trainings run in one process each: start it without torchrun and "
+            "split it with --shard, or adopt what torchrun -m ugmcl_core train made (--adopt)"
+        )
     experiment = descriptions.experiment_named(arguments.name)
     rows = descriptions.only(experiment, arguments.only)
     given = (arguments.labelled_list, arguments.dev_list, arguments.report_list)

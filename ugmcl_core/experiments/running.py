@@ -147,8 +147,9 @@ def _train(
         resume=True,
         on_event=tell,
     )
-    device = str(devices.resolve(place.device))
-    record = records.new(training, device, folder / "log.jsonl", CHECKPOINT_EVERY)
+    record = records.new(
+        training, _device_text(place.device), folder / "log.jsonl", CHECKPOINT_EVERY
+    )
     records.write(folder, record)
     (folder / checkpoint.NAME).unlink(missing_ok=True)  # 150 MB that nothing needs any more
     return record
@@ -174,6 +175,13 @@ def _score(
         progress,
     )
     record["scores"][place.scoring.key] = {"cases": list(names), "rows": records.plain(rows)}
+
+
+def _device_text(name: str) -> str:
+    """The device called ``name`` in words for people."""
+    device = devices.resolve(name)
+    key = f"cuda:{device.index or 0}" if device.type == "cuda" else device.type
+    return next(d["text"] for d in devices.listing() if d["name"] == key)
 
 
 def _iterations(folder: Path) -> int | None:
