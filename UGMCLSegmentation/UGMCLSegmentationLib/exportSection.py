@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
-from . import export
+from . import dicomExport, export, results
 from .connections import Connections
 from .errors import PanelError
 from .logic import UGMCLSegmentationLogic
@@ -19,6 +20,7 @@ class ExportSection:
         self._ui = ui
         self._parameters: Parameters | None = None
         connections.connect(ui.exportButton, "clicked(bool)", self.onExport)
+        connections.connect(ui.exportDicomButton, "clicked(bool)", self.onExportDicom)
         connections.connect(ui.exportFolderEdit, "currentPathChanged(QString)", self.update)
         self._ui.exportMessageLabel.setVisible(False)
 
@@ -36,15 +38,30 @@ class ExportSection:
             self._ui.exportButton.toolTip = _("Choose a folder first.")
         else:
             self._ui.exportButton.toolTip = _("Write the files.")
+        isFromDicom = hasResult and all(
+            dicomExport.isFromDicom(results.sourceOf(node)) for node in self._nodes()
+        )
+        self._ui.exportDicomButton.enabled = isFromDicom and hasFolder
+        if hasResult and not isFromDicom:
+            self._ui.exportDicomButton.toolTip = _("For volumes that were loaded from DICOM.")
+        else:
+            self._ui.exportDicomButton.toolTip = self._ui.exportButton.toolTip
 
     def onExport(self, _checked: bool = False) -> None:
-        folder = Path(self._ui.exportFolderEdit.currentPath)
+        parameters = self._parameters
+        self._export(
+            lambda folder: export.export(
+                self._nodes(), folder, parameters.exportFormat, parameters.exportPattern
+            )
+        )
+
+    def onExportDicom(self, _checked: bool = False) -> None:
+        self._export(lambda folder: dicomExport.export(self._nodes(), folder))
+
+    def _export(self, write: Callable[[Path], list[Path]]) -> None:
         with slicer.util.tryWithErrorDisplay(_("The export failed.")):
             try:
-                parameters = self._parameters
-                written = export.export(
-                    self._nodes(), folder, parameters.exportFormat, parameters.exportPattern
-                )
+                written = write(Path(self._ui.exportFolderEdit.currentPath))
             except PanelError as error:
                 self._show(str(error), isError=True)
                 return
