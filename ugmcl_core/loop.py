@@ -38,7 +38,8 @@ Listener = Callable[[dict[str, Any]], None]
 class TrainingSettings:
     """How one training runs, apart from protocol and method.
 
-    ``memory`` is the budget in bytes for prepared cases; what exceeds it is mapped from disk.
+    ``memory`` is the budget in bytes for prepared cases, of all processes on this machine; what
+    exceeds it is mapped from disk.
     ``checkpoint_every`` and ``evaluate_every`` (hold-out Dice; 0: at the end only) count
     iterations.
     """
@@ -117,7 +118,7 @@ class Run:
                 cases,
                 self.profile.representation,
                 cache=cache,
-                budget=self.settings.memory,
+                budget=self.settings.memory // parallel.neighbours(),
                 used=used,
                 progress=lambda f, text: self.tell(
                     {"event": "preparing", "fraction": f, "text": text}

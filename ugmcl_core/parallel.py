@@ -37,6 +37,11 @@ def rank() -> int:
     return distributed.get_rank() if size() > 1 else 0
 
 
+def neighbours() -> int:
+    """Number of processes of this training on this machine, itself included."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if size() > 1 else 1
+
+
 @contextlib.contextmanager
 def taking_part(device: str) -> Iterator[torch.device]:
     """Join the other processes that torchrun started, if any, and leave them at the end; yields

@@ -1,5 +1,6 @@
 """Training over several processes: the same numbers as in one, and one model from torchrun."""
 
+import copy
 import json
 import os
 import signal
@@ -13,12 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from samples import tiny_model
+from torch import nn
 
 from ugmcl_core import parallel
 from ugmcl_core.batches import BatchSettings, make_batch
 from ugmcl_core.cases import Representation, find_cohort, prepare_case
 from ugmcl_core.errors import InputError
 from ugmcl_core.model import open_model
+from ugmcl_core.network import DualTaskVNet, NetworkSettings
 from ugmcl_core.phantoms import write_cohort
 from ugmcl_core.preprocessing import Normalization
 from ugmcl_core.schedules import Step
@@ -157,3 +160,17 @@ def test_alone_nothing_is_exchanged(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(InputError, match="start them with torchrun"), parallel.taking_part("cpu"):
         pass
+
+
+def test_on_gpus_batch_norm_is_shared_and_saved_as_before(monkeypatch):
+    network = DualTaskVNet(NetworkSettings(filters=2)).eval()
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert parallel.with_shared_statistics(network, cuda) is network  # alone
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    assert parallel.with_shared_statistics(network, cpu) is network
+    shared = parallel.with_shared_statistics(copy.deepcopy(network), cuda)
+    kinds = {type(m) for m in shared.modules()}
+    assert nn.SyncBatchNorm in kinds and nn.BatchNorm3d not in kinds
+    assert list(shared.state_dict()) == list(network.state_dict())
+    x = torch.randn(1, 1, 32, 16, 16)
+    assert torch.equal(shared.eval()(x).logits, network(x).logits)

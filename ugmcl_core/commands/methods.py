@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..methods import Method
+    from ..methods import Method as MethodType
 
 NAME = "methods"
 HELP = "list the training methods and their options"
@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _row(kind: type[Method]) -> dict[str, Any]:
+def _row(kind: type[MethodType]) -> dict[str, Any]:
+    from ..methods import Method
     from ..methods.options import options
 
     method = kind()
@@ -66,6 +67,7 @@ def _row(kind: type[Method]) -> dict[str, Any]:
         "unlabelled volumes": method.uses_unlabelled,
         "a teacher": method.uses_teacher,
         "a distance head": method.uses_distance,
+        "a module trained along": kind.companion is not Method.companion,
     }
     return {
         "name": kind.name,
