@@ -50,6 +50,27 @@ def test_every_term_has_a_gradient_of_its_own(classes, name):
         assert total_gradient(student) > 0, term
 
 
+@pytest.mark.parametrize(
+    "name,term,segmentation,distance",
+    [
+        ("dual-task", "dice", True, False),
+        ("dual-task", "distance", False, True),
+        ("dtc", "cross", True, True),
+        ("sassnet", "adversarial", False, True),
+        ("ugmcl", "intra", True, True),
+        ("ugmcl", "cross", True, True),
+        ("ugmcl-plus", "intra", True, True),
+        ("ugmcl-plus", "cross", True, True),
+    ],
+)
+def test_a_term_teaches_the_heads_that_it_is_about(classes, name, term, segmentation, distance):
+    method = made(name)
+    student, teacher, batch = small_networks(classes, method)
+    method.losses(student, teacher, batch, Step(95, 100, 20))[term].backward()
+    assert (total_gradient(student.segmentation_head) > 0) == segmentation
+    assert (total_gradient(student.distance_head) > 0) == distance
+
+
 @pytest.mark.parametrize("name", SEMI)
 def test_the_supervised_iterations_are_those_of_the_labelled_samples(classes, name):
     method = made(name)

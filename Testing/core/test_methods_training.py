@@ -63,6 +63,18 @@ def test_the_loss_falls_and_the_model_is_finite(cohort, tmp_path, monkeypatch, n
     assert any(k.startswith("distance_head.") for k in state) == method.uses_distance
 
 
+@pytest.mark.parametrize("name", ["sassnet", "dtml", "duwm", "urpc"])
+def test_a_model_is_fine_tuned_with_a_companion(cohort, tmp_path, name):
+    cases, profile = cohort
+    short = replace(profile, iterations=2, warmup=0)
+    base = train(cases, made("dual-task"), short, tmp_path / "base", CPU)
+    rate = LearningRate(0.0)
+    still = replace(short, optimization=replace(short.optimization, rate=rate))
+    tuned = train(cases, made(name), still, tmp_path / "tuned", CPU, base=base)
+    key = "levels_down.0.0.0.weight"
+    assert torch.allclose(tuned.load_weights()[key], base.load_weights()[key], atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["sassnet", "dtml", "duwm"])
 def test_a_companion_is_resumed_exactly(cohort, tmp_path, name):
     cases, profile = cohort
