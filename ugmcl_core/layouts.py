@@ -69,16 +69,23 @@ class Dataset:
 
         Raises InputError when there are not that many labels.
         """
-        known = sum(self.cases[n].label is not None for n in self.training)
         if share is None:
-            return known
+            return self._known
         wanted = max(1, round(share * self.standard))
-        if wanted > known:
+        if wanted > self._known:
             raise InputError(
                 f"{wanted} labelled training cases are asked for ({share:g} times "
-                f"{self.standard}) but only {known} have labels"
+                f"{self.standard}) but only {self._known} have labels"
             )
         return wanted
+
+    def has_labels_for(self, share: float | None) -> bool:
+        """Whether there are as many labels as `amount` asks for."""
+        return share is None or round(share * self.standard) <= self._known
+
+    @property
+    def _known(self) -> int:
+        return sum(self.cases[n].label is not None for n in self.training)
 
     def split(self, share: float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names of the labelled cases, in order, and of the others, sorted."""

@@ -65,6 +65,7 @@ def test_amounts_of_labels_are_the_papers(dataset):
     assert [dataset.amount(s) for s in (0.25, 1.0, 2.5, None)] == [1, 4, 10, 12]
     with pytest.raises(InputError, match="13 labelled training cases"):
         dataset.amount(3.25)
+    assert [dataset.has_labels_for(s) for s in (None, 3.0, 3.25)] == [True, True, False]
 
 
 def test_experiments_share_what_is_the_same_training(dataset):
@@ -230,7 +231,6 @@ def test_a_training_of_ugmcl_train_is_adopted(folder, trained, tmp_path, capsys)
     [
         (["--seeds", "7"], "seed (2022)"),
         (["--iterations", "5"], "profile.iterations"),
-        (["--only", "Supervised"], "method (ugmcl)"),
         (["--labelled-list", "half.txt"], "the labelled cases, the unlabelled cases"),
     ],
 )
@@ -238,8 +238,7 @@ def test_adoption_of_another_training_is_refused(more, told, folder, trained, tm
     names = (folder / "labelled-4.txt").read_text(encoding="utf-8").splitlines()
     (tmp_path / "half.txt").write_text("\n".join(names[:2]), encoding="utf-8")
     more = [tmp_path / w if w.endswith(".txt") else w for w in more]
-    words = ["--only", "UG-MCL"] if "--only" not in more else []
-    assert experiment(folder, tmp_path / "out", *words, *more, "--adopt", trained, "--list") == 2
+    assert experiment(folder, tmp_path / "out", *more, "--adopt", trained, "--list") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line and str(trained) in line
 
@@ -256,6 +255,9 @@ def test_adoption_of_half_a_training_is_refused(dataset, trained, tmp_path):
     save_file(load_file(path), path, {"index": "2", "settings": json.dumps(settings)})
     with pytest.raises(InputError, match="has 2 of 4 iterations"):
         adoption.adopt(half, [item.training], place)
+    (other,) = planning.plan([Row("MT", "mean-teacher")], dataset, profile, (2022,), never)
+    with pytest.raises(InputError, match=r"differs in method \(ugmcl\)"):
+        adoption.adopt(half, [other.training], place)
     path.unlink()
     with pytest.raises(InputError, match="no training here"):
         adoption.adopt(half, [item.training], place)

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=words,
         default=(),
         metavar="ROW,...",
-        help="these rows alone, by method or by label (default: all)",
+        help="train, list or render these rows alone, by method or by label (default: all)",
     )
     parser.add_argument(
         "--shard",
@@ -195,9 +195,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     profile = planning.profile_for(dataset, arguments.profile, arguments.iterations)
 
-    def planned() -> list[Planned]:
+    def planned(some: tuple[Row, ...]) -> list[Planned]:
         return planning.plan(
-            rows,
+            some,
             dataset,
             profile,
             arguments.seeds,
@@ -206,13 +206,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     if dataset.layout == "brats":
         layouts.write_lists(dataset, output / f"brats-split-{arguments.split_seed}")
+    # `--only` trains a part; the table that follows still shows all that is there
+    every = tuple(r for r in experiment.rows if r in rows or dataset.has_labels_for(r.share))
     for source in arguments.adopt:
-        _adopt(Path(source), planned(), place)
+        _adopt(Path(source), planned(every), place)
     if arguments.list:
-        _list(planned(), place)
+        _list(planned(rows), place)
         return 0
-    failed = 0 if arguments.render else _run(planned, place, arguments.shard, arguments.score)
-    _render(experiment, rows, planned(), place, arguments)
+    failed = 0
+    if not arguments.render:
+        failed = _run(lambda: planned(rows), place, arguments.shard, arguments.score)
+        rows = every
+    _render(experiment, rows, planned(rows), place, arguments)
     return 1 if failed else 0
 
 

@@ -29,7 +29,10 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
     differing = {t.folder: (t, unlike(t, then)) for t in trainings}
     same = [t for t, wrong in differing.values() if not wrong]
     if not same:
-        near, wrong = min(differing.values(), key=lambda pair: len(pair[1]))
+        name = then.get("method", {}).get("name")
+        near, wrong = min(
+            differing.values(), key=lambda pair: (pair[0].method.name != name, len(pair[1]))
+        )
         raise InputError(
             f"{source}: is none of the experiment's trainings; compared with {near.folder} it "
             f"differs in {', '.join(wrong)}"
