@@ -137,10 +137,11 @@ def test_experiments_share_trainings(copy, data, capsys):
     assert trainings(copy) == before
 
 
-def test_another_case_set_is_scored_without_training(copy, data):
+def test_another_case_set_is_scored_without_training(copy, data, capsys):
     before = trainings(copy)
     assert experiment(data, copy, "--score", "report") == 0
     assert trainings(copy) == before
+    assert "settings should be fixed by now" in capsys.readouterr().err
     scores = record_of(copy, UGMCL)["scores"]
     assert scores["report"]["cases"] == ["phantom-007", "phantom-008"]
     assert set(scores) == {"dev", "report"}

@@ -57,6 +57,8 @@ def _about(results: Results, place: Workplace, protocol: str) -> str:
     ]
     if place.scoring.cases == "dev":
         lines.append("Settings were chosen while looking at these cases: the numbers may flatter.")
+    else:
+        lines.append("Settings are meant to be fixed before these cases are opened.")
     return "\n".join(f"- {line}" for line in lines)
 
 
