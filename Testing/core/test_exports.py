@@ -72,3 +72,109 @@ def test_the_bundled_model_can_be_exported_by_its_name(tmp_path):
 
     path = onnx_export.export(resolve("la-lge-mri"), tmp_path / "a" / "la.onnx")
     assert path.stat().st_size > 1e6
+
+
+def undecided(model):
+    """The model with the bias by which its two classes take half of a phantom each."""
+    from ugmcl_core import phantoms
+    from ugmcl_core.model import save_model
+
+    state = model.load_weights()
+    image, _labels = phantoms.phantom(1, model.card.patch, model.card.spacing)
+    prepared = (image.array - image.array.mean()) / image.array.std()
+    with torch.no_grad():
+        network = build_network(model, torch.device("cpu"))
+        background, structure = network(torch.from_numpy(prepared)[None, None]).logits[0]
+    state["segmentation_head.bias"][1] -= (structure - background).median()
+    return save_model(model.folder, model.card, state)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A tiny model, its bundle, and the bundle's configuration as MONAI reads it."""
+    monai = pytest.importorskip("monai.bundle", reason="MONAI is not installed")
+    folder = tmp_path_factory.mktemp("bundle")
+    model = undecided(tiny_model(folder / "tiny"))
+    target = folder / "exported"
+    assert main(["models", "export", str(model.folder), str(target), "--monai"]) == 0
+    parser = monai.ConfigParser()
+    parser.read_config(str(target / "configs" / "inference.json"))
+    parser.read_meta(str(target / "configs" / "metadata.json"))
+    parser["bundle_root"] = str(target)
+    parser["device"] = "$torch.device('cpu')"
+    return model, target, parser
+
+
+def test_monai_runs_the_network_of_a_bundle(bundle):
+    model, target, parser = bundle
+    network = parser.get_parsed_content("network")
+    for batch, *size in SIZES:
+        image = np.random.default_rng(2).normal(size=(batch, 1, *size)).astype(np.float32)
+        with torch.no_grad():
+            found = network(torch.from_numpy(image)).numpy()
+        wanted = np.concatenate(expected(model, image), axis=1)
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+    saved = torch.load(target / "models" / "model.pt", weights_only=True)
+    assert set(saved) == set(network.state_dict())
+    assert not list(target.parent.glob(".bundle-*"))
+
+
+def test_monai_runs_a_bundle_from_a_file_to_a_file(bundle, tmp_path):
+    """By its own runner; on a scan on the model's grid, so that nothing is resampled."""
+    monai = pytest.importorskip("monai.bundle", reason="MONAI is not installed")
+    pytest.importorskip("nibabel", reason="nibabel, by which MONAI reads files, is not installed")
+    from ugmcl_core import phantoms, volume
+
+    model, target, _parser = bundle
+    image, _labels = phantoms.phantom(1, model.card.patch, model.card.spacing)
+    volume.write(tmp_path / "scan.nii.gz", image)
+    monai.run(
+        config_file=str(target / "configs" / "inference.json"),
+        meta_file=str(target / "configs" / "metadata.json"),
+        bundle_root=str(target), inputs=[str(tmp_path / "scan.nii.gz")],
+        output_dir=str(tmp_path / "out"), device="$torch.device('cpu')",
+    )  # fmt: skip
+    (path,) = (tmp_path / "out").rglob("*.nii.gz")
+    found = volume.read(path)
+    assert found.grid.same_as(image.grid)
+    # by hand: canonical axes, percentiles, one window, the most probable class
+    flipped = image.array[::-1, ::-1]  # the phantom's axes run to the left and to the back
+    low, high = np.percentile(flipped, (1, 99))
+    clipped = np.clip(flipped, low, high)
+    prepared = ((clipped - clipped.mean()) / clipped.std()).astype(np.float32)
+    probabilities = expected(model, np.ascontiguousarray(prepared)[None, None])[0][0]
+    wanted = probabilities.argmax(0)[::-1, ::-1]
+    assert 0.02 < wanted.mean() < 0.98
+    assert (found.array == wanted).mean() > 0.998
+
+
+def test_the_metadata_of_a_bundle_has_what_the_specification_demands(bundle):
+    model, target, _parser = bundle
+    content = json.loads((target / "configs" / "metadata.json").read_text())
+    demanded = {"version", "monai_version", "pytorch_version", "numpy_version", "task",
+                "optional_packages_version", "description", "authors", "copyright",
+                "network_data_format"}  # fmt: skip
+    assert demanded <= set(content) and all(content[k] for k in demanded)
+    formats = content["network_data_format"]
+    outputs = formats["outputs"]["pred"]
+    assert outputs["num_channels"] == len(outputs["channel_def"]) == 3
+    assert formats["inputs"]["image"]["spatial_shape"] == list(model.card.patch)
+    assert "for tests" in (target / "docs" / "license.txt").read_text()
+
+
+@pytest.mark.parametrize("kind", ["robust-z", "z-score", "z-score-nonzero", "window", "none"])
+def test_monai_normalizes_as_this_program_does(tmp_path, kind):
+    monai = pytest.importorskip("monai.bundle", reason="MONAI is not installed")
+    from dataclasses import replace
+
+    from ugmcl_core import monai_bundle
+    from ugmcl_core.preprocessing import Normalization
+
+    normalization = Normalization(kind, *((-20.0, 30.0) if kind == "window" else (1.0, 99.0)))
+    card = replace(tiny_model(tmp_path / "m").card, normalization=normalization.to_dict())
+    transforms = monai_bundle._normalization(card)
+    parser = monai.ConfigParser({"t": {"_target_": "Compose", "transforms": transforms}})
+    image = np.random.default_rng(0).normal(3, 20, (12, 11, 10)).astype(np.float32)
+    image[:2] = 0.0 if kind == "z-score-nonzero" else image[:2]
+    found = parser.get_parsed_content("t")({"image": torch.from_numpy(image)[None]})["image"]
+    np.testing.assert_allclose(np.asarray(found)[0], normalization(image), atol=5e-3)

@@ -22,7 +22,7 @@ the folders that the environment variable UGMCL_MODELS names.
   known                list the models of the indexes (index.json) that can be imported by name
   import SOURCE        bring in a model folder, a zip of one, an https address of such a zip, or
                        a known model; into the first folder of UGMCL_MODELS, or that of --to
-  export MODEL TARGET  write a copy: a folder, or a .zip or .onnx file
+  export MODEL TARGET  write a copy: a folder, a .zip or .onnx file, or a MONAI bundle (--monai)
   rename MODEL NAME    give an imported model another name
   remove MODEL...      delete imported models"""
 EPILOG = """\
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sha256", default="", metavar="HEX", help="import: of the zip; an address needs it"
     )
+    parser.add_argument("--monai", action="store_true", help="export: as a MONAI bundle")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -177,7 +178,11 @@ def _export(arguments: argparse.Namespace) -> int:
     if len(arguments.words) != 2:
         raise InputError("export needs a model and the file or folder to write")
     model, target = models.resolve(arguments.words[0]), arguments.words[1]
-    if target.lower().endswith(".onnx"):
+    if arguments.monai:
+        from .. import monai_bundle
+
+        written = monai_bundle.export(model, target)
+    elif target.lower().endswith(".onnx"):
         from .. import onnx_export
 
         written = onnx_export.export(model, target)
