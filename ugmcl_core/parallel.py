@@ -70,6 +70,10 @@ def taking_part(device: str) -> Iterator[torch.device]:
         ) from error
     try:
         yield own
+    except RuntimeError as error:
+        if "by peer" not in str(error) and not isinstance(error, distributed.DistBackendError):
+            raise
+        raise InputError("another process of this training ended; its message says why") from error
     finally:
         distributed.destroy_process_group()
 

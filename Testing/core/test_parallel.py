@@ -88,9 +88,9 @@ def test_two_processes_train_what_one_does(folder, tmp_path, method):
     assert done["step"] == 6 and losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def torchrun(folder, output, *further):
+def torchrun(folder, output, *further, program=("-m", "ugmcl_core")):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "ugmcl_core", "train"]
+    command += ["--nproc-per-node", "2", *program, "train"]
     command += ["--images", str(folder / "images"), "--labels", str(folder / "labels")]
     command += ["--method", "supervised", "--device", "cpu", "--base", str(folder / "base")]
     command += ["--output", str(output), *further]
@@ -114,6 +114,33 @@ def test_a_batch_that_cannot_be_divided_is_one_line(folder, tmp_path):
     assert run.returncode != 0
     assert errors.count("ugmcl: 1 samples a step cannot be divided by 2 processes") == 1
     assert not (tmp_path / "run").exists()
+
+
+FAILING = """
+import os, sys
+from ugmcl_core import __main__, loop
+
+step = loop.Run.step
+
+def failing(self, at, batch):
+    if at.index == 2 and os.environ["RANK"] == "1":
+        raise RuntimeError("no memory left")
+    return step(self, at, batch)
+
+loop.Run.step = failing
+sys.exit(__main__.main())
+"""
+
+
+def test_an_error_of_one_process_ends_all(folder, tmp_path):
+    (tmp_path / "failing.py").write_text(FAILING)
+    program = (str(tmp_path / "failing.py"),)
+    options = ("--iterations", "100000", "--batch", "2+0")
+    run = torchrun(folder, tmp_path / "run", *options, program=program)
+    errors = run.communicate(timeout=240)[1]
+    assert run.returncode != 0
+    assert "ugmcl: unexpected RuntimeError: no memory left" in errors
+    assert not (tmp_path / "run/model").exists()
 
 
 def test_ctrl_c_ends_all_and_leaves_a_model(folder, tmp_path):
