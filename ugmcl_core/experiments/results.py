@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Results:
 
     rows: tuple[Result, ...]
     cases: tuple[str, ...]
-    predictions: dict[str, Any] = field(default_factory=dict)
+    predictions: dict[str, Path] = field(default_factory=dict)
 
     @property
     def present(self) -> list[Result]:
@@ -74,7 +75,7 @@ class Results:
 def gather(place: Workplace, rows: Sequence[Row], planned: Sequence[Planned]) -> Results:
     """What is there of ``rows``. Raises InputError for records of other settings."""
     found = []
-    predictions = {}
+    predictions: dict[str, Path] = {}
     for row in rows:
         records: dict[int, dict[str, Any]] = {}
         scored: dict[int, list[dict[str, Any]]] = {}
@@ -82,7 +83,7 @@ def gather(place: Workplace, rows: Sequence[Row], planned: Sequence[Planned]) ->
         for item in (p for p in planned if p.row is row):
             record = finished(place, item.training) if item.training else None
             measured = scores(place, record)
-            if record is None or measured is None:
+            if item.training is None or record is None or measured is None:
                 missing.append(item.seed)
                 continue
             records[item.seed], scored[item.seed] = record, measured

@@ -11,8 +11,8 @@ from ..distance import signed_distance
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
+    from mpl_toolkits.mplot3d import Axes3D
 
 COLORS = "coolwarm"
 _GRAY = (0.80, 0.78, 0.72)
@@ -104,7 +104,7 @@ def _box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(
-    axes: Axes,
+    axes: Axes3D,
     mask: np.ndarray,
     reference: np.ndarray | None,
     spacing: Sequence[float],
