@@ -54,10 +54,14 @@ def _case_list(content: Any, folder: Path) -> CaseList:
     if unknown := sorted(set(content) - {"cases", "classes", "ignore"}):
         raise InputError(f"unknown key {unknown[0]!r}; known are cases, classes, ignore")
     by_role: dict[str, list[Case]] = {role: [] for role in ROLES}
+    by_image: dict[Path, str] = {}
     for number, item in enumerate(content["cases"], 1):
         role, case = _case(item, number, folder)
         if any(case.name == c.name for cases in by_role.values() for c in cases):
             raise InputError(f"two cases are named {case.name}; give each a name of its own")
+        other = by_image.setdefault(case.image.resolve(), case.name)
+        if other != case.name:  # a hold-out case would be trained on
+            raise InputError(f"cases {other} and {case.name} have the same image; keep one")
         by_role[role].append(case)
     if not by_role["labelled"]:
         raise InputError("no case is labelled; at least one is needed to learn from")

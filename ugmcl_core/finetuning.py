@@ -66,6 +66,8 @@ def plan(request: FinetuneRequest) -> Plan:
         if base is None and listed.classes is None:
             raise InputError("classes are needed where there is no base model")
         classes, values = join_classes(base.card.classes if base else (), listed.classes)
+        if listed.ignore in values:
+            raise InputError(f"ignore {listed.ignore} is the label of a class; choose another")
     except InputError as error:
         raise InputError(f"{request.case_list}: {error}") from None
     if base is None:

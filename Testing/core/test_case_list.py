@@ -74,6 +74,10 @@ def cases(**changes):
         ({"cases": [7]}, "case 1 is no object"),
         ({"cases": cases()["cases"] * 2}, "two cases are named a"),
         ({"cases": None}, "is no case list"),
+        (
+            {"cases": [*cases()["cases"], *cases(name="c", role="holdout")["cases"]]},
+            "cases a and c have the same image",
+        ),
         ({"colour": 1}, "unknown key 'colour'"),
         ({"ignore": 0}, "ignore is 0"),
         ({"ignore": True}, "ignore is True"),

@@ -291,6 +291,13 @@ def test_two_dimensions_and_empty_labels_are_named(places, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_label_of_a_class_cannot_be_ignored(places, tmp_path):
+    path = case_list(places)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "ignore": 1}))
+    with pytest.raises(InputError, match="ignore 1 is the label of a class"):
+        finetuning.plan(asked(places, tmp_path / "run", case_list=str(path)))
+
+
 def test_a_card_is_updated_in_place(tmp_path):
     model = tiny_model(tmp_path / "tiny")
     changed = update_card(model, scores={"dice": 0.5})
