@@ -127,14 +127,16 @@ def wait_for_table(panel: support.Panel, name: str) -> None:
     harness.wait_until(lambda: name in [table.item(r, 0).text() for r in range(table.rowCount)], 5)
 
 
-def add_cases(labelled: int = 2, unlabelled: int = 4, holdout: int = 3) -> None:
+def add_cases(
+    labelled: int = 2, unlabelled: int = 4, holdout: int = 3, segment: str = "left atrium"
+) -> None:
     """Phantoms in the scene, named by their role, those with a label with one."""
     for role, count in (("lab", labelled), ("un", unlabelled), ("hold", holdout)):
         for number in range(count):
             name = f"{role}{number}"
             volume = support.add_volume(support.blob(seed=hash_of(name)), name=name)
             if role != "un":
-                add_segmentation(volume, {"left atrium": bright(volume)})
+                add_segmentation(volume, {segment: bright(volume)})
 
 
 def hash_of(name: str) -> int:
@@ -142,9 +144,10 @@ def hash_of(name: str) -> int:
 
 
 def prepare(panel: support.Panel, *counts: int, iterations: int = 40) -> None:
-    """Cases in the scene with their roles set, a short run chosen."""
-    add_cases(*counts)
+    """Cases in the scene, labelled with the base's first class, their roles set; a short run."""
     open_improve(panel)
+    add_cases(*counts, segment=panel.widget.improve.book.contents.classes[0].name)
+    panel.widget.improve.book.update()
     for row in range(panel.ui.casesTable.rowCount):
         name = panel.ui.casesTable.item(row, 0).text()
         if name.startswith("hold"):

@@ -10,7 +10,7 @@ import numpy as np
 LEVEL = 100.0  # of the images of `module_support.blob`: what is brighter is the structure
 
 
-def train_tiny(folder: Path) -> Path:
+def train_tiny(folder: Path, iterations: int = 50) -> Path:
     """A few dozen iterations on `blob` images, on one thread; returns the model's folder."""
     import torch
 
@@ -38,7 +38,7 @@ def train_tiny(folder: Path) -> Path:
         NetworkSettings(filters=4, dropout=0.0),  # so that two runs have the same uncertainty
         BatchSettings((16, 16, 16), 2, 1),
         Optimization("adamw", LearningRate(1e-2, "cosine", warmup=3), clip=5.0),
-        iterations=50,
+        iterations=iterations,
     )
     torch.set_num_threads(1)
     settings = TrainingSettings(seed=1, device="cpu", half_precision=False)
