@@ -1,9 +1,10 @@
 """See it work: `make demo`, or `make demo IMAGE=scan.nrrd`.
 
-Without an image, phantom cases are made, a small model is trained on them and fine-tuned
-semi-supervised (UG-MCL), and both segment a held-out phantom through the module's own panel in the
-headless Slicer of the tests. With an image, the bundled model segments it through the same panel.
-Pictures and the exported label maps are written to out/demo.
+Without an image, phantom cases are made and a small model is trained on a few of them; then the
+module's own panel, in the headless Slicer of the tests, fine-tunes it semi-supervised (UG-MCL) on
+labelled and unlabelled volumes of the scene, measures it on hold-out ones, and segments one before
+and after. With an image, the bundled model segments it through the same panel.
+Pictures, the report and the exported label maps are written to out/demo.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import demo_finetuning
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path[:0] = [str(HERE / "slicer"), str(ROOT)]
+# Never this folder itself: its subfolder slicer would be merged with the package of that name.
+sys.path[:] = [
+    str(HERE / "slicer"), str(ROOT), *(p for p in sys.path if Path(p).resolve() != HERE)
+]  # fmt: skip
 
 OUTPUT = ROOT / "out" / "demo"
 PATIENCE = 600.0  # seconds for one segmentation
@@ -47,25 +54,28 @@ def main() -> int:
 
 
 def show_phantoms() -> None:
-    """Train in a child process, then segment the held-out phantom before and after."""
+    """Fine-tune on the scene, and segment a hold-out phantom before and after."""
     subprocess.run([sys.executable, str(HERE / "demo_training.py"), str(OUTPUT)], check=True)
-    held_out = sorted((OUTPUT / "cases" / "images").iterdir())[-1]
-    reference = OUTPUT / "cases" / "labels" / held_out.name
-    panel, volume = open_panel(held_out)
-    dice = {}
-    for name, folder in (("before", "start"), ("after", "tuned")):
-        panel.widget.useModelFolder(str(OUTPUT / folder / "model"))
-        dice[name] = dice_of(segment_and_export(panel, volume, OUTPUT / name), reference)
-        print(f"Dice {name} fine-tuning: {dice[name]:.3f}", flush=True)
+    panel, volumes = open_panel(sorted((OUTPUT / "cases" / "images").iterdir()))
+    from UGMCLSegmentationLib import userFolder
+
+    userFolder.setPath(OUTPUT / "user")
+    panel.widget.useModelFolder(str(OUTPUT / "start" / "model"))
+    held_out = volumes[-1]
+    reference = OUTPUT / "cases" / "labels" / f"{held_out.GetName()}.nrrd"
+    before = dice_of(segment_and_export(panel, held_out, OUTPUT / "before"), reference)
+    demo_finetuning.run(panel, volumes, OUTPUT)
+    after = dice_of(segment_and_export(panel, held_out, OUTPUT / "after"), reference)
+    print(f"Dice of {held_out.GetName()}: {before:.3f} before, {after:.3f} after", flush=True)
     take_pictures(panel)
     panel.close()
-    if not dice["after"] > dice["before"]:
+    if not after > before:
         sys.exit("the fine-tuned model is not better than the one that it started from")
 
 
 def show_scan(image: Path) -> None:
     """Segment one scan with the bundled model."""
-    panel, volume = open_panel(image)
+    panel, (volume,) = open_panel([image])
     if not panel.parameters.model:
         sys.exit("no model is bundled yet: name a folder of models in UGMCL_MODELS")
     exported = segment_and_export(panel, volume, OUTPUT)
@@ -74,8 +84,8 @@ def show_scan(image: Path) -> None:
     panel.close()
 
 
-def open_panel(image: Path) -> tuple[Any, Any]:
-    """The module's panel in an empty scene with one volume in it."""
+def open_panel(images: Sequence[Path]) -> tuple[Any, list[Any]]:
+    """The module's panel in a scene with the volumes in it, the last one selected."""
     import harness
     import module_support
 
@@ -83,11 +93,13 @@ def open_panel(image: Path) -> tuple[Any, Any]:
     import slicer
 
     panel = module_support.Panel(command=None)  # the module's own worker process
-    volume = slicer.util.loadVolume(str(image))
-    if volume is None:
-        sys.exit(f"{image}: Slicer cannot read it")
-    panel.select(volume)
-    return panel, volume
+    volumes = []
+    for image in images:
+        volumes.append(slicer.util.loadVolume(str(image)))
+        if volumes[-1] is None:
+            sys.exit(f"{image}: Slicer cannot read it")
+    panel.select(volumes[-1])
+    return panel, volumes
 
 
 def segment_and_export(panel: Any, volume: Any, folder: Path) -> Path:

@@ -26,7 +26,9 @@ def test_volumes_are_listed_and_labels_found(panel):
     assert improve.rows(panel) == {
         "drawn": ("Labelled", "drawn drawn", ""), "bare": ("Unlabelled", "", ""),
     }  # fmt: skip
-    assert panel.ui.casesLabel.text == "1 labelled, 1 unlabelled, 0 hold-out"
+    lines = panel.ui.casesLabel.text.splitlines()
+    assert lines[0] == "1 labelled, 1 unlabelled, 0 hold-out"
+    assert lines[1:] == ["drawn: without scar, which is learned as not being there."]
 
 
 def test_the_table_follows_the_scene_by_itself(panel):
@@ -189,7 +191,7 @@ def test_segments_map_by_terminology_then_by_name(panel):
         2,
         3,
     ]
-    panel.parameters.base = "(scratch)"  #, every structure is new
+    panel.parameters.base = "(scratch)"  # , every structure is new
     contents = panel.widget.improve.book.update()
     names = [c.name for c in structures.allClasses(contents.structures, contents.classes)]
     assert names == ["Segment_1", "SCAR", "pouch"]

@@ -155,6 +155,21 @@ def test_curves_follow_the_run(panel, monkeypatch):
     assert len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")) == 3
 
 
+def test_the_plot_view_shows_the_chart(panel, monkeypatch):
+    """With the real call: the headless Slicer has the plots' logic, and no view that draws."""
+    import slicer
+    from UGMCLSegmentationLib import curves
+
+    monkeypatch.undo()
+    shown = curves.Curves()
+    shown.add({"step": 1, "losses": {"ce": 0.5}, "dice": 0.8})
+    shown.show()
+    panel.ui.curvesButton.setVisible(True)
+    panel.ui.curvesButton.click()
+    charts = [n.GetPlotChartNodeID() for n in slicer.util.getNodesByClass("vtkMRMLPlotViewNode")]
+    assert charts == [curves.chart().GetID()]
+
+
 def test_estimate_before_a_run(panel):
     improve.prepare(panel, iterations=1000)
     assert panel.ui.estimateLabel.isHidden()
@@ -187,7 +202,7 @@ def test_a_warning_where_the_gpu_is_not_used(panel, monkeypatch):
     ("gain", "counts", "words", "is_selected"),
     [
         ("-0.02", (2, 1, 3), "did not help on 3 cases. The former model stays", False),
-        ("0.05", (2, 1, 2), "Not enough evidence: 2 cases were measured", True),
+        ("0.05", (2, 1, 2), "three cases are needed, measured: 2", True),
         ("0.05", (2, 1, 0), "Not enough evidence: there were no hold-out", True),
     ],
 )

@@ -104,7 +104,7 @@ class CaseBook:
         inLabels = structures.find(found, classes, structures.fromText(parameters.targets))
         checked = []
         for case in found:
-            checked.append(caseChecks.check(case, inLabels))
+            checked.append(caseChecks.check(case, inLabels, classes))
             yield
         return Contents(checked, inLabels, classes)
 

@@ -12,12 +12,18 @@ from .cases import HOLDOUT, LABELLED, UNLABELLED, Case
 from .errors import PanelError
 
 
-def check(case: Case, found: Sequence[structures.Structure]) -> Case:
-    """The case with its problem and notices filled in; `found` are the structures of all cases."""
+def check(
+    case: Case,
+    found: Sequence[structures.Structure],
+    classes: Sequence[structures.ClassSpec] = (),
+) -> Case:
+    """The case with its problem and notices filled in; `found` are the structures of all cases,
+    `classes` the base's."""
     if case.problem or not case.needsLabel or case.volumeNode is None:
         return case
     try:
-        return replace(case, notices=tuple(_notices(case, found)))
+        notices = [*_notices(case, found), *_absent(case, found, classes)]
+        return replace(case, notices=tuple(notices))
     except PanelError as error:
         return replace(case, problem=str(error))
 
@@ -50,6 +56,25 @@ def _notices(case: Case, found: Sequence[structures.Structure]) -> list[str]:
         notices.append(_("{name}: {segments} is empty.").format(name=case.name, segments=names))
     notices += _gridNotices(case, used)
     return notices
+
+
+def _absent(
+    case: Case,
+    found: Sequence[structures.Structure],
+    classes: Sequence[structures.ClassSpec],
+) -> list[str]:
+    """What the label does not hold is learned as not being there."""
+    targets = {s.key: s.target for s in found}
+    drawn = {
+        targets.get(structures.keyOf(segment.GetName()))
+        for _identifier, segment in structures.segments(case)
+        if not labels.isEmpty(segment)
+    }
+    names = [info.name for info in classes if str(info.value) not in drawn]
+    if not names:
+        return []
+    text = _("{name}: without {names}, which is learned as not being there.")
+    return [text.format(name=case.name, names=", ".join(names))]
 
 
 def _gridNotices(case: Case, used: Sequence) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -32,6 +33,7 @@ class EvaluateSection:
         ui.evaluateTable.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setVisible(False)
         ui.evaluateTable.verticalHeader().setVisible(False)
+        ui.evaluateTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         widgets = (ui.evaluateProgressBar, ui.cancelEvaluateButton, ui.evaluateLabel)
         self._view = TaskView(
             connections, logic, widgets, isReady, onChanged, ui.logText.appendPlainText

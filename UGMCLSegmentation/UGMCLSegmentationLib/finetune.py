@@ -90,8 +90,9 @@ class FinetuneRun:
 
     @property
     def canPause(self) -> bool:
-        """Only the training itself can be held."""
-        return self.running and self._hasSteps and not self._cancelling
+        """Only the training itself can be held, and only by a worker that listens."""
+        isTraining = self.running and self._hasSteps and not self._cancelling
+        return isTraining and self._worker.canTell
 
     def cancel(self) -> None:
         """Stop; `onEnd` follows now or within GRACE. The latest checkpoint stays usable."""

@@ -92,11 +92,16 @@ class Worker:
             self._send()
         return content["id"]
 
-    def tell(self, command: str) -> None:
-        """Say something about the request under way; without stdin it is not heard."""
+    @property
+    def canTell(self) -> bool:
+        """Whether something can be said about the request under way; not without stdin."""
         request = self._request
-        if request is not None and request.sent and request.cancelFile is None and self._child:
-            message = {"command": command, "id": request.content["id"]}
+        return request is not None and request.sent and request.cancelFile is None
+
+    def tell(self, command: str) -> None:
+        """Say something about the request under way, if it is heard."""
+        if self.canTell and self._child is not None:
+            message = {"command": command, "id": self._request.content["id"]}
             self._child.writeLine(json.dumps(message))
 
     def cancel(self) -> None:

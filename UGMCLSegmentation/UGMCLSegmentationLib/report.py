@@ -34,7 +34,7 @@ def summary(result: dict[str, Any]) -> str:
         text = _("Fine-tuning did not help on {n} cases. The former model stays selected.")
         lines.insert(0, text.format(n=len(cases)))
     elif result["verdict"] == NO_EVIDENCE:
-        text = _("Not enough evidence: {n} cases were measured, and at least three are needed.")
+        text = _("Not enough evidence: at least three cases are needed, measured: {n}.")
         lines.insert(0, text.format(n=len(cases)))
     if result.get("report") == "leave-one-out":
         lines.append(_("Each labelled case was measured with a model that did not learn from it."))

@@ -55,20 +55,18 @@ class SegmentWork:
         yield from inputs.write(self._volumeNode, self._part, folder / "image.nrrd")
 
     def request(self, folder: Path) -> dict[str, Any]:
-        request = {
+        return {
             "command": "segment",
             "image": str(folder / "image.nrrd"),
             "output": str(folder),
             "model": self._settings.model,
             "device": self._settings.device,
             "passes": self._settings.passes,
+            "uncertainty": self._settings.uncertainty,
             "roi": None,  # only the region is in the file
             "all_components": self._settings.allComponents,
             "stem": "image",
         }
-        if self._settings.uncertainty != UNCERTAINTIES[0]:
-            request["uncertainty"] = self._settings.uncertainty
-        return request
 
     def hear(self, event: Event) -> None:
         """Nothing is told but progress."""

@@ -1,0 +1,65 @@
+"""Fine-tuning through the panel, as the demo shows it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+LABELLED, UNLABELLED, HOLDOUT = 3, 4, 3  # cases
+STEPS = 120
+PATIENCE = 1200.0  # seconds
+
+
+def run(panel: Any, volumes: list[Any], folder: Path) -> None:
+    """Label the cases, click Fine-tune, wait, and print the report."""
+    import harness
+
+    ui = panel.ui
+    for number, volume in enumerate(volumes):
+        isUnlabelled = LABELLED <= number < LABELLED + UNLABELLED
+        if not isUnlabelled:
+            label(volume, folder / "cases" / "labels" / f"{volume.GetName()}.nrrd")
+    ui.improveSection.collapsed = False
+    ui.modelNameEdit.text = "demo-tuned"
+    ui.iterationsSpinBox.value = STEPS
+    panel.parameters.base = panel.parameters.model
+    book = panel.widget.improve.book
+    book.update()
+    for row in range(LABELLED + UNLABELLED, len(volumes)):
+        selector = ui.casesTable.cellWidget(row, 1)
+        selector.currentIndex = selector.findText("Hold-out")
+        book.update()
+    print(ui.casesLabel.text, flush=True)
+    panel.click("finetuneButton")
+    told = [""]
+
+    def ended() -> bool:
+        text = ui.finetuneProgressLabel.text
+        if text.partition(",")[0] != told[0] and ui.finetuneProgressBar.value % 20 == 0:
+            told[0] = text.partition(",")[0]
+            print(f"  {text}", flush=True)
+        return not panel.widget.improve.finetune.running
+
+    harness.wait_until(ended, PATIENCE)
+    if ui.reportLabel.isHidden():
+        sys.exit(ui.improveMessageLabel.text or "the panel shows no report")
+    print(ui.reportLabel.text)
+    report = max((folder / "user" / "runs").glob("*/report.html"))
+    shutil.copyfile(report, folder / "report.html")
+    harness.grab(panel.loaded.panel, folder / "fine-tuning.png")
+
+
+def label(volume: Any, path: Path) -> None:
+    """The phantom's own label, as a segmentation drawn on the volume."""
+    import slicer
+
+    labelmap = slicer.util.loadLabelVolume(str(path))
+    node = slicer.mrmlScene.AddNewNodeByClass(
+        "vtkMRMLSegmentationNode", f"{volume.GetName()} drawn"
+    )
+    slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labelmap, node)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    node.GetSegmentation().GetNthSegment(0).SetName("left atrium")
+    slicer.mrmlScene.RemoveNode(labelmap)

@@ -1,0 +1,188 @@
+"""Pictures of the Improve, Evaluate and All volumes sections for docs/tutorial.md.
+
+    python Testing/slicer/screenshots_improve.py [folder]
+
+The volumes are generated phantoms, and a fake worker plays the model: the pictures show the panel
+and not what a model can do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+
+import harness  # noqa: E402
+import improve_support as improve  # noqa: E402
+import module_support as support  # noqa: E402
+from screenshots import PANEL, add_model_card, save  # noqa: E402
+
+NAMES = ("Patient 1", "Patient 2", "Patient 3", "Patient 4", "Patient 5", "Patient 6")
+ROLES = ("Labelled", "Labelled", "Unlabelled", "Unlabelled", "Unlabelled", "Hold-out")
+SECTIONS = ("segmentSection", "seeSection", "improveSection", "evaluateSection", "batchSection")
+PLOT = (640, 300)
+
+
+def open_panel(folder: Path) -> Any:
+    """The panel with six phantoms, three of them with a segmentation."""
+    import scipy.ndimage
+
+    from ugmcl_core import phantoms, volume
+
+    harness.start()
+    import slicer
+
+    add_model_card(folder / "models" / "la-lge-mri")
+    os.environ["UGMCL_MODELS"] = str(folder / "models")
+    for number, (name, role) in enumerate(zip(NAMES, ROLES, strict=True)):
+        image, labels = phantoms.phantom(number, (80, 70, 36), (1.6, 1.6, 2.8))
+        volume.write(folder / f"{name}.nrrd", image)
+        node = slicer.util.loadVolume(str(folder / f"{name}.nrrd"))
+        if role != "Unlabelled":
+            mask = labels.array.transpose(2, 1, 0) == 1
+            drawn = improve.add_segmentation(node, {"left atrium": mask}, f"Drawn {number + 1}")
+            drawn.GetSegmentation().GetNthSegment(0).SetColor(0.86, 0.36, 0.31)
+        found = scipy.ndimage.binary_opening(labels.array == 1, iterations=2)
+        volume.write(
+            folder / f"{name}-found.nrrd", replace(labels, array=found.astype(labels.array.dtype))
+        )
+    panel = support.Panel()
+    panel.parameters.model = panel.parameters.base = "la-lge-mri"
+    panel.widget.choices.refresh()
+    return panel
+
+
+def show(panel: Any, *names: str) -> None:
+    """Open these sections and close the others."""
+    for name in SECTIONS:
+        getattr(panel.ui, name).collapsed = name not in names
+
+
+def grab_section(panel: Any, name: str, path: Path) -> None:
+    """A picture of one section."""
+    from PIL import Image
+
+    whole = path.with_suffix(".whole.png")
+    harness.grab(panel.loaded.panel, whole, width=PANEL)
+    section = getattr(panel.ui, name)
+    corner = section.mapTo(panel.loaded.panel, section.rect.topLeft())
+    picture = Image.open(whole).convert("RGB")
+    box = (0, max(0, corner.y() - 8), PANEL, corner.y() + section.height + 8)
+    save(picture.crop(box), path)
+    whole.unlink()
+
+
+def take(panel: Any, folder: Path, scratch: Path) -> None:
+    """Every state, in the order of the tutorial."""
+    import slicer
+    import UGMCLSegmentationLib.views as views
+
+    ui = panel.ui
+    views.showChart = views.openSegmentEditor = lambda *_nodes: None
+    show(panel, "improveSection")
+    improve.open_improve(panel)
+    improve.set_role(panel, NAMES[5], "Hold-out")
+    ui.modelNameEdit.text = "our-scanner"
+    grab_section(panel, "improveSection", folder / "improve-cases.png")
+    ui.structuresSection.collapsed = False
+    improve.select_rows(panel, NAMES[0])
+    ui.finetuneAdvancedSection.collapsed = False
+    panel.click("estimateButton")
+    improve.finish(panel)
+    grab_section(panel, "improveSection", folder / "improve-settings.png")
+    ui.structuresSection.collapsed = ui.finetuneAdvancedSection.collapsed = True
+    ui.casesTable.clearSelection()
+
+    os.environ["FAKE_STEP"] = "0.02"
+    panel.widget.logic.trainer.kill()  # a new one reads the speed
+    ui.iterationsSpinBox.value = 200
+    panel.click("finetuneButton")
+    harness.wait_until(lambda: ui.finetuneProgressBar.value >= 45, 60)
+    grab_section(panel, "improveSection", folder / "improve-running.png")
+    panel.click("cancelFinetuneButton")
+    improve.finish(panel)
+    grab_section(panel, "improveSection", folder / "improve-resume.png")
+    panel.click("resumeButton")
+    improve.finish(panel)
+    ui.improveLogSection.collapsed = False
+    grab_section(panel, "improveSection", folder / "improve-report.png")
+    ui.improveLogSection.collapsed = True
+    grab_plot(folder / "improve-curves.png")
+
+    ui.nextSection.collapsed = False
+    panel.click("rankButton")
+    settle(panel)
+    first = next(iter(improve.rows(panel)))
+    answer_with(panel, scratch / f"{first}-found.nrrd")
+    panel.click("openNextButton")
+    settle(panel)
+    panel.widget.improve.book.update()
+    grab_section(panel, "improveSection", folder / "improve-next.png")
+
+    show(panel, "seeSection")
+    ui.regionsSection.collapsed = False
+    panel.click("nextRegionButton")
+    grab_section(panel, "seeSection", folder / "review.png")
+    show(panel, "evaluateSection")
+    reference = slicer.util.getNode("Drawn 6")
+    answer_with(panel, scratch / f"{NAMES[5]}-found.nrrd")
+    panel.segment(slicer.util.getNode(NAMES[5]))
+    ui.referenceSelector.setCurrentNode(reference)
+    panel.click("evaluateButton")
+    settle(panel)
+    grab_section(panel, "evaluateSection", folder / "evaluate.png")
+    show(panel, "batchSection")
+    answer_with(panel, Path())
+    del os.environ["FAKE_LABELS"]
+    panel.click("batchButton")
+    settle(panel)
+    grab_section(panel, "batchSection", folder / "batch.png")
+
+
+def answer_with(panel: Any, labels: Path) -> None:
+    """Have a new fake worker answer with this file."""
+    os.environ["FAKE_LABELS"] = str(labels)
+    panel.widget.logic.worker.kill()
+
+
+def settle(panel: Any) -> None:
+    harness.wait_until(lambda: not panel.widget.logic.running, 60)
+
+
+def grab_plot(path: Path) -> None:
+    """The curves as the harness draws them, plainly."""
+    import slicer
+    from UGMCLSegmentationLib import curves
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotViewNode")
+    node.SetPlotChartNodeID(curves.chart().GetID())
+    view = slicer.qMRMLPlotView()
+    view.setMRMLScene(slicer.mrmlScene)
+    view.setMRMLPlotViewNode(node)
+    view.resize(*PLOT)
+    view.grab().save(str(path))
+    view.setMRMLPlotViewNode(None)
+    slicer.mrmlScene.RemoveNode(node)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = HERE.parents[1] / "Resources" / "Screenshots"
+    parser.add_argument("folder", nargs="?", type=Path, default=default)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        panel = open_panel(Path(scratch))
+        take(panel, arguments.folder, Path(scratch))
+        panel.close()
+
+
+if __name__ == "__main__":
+    main()
