@@ -22,6 +22,9 @@ from . import __version__, devices, requests
 from .errors import Cancelled, InputError, in_one_line
 
 PROTOCOL = 1
+LOADING = "ugmcl: loading PyTorch"
+"""Said on stderr before the import, which takes a minute on a slow disk: until `hello` nothing
+else tells a slow start from a process that cannot be reached."""
 GRACE = 3.0
 """Seconds that a running step has to end after stdin closed, before the process ends anyway."""
 TRAINING_GRACE = 60.0
@@ -171,6 +174,7 @@ class Inbox:
 def serve() -> int:
     """Answer requests from stdin until it closes."""
     stream = sys.stdin.buffer
+    print(LOADING, file=sys.stderr, flush=True)
     wire = Wire(_take_stdout())
     work = _start(wire)
     if work is None:

@@ -1,9 +1,10 @@
 """A worker without a model: speaks the protocol of docs/architecture.md and thresholds the image.
 
 Environment variables make it misbehave: FAKE_CRASH (start, run, killed, signal, gibberish),
-FAKE_SLOW (seconds that a run takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN
-(ends as if its stdin were closed), FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2),
-FAKE_LEVEL (the threshold), FAKE_LABELS (a label file of the same grid to answer with instead),
+FAKE_LOADING (seconds that it loads, and says so), FAKE_SLOW (seconds that a run takes),
+FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN (ends as if its stdin were closed),
+FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2), FAKE_LEVEL (the threshold),
+FAKE_LABELS (a label file of the same grid to answer with instead),
 FAKE_KEEP (a folder for copies of the outputs), FAKE_COMPRESS.
 What it does for fine-tuning, ranking and evaluation is in fake_training.
 It keeps no state, and imports SimpleITK only once it is asked for something.
@@ -199,6 +200,10 @@ def main() -> None:
     if arguments.job:
         handle(json.loads(arguments.job.read_text()), arguments.cancel_file.exists)
         return
+    if loading := os.environ.get("FAKE_LOADING"):
+        sys.stderr.write("ugmcl: loading PyTorch\n")
+        sys.stderr.flush()
+        time.sleep(float(loading))
     if os.environ.get("FAKE_NO_HELLO"):
         time.sleep(600)
     if os.environ.get("FAKE_NO_STDIN"):

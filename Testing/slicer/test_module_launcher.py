@@ -53,6 +53,37 @@ def test_a_launcher_that_forwards_no_stdin(panel, monkeypatch, kind):
     harness.wait_until(lambda: workers() == [] and support.private_folders() == [], 5)
 
 
+def test_a_slow_start_is_waited_for(panel, monkeypatch):
+    """As PyTorch's first import on a slow disk; later runs have the same process."""
+    worker = panel.widget.logic.worker
+    worker.helloTimeout = 1.0
+    monkeypatch.setenv("FAKE_LOADING", "3")
+    panel.segment(support.add_volume())
+    pid = worker.pid
+    assert pid and "load" in panel.ui.logText.toPlainText()
+    panel.segment()
+    assert worker.pid == pid
+
+
+def test_a_start_that_never_ends_is_given_up(panel, monkeypatch):
+    worker = panel.widget.logic.worker
+    worker.helloTimeout = worker.loadTimeout = 1.0
+    monkeypatch.setenv("FAKE_LOADING", "0")
+    monkeypatch.setenv("FAKE_NO_HELLO", "1")
+    panel.select(support.add_volume())
+    panel.click("segmentButton")
+    panel.finish()
+    assert "did not answer" in panel.message and panel.parameters.segmentation is not None
+
+
+def test_the_worker_says_that_it_loads():
+    from UGMCLSegmentationLib import process
+
+    from ugmcl_core import worker
+
+    assert process._LOADING == worker.LOADING
+
+
 def test_a_launcher_that_forwards_stdin(panel):
     panel.widget.logic.worker.command = [*LAUNCHER, "forwarded"]
     panel.segment(support.add_volume())

@@ -89,6 +89,11 @@ class Child:
     def running(self) -> bool:
         return self._process is not None and self._process.state() != qt.QProcess.NotRunning
 
+    def hasSaid(self, text: str) -> bool:
+        """Whether a line of that text came on its stderr, not long ago."""
+        self._readErrors()
+        return text in self._words
+
     def writeLine(self, line: str) -> None:
         if self.running:
             self._process.write((line + "\n").encode("utf-8"))

@@ -15,6 +15,7 @@ from .child import Child, Ending, workerCommand
 from .steps import Deadline
 
 Event = dict[str, Any]
+_LOADING = "ugmcl: loading PyTorch"  # as ugmcl_core.worker says it
 ENDS = ("result", "error", "cancelled", "crashed")
 
 
@@ -43,11 +44,13 @@ class Worker:
         """`killAfter` are the seconds that a request may take to stop, and the process to end."""
         self.command = list(command) if command else None
         self.helloTimeout = 10.0
+        self.loadTimeout = 120.0  # further, for one that says that it is loading
         self.killAfter = killAfter
         self.hello: Event | None = None
         self.onHello: Callable[[Event], None] = lambda event: None
         self.onLog: Callable[[str, str], None] = lambda level, text: None
         self._oneShot = False
+        self._isLoading = False
         self._child: Child | None = None
         self._request: Request | None = None
         self._count = 0
@@ -67,6 +70,7 @@ class Worker:
     def start(self) -> None:
         """Have the child ready (it takes seconds to load), without asking it anything."""
         if self._child is None and not self._oneShot:
+            self._isLoading = False
             self._helloDeadline.start(self.helloTimeout)
             self._launch(self.command or workerCommand())
 
@@ -196,8 +200,14 @@ class Worker:
             self._fallBack(_("The worker cannot be spoken to; starting it anew for every run."))
 
     def _helloIsLate(self) -> None:
-        if self.hello is None:
-            self._fallBack(_("The worker did not answer; starting it anew for every run."))
+        if self.hello is not None:
+            return
+        if not self._isLoading and self._child is not None and self._child.hasSaid(_LOADING):
+            self._isLoading = True
+            self.onLog("info", _("PyTorch takes its time to load; later starts are quicker."))
+            self._helloDeadline.start(self.loadTimeout)
+            return
+        self._fallBack(_("The worker did not answer; starting it anew for every run."))
 
     def _cancelIsLate(self) -> None:
         if self._request is not None:
