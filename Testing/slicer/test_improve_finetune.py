@@ -201,9 +201,14 @@ def test_a_warning_where_the_gpu_is_not_used(panel, monkeypatch):
 @pytest.mark.parametrize(
     ("gain", "counts", "words", "is_selected"),
     [
-        ("-0.02", (2, 1, 3), "did not help on 3 cases. The former model stays", False),
-        ("0.05", (2, 1, 2), "three cases are needed, measured: 2", True),
-        ("0.05", (2, 1, 0), "Not enough evidence: there were no hold-out", True),
+        (
+            "-0.02",
+            (2, 1, 3),
+            "Not better: the former model stays selected. Dice changed by -0.020",
+            False,
+        ),
+        ("0.05", (2, 1, 2), "Not enough evidence: ", True),
+        ("0.05", (2, 1, 0), "Not enough evidence: ", True),
     ],
 )
 def test_a_report_says_no_more_than_is_known(panel, monkeypatch, gain, counts, words, is_selected):

@@ -64,9 +64,20 @@ def in_ui_file(name):
 
 
 def test_nothing_is_cut_off_at_420_pixels(panel, tmp_path):
-    panel.segment(support.add_volume())
-    for section in (panel.ui.advancedSection, panel.ui.logSection, panel.ui.exportSection):
-        section.collapsed = False
+    import improve_support as improve
+
+    long = "A volume with a long name, as scanners give them 2026"
+    panel.segment(support.add_volume(name=long))
+    drawn = support.add_volume(name=long + " 2")
+    improve.add_segmentation(
+        drawn, {"a long name of a segment, left and right": improve.bright(drawn)}
+    )
+    for name, widget in vars(panel.ui).items():
+        if type(widget).__name__ in ("ctkCollapsibleButton", "ctkCollapsibleGroupBox"):
+            widget.collapsed = False
+            assert in_ui_file(name)
+    improve.open_improve(panel)
+    improve.select_rows(panel, drawn.GetName())
     panel.widget.showMessage("A message that is long enough to need more than a line. " * 2)
     harness.grab(panel.loaded.panel, tmp_path / "panel.png", width=420)
     shown = panel.loaded.panel
@@ -79,22 +90,39 @@ def test_nothing_is_cut_off_at_420_pixels(panel, tmp_path):
 
 
 def test_a_first_time_user_sees_no_more_than_needed(panel):
-    for section in ("advancedSection", "logSection", "exportSection", "improveSection"):
+    for section in ("advancedSection", "logSection", "exportSection", "improveSection",
+                    "evaluateSection", "batchSection", "regionsSection"):  # fmt: skip
         assert getattr(panel.ui, section).collapsed
     for section in ("segmentSection", "seeSection"):
         assert not getattr(panel.ui, section).collapsed
-    for name in ("messageLabel", "setupLabel", "installButton", "otherWayButton", "progressBar",
-                 "progressLabel", "classSelector"):
+    for name in (
+        "messageLabel",
+        "setupLabel",
+        "installButton",
+        "otherWayButton",
+        "progressBar",
+        "progressLabel",
+        "classSelector",
+    ):
         assert getattr(panel.ui, name).isHidden(), name
 
 
-def test_segment_is_the_primary_button_of_its_section(panel):
-    section = panel.ui.segmentSection
+@pytest.mark.parametrize(
+    ("section", "button"),
+    [
+        ("segmentSection", "segmentButton"),
+        ("improveSection", "finetuneButton"),
+        ("evaluateSection", "evaluateButton"),
+        ("batchSection", "batchButton"),
+    ],
+)
+def test_every_section_has_one_primary_button(panel, section, button):
+    section = getattr(panel.ui, section)
     kinds = [w for _n, w in controls(panel) if type(w).__name__ == "QPushButton"]
     inside = [w for w in kinds if section.isAncestorOf(w)]
     assert len(inside) > 1
     primary = [w for w in inside if w.default and w.font.bold()]
-    assert primary == [panel.ui.segmentButton]
+    assert primary == [getattr(panel.ui, button)]
 
 
 def test_segment_says_what_it_waits_for(panel, monkeypatch):

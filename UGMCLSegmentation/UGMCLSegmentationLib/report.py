@@ -22,20 +22,15 @@ _MEASURES = (("dice", "Dice", 3), ("hd95_mm", "95HD (mm)", 2))
 
 def summary(result: dict[str, Any]) -> str:
     """What the panel says, with no more confidence than the cases allow."""
-    cases = result.get("cases") or []
-    if not cases:
-        text = _(
-            "Not enough evidence: there were no hold-out cases, so nothing was measured. The new "
-            "model is selected; look at its results before you rely on it."
-        )
-        return text
-    lines = [result["text"]] if result.get("text") else []
-    if result["verdict"] == NOT_BETTER:
-        text = _("Fine-tuning did not help on {n} cases. The former model stays selected.")
-        lines.insert(0, text.format(n=len(cases)))
-    elif result["verdict"] == NO_EVIDENCE:
-        text = _("Not enough evidence: at least three cases are needed, measured: {n}.")
-        lines.insert(0, text.format(n=len(cases)))
+    if result["verdict"] == BETTER:
+        lines = [_("Better: the new model is selected.")]
+    elif result["verdict"] == NOT_BETTER:
+        lines = [_("Not better: the former model stays selected.")]
+    else:
+        text = _("Not enough evidence: the new model is selected, look at its results first.")
+        lines = [text]
+    if result.get("text"):
+        lines.append(result["text"])  # the worker's: numbers, and what they mean
     if result.get("report") == "leave-one-out":
         lines.append(_("Each labelled case was measured with a model that did not learn from it."))
     return " ".join(lines)
