@@ -79,7 +79,9 @@ def plan(request: FinetuneRequest) -> Plan:
                 f"model {base.name} takes {len(base.card.channels)} images a case; a case list "
                 "names one, choose another base"
             )
-        profile = protocols.fine_tuning(base, COMPACT, request.iterations)
+        # for new classes the start is not good: they need the whole learning rate
+        gentleness = 1.0 if len(classes) > len(base.card.classes) else protocols.GENTLE
+        profile = protocols.fine_tuning(base, COMPACT, request.iterations, gentleness)
     profile = with_classes(profile, len(classes) + 1)
     known = replace(profile.representation, values=values, ignore=listed.ignore)
     profile = replace(profile, representation=known)

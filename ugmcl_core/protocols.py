@@ -47,10 +47,12 @@ def with_iterations(profile: Profile, iterations: int) -> Profile:
     )
 
 
-def fine_tuning(base: Model, like: Profile, iterations: int) -> Profile:
-    """The protocol `like` from the weights of `base`: on its grid, with its network, a gentler
-    learning rate, and semi-supervised from the first iteration on."""
+def fine_tuning(
+    base: Model, like: Profile, iterations: int, gentleness: float = GENTLE
+) -> Profile:
+    """The protocol `like` from the weights of `base`: on its grid, with its network, `gentleness`
+    times its learning rate, and semi-supervised from the first iteration on."""
     profile = with_iterations(profile_of(base.card, like), iterations)
     rate = profile.optimization.rate
-    optimization = replace(profile.optimization, rate=replace(rate, base=GENTLE * rate.base))
+    optimization = replace(profile.optimization, rate=replace(rate, base=gentleness * rate.base))
     return replace(profile, warmup=0, optimization=optimization)
