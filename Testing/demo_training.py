@@ -1,7 +1,8 @@
 """What the demo starts from, in a process of its own: `demo_training.py FOLDER`.
 
-Makes phantom cases and trains a small start model for a few dozen supervised iterations. FOLDER
-then holds `cases/` (labelled, unlabelled and hold-out ones, in this order) and `start/model`.
+Makes phantom cases and trains a small start model on the first for a few dozen supervised
+iterations: it finds the atrium (Dice 0.56 on another phantom) and has much to learn. FOLDER then
+holds `cases/` (labelled, unlabelled and hold-out ones, in this order) and `start/model`.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from ugmcl_core.profiles import COMPACT, Profile, with_patch
 from ugmcl_core.training import Description, TrainingSettings, train
 
 SEED = 40
-START = 32
+START = 45
 
 
 def main(folder: Path) -> None:
     """Make the cases and the model."""
     names = phantoms.write_cohort(folder / "cases", LABELLED + UNLABELLED + HOLDOUT, SEED)
     images, labels = folder / "cases" / "images", folder / "cases" / "labels"
-    cohort = find_cohort(images, labels, names[:LABELLED], exclude=names[-HOLDOUT:])
+    cohort = find_cohort(images, labels, names[:1], exclude=names[-HOLDOUT:])
     atrium = ClassInfo(1, "left atrium", (0.86, 0.36, 0.31),
                        Terminology("SCT", "82471001", "Left atrium"))
     about = Description("demo-start", "Trained by the demo on phantoms.", "phantom", (atrium,))
