@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 LABELLED, UNLABELLED, HOLDOUT = 3, 4, 3  # cases
-STEPS = 120
+STEPS = 80
 PATIENCE = 1200.0  # seconds
 
 

@@ -24,14 +24,14 @@ import improve_support as improve  # noqa: E402
 import module_support as support  # noqa: E402
 from screenshots import PANEL, add_model_card, save  # noqa: E402
 
-NAMES = ("Patient 1", "Patient 2", "Patient 3", "Patient 4", "Patient 5", "Patient 6")
-ROLES = ("Labelled", "Labelled", "Unlabelled", "Unlabelled", "Unlabelled", "Hold-out")
+NAMES = tuple(f"Patient {number}" for number in range(1, 8))
+ROLES = ("Labelled",) * 2 + ("Unlabelled",) * 2 + ("Hold-out",) * 3
 SECTIONS = ("segmentSection", "seeSection", "improveSection", "evaluateSection", "batchSection")
 PLOT = (640, 300)
 
 
 def open_panel(folder: Path) -> Any:
-    """The panel with six phantoms, three of them with a segmentation."""
+    """The panel with a few phantoms, those that are not unlabelled with a segmentation."""
     import scipy.ndimage
 
     from ugmcl_core import phantoms, volume
@@ -88,7 +88,8 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     views.showChart = views.openSegmentEditor = lambda *_nodes: None
     show(panel, "improveSection")
     improve.open_improve(panel)
-    improve.set_role(panel, NAMES[5], "Hold-out")
+    for name, role in zip(NAMES, ROLES, strict=True):
+        improve.set_role(panel, name, role)
     ui.modelNameEdit.text = "our-scanner"
     grab_section(panel, "improveSection", folder / "improve-cases.png")
     ui.structuresSection.collapsed = False
@@ -131,9 +132,9 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     panel.click("nextRegionButton")
     grab_section(panel, "seeSection", folder / "review.png")
     show(panel, "evaluateSection")
-    reference = slicer.util.getNode("Drawn 6")
-    answer_with(panel, scratch / f"{NAMES[5]}-found.nrrd")
-    panel.segment(slicer.util.getNode(NAMES[5]))
+    reference = slicer.util.getNode("Drawn 7")
+    answer_with(panel, scratch / f"{NAMES[6]}-found.nrrd")
+    panel.segment(slicer.util.getNode(NAMES[6]))
     ui.referenceSelector.setCurrentNode(reference)
     panel.click("evaluateButton")
     settle(panel)
