@@ -45,8 +45,9 @@ libraries:
 	@names="$(MISSING)"; if [ -n "$$names" ]; then \
 	  echo "missing system libraries: apt-get install $$names" >&2; exit 1; fi
 
+# a process for each core, with one thread each
 test: env
-	@$(PYTHON) -m pytest
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto --dist loadfile
 
 test-installed: env
 	@rm -rf build/cmake build/installed && mkdir -p build

@@ -429,11 +429,11 @@ def test_the_panel_stays_fluent(panel):
     timer.connect("timeout()", lambda: ticks.append(time.monotonic()))
     timer.start()
     panel.ui.iterationsSpinBox.value = 10
+    began = time.monotonic()
     panel.click("finetuneButton")
     improve.finish(panel)
     timer.stop()
-    assert len(ticks) > 5
-    slip = max(b - a for a, b in pairwise(ticks)) - 0.05
+    slip = max(b - a for a, b in pairwise([began, *ticks, time.monotonic()])) - 0.05
     busy = psutil.getloadavg()[0] / os.cpu_count()
     assert slip < 0.3 * max(1.0, busy)
 

@@ -143,7 +143,7 @@ def test_an_error_while_the_result_is_loaded(panel, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "_readLabels", fail)
+        patch.setattr(outputs, "readLabels", fail)
         start(panel)
         panel.finish(20)
         expected = "memory" if isinstance(error, MemoryError) else error.args[-1]
