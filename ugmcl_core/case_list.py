@@ -17,6 +17,7 @@ from .model_card import ClassInfo, class_info
 
 ROLES = ("labelled", "unlabelled", "holdout")
 _LARGEST_LABEL = 65535
+_UNTYPED = ("85756007", "T-D0050")  # "Tissue", the default of Slicer: it tells nothing apart
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,9 @@ def join_classes(
 ) -> tuple[tuple[ClassInfo, ...], tuple[int, ...]]:
     """The classes of the model to make, numbered 1, 2, ..., and the label value of each.
 
-    A listed class is the base's of the same terminology, or else of the same name; any other is
-    new, and comes after the base's in the order of the list. Raises InputError where two listed
+    A listed class is the base's of the same name, or else, among those that no name matches, of
+    the same terminology, where one listed class and one of the base's alone have it; any other
+    is new, and comes after the base's in the order of the list. Raises InputError where two listed
     classes are one of the base's, and where one of the base's is not in the labels: their
     background would teach the model to forget it.
     """
@@ -134,8 +136,8 @@ def join_classes(
         return tuple(base), tuple(c.value for c in base)
     values: dict[int, int] = {}
     new = []
-    for item in listed:
-        match = _same(base, item)
+    matches = _matches(base, listed)
+    for item, match in zip(listed, matches, strict=True):
         if match is None:
             new.append(item)
         elif match.value in values:
@@ -158,12 +160,19 @@ def join_classes(
     return classes, (*(values[c.value] for c in base), *(c.value for c in new))
 
 
-def _same(base: Sequence[ClassInfo], item: ClassInfo) -> ClassInfo | None:
-    """The base's class that ``item`` is, by terminology, then by name."""
-    if item.terminology is not None:
-        code = (item.terminology.scheme, item.terminology.code)
-        for known in base:
-            if known.terminology and (known.terminology.scheme, known.terminology.code) == code:
-                return known
-    name = item.name.casefold()
-    return next((known for known in base if known.name.casefold() == name), None)
+def _matches(base: Sequence[ClassInfo], listed: Sequence[ClassInfo]) -> list[ClassInfo | None]:
+    """The base's class that each listed one is: names first, then codes among what is left."""
+    named = {known.name.casefold(): known for known in base}
+    matches = [named.get(item.name.casefold()) for item in listed]
+    rest = [known for known in base if known not in matches]
+    codes = [None if m else _code(item) for item, m in zip(listed, matches, strict=True)]
+    for number, code in enumerate(codes):
+        found = [known for known in rest if code is not None and _code(known) == code]
+        if len(found) == 1 and codes.count(code) == 1:
+            matches[number] = found[0]
+    return matches
+
+
+def _code(item: ClassInfo) -> tuple[str, str] | None:
+    known = item.terminology
+    return None if known is None or known.code in _UNTYPED else (known.scheme, known.code)

@@ -102,7 +102,7 @@ def test_files_that_are_no_list(tmp_path, text, words):
         read_case_list(tmp_path / "cases.json")
 
 
-def test_classes_are_the_bases_by_code_then_by_name_or_new():
+def test_classes_are_the_bases_by_name_then_by_code_or_new():
     other = ClassInfo(4, "Atrium sinistrum", terminology=Terminology("SCT", "82471001", "LA"))
     new = ClassInfo(1, "aorta", (0.0, 1.0, 0.0), Terminology("SCT", "15825003", "Aorta"))
     named = ClassInfo(9, "SCAR")
@@ -114,6 +114,21 @@ def test_classes_are_the_bases_by_code_then_by_name_or_new():
     assert join_classes((ATRIUM, SCAR), None) == ((ATRIUM, SCAR), (1, 2))
     scratch = join_classes((), (ClassInfo(5, "x"), ClassInfo(3, "y")))
     assert scratch == ((ClassInfo(1, "x"), ClassInfo(2, "y")), (5, 3))
+
+
+@pytest.mark.parametrize("code", ["64033007", "85756007"])
+def test_classes_of_one_code_are_told_apart_by_name(code):
+    term = Terminology("SCT", code, "Kidney or tissue")
+    left, right = (ClassInfo(v, n, terminology=term) for v, n in ((1, "left"), (2, "right")))
+    both = (left, right)
+    assert join_classes(both, both) == (both, (1, 2))
+    assert join_classes((left,), both)[0] == both  # the second one is new
+    other = ClassInfo(5, "dexter", terminology=term)
+    if code == "64033007":
+        assert join_classes(both, (left, other)) == (both, (1, 5))
+    else:  # Slicer's default says nothing
+        with pytest.raises(InputError, match="no class right"):
+            join_classes(both, (left, other))
 
 
 def test_a_class_of_the_base_must_be_in_the_labels_and_only_once():

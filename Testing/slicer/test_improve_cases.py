@@ -165,7 +165,7 @@ def test_overlap_and_what_nobody_annotated(panel):
     assert np.array_equal(found, expected)
 
 
-def test_segments_map_by_terminology_then_by_name(panel):
+def test_segments_map_by_name_then_by_terminology(panel):
     volume = support.add_volume()
     mask = improve.bright(volume)
     improve.add_segmentation(
@@ -195,6 +195,23 @@ def test_segments_map_by_terminology_then_by_name(panel):
     contents = panel.widget.improve.book.update()
     names = [c.name for c in structures.allClasses(contents.structures, contents.classes)]
     assert names == ["Segment_1", "SCAR", "pouch"]
+
+
+def test_a_code_that_several_classes_have_and_the_default_code_match_nothing(panel):
+    from UGMCLSegmentationLib import structures
+
+    volume = support.add_volume()
+    codes = {"Segment_1": "85756007", "kidney": "64033007", "right": "64033007", "LA": "82471001"}
+    drawn = improve.add_segmentation(volume, dict.fromkeys(codes), terminology=codes)
+    classes = [
+        structures.ClassSpec(v, n, (1.0, 0.0, 0.0), {"scheme": "SCT", "code": c, "meaning": "x"})
+        for v, (n, c) in enumerate((("tissue", "85756007"), ("left", "64033007"),
+                                    ("right", "64033007"), ("atrium", "82471001")), 1)
+    ]  # fmt: skip
+    segmentation = drawn.GetSegmentation()
+    found = [structures.matching(segmentation.GetNthSegment(n), classes) for n in range(4)]
+    assert found == [None, None, 3, 4]
+    assert structures.terminologyOf(segmentation.GetNthSegment(0)) is None
 
 
 def test_segments_of_one_case_can_be_left_out(panel):

@@ -1,4 +1,4 @@
-"""Which segments teach which class of the model: by terminology, then by name, or as chosen."""
+"""Which segments teach which class of the model: by name, then by terminology, or as chosen."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .errors import PanelError
 UNUSED, NEW, UNKNOWN = "unused", "new", "unknown"  # what a segment is used as, or a class's value
 IGNORE_VALUE = 255  # of voxels that nobody annotated
 IGNORE_TAG = "UGMCLSegmentation.NotAnnotated"  # of a segment, with any name
+_UNTYPED = ("85756007", "T-D0050")  # "Tissue", which Slicer tags every new segment with
 _IGNORE_NAMES = ("ignore", "ignored", "not annotated", "unannotated", "unlabeled", "unlabelled")
 
 
@@ -158,12 +159,12 @@ def values(
 
 
 def terminologyOf(segment) -> dict[str, str] | None:
-    """The type of the segment's terminology entry, or None."""
+    """The type of the segment's terminology entry; None without one and for Slicer's default."""
     text = vtk.reference("")
     segment.GetTag(segment.GetTerminologyEntryTagName(), text)
     parts = str(text).split("~")
     entry = parts[2].split("^") if len(parts) > 2 else []
-    if len(entry) != 3 or not all(entry):
+    if len(entry) != 3 or not all(entry) or entry[1] in _UNTYPED:
         return None
     return {"scheme": entry[0], "code": entry[1], "meaning": entry[2]}
 
@@ -179,15 +180,16 @@ def _automatic(segment, key: str, classes: list[ClassSpec]) -> str:
 
 
 def matching(segment, classes: list[ClassSpec]) -> int | None:
-    """The class that a segment is: by terminology, then by name."""
+    """The class that a segment is: by name, then by the terminology that one class alone has."""
     terminology, key = terminologyOf(segment), keyOf(segment.GetName())
-    for info in classes:
-        if terminology and info.terminology and _code(terminology) == _code(info.terminology):
-            return info.value
     for info in classes:
         if key == keyOf(info.name):
             return info.value
-    return None
+    if terminology is None:
+        return None
+    code = _code(terminology)
+    found = [c.value for c in classes if c.terminology and _code(c.terminology) == code]
+    return found[0] if len(found) == 1 else None
 
 
 def _code(terminology: Mapping[str, str]) -> tuple[str, str]:
