@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import harness
 import improve_support as improve
 import module_support as support
@@ -278,6 +280,24 @@ def test_files_beside_the_scene(panel, tmp_path):
     assert list(improve.rows(panel)) == ["a", "c"]
     panel.widget.improve.cases.addFolder(str(tmp_path))
     assert "holds no images" in panel.ui.casesLabel.text
+
+
+def test_segmentations_and_results_are_no_images(tmp_path):
+    import SimpleITK as sitk
+    from UGMCLSegmentationLib import caseFiles
+
+    image = sitk.GetImageFromArray(np.ones((4, 5, 6), np.uint8))
+    names = ("a", "a.seg", "b", "b_label", "c.label", "c", "a_sdf", "a_sdf_scar", "b_uncertainty")
+    for name in names:
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nrrd"))
+    found = {Path(f.image).name: Path(f.label).name for f in caseFiles.find(tmp_path)}
+    assert found == {"a.nrrd": "a.seg.nrrd", "b.nrrd": "b_label.nrrd", "c.nrrd": "c.label.nrrd"}
+    for kind, inner in (("images", ("a", "b_seg")), ("labels", ("a.seg", "b_seg"))):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        for name in inner:
+            sitk.WriteImage(image, str(tmp_path / "set" / kind / f"{name}.nrrd"))
+    found = {Path(f.image).name: Path(f.label).name for f in caseFiles.find(tmp_path / "set")}
+    assert found == {"a.nrrd": "a.seg.nrrd", "b_seg.nrrd": "b_seg.nrrd"}
 
 
 @pytest.mark.parametrize("kind", ["scene.mrb", "folder"])

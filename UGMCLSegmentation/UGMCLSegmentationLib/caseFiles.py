@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from .cases import LABELLED, ROLES, UNLABELLED, Case, Rank
 from .errors import PanelError
 
 _SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha", ".nhdr", ".mhd")
-_LABEL_ENDS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg")
+_LABEL_ENDS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg", ".seg", ".label")
+_RESULT = re.compile(r"_(uncertainty|sdf(_[A-Za-z0-9.-]+)?)$")  # as ugmcl_core names results
 
 
 @dataclass(frozen=True)
@@ -104,23 +106,29 @@ def _pairs(folder: Path) -> tuple[list[Path], dict[str, Path]]:
     """The images, and the label maps by the names of their images."""
     inner, beside = folder / "images", folder / "labels"
     if inner.is_dir() and beside.is_dir():
-        return _files(inner), {stem(path): path for path in _files(beside)}
+        labels = {stem(path): path for path in _files(beside)}
+        bare = {_imageName(name) or name: path for name, path in labels.items()}
+        return _files(inner), {**bare, **labels}
     images, labels = [], {}
     for path in _files(folder):
-        name = stem(path)
-        end = next((e for e in _LABEL_ENDS if name.lower().endswith(e)), None)
-        if end:
-            labels[name[: -len(end)]] = path
+        if name := _imageName(stem(path)):
+            labels[name] = path
         else:
             images.append(path)
     return images, labels
+
+
+def _imageName(name: str) -> str:
+    """The name of the image whose label map has this name; "" if it is no label map's."""
+    end = next((e for e in _LABEL_ENDS if name.lower().endswith(e)), "")
+    return name[: -len(end)] if end else ""
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.iterdir()
         if path.is_file() and path.name.lower().endswith(_SUFFIXES)
-        and not path.name.startswith(".")
+        and not path.name.startswith(".") and not _RESULT.search(stem(path))
     )  # fmt: skip
 
 
