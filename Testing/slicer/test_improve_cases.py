@@ -75,6 +75,21 @@ def test_roles_of_one_and_of_all_selected_rows(panel):
     assert roles == {"a": "Ignore", "b": "Hold-out", "c": "Hold-out", "d": "Unlabelled"}
 
 
+def test_the_selected_cases_stay_selected_when_the_order_changes(panel):
+    import slicer
+    from UGMCLSegmentationLib import cases
+
+    for name in "abc":
+        support.add_volume(name=name)
+    improve.open_improve(panel)
+    improve.select_rows(panel, "a", "b")
+    cases.setRank(slicer.util.getNode("c"), cases.Rank(0.9, None, "heart"))
+    assert list(improve.rows(panel)) == ["c", "a", "b"]
+    assert [case.name for case in panel.widget.improve.cases.selected] == ["a", "b"]
+    panel.ui.caseFilterEdit.text = "b"
+    assert [case.name for case in panel.widget.improve.cases.selected] == ["b"]
+
+
 def test_what_is_missing_is_named(panel):
     volume, other = support.add_volume(name="a"), support.add_volume(name="b")
     improve.open_improve(panel)

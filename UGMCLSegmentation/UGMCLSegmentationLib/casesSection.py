@@ -56,19 +56,21 @@ class CasesSection:
 
     @property
     def selected(self) -> list[cases.Case]:
-        """The cases of the selected rows."""
-        rows = self._ui.casesTable.selectionModel().selectedRows()
-        return [self._rows[index.row()] for index in rows if index.row() < len(self._rows)]
+        """The cases of the selected rows that are shown."""
+        table = self._ui.casesTable
+        rows = [index.row() for index in table.selectionModel().selectedRows()]
+        return [self._rows[n] for n in rows if n < len(self._rows) and not table.isRowHidden(n)]
 
     def show(self, contents: Contents) -> None:
         """Fill the table; nothing is touched where nothing changed."""
         self._fillFolders()
+        chosen = {case.key for case in self.selected}  # before the rows are other cases
         self._rows = sorted(contents.cases, key=_rankOrder)
         options = [(n.GetName(), n.GetID()) for n in _segmentations()]
         shown = [(*_signature(case), tuple(options)) for case in self._rows]
         if shown != self._shown:
             self._shown = shown
-            self._fill(options)
+            self._fill(options, chosen)
         self._onFilter()
         used = [case for case in contents.cases if case.role != cases.IGNORE]
         lines = [caseChecks.summary(used)] if used else [_("The scene has no volumes yet.")]
@@ -112,9 +114,8 @@ class CasesSection:
         self._parameters.caseFiles = caseFiles.toText(files)
         self._book.refresh()
 
-    def _fill(self, options: list[tuple[str, str]]) -> None:
+    def _fill(self, options: list[tuple[str, str]], chosen: set[str]) -> None:
         table = self._ui.casesTable
-        chosen = {case.key for case in self.selected}
         self._updating = True
         table.setRowCount(0)
         table.setRowCount(len(self._rows))
