@@ -90,8 +90,9 @@ def test_the_top_case_is_corrected_accepted_and_learned_from(panel, tmp_path, mo
     voxels[1, 2, 3] = 1 - voxels[1, 2, 3]  # what the user does in the Segment Editor
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, "class_1", volume)
     panel.widget.improve.book.update()
-    if panel.ui.acceptButton.enabled:
-        panel.click("acceptButton")
+    assert improve.rows(panel)["un1"][0] == "Unlabelled"
+    assert panel.ui.acceptButton.enabled
+    panel.click("acceptButton")
     assert improve.rows(panel)["un1"] == ("Labelled", "un1 segmentation", "")
     panel.click("finetuneButton")
     harness.wait_until(lambda: panel.ui.pauseButton.enabled, 20)

@@ -117,6 +117,10 @@ class NextSection:
         if not outputs.isInScene(node):
             return
         volumeNode = results.sourceOf(node)
+        self._book.update()
+        if any(case.volumeNode is volumeNode for case in self._unlabelled()):
+            # said, not found out: a correction alone does not label it, Accept does
+            cases.setRole(volumeNode, cases.UNLABELLED)
         self._onResult(node)
         views.openSegmentEditor(node, volumeNode)
         text = _("Correct {name} in the Segment Editor, come back and click Accept.")
