@@ -171,7 +171,7 @@ def evaluate(request: dict, say) -> None:
     for row in classes:
         row.update({k: None for k, v in row.items() if isinstance(v, float) and v != v})
     if request["errors"]:
-        codes = (1 * ((a != b) & (a > 0)) + 2 * ((a != b) & (a == 0))).astype(np.uint8)
+        codes = ((a != b) * (1 * (a > 0) + 2 * (b > 0))).astype(np.uint8)
         image = sitk.GetImageFromArray(codes)
         image.CopyInformation(truth)
         sitk.WriteImage(image, request["errors"])

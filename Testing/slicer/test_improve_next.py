@@ -234,6 +234,19 @@ def support_array(node, identifier, volume):
     return slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume)
 
 
+def test_confused_structures_are_shown(panel):
+    from UGMCLSegmentationLib import evaluateWork
+
+    volume = support.add_volume()
+    mask, other = improve.bright(volume), np.zeros(support.blob().shape, bool)
+    other[:3, :3, :3] = True
+    result = improve.add_segmentation(volume, {"heart": mask, "scar": other}, "found")
+    reference = improve.add_segmentation(volume, {"scar": mask, "heart": other}, "expert")
+    panel.widget.logic.evaluate(result, reference)
+    shown = support_array(evaluateWork.overlay(), "error_3", volume) > 0
+    assert np.array_equal(shown, mask | other)
+
+
 def test_nothing_in_common_is_said(panel):
     volume = support.add_volume()
     panel.segment(volume)

@@ -17,7 +17,7 @@ from .process import Event
 COLUMNS = ("dice", "jaccard", "asd_mm", "hd95_mm")
 _KIND = "evaluation"  # of the table node
 _ERRORS = "errors"  # of the overlay
-_SEGMENTS = ((1, (0.95, 0.55, 0.1)), (2, (0.1, 0.45, 0.95)))
+_SEGMENTS = ((1, (0.95, 0.55, 0.1)), (2, (0.1, 0.45, 0.95)), (3, (0.8, 0.2, 0.8)))
 
 
 class EvaluateWork:
@@ -133,7 +133,7 @@ def _showErrors(labelmap, volumeNode) -> None:
     hierarchy.place(node, volumeNode)
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    names = (_("Only in the result"), _("Only in the reference"))
+    names = (_("Only in the result"), _("Only in the reference"), _("Different structures"))
     segmentation = node.GetSegmentation()
     segmentation.RemoveAllSegments()
     segmentation.SetSourceRepresentationName(labels.LABELMAP)
