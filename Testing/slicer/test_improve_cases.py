@@ -297,6 +297,27 @@ def test_files_beside_the_scene(panel, tmp_path):
     assert "holds no images" in panel.ui.casesLabel.text
 
 
+def test_a_volume_and_its_own_file_are_not_two_cases(panel, tmp_path):
+    import slicer
+    from UGMCLSegmentationLib import plan
+    from UGMCLSegmentationLib.errors import PanelError
+
+    folder, link = tmp_path / "files", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    drawn = support.add_volume(name="drawn")
+    improve.add_segmentation(drawn, {"left atrium": improve.bright(drawn)})
+    assert slicer.util.saveNode(drawn, str(folder / "scan.nrrd"))
+    slicer.util.saveNode(support.add_volume(name="other"), str(tmp_path / "scan.nrrd"))
+    improve.open_improve(panel)
+    panel.widget.improve.cases.addFolder(str(link))
+    with pytest.raises(PanelError, match="is loaded as drawn: set one of the two"):
+        plan.make(panel.widget.improve.book.update())
+    improve.set_role(panel, "scan", "Ignore")
+    made = plan.make(panel.widget.improve.book.update())
+    assert [case.name for case in made.cases] == ["drawn", "other"]
+
+
 def test_segmentations_and_results_are_no_images(tmp_path):
     import SimpleITK as sitk
     from UGMCLSegmentationLib import caseFiles

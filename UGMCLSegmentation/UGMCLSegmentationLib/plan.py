@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ def make(contents: Contents) -> Plan:
     used = [case for case in contents.cases if case.role != IGNORE]
     if reason := caseChecks.readiness(used):
         raise PanelError(reason)
+    _checkFiles(used)
     classes = structures.allClasses(contents.structures, contents.classes)
     if not classes:
         raise PanelError(_("From scratch, the labels must be segmentations of the scene."))
@@ -42,6 +44,24 @@ def make(contents: Contents) -> Plan:
         for case in used
     ]
     return Plan(tuple(used), tuple(values), tuple(classes))
+
+
+def _checkFiles(used: Sequence[Case]) -> None:
+    """Raises PanelError for an image that is a volume of the scene and a file beside it: as two
+    cases, one could be learned from and the other judge."""
+    loaded = {}
+    for case in used:
+        storage = case.volumeNode.GetStorageNode() if case.volumeNode is not None else None
+        if storage is not None and storage.GetFileName():
+            loaded[os.path.realpath(storage.GetFullNameFromFileName())] = case.name
+    for case in used:
+        if case.volumeNode is None and os.path.realpath(case.image) in loaded:
+            name = loaded[os.path.realpath(case.image)]
+            raise PanelError(
+                _("{file} is loaded as {name}: set one of the two to Ignore.").format(
+                    file=Path(case.image).name, name=name
+                )
+            )
 
 
 def write(plan: Plan, folder: Path) -> Iterator[None]:
