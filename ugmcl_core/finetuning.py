@@ -100,6 +100,11 @@ def plan(request: FinetuneRequest) -> Plan:
             report = "leave-one-out"
         else:
             notices.append("Leaving one out needs two labelled cases: there will be no report.")
+    if report != "none" and base is not None and base.card.training.get("parents"):
+        notices.append(
+            f"{base.name} was fine-tuned itself: if it learned from the cases that judge, before "
+            "and after are too good."
+        )
     comparison = None
     if request.compare and report == "none":
         notices.append("There is no hold-out case to compare with supervised fine-tuning on.")

@@ -114,6 +114,22 @@ def test_names_and_grandparents_are_kept_when_asked_for(places, tmp_path):
     assert [p["name"] for p in parents] == ["one", "tiny"]
 
 
+@pytest.mark.parametrize(
+    ("holdout", "leave_one_out", "warned"), [(1, False, True), (0, True, True), (0, False, False)]
+)
+def test_a_base_that_was_fine_tuned_itself_is_noticed(
+    places, tmp_path, holdout, leave_one_out, warned
+):
+    base = tiny_model(tmp_path / "grown", patch=(48, 32, 16))
+    training = {**base.card.training, "parents": [{"name": "tiny", "sha256": "0" * 64}]}
+    base = update_card(base, training=training)
+    path = str(case_list(places, holdout=holdout))
+    given = {"case_list": path, "leave_one_out": leave_one_out}
+    for model, expected in ((base.folder, warned), (places / "tiny", False)):
+        planned = finetuning.plan(asked(places, tmp_path / "run", base=str(model), **given))
+        assert any("was fine-tuned itself" in n for n in planned.notices) == expected
+
+
 def test_leaving_one_out_trains_without_it(places, tmp_path):
     path = case_list(places, labelled=3, unlabelled=1, holdout=0)
     request = asked(

@@ -254,9 +254,10 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.choices.addModel(models.fromFolder(folder))
 
     def onNewModel(self, key: str, isSelected: bool) -> None:
-        """A run made a model; it is selected unless the former one is better."""
+        """A run made a model; it is selected unless the former one is better. The base stays: the
+        next run's report would else judge a base that may have learned from the cases."""
         if isSelected and self.parameters is not None:
-            self.parameters.model = self.parameters.base = key
+            self.parameters.model = key
         self.choices.refresh()
 
     @property
