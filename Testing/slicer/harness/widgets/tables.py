@@ -90,7 +90,7 @@ class qMRMLPlotView(QtWidgets.QWidget):
     def _changed(self, _node: Any) -> None:
         self.update()
 
-    def _curves(self) -> list[tuple[np.ndarray, np.ndarray, QtGui.QColor]]:
+    def _curves(self) -> list[tuple[str, np.ndarray, np.ndarray, QtGui.QColor]]:
         chart = self._view_node.GetPlotChartNode() if self._view_node is not None else None
         curves = []
         for index in range(chart.GetNumberOfPlotSeriesNodes() if chart is not None else 0):
@@ -103,7 +103,8 @@ class qMRMLPlotView(QtWidgets.QWidget):
             values = vtk_to_numpy(y).astype(float)
             x = table.GetColumnByName(series.GetXColumnName()) if series.GetXColumnName() else None
             places = vtk_to_numpy(x).astype(float) if x is not None else np.arange(len(values))
-            curves.append((places, values, QtGui.QColor.fromRgbF(*series.GetColor())))
+            color = QtGui.QColor.fromRgbF(*series.GetColor())
+            curves.append((series.GetName(), places, values, color))
         return curves
 
     def paintEvent(self, event: Any) -> None:
@@ -116,14 +117,14 @@ class qMRMLPlotView(QtWidgets.QWidget):
         curves = self._curves()
         if not curves:
             return
-        x = np.concatenate([curve[0] for curve in curves])
-        y = np.concatenate([curve[1] for curve in curves])
+        x = np.concatenate([curve[1] for curve in curves])
+        y = np.concatenate([curve[2] for curve in curves])
         y = y[np.isfinite(y)]
         if not len(y):
             return
         low, high = float(y.min()), float(y.max())
         left, right = float(x.min()), float(x.max())
-        for places, values, color in curves:
+        for number, (name, places, values, color) in enumerate(curves):
             keep = np.isfinite(values)
             across = area.left() + (places[keep] - left) / (right - left or 1) * area.width()
             down = area.bottom() - (values[keep] - low) / (high - low or 1) * area.height()
@@ -131,11 +132,18 @@ class qMRMLPlotView(QtWidgets.QWidget):
             painter.drawPolyline(
                 [QtCore.QPointF(a, b) for a, b in zip(across, down, strict=True)]
             )
+            row = area.top() + 24 + 16 * number  # the legend, as the chart's own
+            painter.drawLine(QtCore.QPointF(area.right() - 120, row - 4),
+                             QtCore.QPointF(area.right() - 100, row - 4))  # fmt: skip
+            painter.setPen(QtCore.Qt.black)
+            painter.drawText(QtCore.QPointF(area.right() - 94, row), name)
         painter.setPen(QtCore.Qt.black)
         painter.drawText(QtCore.QPointF(4, area.top() + 8), f"{high:.3g}")
         painter.drawText(QtCore.QPointF(4, area.bottom()), f"{low:.3g}")
         painter.drawText(QtCore.QPointF(area.left(), self.height - 6), f"{left:.4g}")
         painter.drawText(QtCore.QPointF(area.right() - 30, self.height - 6), f"{right:.4g}")
+        title = self._view_node.GetPlotChartNode().GetXAxisTitle()
+        painter.drawText(QtCore.QPointF(area.center().x() - 12, self.height - 6), title)
 
 
 class qMRMLPlotWidget(qMRMLWidget):
