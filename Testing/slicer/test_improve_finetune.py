@@ -270,6 +270,23 @@ def test_cancel_is_prompt_and_the_run_can_be_resumed(panel, monkeypatch):
     assert [float(s) for s in table("Fine-tuning losses")["Step"]] == list(range(5, 61, 5))
 
 
+def test_a_canceled_run_is_resumed_without_a_working_stdin(panel, monkeypatch):
+    monkeypatch.setenv("FAKE_NO_STDIN", "1")
+    monkeypatch.setenv("FAKE_STEP", "0.05")
+    panel.widget.logic.trainer.helloTimeout = 2.0
+    improve.prepare(panel, iterations=60)
+    panel.click("finetuneButton")
+    harness.wait_until(lambda: panel.ui.finetuneProgressBar.value > 20, 20)
+    panel.click("cancelFinetuneButton")
+    improve.finish(panel, 10)
+    harness.wait_until(lambda: not panel.widget.logic.trainer.busy, 10)
+    assert (improve.user_runs()[0] / "cancel").exists()
+    monkeypatch.setenv("FAKE_STEP", "0.005")
+    panel.click("resumeButton")
+    improve.finish(panel)
+    assert "Dice changed" in panel.ui.reportLabel.text
+
+
 def test_a_killed_process_leaves_a_run_to_resume(panel, monkeypatch):
     monkeypatch.setenv("FAKE_DIE_AT", "25")
     improve.prepare(panel)

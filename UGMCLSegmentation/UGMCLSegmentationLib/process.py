@@ -169,6 +169,7 @@ class Worker:
         job = folder / "job.json"
         request.cancelFile = folder / "cancel"
         try:
+            request.cancelFile.unlink(missing_ok=True)  # of a run that is resumed
             job.write_text(json.dumps(request.content), encoding="utf-8")
         except OSError as error:  # a full disk, say
             text = _("The request cannot be written: {why}.").format(why=error.strerror)
