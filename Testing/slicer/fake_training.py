@@ -122,7 +122,7 @@ def write_model(request: dict, content: dict) -> Path:
 
 
 def rank(request: dict, say, cancelled) -> bool:
-    """The noisier, the more uncertain."""
+    """The noisier, the more uncertain; in a constant image there is no surface to judge by."""
     import numpy as np
     import SimpleITK as sitk
 
@@ -132,12 +132,13 @@ def rank(request: dict, say, cancelled) -> bool:
             return False
         array = sitk.GetArrayFromImage(sitk.ReadImage(image)).astype(float)
         noise = float(np.abs(np.diff(array, axis=2)).mean() / (np.ptp(array) or 1))
-        case = {"image": image, "uncertainty": min(1.0, 3 * noise), "predicted_dice": 1 - noise}
+        unsure = min(1.0, 3 * noise) if np.ptp(array) else None
+        case = {"image": image, "uncertainty": unsure, "predicted_dice": 1 - noise}
         cases.append(case)
         say("ranked", id=request["id"], **case)
         say("progress", id=request["id"], fraction=(number + 1) / len(request["images"]),
             text=f"{number + 1} of {len(request['images'])}", remaining=None)  # fmt: skip
-    cases.sort(key=lambda case: -case["uncertainty"])
+    cases.sort(key=lambda case: -1.0 if case["uncertainty"] is None else -case["uncertainty"])
     say("result", id=request["id"], cases=cases)
     return True
 

@@ -57,6 +57,17 @@ def test_ranking_puts_the_corrupted_volume_first(panel):
     assert support.private_folders() == []
 
 
+def test_a_volume_in_which_nothing_is_found_comes_first(panel):
+    improve.prepare(panel)
+    empty = support.add_volume(np.zeros((8, 9, 10), np.float32), name="empty")
+    panel.click("rankButton")
+    wait(panel)
+    rows = improve.rows(panel)
+    assert next(iter(rows)) == "empty" and rows["empty"][2] == "1.00"
+    ranks = panel.widget.logic.rank([empty], model="heart")
+    assert [(node.GetName(), rank.uncertainty) for node, rank in ranks] == [("empty", 1.0)]
+
+
 def test_ranks_survive_saving(panel, tmp_path):
     import slicer
 

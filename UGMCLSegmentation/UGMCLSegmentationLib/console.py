@@ -79,7 +79,7 @@ class Console:
             ranks[case.key] = rank
 
         self._do(RankWork(listed, Settings(_model(model), "auto", passes), keep))
-        found = [(node, ranks[node.GetID()]) for node in volumeNodes]
+        found = [(node, ranks[node.GetID()]) for node in volumeNodes if node.GetID() in ranks]
         return sorted(found, key=lambda pair: -pair[1].uncertainty)
 
     def finetune(

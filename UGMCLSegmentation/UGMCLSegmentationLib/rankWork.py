@@ -53,8 +53,10 @@ class RankWork:
         return [self._byImage[row["image"]].name for row in event["cases"]]
 
     def _tell(self, row: dict[str, Any]) -> None:
-        dice = row.get("predicted_dice")
+        unsure, dice = row["uncertainty"], row.get("predicted_dice")
         rank = Rank(
-            float(row["uncertainty"]), None if dice is None else float(dice), self._settings.model
+            1.0 if unsure is None else float(unsure),  # without a surface: the first to look at
+            None if dice is None else float(dice),
+            self._settings.model,
         )
         self._onRank(self._byImage[row["image"]], rank)
