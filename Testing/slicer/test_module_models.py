@@ -87,6 +87,13 @@ def test_a_model_goes_in_out_gets_a_name_and_goes(panel, section, model, tmp_pat
         panel.click("renameModelButton")
     assert "better" in listed(panel) and "tiny" not in listed(panel)
     assert panel.parameters.model == "better"
+    panel.parameters.model = "la-lge-mri"
+    with harness.answering("best"):
+        panel.click("renameModelButton")
+    assert panel.parameters.model == "la-lge-mri"  # another one is segmented with
+    with harness.answering("better"):
+        panel.click("renameModelButton")
+    panel.parameters.model = "better"
     with harness.answering("no name"):
         panel.click("renameModelButton")
     assert "name" in said(panel) and "better" in listed(panel)

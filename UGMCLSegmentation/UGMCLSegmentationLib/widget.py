@@ -267,10 +267,10 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onModelChanged(self, old: str, new: str) -> None:
         """A model was imported, renamed or deleted."""
-        if self.parameters is not None and new:
+        if self.parameters is not None and (
+            self.parameters.model in ("", old) if old else bool(new)
+        ):
             self.parameters.model = new
-        elif self.parameters is not None and old and self.parameters.model == old:
-            self.parameters.model = ""
         if self.parameters is not None and old and self.parameters.base == old:
             self.parameters.base = new
         self.choices.refresh()
