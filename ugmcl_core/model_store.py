@@ -143,14 +143,20 @@ def check_weights(model: Model) -> None:
 
 
 def rename(model: Model, name: str) -> Model:
-    """Give a model of the user's another name; raises InputError."""
+    """Give a model of the user's another name; raises InputError, also if its folder holds what
+    is no part of a model and would be lost."""
     _refuse_bundled(model)
+    kept = _files(model.folder)
+    if other := next((p for p in sorted(model.folder.iterdir()) if p not in kept), None):
+        raise InputError(
+            f"{model.folder} holds {other.name} beside its model: move it elsewhere first"
+        )
     card = _renamed(model.card, name)
     _refuse_taken(card.name, model.folder.parent)
     target = model.folder.parent / card.name
     try:
         with _scratch(model.folder.parent) as folder:
-            for file, entry in _files(model.folder).items():
+            for file, entry in kept.items():
                 shutil.copyfile(file, folder / entry)
             (folder / CARD).write_text(card.to_json(), encoding="utf-8")
             folder.chmod(0o755)

@@ -190,6 +190,18 @@ def test_renaming_and_removing(original, place):
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["mine", "data.nii.gz", ".hidden"])
+def test_a_folder_with_more_than_a_model_is_not_renamed(original, place, name):
+    model = model_store.add(original.folder, place)
+    (model.folder / name).write_bytes(b"x")
+    if name == "mine":  # a text without an ending is taken along
+        assert (model_store.rename(model, "better").folder / name).read_bytes() == b"x"
+        return
+    with pytest.raises(InputError, match=f"holds {name} beside its model"):
+        model_store.rename(model, "better")
+    assert (model.folder / name).exists() and [p.name for p in place.iterdir()] == [model.name]
+
+
 def test_bundled_models_stay(place):
     bundled = resolve("la-lge-mri")
     for act in (lambda: model_store.remove(bundled), lambda: model_store.rename(bundled, "x")):

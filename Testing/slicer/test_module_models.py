@@ -105,6 +105,25 @@ def test_a_model_goes_in_out_gets_a_name_and_goes(panel, section, model, tmp_pat
     assert panel.parameters.model == "better"  # the first that is left
 
 
+def test_models_elsewhere_are_neither_renamed_nor_deleted(
+    panel, section, model, tmp_path, monkeypatch
+):
+    from UGMCLSegmentationLib import userFolder
+
+    (userFolder.models() / "linked").symlink_to(model.folder)
+    section.refresh()
+    choose(panel, model.name)
+    assert panel.ui.exportModelButton.enabled
+    assert not panel.ui.renameModelButton.enabled and not panel.ui.deleteModelButton.enabled
+    (userFolder.models() / "linked").unlink()
+    samples.tiny_model(tmp_path / "shared" / "theirs")
+    monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "shared"))
+    section.refresh()
+    choose(panel, model.name)
+    assert panel.ui.exportModelButton.enabled
+    assert not panel.ui.renameModelButton.enabled and not panel.ui.deleteModelButton.enabled
+
+
 def test_what_cannot_be_imported_is_one_line(panel, section, tmp_path):
     bring(panel, section, tmp_path)
     assert said(panel) == f"{tmp_path} is not a model: it has no model.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import qt
 import slicer
@@ -125,8 +126,8 @@ class ModelsSection:
         ui.importSumEdit.setVisible("://" in source)
         ui.importModelButton.enabled = bool(source) and isFree
         ui.exportModelButton.enabled = model is not None and isFree
-        isOwn = model is not None and not model.bundled and isFree
-        ui.renameModelButton.enabled = ui.deleteModelButton.enabled = isOwn
+        isOwn = model is not None and not model.bundled and _isInUserFolder(model.folder)
+        ui.renameModelButton.enabled = ui.deleteModelButton.enabled = isOwn and isFree
         ui.importProgressBar.setVisible(self.running)
         ui.importStopButton.setVisible(self.running)
         ui.changeStorageButton.enabled = isFree
@@ -297,6 +298,11 @@ class ModelsSection:
         label.text = text
         label.styleSheet = "color: #c0392b" if isError else ""
         label.setVisible(bool(text))
+
+
+def _isInUserFolder(folder: Path) -> bool:
+    """Not where a link leads to, nor in a folder that others may use as well."""
+    return folder.parent == (userFolder.place() / "models").resolve()
 
 
 def _size(count: int) -> str:
