@@ -343,6 +343,14 @@ def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
     panel.widget.improve.refresh()
     assert panel.ui.runSelector.currentText == "theirs, today"
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_texts: True)
+    runs.write(folder / runs.OWNER, str(os.getppid()))  # it was resumed there just now
+    panel.click("resumeButton")
+    assert "Another Slicer works on this run" in panel.ui.improveMessageLabel.text
+    assert (folder / runs.OWNER).read_text() == str(os.getppid())
+    panel.click("discardButton")
+    assert (folder / runs.REQUEST).exists() and panel.ui.runSelector.isHidden()
+    runs.release(folder)
+    panel.widget.improve.refresh()
     panel.click("discardButton")
     assert not folder.exists() and panel.ui.runSelector.isHidden()
 

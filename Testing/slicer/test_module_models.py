@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 
 import harness
@@ -191,6 +192,15 @@ def test_storage_is_shown_and_freed(panel, section, monkeypatch):
     assert "3.1 MB" in questions[0] and any(userFolder.runs().iterdir())
     panel.click("freeStorageButton")
     assert "runs 0.0 MB, logs 0.0 MB" in panel.ui.storageLabel.text and kept.exists()
+
+
+def test_runs_of_another_slicer_are_not_freed(panel, section):
+    from UGMCLSegmentationLib import runs
+
+    mine, theirs = runs.create("mine"), runs.create("theirs")
+    runs.write(theirs / runs.OWNER, str(os.getppid()))
+    panel.click("freeStorageButton")
+    assert not mine.exists() and (theirs / runs.CASES).is_dir()
 
 
 def test_nothing_is_deleted_during_a_run(panel, section, monkeypatch):

@@ -57,7 +57,12 @@ class FinetuneRun:
         isMeasured: bool = False,
         onlyEstimate: bool = False,
     ) -> None:
-        """`cases` are written first; without them the run in `folder` is resumed."""
+        """`cases` are written first; without them the run in `folder` is resumed.
+
+        Raises PanelError if another Slicer works on that one.
+        """
+        if cases is None:
+            runs.claim(folder)
         self._worker = worker
         self.folder = folder
         self._request = request
@@ -73,7 +78,6 @@ class FinetuneRun:
         self._grace = Deadline(self._graceIsOver)
         listener.onProgress(0.0, _("Preparing the cases"), None)
         if cases is None:
-            runs.claim(folder)
             self._needsEstimate = False
             self._ask()
         else:

@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import storage, userFolder
+from . import runs, storage, userFolder
 from .child import Child, Ending, pythonExecutable
 from .errors import PanelError
 
@@ -282,16 +282,23 @@ class ModelsSection:
             self._onChanged("", "")
 
     def _onFree(self, _checked: bool = False) -> None:
-        places = [userFolder.place() / name for name in ("runs", "logs")]
+        places = [userFolder.place() / "logs", *runs.folders()]
+        places = [place for place in places if not runs.isTaken(place)]
         size = _size(sum(map(storage.size, places)))
         question = _(
             "Delete all runs and logs ({size})? Trainings that were stopped cannot be resumed "
             "then, and their reports are gone. Models stay."
         ).format(size=size)
         if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._tell(
-            lambda: [storage.removeFolder(place) for place in places]
+            lambda: self._free(places)
         ):
             self.refresh()
+
+    @staticmethod
+    def _free(places: list[Path]) -> None:
+        for place in places:
+            if not runs.isTaken(place):  # another Slicer may have resumed it since the question
+                runs.discard(place)
 
     def _say(self, text: str, isError: bool = False) -> None:
         label = self._ui.modelsMessageLabel

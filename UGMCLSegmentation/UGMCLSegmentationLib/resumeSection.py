@@ -46,5 +46,6 @@ class ResumeSection:
         run = self._chosen()
         question = _("Delete this run and all that it learned?")
         if run is not None and slicer.util.confirmOkCancelDisplay(question):
-            runs.discard(run.folder)
+            if not runs.isTaken(run.folder):  # else another Slicer has just resumed it
+                runs.discard(run.folder)
             self.refresh(None)

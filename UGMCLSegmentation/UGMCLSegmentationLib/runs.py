@@ -62,7 +62,8 @@ def create(name: str) -> Path:
 
 
 def claim(folder: Path) -> None:
-    """This process works on the run: no other one offers to resume it."""
+    """This process works on the run: no other one offers to resume it. Raises PanelError."""
+    refuseTaken(folder)
     write(folder / OWNER, str(os.getpid()))
 
 
@@ -89,15 +90,19 @@ def save(folder: Path, request: dict[str, Any], about: dict[str, Any]) -> None:
 
 def unfinished() -> list[Run]:
     """The runs that can be resumed, the newest first; those of other running Slicers left out."""
+    return [run for folder in reversed(folders()) if (run := _read(folder)) is not None]
+
+
+def folders() -> list[Path]:
+    """Those of all runs, the oldest first."""
     try:
-        folders = sorted(userFolder.runs().iterdir(), reverse=True)
+        return sorted(userFolder.runs().iterdir())
     except (OSError, PanelError):
         return []
-    return [run for folder in folders if (run := _read(folder)) is not None]
 
 
 def _read(folder: Path) -> Run | None:
-    if (folder / RESULT).exists() or not (folder / REQUEST).is_file() or _isTaken(folder):
+    if (folder / RESULT).exists() or not (folder / REQUEST).is_file() or isTaken(folder):
         return None
     try:
         content = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
@@ -113,12 +118,25 @@ def _read(folder: Path) -> Run | None:
         return None  # not a run, or one whose start failed
 
 
-def _isTaken(folder: Path) -> bool:
+def isTaken(folder: Path) -> bool:
+    """Whether another Slicer works on the run."""
+    owner = _owner(folder)
+    return owner is not None and owner != os.getpid()
+
+
+def refuseTaken(folder: Path) -> None:
+    """Raises PanelError if another Slicer works on the run."""
+    if isTaken(folder):
+        raise PanelError(_("Another Slicer works on this run: wait for its end."))
+
+
+def _owner(folder: Path) -> int | None:
+    """The process that works on the run, if it is alive."""
     try:
         owner = int((folder / OWNER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return owner != os.getpid() and storage.isAlive(owner)
+        return None
+    return owner if storage.isAlive(owner) else None
 
 
 def addMetrics(folder: Path, event: dict[str, Any]) -> None:

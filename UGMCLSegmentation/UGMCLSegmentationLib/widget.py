@@ -263,7 +263,8 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     @property
     def isBusy(self) -> bool:
         """Whether a run uses models or the folder of runs."""
-        return self.logic.running or self.logic.trainer.busy
+        isTraining = self.logic.trainer.busy or self.improve.finetune.running
+        return self.logic.running or isTraining
 
     def onModelChanged(self, old: str, new: str) -> None:
         """A model was imported, renamed or deleted."""
