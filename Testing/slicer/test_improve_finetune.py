@@ -355,6 +355,34 @@ def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
     assert not folder.exists() and panel.ui.runSelector.isHidden()
 
 
+def test_what_a_crash_left_of_runs_is_swept(panel):
+    from UGMCLSegmentationLib import runs
+
+    names = ("half", "fresh", "whole", "done", "theirs", "ours")
+    made = {name: runs.create(name) for name in names}
+    for name, folder in made.items():
+        (folder / runs.CASES / "000.nrrd").write_bytes(b"patient")
+        (folder / runs.CASE_LIST).write_text("{}")
+        (folder / "cache").mkdir()
+        if name in ("whole", "done"):
+            runs.save(folder, {"name": name, "base": ""}, {"date": "today"})
+        if name != "ours":
+            runs.release(folder)
+    runs.write(made["done"] / runs.RESULT, "{}")
+    runs.write(made["theirs"] / runs.OWNER, str(os.getppid()))
+    for name, folder in made.items():
+        if name != "fresh":
+            os.utime(folder, (1.0, 1.0))
+    panel.loaded.reload()
+    assert {name for name in names if not made[name].exists()} == {"half"}
+    assert sorted(os.listdir(made["done"])) == [runs.REQUEST, runs.RESULT]
+    for name in ("fresh", "whole", "theirs", "ours"):
+        assert (made[name] / runs.CASES / "000.nrrd").exists()
+        assert (made[name] / "cache").is_dir()
+    runs.discard(made["whole"])
+    assert not made["whole"].exists()
+
+
 def test_the_scene_may_be_closed_during_a_run(panel, monkeypatch):
     import slicer
 

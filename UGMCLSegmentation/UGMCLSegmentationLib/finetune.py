@@ -121,8 +121,9 @@ class FinetuneRun:
 
     def _write(self, cases: plan.Plan) -> Iterator[None]:
         yield from plan.write(cases, self.folder)
-        runs.save(self.folder, self._request, self._about)
-        self._isSaved = not self._onlyEstimate
+        if not self._onlyEstimate:  # which leaves nothing to resume
+            runs.save(self.folder, self._request, self._about)
+            self._isSaved = True
 
     def _written(self, _nothing) -> None:
         self._steps = None

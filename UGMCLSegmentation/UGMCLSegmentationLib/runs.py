@@ -24,6 +24,9 @@ from .errors import PanelError
 
 REQUEST, RESULT, METRICS, OWNER = "request.json", "result.json", "metrics.jsonl", "owner"
 CASES, CASE_LIST = "cases", "cases.json"
+_CACHE = "cache"  # the worker's copies of the cases
+_NAME = re.compile(r"\d{8}-\d{6}-")  # what create() makes
+_PATIENCE = 3600.0  # seconds; writing the cases takes minutes
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ def unfinished() -> list[Run]:
 def folders() -> list[Path]:
     """Those of all runs, the oldest first."""
     try:
-        return sorted(userFolder.runs().iterdir())
-    except (OSError, PanelError):
+        return _entries(userFolder.runs())
+    except PanelError:
         return []
 
 
@@ -165,11 +168,58 @@ def metrics(folder: Path) -> Iterator[dict[str, Any]]:
 def complete(folder: Path, result: dict[str, Any]) -> None:
     """The run came to its end: the copies of the cases, which are patient data, go."""
     write(folder / RESULT, json.dumps(result, indent=1))
-    shutil.rmtree(folder / CASES, ignore_errors=True)
-    (folder / CASE_LIST).unlink(missing_ok=True)
+    _removeCases(folder)
     release(folder)
 
 
 def discard(folder: Path) -> None:
-    """Delete the run and all that belongs to it."""
+    """Delete the run and all that belongs to it: patient data first, and what offers it again
+    last, in case that this is interrupted."""
+    _removeCases(folder)
+    for path in _entries(folder):
+        if path.name != REQUEST:
+            _remove(path)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove what a Slicer that crashed left: runs that were never whole, cases of finished ones.
+
+    A run without a request is left alone for a while: its owner may be on another computer.
+    """
+    for folder in folders():
+        if not _NAME.match(folder.name) or _owner(folder) is not None:
+            continue
+        if (folder / RESULT).exists():
+            _removeCases(folder)
+        elif not (folder / REQUEST).exists() and _age(folder) > _PATIENCE:
+            discard(folder)
+
+
+def _age(folder: Path) -> float:
+    try:
+        return time.time() - folder.stat().st_mtime
+    except OSError:
+        return 0.0  # just removed
+
+
+def _removeCases(folder: Path) -> None:
+    for name in (CASES, _CACHE, CASE_LIST):
+        _remove(folder / name)
+
+
+def _remove(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        pass  # another process holds it, or removed it
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []

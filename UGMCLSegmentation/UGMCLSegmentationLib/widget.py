@@ -13,7 +13,18 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from . import dependencies, display, legends, license, models, outputs, presets, results, storage
+from . import (
+    dependencies,
+    display,
+    legends,
+    license,
+    models,
+    outputs,
+    presets,
+    results,
+    runs,
+    storage,
+)
 from .batchSection import BatchSection
 from .choices import Choices
 from .connections import Connections
@@ -104,6 +115,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.progressLabel.setVisible(False)
         self.showMessage("")
         storage.sweepOrphans()
+        runs.sweep()
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
