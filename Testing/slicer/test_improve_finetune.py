@@ -383,6 +383,23 @@ def test_what_a_crash_left_of_runs_is_swept(panel):
     assert not made["whole"].exists()
 
 
+def test_a_name_that_was_taken_meanwhile(panel, monkeypatch):
+    from UGMCLSegmentationLib import newModels, userFolder
+
+    monkeypatch.setenv("FAKE_STEP", "0.02")
+    improve.prepare(panel)
+    panel.click("finetuneButton")
+    wait_for_steps(panel)
+    assert newModels.nameFor("MY-model") == "MY-model-2"  # the run's own is not given away
+    improve.add_model(userFolder.models() / "my-model", ("left atrium", "82471001"))
+    improve.finish(panel)
+    made = userFolder.models() / "my-model-2"
+    assert json.loads((made / "model.json").read_text())["name"] == "my-model-2"
+    assert panel.parameters.model == "my-model-2" and "Dice changed" in panel.ui.reportLabel.text
+    result = json.loads((improve.user_runs()[0] / "result.json").read_text())
+    assert result["model"] == str(made) and result["request"]["name"] == "my-model-2"
+
+
 def test_the_scene_may_be_closed_during_a_run(panel, monkeypatch):
     import slicer
 

@@ -192,7 +192,8 @@ class FinetuneRun:
             return
         result = {k: v for k, v in event.items() if k not in ("event", "id")}
         model = newModels.adopt(Path(event["model"]), self._request["name"])
-        result = {**result, "model": str(model), "about": self._about, "request": self._request}
+        request = {**self._request, "name": model.name}
+        result = {**result, "model": str(model), "about": self._about, "request": request}
         runs.complete(self.folder, result)
         self._end(Outcome(DONE, "", result, newModels.keyOf(model), self.folder))
 

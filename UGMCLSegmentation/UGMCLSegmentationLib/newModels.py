@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from . import models, userFolder
+from . import models, runs, userFolder
 from .errors import PanelError
 
 
 def nameFor(wanted: str) -> str:
-    """A name that models may have and none has yet. Raises PanelError."""
+    """A name that models may have, and that no model and no run to resume has yet, in whatever
+    case: not all file systems tell cases apart. Raises PanelError."""
     from ugmcl_core.model_card import as_name
 
-    taken = {info.key for info in models.installed()} | {p.name for p in _folders()}
+    names = [info.key for info in models.installed()] + [p.name for p in _folders()]
+    names += [run.request["name"] for run in runs.unfinished()]
+    taken = {name.casefold() for name in names}
     name = stem = as_name(wanted.strip() or "my-model")
     number = 2
-    while name in taken:
+    while name.casefold() in taken:
         name, number = f"{stem}-{number}", number + 1
     return name
 
 
 def adopt(folder: Path, name: str) -> Path:
-    """Move the model folder among the user's models. Raises PanelError."""
+    """Move the model folder among the user's models, under a similar name if that one was taken
+    meanwhile. Raises PanelError."""
     target = userFolder.models() / name
     try:
         if target.exists():
-            raise FileExistsError(17, os.strerror(17))
+            target = target.with_name(nameFor(name))
+            _rename(folder, target.name)
         shutil.move(folder, target)
     except OSError as error:
         raise PanelError(
@@ -38,6 +43,18 @@ def adopt(folder: Path, name: str) -> Path:
             )
         ) from None
     return target
+
+
+def _rename(folder: Path, name: str) -> None:
+    """Write the name into the model's card. Raises PanelError."""
+    from ugmcl_core.errors import InputError
+    from ugmcl_core.model import CARD, open_model
+
+    try:
+        card = replace(open_model(folder).card, name=name)
+    except InputError as error:
+        raise PanelError(str(error)) from None
+    runs.write(folder / CARD, card.to_json())
 
 
 def keyOf(folder: Path) -> str:
