@@ -174,6 +174,22 @@ def test_torch_is_absent(panel, computer, torchUtils):
     assert ("torch" in sys.modules) == hadTorch  # other tests in this process may have it
 
 
+def test_nothing_is_installed_during_a_run_and_no_process_stays(panel, computer, torchUtils):
+    logic = panel.widget.logic
+    for worker in (logic.worker, logic.trainer):
+        worker.start()
+    harness.wait_until(lambda: logic.worker.pid and logic.trainer.pid, 20)
+    computer.has(torch="")
+    look(panel)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logic.trainer, "_request", object())
+        panel.click("installButton")
+        assert "A run is under way" in said(panel) and computer.asked == []
+        assert logic.worker.pid and logic.trainer.pid
+    panel.click("installButton")
+    assert len(computer.asked) == 1 and logic.worker.pid == logic.trainer.pid == 0
+
+
 def test_declined(panel, computer, torchUtils):
     computer.has(torch="")
     torchUtils.act = lambda: None

@@ -217,8 +217,12 @@ def test_another_place_gets_a_folder_of_its_own(panel, section, tmp_path, model)
     from UGMCLSegmentationLib import userFolder
 
     (tmp_path / "runs").mkdir()  # of somebody else
+    logic = panel.widget.logic
+    logic.trainer.start()
+    harness.wait_until(lambda: logic.trainer.pid, 20)
     with harness.answering(str(tmp_path)):
         panel.click("changeStorageButton")
+    assert logic.trainer.pid == 0  # it would look for models in the former place
     assert userFolder.path() == tmp_path / "UGMCLSegmentation"
     panel.click("freeStorageButton")
     assert (tmp_path / "runs").is_dir()

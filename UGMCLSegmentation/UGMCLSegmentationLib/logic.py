@@ -66,6 +66,13 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
         if self.run is not None:
             self.run.cancel()
 
+    def dropWorkers(self) -> None:
+        """End the idle processes: the next request's one finds what changed meanwhile, such as
+        packages or the user's folder."""
+        for worker in (self.worker, self.trainer):
+            if not worker.busy:
+                worker.kill()
+
     def shutdown(self) -> None:
         """For the end of the panel: nothing runs afterwards, nothing is left on disk."""
         self.worker.shutdown()

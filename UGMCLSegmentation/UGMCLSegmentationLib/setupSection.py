@@ -44,14 +44,20 @@ def _keep(lines: list[str]) -> None:
 
 
 class SetupSection:
-    """Shows the situation; `onLog` gets what the installers said, `onInstalled` is called when
-    packages have changed."""
+    """Shows the situation; `onLog` gets what the installers said, `onInstalling` is called before
+    packages change and raises PanelError if they must not, `onInstalled` after they changed."""
 
     def __init__(
-        self, ui, connections, onLog: Callable[[str], None], onInstalled: Callable[[], None]
+        self,
+        ui,
+        connections,
+        onLog: Callable[[str], None],
+        onInstalling: Callable[[], None],
+        onInstalled: Callable[[], None],
     ) -> None:
         self._ui = ui
         self._onLog = onLog
+        self._onInstalling = onInstalling
         self._onInstalled = onInstalled
         self.situation = Situation(dependencies.READY)
         connections.connect(ui.installButton, "clicked(bool)", self._onWay)
@@ -97,6 +103,11 @@ class SetupSection:
 
     def _try(self, way: Callable[[], None]) -> None:
         before = self.situation
+        try:
+            self._onInstalling()
+        except PanelError as error:
+            self._show(str(error))
+            return
         self._ui.installButton.enabled = self._ui.otherWayButton.enabled = False
         self._show(_("Installing…"))
         slicer.app.processEvents()

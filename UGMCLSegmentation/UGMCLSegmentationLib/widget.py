@@ -76,7 +76,11 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.see = SeeSection(self.ui, self.connections)
         self.export = ExportSection(self.ui, self.connections)
         self.setupSection = SetupSection(
-            self.ui, self.connections, self.ui.logText.appendPlainText, self.onInstalled
+            self.ui,
+            self.connections,
+            self.ui.logText.appendPlainText,
+            self.onInstalling,
+            self.logic.dropWorkers,
         )
         self.shortcuts = Shortcuts(self.ui, panel)
         self.modelsSection = ModelsSection(
@@ -249,10 +253,11 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.cancelButton.enabled = False
         self.logic.cancel()
 
-    def onInstalled(self) -> None:
-        """The next run is of a process that finds what was installed."""
-        if not self.logic.running:
-            self.logic.worker.kill()
+    def onInstalling(self) -> None:
+        """No process holds files that are replaced. Raises PanelError during a run."""
+        if self.isBusy:
+            raise PanelError(_("A run is under way: wait for its end, then install."))
+        self.logic.dropWorkers()
 
     def onModelFolder(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
@@ -279,7 +284,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         return self.logic.running or isTraining
 
     def onModelChanged(self, old: str, new: str) -> None:
-        """A model was imported, renamed or deleted."""
+        """A model was imported, renamed or deleted; without both, they are in another folder."""
+        if not old and not new:
+            self.logic.dropWorkers()  # they look for models in the former one
         if self.parameters is not None and (
             self.parameters.model in ("", old) if old else bool(new)
         ):
