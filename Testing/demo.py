@@ -134,7 +134,11 @@ def dice_of(labels: Path, reference: Path) -> float:
 def take_pictures(panel: Any) -> None:
     """The slice view with each overlay and with all, the surface, and the panel."""
     import harness
+    import slicer
 
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if node is not panel.parameters.segmentation and node.GetDisplayNode() is not None:
+            node.GetDisplayNode().SetVisibility(False)  # the references would cover the result
     ui = panel.ui
     boxes = {
         "segmentation": ui.showSegmentationCheckBox,
