@@ -146,9 +146,13 @@ class DualTaskVNet(nn.Module):
             features.append(level(down(features[-1])))
         return features
 
-    def decode(self, features: list[Tensor]) -> Output:
-        """The heads' outputs from `encode`'s features; dropout, if on, is drawn anew each call."""
-        return self.heads(self.decoded(features)[0])
+    def decode(self, features: list[Tensor], distance: bool = True) -> Output:
+        """The heads' outputs from `encode`'s features; dropout, if on, is drawn anew each call.
+
+        ``distance`` False spares the distance head, a sixth of all the work, where only the
+        segmentation is asked for, as in Monte Carlo passes.
+        """
+        return self.heads(self.decoded(features)[0], distance)
 
     def decoded(self, features: list[Tensor]) -> list[Tensor]:
         """The decoder's features of its four levels, finest first, from `encode`'s."""
@@ -158,17 +162,17 @@ class DualTaskVNet(nn.Module):
             found.append(x)
         return found[::-1]
 
-    def heads(self, features: Tensor) -> Output:
-        """What the heads say of the decoder's finest features."""
+    def heads(self, features: Tensor, distance: bool = True) -> Output:
+        """What the heads say of the decoder's finest features; ``distance`` as in `decode`."""
         dropped = self.dropout(features)
-        distance = None
-        if self.distance_head is not None:
+        level_set = None
+        if distance and self.distance_head is not None:
             seen = dropped if self.settings.distance_dropout else features
-            distance = self.distance_head(seen).float().tanh()
-        return Output(self.segmentation_head(dropped), distance)
+            level_set = self.distance_head(seen).float().tanh()
+        return Output(self.segmentation_head(dropped), level_set)
 
-    def forward(self, image: Tensor) -> Output:
-        return self.decode(self.encode(image))
+    def forward(self, image: Tensor, distance: bool = True) -> Output:
+        return self.decode(self.encode(image), distance)
 
 
 def set_dropout(network: nn.Module, on: bool) -> None:

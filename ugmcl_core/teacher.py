@@ -64,11 +64,11 @@ def noisy(image: Tensor, deviation: float = 0.1, limit: float = 0.2) -> Tensor:
 
 
 @torch.no_grad()
-def target(teacher: DualTaskVNet, image: Tensor) -> Output:
+def target(teacher: DualTaskVNet, image: Tensor, distance: bool = True) -> Output:
     """One pass of the teacher as published: over noise, with dropout and on batch statistics
-    (train mode); without gradient."""
+    (train mode); without gradient. ``distance`` as in `DualTaskVNet.decode`."""
     teacher.train()
-    return teacher(noisy(image))
+    return teacher(noisy(image), distance)
 
 
 @torch.no_grad()
@@ -84,9 +84,9 @@ def consult(
     out = target(teacher, image)
     if shared_encoder:
         features = teacher.encode(noisy(image))
-        samples = (teacher.decode(features) for _ in range(passes))
+        samples = (teacher.decode(features, distance=False) for _ in range(passes))
     else:
-        samples = (target(teacher, image) for _ in range(passes))
+        samples = (target(teacher, image, distance=False) for _ in range(passes))
     mean = sum(sample.probabilities for sample in samples) / passes
     return Advice(out.probabilities, out.distance, entropy(mean))
 
@@ -100,6 +100,7 @@ def consult_by_decoder(teacher: DualTaskVNet, image: Tensor, passes: int) -> Adv
     features = teacher.encode(image)
     target = teacher.decode(features)
     set_dropout(teacher, True)
-    mean = sum(teacher.decode(features).probabilities for _ in range(passes)) / passes
+    samples = (teacher.decode(features, distance=False) for _ in range(passes))
+    mean = sum(sample.probabilities for sample in samples) / passes
     set_dropout(teacher, False)
     return Advice(target.probabilities, target.distance, entropy(mean))

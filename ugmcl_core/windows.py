@@ -131,7 +131,7 @@ def predict(
                 mean = torch.zeros_like(fields[0])
                 for _ in range(passes):
                     advance()
-                    mean += network.decode(features).probabilities[:, 1:]
+                    mean += network.decode(features, distance=False).probabilities[:, 1:]
             finally:
                 set_dropout(network, False)
             fields.append(mean / passes)

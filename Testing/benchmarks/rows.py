@@ -375,6 +375,16 @@ ROWS: dict[str, Row] = {
         repeats=4,
         note="this project's side with its strong augmentation",
     ),
+    "steps-compact": Row(
+        "step of the compact profile, batch 4",
+        {
+            name: partial(step_ours, name, "compact")
+            for name in ("supervised", "ugmcl-plus", "mean-teacher", "ua-mt", "dtc", "ugmcl")
+        },
+        {},
+        repeats=3,
+        note="semi-supervised iterations; the ratio is to supervised",
+    ),
     "distance": Row(
         "SDF of a 190x142x88 volume",
         _pair(distance_reference, distance_ours),

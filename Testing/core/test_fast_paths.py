@@ -16,6 +16,8 @@ from ugmcl_core.inference import Segmenter, SegmentSettings
 from ugmcl_core.methods import UGMCL, Batch, UGMCLPlus
 from ugmcl_core.model import resolve
 from ugmcl_core.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.teacher import Teacher, consult, noisy
+from ugmcl_core.uncertainty import entropy
 from ugmcl_core.windows import predict
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -46,6 +48,22 @@ def test_the_memory_format_leaves_the_losses_alone(method):
         terms = method.losses(student, teacher, Batch(view, view, *targets), MIDDLE)
         found.append({k: v.item() for k, v in terms.items()})
     assert found[0] == pytest.approx(found[1], rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("before_dropout", [True, False])
+def test_sparing_the_distance_head_in_monte_carlo_passes_changes_no_advice(before_dropout):
+    torch.manual_seed(0)
+    settings = NetworkSettings(filters=4, distance_dropout=not before_dropout)
+    network = Teacher(DualTaskVNet(settings)).network.train()
+    image = torch.randn(4, 1, 16, 16, 16)
+    torch.manual_seed(1)
+    advice = consult(network, image, 3)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        target, *samples = [network(noisy(image)) for _ in range(4)]
+    assert torch.equal(advice.distance, target.distance)
+    mean = sum(sample.probabilities for sample in samples) / 3
+    assert torch.equal(advice.entropy, entropy(mean))
 
 
 def test_half_precision_gives_the_same_segmentation(monkeypatch):
