@@ -19,22 +19,27 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np
     """
     import SimpleITK as sitk
 
-    mask = np.asarray(mask) > 0
+    mask = np.ascontiguousarray(mask) > 0
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
     if mask.all():
         return np.full(mask.shape, -np.inf, np.float32)
+    image = sitk.GetImageFromArray(mask.view(np.uint8))  # its first axis is the mask's last
+    image.SetSpacing([float(s) for s in reversed(spacing)])
 
-    def maurer(values: np.ndarray) -> np.ndarray:
-        image = sitk.GetImageFromArray(values.transpose(2, 1, 0).astype(np.uint8))
-        image.SetSpacing([float(s) for s in spacing])
-        distance = sitk.SignedMaurerDistanceMap(
-            image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
+    def maurer(background: int) -> sitk.Image:
+        return sitk.SignedMaurerDistanceMap(
+            image,
+            insideIsPositive=False,
+            squaredDistance=False,
+            useImageSpacing=True,
+            backgroundValue=background,
         )
-        return sitk.GetArrayViewFromImage(distance).copy()
 
-    distance = 0.5 * (maurer(mask) - maurer(~mask))
-    return distance.transpose(2, 1, 0).astype(np.float32, copy=False)
+    of_mask, of_complement = maurer(0), maurer(1)
+    distance = sitk.GetArrayViewFromImage(of_mask) - sitk.GetArrayViewFromImage(of_complement)
+    distance *= 0.5
+    return distance
 
 
 def published_distance(distance: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from .errors import Cancelled
 from .network import DualTaskVNet, set_dropout
 from .uncertainty import entropy
 
-_GROWTH = 2.5  # a volume of up to this many patches' voxels goes through as one window
+_GROWTH = 2.7  # a volume of up to this many patches' voxels goes through as one window
 
 
 @dataclass(frozen=True)

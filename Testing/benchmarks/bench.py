@@ -3,6 +3,7 @@
     make bench                      all rows (about 20 minutes on two cores)
     make bench ROWS="forward step"  some; --list names them
     python Testing/benchmarks/bench.py --json FILE
+    python Testing/benchmarks/bench.py --device cuda forward supervised ugmcl-paper segment
 
 The sides of a row take turns, each in a process of its own; the least of several times counts.
 Memory is the peak of that process. A ratio says how many times faster than the row's first side.
@@ -145,8 +146,8 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:.3g} min"
 
 
-def machine() -> str:
-    """What was measured where: processor, cores, torch, date, commit."""
+def machine(device: str) -> str:
+    """What was measured where: processor, cores, GPU, torch, date, commit."""
     import torch
 
     name = platform.processor() or platform.machine()
@@ -157,7 +158,8 @@ def machine() -> str:
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=7"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
     today = datetime.date.today().isoformat()
-    return f"{name}, {cores} cores, torch {torch.__version__}, {today}, commit {commit}"
+    gpu = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
+    return f"{name}, {cores} cores{gpu}, torch {torch.__version__}, {today}, commit {commit}"
 
 
 def main() -> int:
@@ -166,7 +168,9 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="some of the rows (default: all)")
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--device", default="cpu", help="of the network: cpu, cuda or cuda:N")
     words = parser.parse_args()
+    os.environ["UGMCL_BENCH_DEVICE"] = words.device
     if words.list:
         print("\n".join(f"{name:18} {row.title}" for name, row in ROWS.items()))
         return 0
@@ -177,9 +181,9 @@ def main() -> int:
         print(f"{ROWS[name].title} ...", file=sys.stderr, flush=True)
         found += measure(name, ROWS[name])
     print(table(found))
-    print(f"\n{machine()}; load {os.getloadavg()[0]:.1f}")
+    print(f"\n{machine(words.device)}; load {os.getloadavg()[0]:.1f}")
     if words.json is not None:
-        content = {"machine": machine(), "rows": [asdict(m) for m in found]}
+        content = {"machine": machine(words.device), "rows": [asdict(m) for m in found]}
         words.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return int(any("MISSED" in m.goal for m in found))
 

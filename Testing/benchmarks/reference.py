@@ -66,6 +66,7 @@ class Training:
         self.optimizer = torch.optim.SGD(
             self.student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4
         )
+        self.device = next(self.student.parameters()).device
         for parameter in self.teacher.parameters():
             parameter.detach_()
         self.student.train()
@@ -78,7 +79,8 @@ class Training:
             image, mask = self.volumes[int(self.rng.integers(len(self.volumes)))]
             crops.append(load_crop(image, mask, self.patch, self.rng))
         images, masks = zip(*crops, strict=True)
-        return torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(masks))
+        image = torch.from_numpy(np.stack(images))[:, None].to(self.device)
+        return image, torch.from_numpy(np.stack(masks)).to(self.device)
 
     def supervised_step(self) -> None:
         """Dice + cross-entropy on a batch that is all labelled."""
@@ -94,7 +96,7 @@ class Training:
         with torch.no_grad():
             target = self.teacher(_noisy(image))
             doubled = image.repeat(2, 1, 1, 1, 1)
-            samples = torch.zeros(PASSES * self.size, *out.logits.shape[1:])
+            samples = out.logits.new_zeros(PASSES * self.size, *out.logits.shape[1:])
             for n in range(PASSES // 2):
                 part = slice(2 * self.size * n, 2 * self.size * (n + 1))
                 samples[part] = self.teacher(_noisy(doubled)).logits
@@ -102,12 +104,12 @@ class Training:
         mean = samples.mean(0)
         entropy = -(mean * torch.log(mean + 1e-6)).sum(1, keepdim=True)
         mask = (entropy < 0.75 * math.log(2)).float()
-        level_set = np.stack([crop_distance(m.numpy() > 0) for m in known])
+        level_set = torch.from_numpy(np.stack([crop_distance(m.cpu().numpy() > 0) for m in known]))
         probabilities = out.logits.softmax(1)
         supervised = (
             cross_entropy(out.logits[: self.labelled], known.long())
             + _dice(out.logits[: self.labelled], known)
-            + ((out.distance[: self.labelled, 0] - torch.from_numpy(level_set)) ** 2).mean()
+            + ((out.distance[: self.labelled, 0] - level_set.to(self.device)) ** 2).mean()
         )
         apart = (probabilities - target.logits.softmax(1)) ** 2
         seg = (mask * apart).sum() / (2 * mask.sum() + 1e-16)
@@ -155,15 +157,16 @@ def segment(
     score = np.zeros((classes + bool(passes), *image.shape), np.float32)
     count = np.zeros(image.shape, np.float32)
     network.eval()
+    device = next(network.parameters()).device
     for corner in corners(image.shape, patch)[:most]:
         box = tuple(slice(a, a + p) for a, p in zip(corner, patch, strict=True))
-        window = torch.from_numpy(image[box])[None, None]
-        found = network(window).logits.softmax(1)[0].numpy()
+        window = torch.from_numpy(image[box])[None, None].to(device)
+        found = network(window).logits.softmax(1)[0].cpu().numpy()
         score[(slice(0, classes), *box)] += found
         if passes:
             network.dropout.train()
             mean = np.mean(
-                [network(window).logits.softmax(1)[0].numpy() for _ in range(passes)], axis=0
+                [network(window).logits.softmax(1)[0].cpu().numpy() for _ in range(passes)], axis=0
             )
             network.dropout.eval()
             score[(classes, *box)] += -(mean * np.log(mean + 1e-6)).sum(0)

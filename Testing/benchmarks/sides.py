@@ -1,0 +1,327 @@
+"""The sides of the benchmark table's rows: what is measured, of this project and of others.
+
+A side is a function that prepares and returns a measured function. What that returns, if a number,
+is the time in seconds, else it is timed from outside. Every side runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER_PATCH, COMPACT_PATCH = (112, 112, 80), (96, 80, 48)
+LA_SHAPE, LARGE_SHAPE = (190, 142, 88), (640, 640, 88)
+SPACING = (0.625, 0.625, 0.625)
+SEED = 0
+DEVICE = os.environ.get("UGMCL_BENCH_DEVICE", "cpu")  # of the network; set by bench.py --device
+
+Measured = Callable[[], float | None]
+Side = Callable[[], Measured]
+
+
+def volume_array(shape: tuple[int, int, int]) -> np.ndarray:
+    """An image of that shape, int16."""
+    return np.random.default_rng(SEED).integers(0, 800, shape, np.int16)
+
+
+def body(shape: tuple[int, int, int]) -> np.ndarray:
+    """A mask of two joined balls."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    balls = [sum((a - c) ** 2 for a in axes) < 0.25 for c in (-0.2, 0.25)]
+    return balls[0] | balls[1]
+
+
+# The network and the training step
+
+
+def reference_network() -> Any:
+    import torch
+
+    from ugmcl_core.network import DualTaskVNet
+
+    torch.manual_seed(SEED)
+    return DualTaskVNet()
+
+
+def forward_reference() -> Measured:
+    import torch
+
+    network = reference_network().eval().to(DEVICE)
+    image = torch.randn(1, 1, *PAPER_PATCH, device=DEVICE)
+
+    def measured() -> None:
+        with torch.no_grad():
+            network(image)
+
+    return measured
+
+
+def forward_ours() -> Measured:
+    import torch
+
+    from ugmcl_core import devices
+
+    devices.prepare_cpu()
+    layout = torch.channels_last_3d
+    network = reference_network().to(DEVICE, memory_format=layout).eval()
+    image = torch.randn(1, 1, *PAPER_PATCH, device=DEVICE).contiguous(memory_format=layout)
+
+    def measured() -> None:
+        with torch.inference_mode(), devices.autocast(image.device):
+            network(image)
+
+    return measured
+
+
+def reference_training(patch: tuple[int, int, int]) -> Any:
+    from reference import Training
+
+    shape = LA_SHAPE if patch == PAPER_PATCH else tuple(n // 2 + 8 for n in LA_SHAPE)
+    image = volume_array(shape).astype(np.float32) / 800
+    volumes = [(image, body(shape).astype(np.uint8))]
+    networks = (reference_network().to(DEVICE) for _ in range(2))
+    return Training(*networks, volumes, patch)
+
+
+def step_reference(kind: str, patch: tuple[int, int, int]) -> Measured:
+    training = reference_training(patch)
+    return getattr(training, f"{kind}_step")
+
+
+def step_ours(method_name: str, profile_name: str, **options: Any) -> Measured:
+    """Steps of the real loop, the next batch being made meanwhile as in training."""
+    from ugmcl_core import devices, phantoms, profiles
+    from ugmcl_core.batches import batches
+    from ugmcl_core.cases import find_cohort
+    from ugmcl_core.loop import Run, TrainingSettings
+    from ugmcl_core.methods import METHODS
+    from ugmcl_core.schedules import Step
+
+    devices.prepare_cpu()
+    folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
+    names = phantoms.write_cohort(folder, 3, SEED, LA_SHAPE, SPACING)
+    cohort = find_cohort(folder / "images", folder / "labels", names[:2])
+    method = METHODS[method_name](**options)
+    profile = profiles.PROFILES[profile_name]
+    head = replace(profile.network, distance_head=method.uses_distance)
+    profile = replace(profile, network=head, warmup=0)
+    settings = TrainingSettings(device=DEVICE)
+    device = devices.resolve(DEVICE)
+    run = Run(cohort, method, profile, settings, device, None, folder, {}, lambda event: None)
+    steps = [Step(n, 1000) for n in range(500, 1000)]
+    stream = batches(
+        run.labelled, run.unlabelled, profile.batch, profile.representation, SEED, steps
+    )
+    pairs = zip(steps, stream, strict=True)
+
+    def measured() -> None:
+        run.step(*next(pairs))
+
+    return measured
+
+
+def distance_reference() -> Measured:
+    from scipy.ndimage import distance_transform_edt
+
+    mask = body(LA_SHAPE)
+
+    def measured() -> None:
+        distance_transform_edt(~mask, SPACING) - distance_transform_edt(mask, SPACING)
+
+    return measured
+
+
+def distance_ours() -> Measured:
+    from ugmcl_core.distance import signed_distance
+
+    return partial(signed_distance, body(LA_SHAPE), SPACING)
+
+
+def loader_reference() -> Measured:
+    from reference import crop_distance, load_crop
+
+    rng, image, mask = np.random.default_rng(SEED), volume_array(LA_SHAPE), body(LA_SHAPE)
+    image = image.astype(np.float32)
+
+    def measured() -> None:
+        for n in range(4):
+            _, found = load_crop(image, mask, PAPER_PATCH, rng)
+            if n < 2:
+                crop_distance(found)
+
+    return measured
+
+
+def loader_ours(profile_name: str) -> Measured:
+    from ugmcl_core import phantoms, profiles
+    from ugmcl_core.batches import make_batch
+    from ugmcl_core.cases import find_cohort, prepare_cases
+    from ugmcl_core.schedules import Step
+
+    folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
+    names = phantoms.write_cohort(folder, 3, SEED, LA_SHAPE, SPACING)
+    cohort = find_cohort(folder / "images", folder / "labels", names[:2])
+    profile = profiles.PROFILES[profile_name]
+    groups = [
+        prepare_cases(group, profile.representation, cache=folder / "cache")
+        for group in (cohort.labelled, cohort.unlabelled)
+    ]
+    count = iter(range(10**6))
+
+    def measured() -> None:
+        step = Step(next(count), 10**6)
+        make_batch(*groups, profile.batch, profile.representation, SEED, step)
+
+    return measured
+
+
+# Segmentation
+
+
+def paper_model() -> Any:
+    """A model of the paper profile with random weights: their values do not change the time."""
+    from ugmcl_core import profiles
+    from ugmcl_core.model import save_model
+    from ugmcl_core.model_card import ClassInfo, ModelCard
+
+    profile = profiles.PAPER
+    card = ModelCard(
+        name="random",
+        description="for the benchmark",
+        modality="",
+        classes=(ClassInfo(1, "structure"),),
+        channels=("image",),
+        spacing=profile.representation.spacing,
+        patch=PAPER_PATCH,
+        normalization=profile.representation.normalization.to_dict(),
+        network=profile.network.to_dict(),
+        sdf="truncated",
+        scale_mm=10.0,
+        field_of_view_mm=((80.0, 60.0, 50.0), (140.0, 110.0, 60.0)),
+        mirror_axes=(),
+        training={},
+        license="",
+        intended_use="",
+    )
+    folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-")) / "random"
+    return save_model(folder, card, reference_network().state_dict())
+
+
+def segment_ours(shape: tuple[int, int, int], passes: int, bundled: bool = False) -> Measured:
+    """All of it: preparing, the network, bringing the results back onto the input's grid."""
+    from ugmcl_core.inference import Segmenter, SegmentSettings
+    from ugmcl_core.model import resolve
+    from ugmcl_core.volume import Grid, Volume
+
+    segmenter = Segmenter(resolve("la-lge-mri") if bundled else paper_model(), DEVICE)
+    volume = Volume(volume_array(shape), Grid(shape, SPACING))
+    # keeping all components leaves out the search for one: every window is computed
+    settings = SegmentSettings(passes=passes, all_components=True)
+
+    def measured() -> None:
+        segmenter.segment(volume, settings)
+
+    return measured
+
+
+def segment_reference(shape: tuple[int, int, int], passes: int, most: int) -> Measured:
+    """The network part alone; the time of ``most`` windows is taken times their number."""
+    from reference import corners, segment
+
+    network = reference_network().to(DEVICE)
+    image = volume_array(shape).astype(np.float32) / 800
+    count = len(corners(shape, PAPER_PATCH))
+
+    def measured() -> float:
+        began = time.perf_counter()
+        segment(network, image, PAPER_PATCH, passes, most)
+        return (time.perf_counter() - began) * count / min(most, count)
+
+    return measured
+
+
+def segment_monai(shape: tuple[int, int, int]) -> Measured:
+    """MONAI's sliding window as its users call it, with the same network in bfloat16."""
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    from ugmcl_core import devices
+
+    network = reference_network().eval().to(DEVICE)
+    image = torch.from_numpy(volume_array(shape).astype(np.float32) / 800)[None, None].to(DEVICE)
+
+    def measured() -> None:
+        with torch.inference_mode(), devices.autocast(image.device):
+            sliding_window_inference(
+                image, PAPER_PATCH, 1, lambda x: network(x).logits, overlap=0.5, mode="gaussian"
+            )
+
+    return measured
+
+
+# What a user waits for
+
+
+def import_ours() -> Measured:
+    """`import ugmcl_core` in a fresh interpreter, without the interpreter's own start."""
+    code = (
+        "import time; t = time.perf_counter(); import ugmcl_core; print(time.perf_counter() - t)"
+    )
+
+    def measured() -> float:
+        run = [sys.executable, "-c", code]
+        return float(subprocess.run(run, cwd=ROOT, capture_output=True, check=True).stdout)
+
+    return measured
+
+
+def cold_segment() -> Measured:
+    """`ugmcl segment` from the start of the process to its end, with the bundled model."""
+    from ugmcl_core.volume import Grid, Volume, write
+
+    folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
+    write(folder / "scan.nrrd", Volume(volume_array(LA_SHAPE), Grid(LA_SHAPE, SPACING)))
+    command = [sys.executable, "-m", "ugmcl_core", "segment", str(folder / "scan.nrrd")]
+    command += ["--output", str(folder / "results")]
+
+    def measured() -> None:
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+
+    return measured
+
+
+def panel_setup() -> Measured:
+    """The module's import and setup() in the headless Slicer."""
+    code = "import sys; sys.path.insert(0, 'Testing/slicer'); import clicks; clicks.setup()"
+
+    def measured() -> float:
+        return float(_in_slicer(code)[-1])
+
+    return measured
+
+
+def _in_slicer(code: str) -> list[str]:
+    code = code.replace("import clicks", "sys.path.insert(0, 'Testing/benchmarks'); import clicks")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return done.stdout.split()
+
+
+def warm_click() -> Measured:
+    """From the click on Segment to the first slice picture that shows the overlay, the worker
+    and the model being loaded from the click before."""
+    import clicks
+
+    return clicks.warm(LA_SHAPE, SPACING)
