@@ -6,8 +6,10 @@ Neither torch nor safetensors is imported: the panel does some of this in Slicer
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -15,13 +17,26 @@ from pathlib import Path
 
 from . import archives, downloads
 from .errors import InputError
-from .model import CARD, PICKLES, WEIGHTS, Model, find_models, model_folders, open_model
+from .model import (
+    CARD,
+    PICKLES,
+    WEIGHTS,
+    Model,
+    find_models,
+    model_folders,
+    open_model,
+    update_card,
+)
 from .model_card import ModelCard
 
 INDEX = "index.json"
 LARGEST_NOTE = 1 << 20
-"""Bytes of a text beside a model (a license, say) that is taken along."""
-_NOTES = (".txt", ".md", "")
+"""Bytes of a text beside a model that is taken along."""
+_NOTES = re.compile(
+    r"(notice|licen[sc]e|copying|readme|citation|changelog|authors)[\w. -]*", re.IGNORECASE
+)
+_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
+"""What file managers leave in folders without being asked."""
 _LARGEST_HEADER = 100 << 20
 
 
@@ -142,40 +157,71 @@ def check_weights(model: Model) -> None:
         raise InputError(f"{path} is not the file that {CARD} describes: its SHA-256 differs")
 
 
-def rename(model: Model, name: str) -> Model:
-    """Give a model of the user's another name; raises InputError, also if its folder holds what
-    is no part of a model and would be lost."""
-    _refuse_bundled(model)
-    kept = _files(model.folder)
-    if other := next((p for p in sorted(model.folder.iterdir()) if p not in kept), None):
+def to_change(name_or_folder: str | Path) -> Model:
+    """The model of that name, or in that folder, to be renamed or removed.
+
+    Raises InputError for one that is only linked to: what a link leads to may be somebody else's.
+    """
+    wanted = str(name_or_folder)
+    model = next((m for m in find_models() if m.name == wanted), None)
+    if model is None:
+        path = Path(wanted).expanduser()
+        if path.is_symlink():
+            raise InputError(
+                f"{path} is a link: give the folder that it leads to, or remove the link"
+            )
+        if not path.exists():
+            raise InputError(f"there is no model or model folder {wanted!r}")
+        return open_model(path)
+    if model.folder.parent not in model_folders():
         raise InputError(
-            f"{model.folder} holds {other.name} beside its model: move it elsewhere first"
+            f"{wanted} is reached through a link and lies in {model.folder}: give that folder, or "
+            "remove the link"
         )
+    return model
+
+
+def rename(model: Model, name: str) -> Model:
+    """Give a model of the user's another name; all that its folder holds stays with it.
+
+    Raises InputError, and changes nothing then.
+    """
+    _refuse_bundled(model)
     card = _renamed(model.card, name)
     _refuse_taken(card.name, model.folder.parent)
-    target = model.folder.parent / card.name
+    target = model.folder.with_name(card.name)
     try:
-        with _scratch(model.folder.parent) as folder:
-            for file, entry in kept.items():
-                shutil.copyfile(file, folder / entry)
-            (folder / CARD).write_text(card.to_json(), encoding="utf-8")
-            folder.chmod(0o755)
-            folder.rename(target)
-        shutil.rmtree(model.folder)
+        model.folder.rename(target)
     except OSError as error:
         raise InputError(f"{model.name} cannot be renamed: {error.strerror}") from None
-    return open_model(target)
+    try:
+        return update_card(open_model(target), name=card.name)
+    except InputError:
+        target.rename(model.folder)
+        raise
 
 
 def remove(model: Model) -> None:
-    """Delete a model of the user's, its folder and all; raises InputError."""
+    """Delete a model of the user's: its card, weights and texts, and the folder.
+
+    Raises InputError, and deletes nothing, if the folder holds anything else.
+    """
     _refuse_bundled(model)
-    if extra := [p.name for p in model.folder.iterdir() if p.is_dir() and not p.is_symlink()]:
+    entries = sorted(model.folder.iterdir())
+    own = [path for path in entries if _is_part(path) or _is_of_the_system(path)]
+    if other := next((path for path in entries if path not in own), None):
         raise InputError(
-            f"{model.folder} holds the folder {extra[0]} beside its model: remove it by hand"
+            f"{model.folder} holds {other.name}, which is no part of the model: "
+            "move it elsewhere first"
         )
+    # under a hidden name first, so that a failure leaves no half of a model in the lists
+    place = model.folder.parent
+    hidden = place / f".removed-{model.folder.name}-{time.time_ns()}"
     try:
-        shutil.rmtree(model.folder)
+        model.folder.rename(hidden)
+        for path in own:
+            (hidden / path.name).unlink(missing_ok=True)
+        hidden.rmdir()
     except OSError as error:
         raise InputError(f"{model.folder} cannot be removed: {error.strerror}") from None
 
@@ -212,16 +258,30 @@ def _files(folder: Path) -> dict[Path, str]:
 
     Raises InputError for a pickle, which somebody might load later.
     """
-    files = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICKLES:
             raise InputError(f"{path} is a pickle, which can run code when it is loaded: refused")
-        is_note = path.suffix.lower() in _NOTES and not path.name.startswith(".")
-        if path.is_symlink() or not path.is_file():
-            continue
-        if path.name in (CARD, WEIGHTS) or (is_note and path.stat().st_size <= LARGEST_NOTE):
-            files[path] = path.name
-    return files
+    return {path: path.name for path in sorted(folder.iterdir()) if _is_part(path)}
+
+
+def notes(folder: Path) -> list[Path]:
+    """The texts that belong to the model in `folder`, such as its license."""
+    return [p for p in sorted(folder.iterdir()) if _is_part(p) and p.name not in (CARD, WEIGHTS)]
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file in a model's folder is the model's: card, weights, or a text such as a
+    license."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.name in (CARD, WEIGHTS):
+        return True
+    is_text = path.suffix.lower() in (".txt", ".md", ".cff", "")
+    return is_text and bool(_NOTES.fullmatch(path.name)) and path.stat().st_size <= LARGEST_NOTE
+
+
+def _is_of_the_system(path: Path) -> bool:
+    return path.name in _SYSTEM and path.is_file()
 
 
 def _renamed(card: ModelCard, name: str) -> ModelCard:
@@ -256,4 +316,3 @@ def _scratch(place: Path) -> Iterator[Path]:
         raise InputError(f"{place} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-

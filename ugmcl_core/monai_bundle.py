@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from . import model_store
 from .errors import InputError
 from .model import Model
 from .model_card import ModelCard
@@ -76,8 +77,8 @@ def _write(model: Model, folder: Path) -> None:
         text = json.dumps(content, indent=2) + "\n"
         (folder / "configs" / f"{name}.json").write_text(text, encoding="utf-8")
     (folder / "docs" / "README.md").write_text(_readme(model.card), encoding="utf-8")
-    notes = [p for p in sorted(model.folder.glob("*.txt")) if p.is_file()]
-    texts = [model.card.license, *(p.read_text(encoding="utf-8") for p in notes)]
+    notes = model_store.notes(model.folder)
+    texts = [model.card.license, *(p.read_text("utf-8", errors="replace") for p in notes)]
     (folder / "docs" / "license.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
 
 

@@ -1,5 +1,28 @@
 """Small networks are fastest on one thread; more threads only wait for each other."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A model, in a folder where nobody looks for models."""
+    from samples import STAYS, tiny_model
+
+    folder = tmp_path_factory.mktemp("original") / "somewhere"
+    model = tiny_model(folder)
+    (folder / "NOTICE.txt").write_text("of the authors")
+    for name in STAYS:
+        (folder / name).write_text("stays behind")
+    return model
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """The user's folder of models."""
+    monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"

@@ -13,6 +13,7 @@ from ugmcl_core.network import DualTaskVNet, NetworkSettings
 from ugmcl_core.volume import Grid, Volume
 
 SHAPE, SPACING = (36, 30, 22), (3.0, 3.0, 2.5)
+STAYS = (".hidden", "patients.txt")  # in a model's folder, and no part of it
 
 
 def tiny_model(folder: Path, classes: int = 2, name: str = "tiny", **changes) -> Model:
@@ -59,3 +60,13 @@ def ball(shape=(20, 18, 16), center=(10, 9, 8), radius=5.0) -> np.ndarray:
 def on_grid(array: np.ndarray, spacing=(1.0, 1.0, 1.0)) -> Volume:
     """An array as a volume whose axes are RAS."""
     return Volume(array, Grid(array.shape, spacing))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by their names."""
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def left_over(place: Path) -> list[str]:
+    """What is hidden in a folder."""
+    return [p.name for p in place.iterdir() if p.name.startswith(".")] if place.exists() else []

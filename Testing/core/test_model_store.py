@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
-import io
 import json
-import socket
 import stat
 import subprocess
 import sys
-import threading
-import urllib.request
 import zipfile
 from pathlib import Path
 
 import pytest
-from samples import tiny_model
+from samples import STAYS, contents, left_over
 
-from ugmcl_core import archives, downloads, model_store
+from ugmcl_core import archives, model_store
 from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
-from ugmcl_core.model import open_model, resolve, verify
+from ugmcl_core.model import resolve, verify
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """A model, in a folder where nobody looks for models."""
-    folder = tmp_path_factory.mktemp("original") / "somewhere"
-    model = tiny_model(folder)
-    (folder / "NOTICE.txt").write_text("of the authors")
-    (folder / ".hidden").write_text("stays behind")
-    return model
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
-    """The user's folder of models."""
-    monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "models"))
-    return tmp_path / "models"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
-
-
-def left_over(place: Path) -> list[str]:
-    return [p.name for p in place.iterdir() if p.name.startswith(".")] if place.exists() else []
 
 
 def zipped(files: dict[str, bytes], path: Path, **more) -> Path:
@@ -78,7 +48,7 @@ def test_a_folder_goes_in_and_can_be_used_by_its_name(original, place):
 def test_what_goes_out_comes_in_again(original, place, tmp_path, suffix):
     target = model_store.export(original, tmp_path / f"out{suffix}")
     model = model_store.add(target, place)
-    expected = {k: v for k, v in contents(original.folder).items() if k != ".hidden"}
+    expected = {k: v for k, v in contents(original.folder).items() if k not in STAYS}
     assert contents(model.folder) == expected
     with pytest.raises(InputError, match="exists"):
         model_store.export(original, target)
@@ -91,7 +61,7 @@ def test_the_same_model_makes_the_same_zip(original, tmp_path):
 
 
 def test_files_at_the_top_of_a_zip_and_what_macos_adds(original, place, tmp_path):
-    files = {n: v for n, v in contents(original.folder).items() if n != ".hidden"}
+    files = {n: v for n, v in contents(original.folder).items() if n not in STAYS}
     path = zipped({**files, "__MACOSX/._model.json": b"x", ".DS_Store": b"y"}, tmp_path / "a.zip")
     assert set(contents(model_store.add(path, place).folder)) == set(files)
 
@@ -146,7 +116,7 @@ def test_damaged_zips(place, tmp_path, original):
 
 
 def test_pickles_and_altered_weights_are_refused(original, place, tmp_path):
-    files = {n: v for n, v in contents(original.folder).items() if n != ".hidden"}
+    files = {n: v for n, v in contents(original.folder).items() if n not in STAYS}
     with pytest.raises(InputError, match="pickle"):
         model_store.add(zipped({**files, "extra.pt": b"x"}, tmp_path / "a.zip"), place)
     weights = files["weights.safetensors"]
@@ -175,184 +145,6 @@ def test_links_in_a_folder_are_not_followed(original, place, tmp_path):
     (source / "weights.safetensors").symlink_to(tmp_path / "w")
     with pytest.raises(InputError, match="is a link"):
         model_store.add(source, place, name="other")
-
-
-def test_renaming_and_removing(original, place):
-    model = model_store.add(original.folder, place)
-    renamed = model_store.rename(model, "better")
-    assert renamed.name == renamed.folder.name == "better" and not model.folder.exists()
-    verify(renamed)
-    for name in ("no spaces", "../up", "", "la-lge-mri", "Better"):
-        with pytest.raises(InputError):
-            model_store.rename(renamed, name)
-    assert open_model(place / "better").name == "better"
-    model_store.remove(renamed)
-    assert list(place.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["mine", "data.nii.gz", ".hidden"])
-def test_a_folder_with_more_than_a_model_is_not_renamed(original, place, name):
-    model = model_store.add(original.folder, place)
-    (model.folder / name).write_bytes(b"x")
-    if name == "mine":  # a text without an ending is taken along
-        assert (model_store.rename(model, "better").folder / name).read_bytes() == b"x"
-        return
-    with pytest.raises(InputError, match=f"holds {name} beside its model"):
-        model_store.rename(model, "better")
-    assert (model.folder / name).exists() and [p.name for p in place.iterdir()] == [model.name]
-
-
-def test_bundled_models_stay(place):
-    bundled = resolve("la-lge-mri")
-    for act in (lambda: model_store.remove(bundled), lambda: model_store.rename(bundled, "x")):
-        with pytest.raises(InputError, match="came with the program"):
-            act()
-    assert bundled.folder.is_dir()
-
-
-def test_a_folder_with_more_than_a_model_is_not_removed(original, place):
-    model = model_store.add(original.folder, place)
-    (model.folder / "mine").mkdir()
-    with pytest.raises(InputError, match="by hand"):
-        model_store.remove(model)
-    assert (model.folder / "mine").is_dir()
-
-
-class Server(http.server.BaseHTTPRequestHandler):
-    """Sends `content` with ranges; breaks off after `limit` bytes; notes the ranges asked for."""
-
-    content, limit, ranges, ignores_ranges = b"", None, [], False
-
-    def do_GET(self):
-        start = 0
-        asked = self.headers.get("Range")
-        self.ranges.append(asked)
-        if self.path == "/gone":
-            self.send_error(404)
-            return
-        if asked and not self.ignores_ranges:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-            if start >= len(self.content):
-                self.send_error(416)
-                return
-            self.send_response(206)
-            end = len(self.content)
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
-        else:
-            self.send_response(200)
-        rest = self.content[start:]
-        self.send_header("Content-Length", str(len(rest)))
-        self.end_headers()
-        self.wfile.write(rest[: self.limit])
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def server(original, tmp_path, monkeypatch):
-    """Its class; https://models.test/... is sent to it without encryption."""
-    handler = type("Handler", (Server,), {"ranges": []})
-    handler.content = model_store.export(original, tmp_path / "served.zip").read_bytes()
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
-
-    def opener(request, timeout):
-        url = request.full_url.replace("https://models.test", f"http://127.0.0.1:{httpd.server_port}")
-        return urllib.request.urlopen(urllib.request.Request(url, headers=request.headers), None,
-                                      timeout)  # fmt: skip
-
-    monkeypatch.setattr(downloads.fetch, "__defaults__", (downloads.fetch.__defaults__[0], opener))
-    handler.sha256 = hashlib.sha256(handler.content).hexdigest()
-    yield handler
-    httpd.shutdown()
-    httpd.server_close()
-
-
-URL = "https://models.test/tiny.zip"
-
-
-def test_a_download_is_checked_and_resumed(server, place):
-    told = []
-
-    def progress(done, total):
-        told.append((done, total))
-
-    server.limit = 5000
-    with pytest.raises(InputError, match="broke off after 5000"):
-        model_store.add(URL, place, sha256=server.sha256, progress=progress)
-    server.limit = None
-    model = model_store.add(URL, place, sha256=server.sha256.upper(), progress=progress)
-    verify(model)
-    size = len(server.content)
-    assert server.ranges == [None, "bytes=5000-"]
-    assert (5000, size) in told and told[-1] == (size, size)
-    assert left_over(place) == []
-
-
-def test_a_server_without_ranges_sends_all_again(server, place):
-    server.limit = 5000
-    with pytest.raises(InputError):
-        model_store.add(URL, place, sha256=server.sha256)
-    server.limit, server.ignores_ranges = None, True
-    verify(model_store.add(URL, place, sha256=server.sha256))
-
-
-def test_a_download_that_is_another_file_is_deleted(server, place):
-    with pytest.raises(InputError, match="not what was announced"):
-        model_store.add(URL, place, sha256="0" * 64)
-    assert not any(p.is_file() for p in place.rglob("*"))
-
-
-@pytest.mark.parametrize(
-    ("url", "sha256", "expected"),
-    [
-        ("http://models.test/tiny.zip", "0" * 64, "only https"),
-        ("file:///etc/passwd", "0" * 64, "only https"),
-        (URL, "", "SHA-256"),
-        (URL, "xyz", "SHA-256"),
-        ("https://models.test/gone", "0" * 64, "404"),
-    ],
-)
-def test_downloads_that_cannot_be(server, place, url, sha256, expected):
-    with pytest.raises(InputError, match=expected):
-        model_store.add(url, place, sha256=sha256)
-
-
-def test_too_large_a_download_is_not_begun(server, place, monkeypatch):
-    monkeypatch.setattr(downloads, "MOST_BYTES", 1000)
-    with pytest.raises(InputError, match="above"):
-        model_store.add(URL, place, sha256=server.sha256)
-
-
-def test_without_a_network(place):
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"https://127.0.0.1:{closed.getsockname()[1]}/a.zip"
-        with pytest.raises(InputError, match=r"cannot be downloaded: .*refused"):
-            model_store.add(url, place, sha256="0" * 64)
-
-
-def test_a_redirection_away_from_https_is_refused():
-    request = urllib.request.Request("https://models.test/a")
-    handler = downloads._HttpsOnly()
-    with pytest.raises(InputError, match="not https"):
-        handler.redirect_request(request, io.BytesIO(), 302, "Found", {}, "http://other/a")
-    further = handler.redirect_request(request, io.BytesIO(), 302, "Found", {}, "https://other/a")
-    assert further.full_url == "https://other/a"
-
-
-def test_a_known_model_comes_by_its_name(server, place, capsys):
-    place.mkdir()
-    entry = {"name": "tiny", "description": "For tests.", "license": "none", "url": URL,
-             "sha256": server.sha256, "bytes": len(server.content)}  # fmt: skip
-    (place / "index.json").write_text(json.dumps({"format": 1, "models": [entry]}))
-    assert main(["models", "known", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"models": [entry]}
-    assert main(["models", "import", "tiny", "--json"]) == 0
-    *progress, last = map(json.loads, capsys.readouterr().out.splitlines())
-    assert progress[-1]["bytes"] == progress[-1]["total"] == len(server.content)
-    assert last == {"model": "tiny", "folder": str(place / "tiny")}
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"format": 2, "models": []}',

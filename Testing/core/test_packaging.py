@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "UGMCLSegmentation"
@@ -21,8 +23,11 @@ def listed(cmake: Path, name: str) -> list[str]:
 def on_disk(base: Path, folder: str, pattern: str) -> set[str]:
     """Files below base/folder, hidden ones and caches left out, relative to base."""
     paths = (p.relative_to(base) for p in (base / folder).rglob(pattern) if p.is_file())
-    return {p.as_posix() for p in paths if not any(x[0] in "._" and x != "__init__.py"
-                                                   and not x.endswith(".py") for x in p.parts)}
+    return {
+        p.as_posix()
+        for p in paths
+        if not any(x[0] in "._" and x != "__init__.py" and not x.endswith(".py") for x in p.parts)
+    }
 
 
 CASES = {
@@ -78,3 +83,22 @@ def test_nothing_in_the_module_imports_torch() -> None:
     for path in MODULE.rglob("*.py"):
         for line in path.read_text(encoding="utf-8").splitlines():
             assert not re.match(r"\s*(import|from) (torch|monai)\b", line), f"{path.name}: {line}"
+
+
+def test_what_is_pinned_pins_what_it_needs() -> None:
+    """A package that comes along unpinned would be another one on another day."""
+    text = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
+    pins = [Requirement(line) for line in text.splitlines() if line and line[0] != "#"]
+    assert all(str(pin.specifier).startswith("==") for pin in pins)
+    names = {_plain(pin.name) for pin in pins}
+    assert len(names) == len(pins)
+    for pin in pins:
+        for entry in importlib.metadata.requires(pin.name) or []:
+            needed = Requirement(entry)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                known = _plain(needed.name) in names | {"setuptools", "pip"}
+                assert known, f"pin {needed.name}, which {pin.name} needs"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

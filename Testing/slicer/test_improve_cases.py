@@ -297,6 +297,29 @@ def test_files_beside_the_scene(panel, tmp_path):
     assert "holds no images" in panel.ui.casesLabel.text
 
 
+def test_files_are_removed_from_the_list_only_where_that_is_seen(panel, tmp_path):
+    import SimpleITK as sitk
+
+    support.add_volume(name="in the scene")
+    for name in ("apple", "banana", "cherry"):
+        image = sitk.GetImageFromArray(np.ones((8, 9, 10), np.uint8))
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+    improve.open_improve(panel)
+    panel.widget.improve.cases.addFolder(str(tmp_path))
+    improve.select_rows(panel, "in the scene")  # no file
+    panel.click("removeFilesButton")
+    assert set(improve.rows(panel)) == {"in the scene", "apple", "banana", "cherry"}
+    improve.select_rows(panel, "apple")
+    panel.ui.caseFilterEdit.text = "banana"  # apple is selected, but hidden
+    panel.click("removeFilesButton")
+    panel.ui.caseFilterEdit.text = ""
+    assert set(improve.rows(panel)) == {"in the scene", "apple", "cherry"}
+    panel.ui.casesTable.clearSelection()
+    panel.click("removeFilesButton")
+    assert set(improve.rows(panel)) == {"in the scene"}
+    assert len(list(tmp_path.glob("*.nii.gz"))) == 3
+
+
 def test_a_volume_and_its_own_file_are_not_two_cases(panel, tmp_path):
     import slicer
     from UGMCLSegmentationLib import plan

@@ -125,6 +125,19 @@ def test_models_elsewhere_are_neither_renamed_nor_deleted(
     assert not panel.ui.renameModelButton.enabled and not panel.ui.deleteModelButton.enabled
 
 
+def test_a_model_is_not_deleted_with_what_else_is_in_its_folder(panel, section, model):
+    from UGMCLSegmentationLib import userFolder
+
+    bring(panel, section, model.folder)
+    scan = userFolder.models() / "tiny" / "scan.nrrd"
+    scan.write_bytes(b"x")
+    panel.click("deleteModelButton")
+    assert "holds scan.nrrd" in said(panel) and "tiny" in listed(panel) and scan.exists()
+    with harness.answering("better"):
+        panel.click("renameModelButton")
+    assert "better" in listed(panel) and (userFolder.models() / "better" / "scan.nrrd").exists()
+
+
 def test_what_cannot_be_imported_is_one_line(panel, section, tmp_path):
     bring(panel, section, tmp_path)
     assert said(panel) == f"{tmp_path} is not a model: it has no model.json"

@@ -58,8 +58,16 @@ class CasesSection:
     def selected(self) -> list[cases.Case]:
         """The cases of the selected rows that are shown."""
         table = self._ui.casesTable
-        rows = [index.row() for index in table.selectionModel().selectedRows()]
-        return [self._rows[n] for n in rows if n < len(self._rows) and not table.isRowHidden(n)]
+        rows = {index.row() for index in table.selectionModel().selectedRows()}
+        return [
+            case for n, case in enumerate(self._rows) if n in rows and not table.isRowHidden(n)
+        ]
+
+    @property
+    def _visible(self) -> list[cases.Case]:
+        """The cases that the filters leave."""
+        table = self._ui.casesTable
+        return [case for n, case in enumerate(self._rows) if not table.isRowHidden(n)]
 
     def show(self, contents: Contents) -> None:
         """Fill the table; nothing is touched where nothing changed."""
@@ -98,10 +106,10 @@ class CasesSection:
         self._book.refresh()
 
     def onRemoveFiles(self, _checked: bool = False) -> None:
-        """Of the selected rows, or all when none of those is a file."""
-        chosen = {case.image for case in self.selected if case.image}
+        """Of the selected rows, or all that are shown when none of those is selected."""
+        chosen = {case.image for case in self.selected or self._visible}
         files = caseFiles.fromText(self._parameters.caseFiles)
-        kept = [file for file in files if chosen and file.image not in chosen]
+        kept = [file for file in files if file.image not in chosen]
         self._parameters.caseFiles = caseFiles.toText(kept)
         self._book.refresh()
 

@@ -194,23 +194,21 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _rename(arguments: argparse.Namespace) -> int:
-    from .. import model as models
     from .. import model_store
 
     if len(arguments.words) != 2:
         raise InputError("rename needs a model and its new name")
-    model = model_store.rename(models.resolve(arguments.words[0]), arguments.words[1])
+    model = model_store.rename(model_store.to_change(arguments.words[0]), arguments.words[1])
     print(f"{model.name}: in {model.folder}")
     return 0
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from .. import model as models
     from .. import model_store
 
     if not arguments.words:
         raise InputError("remove needs the names of models")
-    chosen = [models.resolve(name) for name in arguments.words]
+    chosen = [model_store.to_change(name) for name in arguments.words]
     for model in chosen:
         model_store.remove(model)
         print(f"{model.name}: removed from {model.folder}")

@@ -1,0 +1,126 @@
+"""Models renamed and removed: nothing goes that is not the model's, nor anybody else's model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from samples import contents, tiny_model
+
+from ugmcl_core import model_store
+from ugmcl_core.__main__ import main
+from ugmcl_core.errors import InputError
+from ugmcl_core.model import open_model, resolve, verify
+
+
+def test_renaming_and_removing(original, place):
+    model = model_store.add(original.folder, place)
+    renamed = model_store.rename(model, "better")
+    assert renamed.name == renamed.folder.name == "better" and not model.folder.exists()
+    verify(renamed)
+    assert set(contents(renamed.folder)) == {"model.json", "weights.safetensors", "NOTICE.txt"}
+    for name in ("no spaces", "../up", "", "la-lge-mri", "Better"):
+        with pytest.raises(InputError):
+            model_store.rename(renamed, name)
+    assert open_model(place / "better").name == "better"
+    model_store.remove(renamed)
+    assert list(place.iterdir()) == []
+
+
+def spoil(folder: Path, kind: str) -> Path:
+    """Something in a model's folder that is no part of the model."""
+    path = folder / kind
+    if kind == "folder":
+        path.mkdir()
+        (path / "scan.nrrd").write_bytes(b"x")
+    elif kind == "link":
+        (folder.parent / "other.txt").write_text("x")
+        path.symlink_to(folder.parent / "other.txt")
+    elif kind == "NOTICE-large.txt":
+        path.write_bytes(bytes(model_store.LARGEST_NOTE + 1))
+    elif kind == "Thumbs.db":
+        path.mkdir()  # of that name, but no file
+    else:
+        path.write_bytes(b"x")
+    return path
+
+
+FOREIGN = ["notes.txt", "mine", "data.nii.gz", ".hidden", "folder", "link", "NOTICE-large.txt",
+           "weights.pt", "Thumbs.db"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_no_part_of_a_model_is_kept(original, place, kind):
+    model = model_store.add(original.folder, place)
+    foreign = spoil(model.folder, kind)
+    before = sorted(model.folder.iterdir())
+    with pytest.raises(InputError, match=f"holds {kind}, which is no part of the model"):
+        model_store.remove(model)
+    assert sorted(model.folder.iterdir()) == before
+    renamed = model_store.rename(model, "better")
+    there = renamed.folder / kind
+    assert os.path.lexists(there) and not os.path.lexists(foreign)
+    verify(renamed)
+    if kind == "folder":
+        assert (there / "scan.nrrd").read_bytes() == b"x"
+
+
+def test_what_file_managers_leave_is_no_obstacle(original, place):
+    model = model_store.add(original.folder, place)
+    (model.folder / ".DS_Store").write_bytes(b"x")
+    (model.folder / "LICENSE").write_text("of the authors")
+    model_store.remove(model)
+    assert list(place.iterdir()) == []
+
+
+def test_a_rename_that_fails_changes_nothing(original, place, monkeypatch):
+    model = model_store.add(original.folder, place)
+    before = contents(model.folder)
+
+    def fail(*_arguments, **_changes):
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(model_store, "update_card", fail)
+    with pytest.raises(InputError, match="disk is full"):
+        model_store.rename(model, "better")
+    assert contents(model.folder) == before and not (place / "better").exists()
+
+
+def test_bundled_models_stay(place):
+    bundled = resolve("la-lge-mri")
+    for act in (lambda: model_store.remove(bundled), lambda: model_store.rename(bundled, "x")):
+        with pytest.raises(InputError, match="came with the program"):
+            act()
+    assert bundled.folder.is_dir()
+
+
+@pytest.mark.parametrize("by", ["name", "folder"])
+@pytest.mark.parametrize("words", [["remove"], ["rename", "better"]])
+def test_a_model_behind_a_link_stays(place, tmp_path, capsys, words, by):
+    theirs = tiny_model(tmp_path / "theirs" / "tiny")
+    place.mkdir()
+    (place / "tiny").symlink_to(theirs.folder)
+    given = "tiny" if by == "name" else str(place / "tiny")
+    before = contents(theirs.folder)
+    assert main(["models", words[0], given, *words[1:]]) == 2
+    assert "link" in capsys.readouterr().err
+    assert contents(theirs.folder) == before and (place / "tiny").is_symlink()
+    assert main(["models", words[0], str(theirs.folder), *words[1:]]) == 0  # plainly asked for
+    assert not theirs.folder.exists()
+
+
+def test_a_place_that_is_a_link_is_the_users_choice(original, tmp_path, monkeypatch, capsys):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "models").symlink_to(tmp_path / "disk")
+    monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "models"))
+    model_store.add(original.folder, tmp_path / "disk")
+    assert main(["models", "rename", "tiny", "better"]) == 0
+    assert main(["models", "remove", "better"]) == 0
+    assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_a_run_is_not_taken_for_its_model(tmp_path, place, capsys):
+    model = tiny_model(tmp_path / "run" / "model")
+    assert main(["models", "remove", str(tmp_path / "run")]) == 2
+    assert "is not a model" in capsys.readouterr().err and model.folder.is_dir()
