@@ -1,8 +1,8 @@
-"""See it work: `make demo`, or `make demo IMAGE=scan.nrrd`.
+"""See it work: `make demo`, `make demo IMAGE=scan.nrrd`, or `make demo IMAGE=phantom`.
 
 Without an image, phantom cases are made and a small model is trained on a few of them; then the
 module's own panel, in the headless Slicer of the tests, fine-tunes it semi-supervised (UG-MCL) on
-labelled and unlabelled volumes of the scene, measures it on hold-out ones, and segments one before
+labeled and unlabeled volumes of the scene, measures it on hold-out ones, and segments one before
 and after. With an image, the bundled model segments it through the same panel.
 Pictures, the report and the exported label maps are written to out/demo.
 """
@@ -30,24 +30,25 @@ sys.path[:] = [
 
 OUTPUT = ROOT / "out" / "demo"
 PATIENCE = 600.0  # seconds for one segmentation
+PHANTOM = "phantom"
 
 
 def main() -> int:
     """Run the demo; 0 if it worked."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--image", type=Path, help="segment this scan instead of phantoms")
-    image = parser.parse_args().image
-    if image is not None and not image.is_file():
-        parser.error(f"{image}: no such file")
+    parser.add_argument("--image", help="segment this scan, or a generated one: phantom")
+    given = parser.parse_args().image
+    if given not in (None, PHANTOM) and not Path(given).is_file():
+        parser.error(f"{given}: no such file (`{PHANTOM}` is a generated scan)")
     began = time.monotonic()
     # Threads that wait asleep: much faster beside other programs, before torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     shutil.rmtree(OUTPUT, ignore_errors=True)
     OUTPUT.mkdir(parents=True)
-    if image is None:
+    if given is None:
         show_phantoms()
     else:
-        show_scan(image.resolve())
+        show_scan(add_phantom() if given == PHANTOM else Path(given).resolve())
     print(f"pictures and label maps: {os.path.relpath(OUTPUT)}")
     print(f"{time.monotonic() - began:.0f} s")
     return 0
@@ -71,6 +72,24 @@ def show_phantoms() -> None:
     panel.close()
     if not rose:
         sys.exit("the fine-tuned model is not better than the one that it started from")
+
+
+def add_phantom() -> Path:
+    """The scan that Slicer's Sample Data module offers, as a file."""
+    import harness
+
+    harness.start()
+    import slicer
+
+    sys.path.append(str(ROOT / "UGMCLSegmentation"))
+    from UGMCLSegmentationLib import sampleData
+
+    (node,) = sampleData.loadScan()
+    path = OUTPUT / "Phantom.nrrd"
+    if not slicer.util.saveNode(node, str(path)):
+        sys.exit(f"{path} cannot be written")
+    slicer.mrmlScene.RemoveNode(node)
+    return path
 
 
 def show_scan(image: Path) -> None:

@@ -2,7 +2,7 @@
 
 Makes phantom cases and trains a small start model on the first for a few dozen supervised
 iterations: it finds the atrium (Dice 0.56 on another phantom) and has much to learn. FOLDER then
-holds `cases/` (labelled, unlabelled and hold-out ones, in this order) and `start/model`.
+holds `cases/` (labeled, unlabeled and hold-out ones, in this order) and `start/model`.
 """
 
 from __future__ import annotations

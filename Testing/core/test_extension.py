@@ -65,7 +65,7 @@ SPOILED = {
                  "set(EXTENSION_DEPENDS PyTorch)", "EXTENSION_DEPENDS is not one quoted"),
     "depends": ("CMakeLists.txt", 'DEPENDS "PyTorch"', 'DEPENDS "PyTorch NNUNet"',
                 "build_dependencies are not"),
-    "long description": ("CMakeLists.txt", "unlabelled volumes.", "volumes. It is. It was.",
+    "long description": ("CMakeLists.txt", "unlabeled volumes.", "volumes. It is. It was.",
                          "3 sentences"),
     "homepage": ("CMakeLists.txt", 'HOMEPAGE "https://github.com/UGMCL/', 'HOMEPAGE "https://x/',
                  "EXTENSION_HOMEPAGE is not"),

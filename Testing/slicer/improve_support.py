@@ -144,7 +144,7 @@ def hash_of(name: str) -> int:
 
 
 def prepare(panel: support.Panel, *counts: int, iterations: int = 40) -> None:
-    """Cases in the scene, labelled with the base's first class, their roles set; a short run."""
+    """Cases in the scene, labeled with the base's first class, their roles set; a short run."""
     open_improve(panel)
     add_cases(*counts, segment=panel.widget.improve.book.contents.classes[0].name)
     panel.widget.improve.book.update()

@@ -25,13 +25,13 @@ import module_support as support  # noqa: E402
 from screenshots import PANEL, add_model_card, save  # noqa: E402
 
 NAMES = tuple(f"Patient {number}" for number in range(1, 8))
-ROLES = ("Labelled",) * 2 + ("Unlabelled",) * 2 + ("Hold-out",) * 3
+ROLES = ("Labeled",) * 2 + ("Unlabeled",) * 2 + ("Hold-out",) * 3
 SECTIONS = ("segmentSection", "seeSection", "improveSection", "evaluateSection", "batchSection")
 PLOT = (640, 300)
 
 
 def open_panel(folder: Path) -> Any:
-    """The panel with a few phantoms, those that are not unlabelled with a segmentation."""
+    """The panel with a few phantoms, those that are not unlabeled with a segmentation."""
     import scipy.ndimage
 
     from ugmcl_core import phantoms, volume
@@ -45,7 +45,7 @@ def open_panel(folder: Path) -> Any:
         image, labels = phantoms.phantom(number, (80, 70, 36), (1.6, 1.6, 2.8))
         volume.write(folder / f"{name}.nrrd", image)
         node = slicer.util.loadVolume(str(folder / f"{name}.nrrd"))
-        if role != "Unlabelled":
+        if role != "Unlabeled":
             mask = labels.array.transpose(2, 1, 0) == 1
             drawn = improve.add_segmentation(node, {"left atrium": mask}, f"Drawn {number + 1}")
             drawn.GetSegmentation().GetNthSegment(0).SetColor(0.86, 0.36, 0.31)

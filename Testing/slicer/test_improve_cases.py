@@ -1,4 +1,4 @@
-"""The cases table: what is listed, how it is labelled, what is missing, and what is kept."""
+"""The cases table: what is listed, how it is labeled, what is missing, and what is kept."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def test_volumes_are_listed_and_labels_found(panel):
     panel.segment(bare)  # an unedited result labels nothing, and its volumes are no cases
     improve.open_improve(panel)
     assert improve.rows(panel) == {
-        "drawn": ("Labelled", "drawn drawn", ""), "bare": ("Unlabelled", "", ""),
+        "drawn": ("Labeled", "drawn drawn", ""), "bare": ("Unlabeled", "", ""),
     }  # fmt: skip
     lines = panel.ui.casesLabel.text.splitlines()
-    assert lines[0] == "1 labelled, 1 unlabelled, 0 hold-out"
+    assert lines[0] == "1 labeled, 1 unlabeled, 0 hold-out"
     assert lines[1:] == ["drawn: without scar, which is learned as not being there."]
 
 
@@ -41,11 +41,11 @@ def test_the_table_follows_the_scene_by_itself(panel):
     volume = support.add_volume(name="new")
     improve.wait_for_table(panel, "new")
     node = improve.add_segmentation(volume, {"left atrium": improve.bright(volume)})
-    harness.wait_until(lambda: panel.ui.casesLabel.text.startswith("1 labelled"), 5)
+    harness.wait_until(lambda: panel.ui.casesLabel.text.startswith("1 labeled"), 5)
     volume.SetName("renamed")
     improve.wait_for_table(panel, "renamed")
     slicer.mrmlScene.RemoveNode(node)
-    harness.wait_until(lambda: panel.ui.casesLabel.text.startswith("0 labelled"), 5)
+    harness.wait_until(lambda: panel.ui.casesLabel.text.startswith("0 labeled"), 5)
     slicer.mrmlScene.RemoveNode(volume)
     harness.wait_until(lambda: panel.ui.casesTable.rowCount == 0, 5)
 
@@ -56,12 +56,12 @@ def test_an_edited_result_labels_its_volume(panel):
     volume = support.add_volume()
     node = panel.segment(volume)
     improve.open_improve(panel)
-    assert improve.rows(panel)["scan"][0] == "Unlabelled"
+    assert improve.rows(panel)["scan"][0] == "Unlabeled"
     voxels = support.segment_array(node, volume).copy()
     voxels[0, 0, 0] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, "class_1", volume)
-    harness.wait_until(lambda: panel.ui.casesLabel.text.startswith("1 labelled"), 5)
-    assert improve.rows(panel)["scan"][:2] == ("Labelled", "scan segmentation")
+    harness.wait_until(lambda: panel.ui.casesLabel.text.startswith("1 labeled"), 5)
+    assert improve.rows(panel)["scan"][:2] == ("Labeled", "scan segmentation")
 
 
 def test_roles_of_one_and_of_all_selected_rows(panel):
@@ -72,7 +72,7 @@ def test_roles_of_one_and_of_all_selected_rows(panel):
     improve.select_rows(panel, "b", "c")
     improve.set_role(panel, "c", "Hold-out")
     roles = {name: row[0] for name, row in improve.rows(panel).items()}
-    assert roles == {"a": "Ignore", "b": "Hold-out", "c": "Hold-out", "d": "Unlabelled"}
+    assert roles == {"a": "Ignore", "b": "Hold-out", "c": "Hold-out", "d": "Unlabeled"}
 
 
 def test_the_selected_cases_stay_selected_when_the_order_changes(panel):
@@ -93,7 +93,7 @@ def test_the_selected_cases_stay_selected_when_the_order_changes(panel):
 def test_what_is_missing_is_named(panel):
     volume, other = support.add_volume(name="a"), support.add_volume(name="b")
     improve.open_improve(panel)
-    improve.set_role(panel, "a", "Labelled")
+    improve.set_role(panel, "a", "Labeled")
     assert "a: choose the segmentation" in panel.ui.casesLabel.text
     improve.add_segmentation(volume, {"left atrium": None}, "empty")
     panel.widget.improve.book.update()
@@ -126,7 +126,7 @@ def test_another_geometry_is_resampled_with_a_notice(panel):
     )
     node = improve.add_segmentation(coarse, {"left atrium": improve.bright(coarse)}, "lent")
     improve.open_improve(panel)
-    improve.set_role(panel, "fine", "Labelled")
+    improve.set_role(panel, "fine", "Labeled")
     improve.choose_label(panel, "fine", "lent")
     assert "fine: lent has another geometry and will be resampled" in panel.ui.casesLabel.text
     identifier = node.GetSegmentation().GetNthSegmentID(0)
@@ -264,7 +264,7 @@ def test_filters_hide_rows_and_keep_roles(panel):
     assert not box.isHidden()
     box.currentIndex = box.findText("Study A")
     assert list(improve.rows(panel)) == ["hip left"]
-    assert panel.ui.casesLabel.text.startswith("0 labelled, 3 unlabelled")
+    assert panel.ui.casesLabel.text.startswith("0 labeled, 3 unlabeled")
 
 
 def test_files_beside_the_scene(panel, tmp_path):
@@ -282,14 +282,14 @@ def test_files_beside_the_scene(panel, tmp_path):
     assert panel.ui.removeFilesButton.isHidden()
     panel.widget.improve.cases.addFolder(str(folder))
     assert improve.rows(panel) == {
-        "a": ("Labelled", "a.nii.gz", ""), "b": ("Unlabelled", "", ""),
-        "c": ("Labelled", "c.nii.gz", ""),
+        "a": ("Labeled", "a.nii.gz", ""), "b": ("Unlabeled", "", ""),
+        "c": ("Labeled", "c.nii.gz", ""),
     }  # fmt: skip
     assert "other dimensions (11x9x8)" in panel.ui.casesLabel.text
     improve.set_role(panel, "c", "Ignore")
     improve.set_role(panel, "a", "Hold-out")
     panel.widget.improve.cases.addFolder(str(folder))  # again: the roles stay
-    assert [row[0] for row in improve.rows(panel).values()] == ["Hold-out", "Unlabelled", "Ignore"]
+    assert [row[0] for row in improve.rows(panel).values()] == ["Hold-out", "Unlabeled", "Ignore"]
     improve.select_rows(panel, "b")
     panel.click("removeFilesButton")
     assert list(improve.rows(panel)) == ["a", "c"]
@@ -385,7 +385,7 @@ def test_the_table_survives_saving_and_loading(panel, tmp_path, kind):
     assert panel.ui.casesTable.rowCount == 0
     assert harness.load_scene(path)
     assert improve.rows(panel) == before == {
-        "a": ("Hold-out", "a drawn", ""), "b": ("Labelled", "second", ""), "c": ("Ignore", "", ""),
+        "a": ("Hold-out", "a drawn", ""), "b": ("Labeled", "second", ""), "c": ("Ignore", "", ""),
     }  # fmt: skip
     contents = panel.widget.improve.book.contents
     assert {s.name: s.target for s in contents.structures} == {"left atrium": "1", "pouch": "2"}

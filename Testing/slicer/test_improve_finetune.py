@@ -78,7 +78,7 @@ def test_a_run_from_the_cases_to_the_report(panel, tmp_path, monkeypatch):
     assert report["95HD (mm) before"][-1] == "6.00" and report["95HD (mm) after"][-1] == "5.00"
     panel.click("reportButton")
     page = panel.shown[-1].read_text()
-    assert "2 labelled, 4 unlabelled, 3 hold-out" in page and "0.860" in page
+    assert "2 labeled, 4 unlabeled, 3 hold-out" in page and "0.860" in page
     assert panel.parameters.model == "My-heart"
     assert panel.parameters.base == "heart"  # the next report starts from what saw none of these
     listed = [panel.ui.modelSelector.itemData(n) for n in range(panel.ui.modelSelector.count)]
@@ -146,7 +146,7 @@ def test_curves_follow_the_run(panel, monkeypatch):
     names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(5)]
     assert names == ["ce", "dice", "intra", "cross", "Hold-out Dice"]
     assert panel.shown == [chart]  # the one call that opens the plot view
-    # without unlabelled cases there are other terms, and none of the former run's stay
+    # without unlabeled cases there are other terms, and none of the former run's stay
     for name in ("un0", "un1", "un2", "un3"):
         improve.set_role(panel, name, "Ignore")
     panel.ui.iterationsSpinBox.value = 20
@@ -432,8 +432,8 @@ def test_what_is_missing_is_said_before_a_run(panel):
     support.add_volume(name="bare")
     improve.open_improve(panel)
     assert not panel.ui.finetuneButton.enabled
-    assert "at least one case as Labelled" in panel.ui.finetuneButton.toolTip
-    improve.set_role(panel, "bare", "Labelled")
+    assert "at least one case as Labeled" in panel.ui.finetuneButton.toolTip
+    improve.set_role(panel, "bare", "Labeled")
     assert "choose the segmentation" in panel.ui.finetuneButton.toolTip
 
 

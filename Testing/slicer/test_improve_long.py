@@ -102,7 +102,7 @@ def test_four_real_scans(panel, tmp_path):
     segment = panel.widget.improve.book.contents.classes[0].name
     labels = {path.name for path in (SCANS / "labels").iterdir()}
     names = sorted(p.name for p in (SCANS / "images").iterdir() if p.name in labels)[:4]
-    assert len(names) == 4, f"{SCANS} holds fewer than four labelled scans"
+    assert len(names) == 4, f"{SCANS} holds fewer than four labeled scans"
     shown = []
     for number, name in enumerate(names):
         node, mask = load_cropped(name, tmp_path)
@@ -111,7 +111,7 @@ def test_four_real_scans(panel, tmp_path):
             improve.add_segmentation(node, {segment: mask})
     panel.widget.improve.book.update()
     improve.set_role(panel, shown[3], "Hold-out")
-    assert panel.ui.casesLabel.text == "2 labelled, 1 unlabelled, 1 hold-out"
+    assert panel.ui.casesLabel.text == "2 labeled, 1 unlabeled, 1 hold-out"
     panel.ui.iterationsSpinBox.value = 30
     result = finetune(panel)
     assert [case["name"] for case in result["cases"]] == [shown[3]]

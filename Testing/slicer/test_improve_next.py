@@ -101,10 +101,10 @@ def test_the_top_case_is_corrected_accepted_and_learned_from(panel, tmp_path, mo
     voxels[1, 2, 3] = 1 - voxels[1, 2, 3]  # what the user does in the Segment Editor
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, "class_1", volume)
     panel.widget.improve.book.update()
-    assert improve.rows(panel)["un1"][0] == "Unlabelled"
+    assert improve.rows(panel)["un1"][0] == "Unlabeled"
     assert panel.ui.acceptButton.enabled
     panel.click("acceptButton")
-    assert improve.rows(panel)["un1"] == ("Labelled", "un1 segmentation", "")
+    assert improve.rows(panel)["un1"] == ("Labeled", "un1 segmentation", "")
     panel.click("finetuneButton")
     harness.wait_until(lambda: panel.ui.pauseButton.enabled, 20)
     cases = json.loads((tmp_path / "asked.json").read_text())["list"]["cases"]
@@ -121,11 +121,11 @@ def test_a_result_that_is_right_as_it_is_can_be_accepted(panel):
     panel.click("openNextButton")  # the selected one, as nothing is ranked
     wait(panel)
     panel.widget.improve.book.update()
-    assert improve.rows(panel)["un1"][0] == "Unlabelled"
+    assert improve.rows(panel)["un1"][0] == "Unlabeled"
     panel.click("acceptButton")
-    assert improve.rows(panel)["un1"][:2] == ("Labelled", "un1 segmentation")
+    assert improve.rows(panel)["un1"][:2] == ("Labeled", "un1 segmentation")
     assert not panel.ui.acceptButton.enabled
-    assert "un1 is Labelled now" in panel.ui.nextLabel.text
+    assert "un1 is Labeled now" in panel.ui.nextLabel.text
 
 
 def test_files_beside_the_scene_are_ranked_too(panel, tmp_path):
@@ -141,7 +141,7 @@ def test_files_beside_the_scene_are_ranked_too(panel, tmp_path):
     wait(panel)
     assert all(float(row[2]) > 0 for row in improve.rows(panel).values())
     panel.click("openNextButton")
-    assert "Load an unlabelled volume" in panel.ui.nextLabel.text
+    assert "Load an unlabeled volume" in panel.ui.nextLabel.text
 
 
 def test_ranking_can_be_canceled(panel):

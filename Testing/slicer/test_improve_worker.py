@@ -83,7 +83,7 @@ def test_estimate_run_and_report(panel):
 def test_what_has_no_label_changes_what_is_learned(panel):
     improve.prepare(panel, 1, 1, 0, iterations=10)
     learned = []
-    for role in ("Unlabelled", "Ignore"):
+    for role in ("Unlabeled", "Ignore"):
         improve.set_role(panel, "un0", role)
         panel.click("finetuneButton")
         improve.finish(panel, 120)

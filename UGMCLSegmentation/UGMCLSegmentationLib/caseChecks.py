@@ -1,4 +1,4 @@
-"""What is missing in a labelled case, and what will be done about what does not fit."""
+"""What is missing in a labeled case, and what will be done about what does not fit."""
 
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ def readiness(cases: Sequence[Case]) -> str:
         if case.problem:
             return case.problem
     if not any(case.role == LABELLED for case in cases):
-        return _("Mark at least one case as Labelled: one with a segmentation of the structure.")
+        return _("Mark at least one case as Labeled: one with a segmentation of the structure.")
     return ""
 
 
 def summary(cases: Sequence[Case]) -> str:
     counts = {role: sum(c.role == role for c in cases) for role in (LABELLED, UNLABELLED, HOLDOUT)}
-    return _("{labelled} labelled, {unlabelled} unlabelled, {holdout} hold-out").format(**counts)
+    return _("{labelled} labeled, {unlabelled} unlabeled, {holdout} hold-out").format(**counts)

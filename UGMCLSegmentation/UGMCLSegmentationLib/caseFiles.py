@@ -41,7 +41,7 @@ class CaseFile:
 
 def find(folder: Path) -> list[CaseFile]:
     """The images in a folder; with a label map of the same name in `labels` beside `images`, or of
-    the name with -label at its end in the same folder, they are labelled.
+    the name with -label at its end in the same folder, they are labeled.
 
     Raises PanelError if there is none.
     """

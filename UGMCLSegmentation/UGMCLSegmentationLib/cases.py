@@ -64,8 +64,8 @@ class Case:
 
 def roleText(role: str) -> str:
     return {
-        LABELLED: _("Labelled"),
-        UNLABELLED: _("Unlabelled"),
+        LABELLED: _("Labeled"),
+        UNLABELLED: _("Unlabeled"),
         HOLDOUT: _("Hold-out"),
         IGNORE: _("Ignore"),
     }[role]
@@ -147,7 +147,7 @@ def setExcluded(volumeNode, segmentIds: set[str]) -> None:
 
 
 def accept(volumeNode, segmentationNode) -> None:
-    """The user says that the result is right: the volume is labelled from now on."""
+    """The user says that the result is right: the volume is labeled from now on."""
     segmentationNode.SetAttribute(ACCEPTED, "1")
     setLabel(volumeNode, segmentationNode)
     setRole(volumeNode, LABELLED)

@@ -149,7 +149,7 @@ class CasesSection:
         entries = [(cases.roleText(role), role, "") for role in cases.ROLES]
         choices.fill(selector, entries, case.role)
         selector.toolTip = _(
-            "Labelled: learned from, with its segmentation. Unlabelled: learned from without one. "
+            "Labeled: learned from, with its segmentation. Unlabeled: learned from without one. "
             "Hold-out: only to measure the model. Ignore: not used. "
             "Applies to all selected rows."
         )
@@ -228,7 +228,7 @@ def _signature(case: cases.Case) -> tuple:
 
 
 def _rankOrder(case: cases.Case) -> tuple:
-    """Ranked unlabelled cases come first, the most uncertain on top."""
+    """Ranked unlabeled cases come first, the most uncertain on top."""
     isRanked = case.rank is not None and case.role == cases.UNLABELLED
     return (0, -case.rank.uncertainty) if isRanked else (1, 0.0)
 

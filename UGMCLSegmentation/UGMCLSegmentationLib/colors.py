@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 # value from 0 to 1 -> red, green, blue: a diverging scale whose middle, the surface, is light
 _DISTANCE = (
@@ -28,11 +29,11 @@ _COLORS = 256
 
 def distanceColors():
     """The node of the diverging scale, centered on 0."""
-    return _node("UGMCLDistance", "Signed distance", _DISTANCE)
+    return _node("UGMCLDistance", _("Signed distance"), _DISTANCE)
 
 
 def uncertaintyColors():
-    return _node("UGMCLUncertainty", "Uncertainty", _UNCERTAINTY)
+    return _node("UGMCLUncertainty", _("Uncertainty"), _UNCERTAINTY)
 
 
 def _node(tag: str, name: str, points):
@@ -51,8 +52,8 @@ def _node(tag: str, name: str, points):
 
 
 def _fill(node, points) -> None:
-    positions = [p for p, _rgb in points]
-    channels = np.array([rgb for _p, rgb in points])
+    positions = [p for p, _color in points]
+    channels = np.array([rgb for _place, rgb in points])
     node.SetTypeToUser()
     node.SetAttribute("Category", "UGMCL")
     node.SetNumberOfColors(_COLORS)

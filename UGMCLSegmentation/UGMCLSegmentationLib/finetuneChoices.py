@@ -111,5 +111,5 @@ def _text(name: str) -> str:
     return {
         "ugmcl": _("UG-MCL (default)"),
         "ugmcl-plus": _("UG-MCL, strong augmentation"),
-        "supervised": _("Labelled cases only"),
+        "supervised": _("Labeled cases only"),
     }.get(name, name)

@@ -289,7 +289,7 @@ class FinetuneSection:
 
     def _about(self, made: plan.Plan) -> dict:
         counts = [sum(c.role == role for c in made.cases) for role in cases.ROLES[:3]]
-        text = _("{a} labelled, {b} unlabelled, {c} hold-out")
+        text = _("{a} labeled, {b} unlabeled, {c} hold-out")
         return {
             "date": time.strftime("%Y-%m-%d %H:%M"),
             "base": baseOf(self._parameters),

@@ -1,4 +1,4 @@
-"""Which case next: rank the unlabelled ones, correct one, accept it as labelled."""
+"""Which case next: rank the unlabeled ones, correct one, accept it as labeled."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ class NextSection:
         hasCases = bool(self._unlabelled())
         isFree = self._parameters is not None and not self._logic.running
         for button, toolTip in (
-            (self._ui.rankButton, _("Look at every unlabelled volume with the model selected in "
+            (self._ui.rankButton, _("Look at every unlabeled volume with the model selected in "
              "Segment, and sort them: the most uncertain first.")),
-            (self._ui.openNextButton, _("Segment the selected or the most uncertain unlabelled "
+            (self._ui.openNextButton, _("Segment the selected or the most uncertain unlabeled "
              "volume, and open the result in the Segment Editor.")),
         ):  # fmt: skip
             button.enabled = hasCases and isFree
-            button.toolTip = toolTip if hasCases else _("There is no unlabelled case.")
+            button.toolTip = toolTip if hasCases else _("There is no unlabeled case.")
         pair = self._toAccept()
         self._ui.acceptButton.enabled = pair is not None
-        text = _("{name} is right now: learn from it as Labelled.")
+        text = _("{name} is right now: learn from it as Labeled.")
         self._ui.acceptButton.toolTip = (
             text.format(name=pair[1].GetName()) if pair else _("Correct a case first.")
         )
@@ -130,7 +130,7 @@ class NextSection:
         pair = self._toAccept()
         if pair is not None:
             cases.accept(*pair)
-            self._view.tell(_("{name} is Labelled now.").format(name=pair[0].GetName()))
+            self._view.tell(_("{name} is Labeled now.").format(name=pair[0].GetName()))
             self._book.update()
             self.update()
 
@@ -150,10 +150,10 @@ class NextSection:
         return [c for c in contents.cases if c.role == cases.UNLABELLED and not c.problem]
 
     def _chosen(self) -> cases.Case:
-        """The selected unlabelled case, else the most uncertain, else the first."""
+        """The selected unlabeled case, else the most uncertain, else the first."""
         inScene = [case for case in self._unlabelled() if case.volumeNode is not None]
         if not inScene:
-            raise PanelError(_("Load an unlabelled volume: files beside the scene are not shown."))
+            raise PanelError(_("Load an unlabeled volume: files beside the scene are not shown."))
         keys = [case.key for case in self._casesSection.selected]
         selected = [case for case in inScene if case.key in keys]
         ranked = [case for case in inScene if case.rank is not None]

@@ -1,4 +1,4 @@
-"""Which unlabelled case is worth correcting: the model looks at all of them."""
+"""Which unlabeled case is worth correcting: the model looks at all of them."""
 
 from __future__ import annotations
 

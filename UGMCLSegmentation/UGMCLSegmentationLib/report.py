@@ -32,7 +32,7 @@ def summary(result: dict[str, Any]) -> str:
     if result.get("text"):
         lines.append(result["text"])  # the worker's: numbers, and what they mean
     if result.get("report") == "leave-one-out":
-        lines.append(_("Each labelled case was measured with a model fine-tuned without it."))
+        lines.append(_("Each labeled case was measured with a model fine-tuned without it."))
     return " ".join(lines)
 
 

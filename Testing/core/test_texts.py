@@ -1,0 +1,97 @@
+"""What a user reads: every text of the panel can be translated, and all is in US spelling."""
+
+from __future__ import annotations
+
+import ast
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "UGMCLSegmentation"
+SOURCES = sorted(MODULE.rglob("*.py"))
+
+NAMES = {  # that Slicer, a standard or a person gives, and patterns of other programs' messages
+    "Binary labelmap", "UGMCL Segmentation", "UGMCL Segmentation contributors",
+    "Segmentation category and type - 3D Slicer General Anatomy list",
+    "~Anatomic codes - DICOM master list~^^~^^", "Left atrium",
+}  # fmt: skip
+PATTERNS = ("Numpy is not available|", "No module named '?(", "DLL load failed|")
+
+
+def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The line and text of each literal that reads like words and is not given to _() or
+    translate(); docstrings and patterns left out."""
+    skipped = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):  # docstrings, also those of constants
+            skipped |= {
+                id(n.value) for n in body if isinstance(n, ast.Expr)
+                and isinstance(n.value, ast.Constant)
+            }  # fmt: skip
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("_", "translate"):
+            skipped |= {id(n) for n in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            reads = re.match(r"\W*[A-Z][a-z]* [A-Za-z]+", node.value)
+            is_known = node.value in NAMES or node.value.startswith(PATTERNS)
+            if id(node) not in skipped and reads and not is_known:
+                yield node.lineno, node.value
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_every_text_of_the_panel_can_be_translated(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert [f"{path.name}:{line}: {text}" for line, text in texts(tree)] == []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
+            # what is put together first is no entry of a list of translations
+            (argument,) = node.args
+            assert isinstance(argument, ast.Constant), f"{path.name}:{node.lineno}"
+
+
+def test_no_text_of_a_ui_file_is_kept_from_translation():
+    files = sorted(MODULE.rglob("*.ui"))
+    assert len(files) == 5
+    for path in files:
+        for element in ElementTree.parse(path).iter("string"):
+            is_style = (element.text or "").startswith("color:")
+            assert element.get("notr") != "true" or is_style, f"{path.name}: {element.text}"
+
+
+BRITISH = re.compile(
+    r"\b(\w*labell(?:ed|ing)|colou?r(?<=our)\w*|centred?|grey|licence|neighbour\w*|behaviour"
+    r"|favour\w*|\w*(?:normal|optim|initial|visual|organ|recogn|minim|maxim|summar)is(?:e[ds]?|ing"
+    r"|ation)|analys(?:e[ds]?|ing)|modell(?:ed|ing)|artefacts?|catalogue|dialogue|programme|metre)\b",
+    re.IGNORECASE,
+)
+
+
+def prose(path: Path) -> Iterator[str]:
+    """What is read by a user: all of a page but its code, the texts of a panel's file."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ui":
+        yield from (e.text or "" for e in ElementTree.fromstring(text).iter("string"))
+    elif path.suffix == ".py":
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
+                yield re.sub(r"\{\w+\}", "", node.args[0].value)
+    elif path.name == "CMakeLists.txt":
+        yield from re.findall(r'EXTENSION_DESCRIPTION "([^"]*)"', text)
+    else:
+        text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        yield re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
+
+
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CITATION.cff", "CMakeLists.txt")]
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted(MODULE.rglob("*.ui")), *SOURCES]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_spelling_is_that_of_the_us(path):
+    found = [m.group() for text in prose(path) for m in BRITISH.finditer(text)]
+    assert found == []
