@@ -28,6 +28,22 @@ from sides import (
     warm_click,
 )
 
+METHOD_NAMES = (
+    "supervised",
+    "dual-task",
+    "mean-teacher",
+    "ua-mt",
+    "entropy-minimization",
+    "tcse",
+    "sassnet",
+    "duwm",
+    "urpc",
+    "dtc",
+    "dtml",
+    "ugmcl",
+    "ugmcl-official",
+    "ugmcl-plus",
+)
 REFERENCE, OURS, SHARED, PEER = "plain reference", "ugmcl", "ugmcl, shared encoder", "MONAI"
 
 
@@ -82,10 +98,10 @@ ROWS: dict[str, Row] = {
         note="this project's side with its strong augmentation",
     ),
     "steps-compact": Row(
-        "step of the compact profile, batch 4",
+        "step of each method, compact profile, batch 4",
         {
             name: partial(step_ours, name, "compact")
-            for name in ("supervised", "ugmcl-plus", "mean-teacher", "ua-mt", "dtc", "ugmcl")
+            for name in METHOD_NAMES
         },
         {},
         repeats=3,
