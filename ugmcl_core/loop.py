@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from . import checkpoint, devices, parallel
 from .batches import batches
 from .cases import Cohort, PreparedCase, prepare_cases
-from .errors import InputError
+from .errors import Cancelled, InputError
 from .heads import with_new_classes
 from .methods.base import Batch, Method
 from .model import Model
@@ -166,7 +166,8 @@ class Run:
                 self._report(terms)
             every = self.settings.evaluate_every
             if every and self.index % every == 0 and self.index < total:
-                self.tell({"event": "holdout", "step": self.index, "dice": self.holdout_dice()})
+                dice = self.holdout_dice(should_stop)
+                self.tell({"event": "holdout", "step": self.index, "dice": dice})
             if parallel.rank() == 0 and self.index % self.settings.checkpoint_every == 0:
                 self._check(terms)
                 self.save()
@@ -235,26 +236,25 @@ class Run:
             }
         )
 
-    def holdout_dice(self) -> list[float] | None:
-        """Mean Dice over the classes of each hold-out case on the model's grid; None without."""
+    def holdout_dice(self, should_stop: Callable[[], bool]) -> list[float] | None:
+        """Mean Dice over the classes of each hold-out case on the model's grid; None without,
+        and when ``should_stop()`` turns true meanwhile: many large cases take longer than a step.
+        """
         if not self.holdout:
             return None
-        network = self._saved_network()
-        with devices.autocast(self.device, self.settings.half_precision):
-            scores = [
-                _dice(
-                    predict(
-                        network,
-                        torch.from_numpy(np.array(c.image, np.float32)),
-                        self.profile.batch.patch,
-                    )
-                    .foreground.cpu()
-                    .numpy(),
-                    c,
-                )
-                for c in (case.opened() for case in self.holdout)
-            ]
-        return scores
+        try:
+            with devices.autocast(self.device, self.settings.half_precision):
+                return [self._found(case.opened(), should_stop) for case in self.holdout]
+        except Cancelled:
+            return None
+
+    def _found(self, case: PreparedCase, should_stop: Callable[[], bool]) -> float:
+        """Mean Dice of one case; raises Cancelled."""
+        image = torch.from_numpy(np.array(case.image, np.float32))
+        found = predict(
+            self._saved_network(), image, self.profile.batch.patch, cancelled=should_stop
+        )
+        return _dice(found.foreground.cpu().numpy(), case)
 
     def _saved_network(self) -> DualTaskVNet:
         saved = self.profile.optimization.saved

@@ -138,22 +138,26 @@ def _train(
     with log, interruptible() as interrupted:
         if former is not None:
             run.restore(former)
-        run.loop(lambda: interrupted() or should_stop())
+
+        def stop() -> bool:
+            return interrupted() or should_stop()
+
+        run.loop(stop)
         card = _card(run, description)
-        model = _finish(run, card) if main else Model(card, output / "model")
+        model = _finish(run, card, stop) if main else Model(card, output / "model")
     if parallel.anywhere(interrupted(), device):
         raise KeyboardInterrupt
     return model
 
 
-def _finish(run: Run, card: ModelCard) -> Model:
+def _finish(run: Run, card: ModelCard, should_stop: Callable[[], bool]) -> Model:
     """Write checkpoint and model, and tell how the training ended."""
     run.save()
     model = save_model(run.output / "model", card, run.weights())
     if run.index < run.profile.iterations:
         run.tell({"event": "stopped", "step": run.index, "total": run.profile.iterations})
         return model
-    dice = run.holdout_dice()
+    dice = run.holdout_dice(should_stop)
     run.tell({"event": "done", "step": run.index, "total": run.index, "dice": dice})
     shutil.rmtree(run.output / "cache", ignore_errors=True)
     return model

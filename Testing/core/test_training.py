@@ -98,6 +98,30 @@ def test_each_method_learns_phantoms_in_50_iterations(folder, tmp_path, name):
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.5
 
 
+def test_a_stop_does_not_wait_for_the_hold_out_cases(folder, tmp_path):
+    root, profile = folder
+    looks, events = [], []
+
+    def stop():
+        looks.append(None)
+        return len(looks) > 4  # after each of three steps, and in the first window
+
+    train(
+        cohort_of(root),
+        DualTask(),
+        profile,
+        tmp_path / "run",
+        replace(CPU, evaluate_every=4),
+        on_event=events.append,
+        should_stop=stop,
+    )
+    assert [e["dice"] for e in events if e["event"] == "holdout"] == [None]
+    assert len(looks) < 7, "the rest of the hold-out cases' windows was looked at"
+    assert events[-1] == {"event": "stopped", "step": 4, "total": 12}
+    assert json.loads((tmp_path / "run/model/model.json").read_text())["training"][
+        "iterations"] == 4  # fmt: skip
+
+
 @pytest.mark.parametrize("method", [DualTask(), UGMCL(passes=2)])
 def test_a_resumed_training_gives_the_same_numbers(folder, tmp_path, method):
     root, profile = folder
