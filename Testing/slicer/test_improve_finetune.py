@@ -176,14 +176,19 @@ def test_estimate_before_a_run(panel):
     assert panel.ui.estimateLabel.isHidden()
     panel.click("estimateButton")
     improve.finish(panel)
-    assert panel.ui.estimateLabel.text == (
-        "Takes about 8 min and 1.5 GB of memory on this computer."
-    )
+    # 1000 steps of 0.5 s, and 100 s for the rest: each look at the hold-out cases, say
+    told = "Takes about 10 min and 1.5 GB of memory on this computer."
+    assert panel.ui.estimateLabel.text == told
+    assert told in panel.ui.improveLogText.toPlainText()
     assert improve.user_runs() == []
     panel.ui.presetSelector.currentIndex = panel.ui.presetSelector.findData("quick")
-    assert panel.parameters.iterations == 200 and "2 min" in panel.ui.estimateLabel.text
+    assert panel.parameters.iterations == 200 and "3 min" in panel.ui.estimateLabel.text
     panel.ui.compareCheckBox.checked = True
-    assert "3 min" in panel.ui.estimateLabel.text
+    assert "5 min" in panel.ui.estimateLabel.text
+    for number in range(3):
+        improve.set_role(panel, f"hold{number}", "Ignore")
+    panel.ui.leaveOneOutCheckBox.checked = True  # 1 + 2 * 2 trainings of 200 steps
+    assert "10 min" in panel.ui.estimateLabel.text
     panel.ui.iterationsSpinBox.value = 123
     selector = panel.ui.presetSelector
     assert selector.itemData(selector.currentIndex) == "custom"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from slicer.i18n import tr as _
 
-from . import newModels, plan, presets, runs
+from . import newModels, plan, runs
 from .errors import PanelError
 from .process import ENDS, Event, Worker
 from .run import CANCELLED, DONE, FAILED, GRACE, lineOf
@@ -34,7 +34,7 @@ class Listener(Protocol):
 
     def onLog(self, level: str, text: str) -> None: ...
 
-    def onEstimate(self, estimate: presets.Estimate) -> None: ...
+    def onEstimate(self, event: Event) -> None: ...
 
     def onMetrics(self, event: Event) -> None: ...
 
@@ -181,10 +181,7 @@ class FinetuneRun:
     def _succeed(self, event: Event) -> None:
         if self._needsEstimate:
             self._needsEstimate = False
-            estimate = presets.Estimate(
-                float(event["seconds_per_iteration"]), float(event["memory_bytes"])
-            )
-            self._listener.onEstimate(estimate)
+            self._listener.onEstimate(event)
             if self._onlyEstimate:
                 self._end(Outcome(DONE, folder=self.folder))
             else:

@@ -48,7 +48,7 @@ class FinetuneSection:
         self._run: FinetuneRun | None = None
         self._curves = Curves()
         self._estimates: dict[tuple, Estimate] = {}
-        self._measured: tuple = ()
+        self._measured: tuple[tuple, int] = ((), 0)  # what is being measured, and its steps
         self._isSlow = False
         self._reportFile: Path | None = None
         self.choices = FinetuneChoices(ui, connections)
@@ -128,13 +128,13 @@ class FinetuneSection:
             made = plan.make(self._book.update())
             name = newModels.nameFor(self._parameters.modelName)
             folder = runs.create(name)
-            self._measured = self._measureKey()
+            self._measured = self._measureKey(), self._steps()
             if not onlyEstimate:
                 self._curves.clear()
                 self._hideReport()
             self._run = FinetuneRun(
                 self._trainer, folder, self._request(folder, name), self._about(made), self, made,
-                isMeasured=self._measured in self._estimates, onlyEstimate=onlyEstimate,
+                isMeasured=self._measured[0] in self._estimates, onlyEstimate=onlyEstimate,
             )  # fmt: skip
 
     def _onResume(self, run: runs.Run) -> None:
@@ -186,10 +186,12 @@ class FinetuneSection:
         if level == "warning":
             self._tell(text)
 
-    def onEstimate(self, estimate: Estimate) -> None:
-        self._estimates[self._measured] = estimate
-        text = estimate.text(self._parameters.iterations, 1) if self._parameters else ""
-        self._ui.improveLogText.appendPlainText(text)
+    def onEstimate(self, event: dict) -> None:
+        key, steps = self._measured
+        keys = ("seconds", "seconds_per_iteration", "memory_bytes")
+        estimate = Estimate(*(float(event[k]) for k in keys), steps)
+        self._estimates[key] = estimate
+        self._ui.improveLogText.appendPlainText(estimate.text(steps))
         self.update()
 
     def onMetrics(self, event: dict) -> None:
@@ -305,7 +307,7 @@ class FinetuneSection:
         lines = []
         if self._parameters is not None and self._measureKey() in self._estimates:
             estimate = self._estimates[self._measureKey()]
-            lines.append(estimate.text(self._parameters.iterations, self._trainings()))
+            lines.append(estimate.text(self._steps()))
         if self._isSlow:
             lines.append(
                 _("This computer has an NVIDIA GPU, but the installed PyTorch uses the CPU only: "
@@ -314,14 +316,17 @@ class FinetuneSection:
         self._ui.estimateLabel.text = "\n".join(lines)
         self._ui.estimateLabel.setVisible(bool(lines))
 
-    def _trainings(self) -> int:
-        """How many trainings a run consists of."""
+    def _steps(self) -> int:
+        """How many steps all trainings of a run take together."""
         parameters = self._parameters
         roles = [case.role for case in self._book.contents.cases]
-        count = 1
-        if parameters.leaveOneOut and cases.HOLDOUT not in roles:
-            count += roles.count(cases.LABELLED)
-        return 2 * count if parameters.compare else count
+        labelled, each = roles.count(cases.LABELLED), 2 if parameters.compare else 1
+        trainings = 1
+        if cases.HOLDOUT in roles:
+            trainings = each
+        elif parameters.leaveOneOut and labelled > 1:
+            trainings += each * labelled
+        return parameters.iterations * trainings
 
     def _onHello(self, event: dict) -> None:
         self.choices.setMethods(event.get("methods") or [])

@@ -13,15 +13,19 @@ DEFAULT = "standard"
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the worker measured on this computer: seconds for a step, bytes of memory."""
+    """What the worker measured on this computer: `seconds` for a run of so many `steps` in all its
+    trainings, the preparations and looks at the hold-out cases included; seconds of one step."""
 
-    secondsPerIteration: float
+    seconds: float
+    secondsPerStep: float
     memoryBytes: float
+    steps: int
 
-    def text(self, iterations: int, trainings: int) -> str:
-        """For a run that trains so many times."""
+    def text(self, steps: int) -> str:
+        """For a run of so many `steps`, otherwise like the one that was measured."""
+        seconds = self.seconds + self.secondsPerStep * (steps - self.steps)
         return _("Takes about {time} and {memory} of memory on this computer.").format(
-            time=duration(self.secondsPerIteration * iterations * trainings),
+            time=duration(max(0.0, seconds)),
             memory=_("{n:.1f} GB").format(n=max(0.1, self.memoryBytes / 1e9)),
         )
 
