@@ -286,6 +286,7 @@ def test_files_beside_the_scene(panel, tmp_path):
         "c": ("Labeled", "c.nii.gz", ""),
     }  # fmt: skip
     assert "other dimensions (11x9x8)" in panel.ui.casesLabel.text
+    assert "resampled" not in panel.ui.casesLabel.text
     improve.set_role(panel, "c", "Ignore")
     improve.set_role(panel, "a", "Hold-out")
     panel.widget.improve.cases.addFolder(str(folder))  # again: the roles stay
@@ -318,6 +319,39 @@ def test_files_are_removed_from_the_list_only_where_that_is_seen(panel, tmp_path
     panel.click("removeFilesButton")
     assert set(improve.rows(panel)) == {"in the scene"}
     assert len(list(tmp_path.glob("*.nii.gz"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "origin", "problem", "notice"),
+    [
+        ((8, 9, 10), (1.0, 1.0, 1.0), (0.02, 0.0, 0.0), "", ""),
+        ((8, 9, 10), (1.0, 1.0, 1.0), (0.5, 0.0, 0.0), "", "will be resampled"),
+        ((16, 18, 20), (0.5, 0.5, 0.5), (0.0, 0.0, 0.0), "", "will be resampled"),
+        ((4, 5, 6), (1.0, 1.0, 1.0), (3.0, 2.0, 1.0), "", "will be resampled"),
+        ((8, 9, 10), (1.0, 1.0, 1.0), (50.0, 0.0, 0.0), "lies outside of a.nii.gz", ""),
+        ((8, 9, 11), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "(11x9x8) than a.nii.gz (10x9x8)", ""),
+        ((8, 9), (1.0, 1.0), (0.0, 0.0), "(9x8) than a.nii.gz (10x9x8)", ""),
+    ],
+)
+def test_label_files_of_another_geometry(panel, tmp_path, shape, spacing, origin, problem, notice):
+    import SimpleITK as sitk
+    from UGMCLSegmentationLib import caseFiles
+
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((8, 9, 10))), str(tmp_path / "a.nii.gz"))
+    label = sitk.GetImageFromArray(np.ones(shape, np.uint8))
+    label.SetSpacing(spacing)
+    label.SetOrigin(origin)
+    sitk.WriteImage(label, str(tmp_path / "a_label.nii.gz"))
+    (case,) = [file.case() for file in caseFiles.find(tmp_path)]
+    assert problem in case.problem and bool(problem) == bool(case.problem)
+    assert notice in "".join(case.notices) and bool(notice) == bool(case.notices)
+    improve.open_improve(panel)
+    panel.widget.improve.cases.addFolder(str(tmp_path))
+    assert list(improve.rows(panel)) == ["a"]
+    assert (problem or notice) in panel.ui.casesLabel.text
+    improve.set_role(panel, "a", "Unlabeled")
+    case = panel.widget.improve.book.contents.cases[0]
+    assert (case.problem, case.notices) == ("", ()), "its label is not used"
 
 
 def test_a_volume_and_its_own_file_are_not_two_cases(panel, tmp_path):

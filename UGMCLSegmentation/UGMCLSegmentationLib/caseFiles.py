@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from slicer.i18n import tr as _
 
+from . import labels
 from .cases import LABELLED, ROLES, UNLABELLED, Case, Rank
 from .errors import PanelError
 
@@ -19,23 +21,27 @@ _RESULT = re.compile(r"_(uncertainty|sdf(_[A-Za-z0-9.-]+)?)$")  # as ugmcl_core 
 
 @dataclass(frozen=True)
 class CaseFile:
-    """An image file, its label map ("" without one) and its role."""
+    """An image file, its label map ("" without one) and its role; `problem` and `notice` say what
+    keeps the label from being the image's and what is done about it, "" for nothing."""
 
     image: str
     label: str
     role: str
     problem: str = ""
     rank: Rank | None = None
+    notice: str = ""
 
     def case(self) -> Case:
-        problem = self.problem
+        needsLabel = self.role not in (UNLABELLED, "ignore")
+        problem = self.problem if needsLabel else ""
         if not Path(self.image).is_file():
             problem = _("{file} is not there any more.").format(file=self.image)
-        elif self.role not in (UNLABELLED, "ignore") and not self.label:
+        elif needsLabel and not self.label:
             problem = _("{file} has no label map beside it.").format(file=Path(self.image).name)
         return Case(
             name=stem(Path(self.image)), role=self.role, image=self.image, label=self.label,
             rank=self.rank, problem=problem if self.role != "ignore" else "",
+            notices=(self.notice,) if self.notice and needsLabel else (),
         )  # fmt: skip
 
 
@@ -46,7 +52,7 @@ def find(folder: Path) -> list[CaseFile]:
     Raises PanelError if there is none.
     """
     try:
-        images, labels = _pairs(folder)
+        images, labelMaps = _pairs(folder)
     except OSError as error:
         raise PanelError(
             _("{folder} cannot be read: {why}.").format(folder=folder, why=error.strerror)
@@ -59,10 +65,10 @@ def find(folder: Path) -> list[CaseFile]:
         )
     found = []
     for image in images:
-        label = labels.get(stem(image))
-        problem = _mismatch(image, label) if label else ""
+        label = labelMaps.get(stem(image))
+        problem, notice = _mismatch(image, label) if label else ("", "")
         role = LABELLED if label else UNLABELLED
-        found.append(CaseFile(str(image), str(label or ""), role, problem))
+        found.append(CaseFile(str(image), str(label or ""), role, problem, notice=notice))
     return found
 
 
@@ -71,7 +77,7 @@ def toText(files: list[CaseFile]) -> str:
     rows = []
     for file in files:
         rank = file.rank and [file.rank.uncertainty, file.rank.predictedDice, file.rank.model]
-        rows.append([file.image, file.label, file.role, file.problem, rank])
+        rows.append([file.image, file.label, file.role, file.problem, rank, file.notice])
     return json.dumps(rows)
 
 
@@ -80,8 +86,8 @@ def fromText(text: str) -> list[CaseFile]:
         rows = json.loads(text or "[]")
         return [
             CaseFile(image, label, role if role in ROLES else UNLABELLED, problem,
-                     Rank(*rank) if rank else None)
-            for image, label, role, problem, rank in rows
+                     Rank(*rank) if rank else None, notice)
+            for image, label, role, problem, rank, notice in rows
         ]  # fmt: skip
     except (ValueError, TypeError):
         return []
@@ -106,16 +112,16 @@ def _pairs(folder: Path) -> tuple[list[Path], dict[str, Path]]:
     """The images, and the label maps by the names of their images."""
     inner, beside = folder / "images", folder / "labels"
     if inner.is_dir() and beside.is_dir():
-        labels = {stem(path): path for path in _files(beside)}
-        bare = {_imageName(name) or name: path for name, path in labels.items()}
-        return _files(inner), {**bare, **labels}
-    images, labels = [], {}
+        named = {stem(path): path for path in _files(beside)}
+        bare = {_imageName(name) or name: path for name, path in named.items()}
+        return _files(inner), {**bare, **named}
+    images, named = [], {}
     for path in _files(folder):
         if name := _imageName(stem(path)):
-            labels[name] = path
+            named[name] = path
         else:
             images.append(path)
-    return images, labels
+    return images, named
 
 
 def _imageName(name: str) -> str:
@@ -132,8 +138,9 @@ def _files(folder: Path) -> list[Path]:
     )  # fmt: skip
 
 
-def _mismatch(image: Path, label: Path) -> str:
-    """What keeps the label from being the image's, read from the headers; "" for nothing."""
+def _mismatch(image: Path, label: Path) -> tuple[str, str]:
+    """What keeps the label from being the image's, and what is done about what does not fit, read
+    from the headers; "" for nothing."""
     import SimpleITK as sitk  # here: it costs a quarter of a second
 
     headers = []
@@ -143,22 +150,31 @@ def _mismatch(image: Path, label: Path) -> str:
         try:
             reader.ReadImageInformation()
         except RuntimeError:
-            return _("{file} cannot be read.").format(file=path.name)
+            return _("{file} cannot be read.").format(file=path.name), ""
         headers.append(reader)
     sizes = [reader.GetSize() for reader in headers]
-    if sizes[0] != sizes[1]:
-        text = _("{label} has other dimensions ({a}) than {image} ({b}).")
-        return text.format(
-            label=label.name, image=image.name, a="x".join(map(str, sizes[1])),
-            b="x".join(map(str, sizes[0])),
-        )  # fmt: skip
-    places = [
-        (*r.GetOrigin(), *(s * d for s in r.GetSpacing() for d in r.GetDirection()))
-        for r in headers
-    ]
-    step = 0.01 * min(headers[0].GetSpacing())
-    if any(abs(a - b) > max(step, 1e-4) for a, b in zip(*places, strict=True)):
-        return _(
-            "{label} lies elsewhere than {image}: load both, so that it is resampled."
-        ).format(label=label.name, image=image.name)
-    return ""
+    if len(sizes[0]) == len(sizes[1]) == 3:
+        # from voxels of the image to voxels of the label
+        matrix = np.linalg.inv(_toWorld(headers[1])) @ _toWorld(headers[0])
+        isSame = labels.isSameGrid(matrix, sizes[0]) and not np.round(matrix[:3, 3]).any()
+        if isSame and sizes[0] == sizes[1]:
+            return "", ""
+        if not isSame:
+            if not labels.overlaps(matrix, sizes[0], sizes[1][::-1]):
+                text = _("{label} lies outside of {image}.")
+                return text.format(label=label.name, image=image.name), ""
+            text = _("{name}: {label} has another geometry and will be resampled.")
+            return "", text.format(name=stem(image), label=label.name)
+    text = _("{label} has other dimensions ({a}) than {image} ({b}).")
+    return text.format(
+        label=label.name, image=image.name, a="x".join(map(str, sizes[1])),
+        b="x".join(map(str, sizes[0])),
+    ), ""  # fmt: skip
+
+
+def _toWorld(header) -> np.ndarray:
+    """The matrix from voxels to mm of a file whose header was read."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(header.GetDirection(), (3, 3)) * header.GetSpacing()
+    matrix[:3, 3] = header.GetOrigin()
+    return matrix
