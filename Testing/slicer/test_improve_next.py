@@ -334,7 +334,7 @@ def test_the_console(panel, tmp_path):
     volumes = [support.add_volume(name=name) for name in "ab"]
     node = logic.segment(volumes[0], model="heart", passes=2)
     assert support.segment_array(node, volumes[0]).any()
-    nodes = logic.segmentAll(volumes, model="heart")
+    nodes = logic.segmentAll(volumes, model="heart", uncertainty="flips")
     assert [n.GetName() for n in nodes] == ["a segmentation", "b segmentation"]
     paths = logic.exportAll(nodes, tmp_path, pattern="{name}")
     assert [p.name for p in paths] == ["a.nrrd", "b.nrrd"]
@@ -346,6 +346,10 @@ def test_the_console(panel, tmp_path):
     assert ranks[0][1].uncertainty >= ranks[1][1].uncertainty
     drawn = improve.add_segmentation(volumes[0], {"left atrium": improve.bright(volumes[0])}, "d")
     result = logic.finetune({volumes[0]: drawn}, [volumes[1]], name="mine", iterations=10)
+    assert result["report"] == "none"
+    pair = {v: improve.add_segmentation(v, {"left atrium": improve.bright(v)}) for v in volumes}
+    result = logic.finetune(pair, name="left-out", iterations=10, compare=True, leaveOneOut=True)
+    assert result["report"] == "leave-one-out" and result["cases"][1]["supervised"]
     assert os.path.isfile(os.path.join(result["model"], "model.json"))
     flat = support.add_volume(support.blob((20, 20, 1)), name="flat")
     with pytest.raises(RuntimeError, match="single slice"):

@@ -41,11 +41,12 @@ class Console:
         return self._do(SegmentWork(volumeNode, inputs.box(volumeNode, region), settings))
 
     def segmentAll(
-        self, volumeNodes: Sequence, model: str = "", passes: int = 8, device: str = "auto"
-    ) -> list:
+        self, volumeNodes: Sequence, model: str = "", passes: int = 8, device: str = "auto",
+        uncertainty: str = "dropout",
+    ) -> list:  # fmt: skip
         """Segment volumes one after the other, the model loaded once; returns the segmentations.
         One that fails does not stop the others and is left out."""
-        settings = Settings(_model(model), device, passes)
+        settings = Settings(_model(model), device, passes, uncertainty)
         waiting = Waiting()
         return waiting.wait(lambda: BatchRun(self.worker, volumeNodes, settings, waiting))
 
@@ -68,7 +69,9 @@ class Console:
             rows.append(dict(zip(titles, [values[0], *numbers], strict=True)))
         return rows
 
-    def rank(self, volumeNodes: Sequence, model: str = "", passes: int = 8) -> list[tuple]:
+    def rank(
+        self, volumeNodes: Sequence, model: str = "", passes: int = 8, device: str = "auto"
+    ) -> list[tuple]:
         """The volumes with what the model thinks of them (cases.Rank), most uncertain first."""
         ranks: dict[str, cases.Rank] = {}
         listed = [cases.Case(n.GetName(), cases.UNLABELLED, n) for n in volumeNodes]
@@ -78,16 +81,18 @@ class Console:
         def keep(case: cases.Case, rank: cases.Rank) -> None:
             ranks[case.key] = rank
 
-        self._do(RankWork(listed, Settings(_model(model), "auto", passes), keep))
+        self._do(RankWork(listed, Settings(_model(model), device, passes), keep))
         found = [(node, ranks[node.GetID()]) for node in volumeNodes if node.GetID() in ranks]
         return sorted(found, key=lambda pair: -pair[1].uncertainty)
 
     def finetune(
         self, labelled: Mapping, unlabelled: Sequence = (), holdout: Mapping | None = None,
         base: str = "", name: str = "", iterations: int = 1000, method: str = "ugmcl",
-        device: str = "auto", compare: bool = False,
+        device: str = "auto", compare: bool = False, seed: int = 0, leaveOneOut: bool = False,
+        keepNames: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
-        """Train a new model. `labelled` and `holdout` map volumes to their segmentations.
+        """Train a new model. `labelled` and `holdout` map volumes to their segmentations;
+        `compare`, `leaveOneOut` and `keepNames` are the choices of the panel's Advanced.
 
         Returns the worker's result (docs/architecture.md); `model` in it is the folder of the new
         model, which is among the user's models from then on.
@@ -106,9 +111,9 @@ class Console:
         folder = runs.create(name)
         request = {
             "command": "finetune", "case_list": str(folder / runs.CASE_LIST), "base": base,
-            "method": method, "iterations": iterations, "seed": 0, "device": device,
+            "method": method, "iterations": iterations, "seed": seed, "device": device,
             "output": str(folder), "resume": False, "name": name, "compare": compare,
-            "leave_one_out": False, "keep_names": False,
+            "leave_one_out": leaveOneOut, "keep_names": keepNames,
         }  # fmt: skip
         about = {"date": time.strftime("%Y-%m-%d %H:%M"), "base": base, "cases": ""}
         waiting = Waiting()
@@ -149,7 +154,7 @@ class Waiting:
         if level == "warning":
             print(text)
 
-    def onEstimate(self, estimate: Any) -> None:
+    def onEstimate(self, event: dict[str, Any]) -> None:
         """Nothing is estimated."""
 
     def onMetrics(self, event: dict[str, Any]) -> None:
