@@ -1,8 +1,9 @@
-"""Pictures of what stands before a first run, one of each state, taken in the test harness.
+"""Pictures of each state before a first run, of Advanced, and of Models and storage, taken in the
+test harness.
 
     python Testing/slicer/screenshots_setup.py [folder]
 
-The states are injected: nothing is installed. The pictures are joined to one per three states.
+The states are injected: nothing is installed. Their pictures are joined, three in a row.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 import harness  # noqa: E402
 
 WIDTH = 420
+CAPTION = 18  # pixels
 LINES = ["Collecting torch>=2.3", "  Downloading (780.4 MB)",
          "ERROR: Could not install packages: [Errno 28] No space left on device"]  # fmt: skip
 
@@ -35,8 +37,11 @@ def states() -> dict[str, dict]:
         "Offline": {**absent, "END": "offline"},
         "Installation failed": {**absent, "END": "failed"},
         "PyTorch too old": {"torch": "2.1.2+cu118"},
-        "NumPy replaced": {"numpy": "1.26.4", "numpyWanted": "<2.7,>=2.0"},
+        "NumPy that does not fit": {"numpy": "1.26.4", "numpyWanted": "<2.7,>=2.0"},
+        "NumPy repaired": {"replaced": ("numpy",)},
+        "safetensors absent": {"others": ()},
         "CPU-only PyTorch beside a GPU": {"torchUsesGpu": False, "hasNvidia": True},
+        "All is there": {},
     }  # fmt: skip
 
 
@@ -50,17 +55,9 @@ def grab(panel, section, path: Path):
     return Image.open(path).convert("RGB").crop(box)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = HERE.parents[1] / "Resources" / "Screenshots"
-    parser.add_argument("folder", nargs="?", type=Path, default=default)
-    folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
-    import module_support as support
+def grab_states(panel, path: Path) -> list:
+    """A picture of the Segment section in each state, with its caption above it."""
     from PIL import Image, ImageDraw
-
-    panel = support.Panel(command=None)
-    panel.select(support.add_volume(support.blob(), name="scan"))
     from UGMCLSegmentationLib import dependencies, installing
 
     def end(how):
@@ -74,30 +71,80 @@ def main() -> None:
 
     usual = dependencies.Facts(torch="2.6.0", others=("safetensors",), numpy="2.4.6")
     pictures = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for caption, found in states().items():
-            how = found.pop("END", None)
-            facts = dataclasses.replace(usual, **found)
-            dependencies.facts = lambda facts=facts: facts
-            panel.widget.setupSection.refresh()
-            if how:
-                panel.widget.setupSection._try(end(how))
-            path = Path(scratch) / "panel.png"
-            shot = grab(panel, panel.ui.segmentSection, path)
-            whole = Image.new("RGB", (shot.width, shot.height + 18), "white")
-            ImageDraw.Draw(whole).text((4, 3), caption, fill="black")
-            whole.paste(shot, (0, 18))
-            pictures.append(whole)
+    for caption, found in states().items():
+        how = found.pop("END", None)
+        facts = dataclasses.replace(usual, **found)
+        dependencies.facts = lambda facts=facts: facts
+        panel.widget.setupSection.refresh()
+        if how:
+            panel.widget.setupSection._try(end(how))
+        shot = grab(panel, panel.ui.segmentSection, path)
+        whole = Image.new("RGB", (shot.width, shot.height + CAPTION), "white")
+        ImageDraw.Draw(whole).text((4, 3), caption, fill="black")
+        whole.paste(shot, (0, CAPTION))
+        pictures.append(whole)
+    return pictures
+
+
+def joined(pictures: list):
+    """One picture, three of them in a row."""
+    from PIL import Image
+
     columns = 3
     height = max(p.height for p in pictures)
     rows = -(-len(pictures) // columns)
-    size = (columns * (WIDTH + 8), rows * (height + 8))
-    sheet = Image.new("RGB", size, "white")
+    sheet = Image.new("RGB", (columns * (WIDTH + 8), rows * (height + 8)), "white")
     for number, picture in enumerate(pictures):
         place = ((number % columns) * (WIDTH + 8), (number // columns) * (height + 8))
         sheet.paste(picture, place)
-    sheet.quantize(64).save(folder / "setup.png", optimize=True)
-    panel.close()
+    return sheet
+
+
+def grab_advanced(panel, path: Path):
+    """With the devices that this computer's worker tells."""
+    ui = panel.ui
+    ui.advancedSection.collapsed = False
+    harness.wait_until(lambda: panel.widget.logic.worker.hello is not None, 120)
+    shot = grab(panel, ui.segmentSection, path)
+    ui.advancedSection.collapsed = True
+    return shot
+
+
+def grab_models(panel, path: Path, user: Path):
+    """With one model of the user's own, here the bundled one under another name."""
+    from UGMCLSegmentationLib import userFolder
+
+    from ugmcl_core import model_store
+    from ugmcl_core.model import resolve
+
+    ui = panel.ui
+    userFolder.setPath(user)
+    model_store.add(resolve("la-lge-mri").folder, userFolder.models(), name="our-scanner")
+    ui.segmentSection.collapsed = ui.seeSection.collapsed = True
+    ui.modelsSection.collapsed = False
+    ui.storedModelSelector.currentIndex = ui.storedModelSelector.findData("our-scanner")
+    ui.importSourceEdit.text = "https://models.example.org/left-atrium.zip"
+    return grab(panel, ui.modelsSection, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = HERE.parents[1] / "Resources" / "Screenshots"
+    parser.add_argument("folder", nargs="?", type=Path, default=default)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    import module_support as support
+
+    panel = support.Panel(command=None)
+    panel.select(support.add_volume(support.blob(), name="scan"))
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "panel.png"
+        advanced = grab_advanced(panel, path)
+        sheet = joined(grab_states(panel, path))
+        models = grab_models(panel, path, Path(scratch) / "UGMCLSegmentation")
+        panel.close()
+    for name, picture in (("setup", sheet), ("advanced", advanced), ("models", models)):
+        picture.quantize(64).save(folder / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -110,8 +110,8 @@ class ModelsSection:
         if model is not None:
             card = model.card
             lines = [card.description, card.license, card.intended_use]
-            where = _("Came with the extension.") if model.bundled else str(model.folder)
-            lines.append(_("{where} Not for clinical use.").format(where=where))
+            lines.append(_("Came with the extension.") if model.bundled else str(model.folder))
+            lines.append(_("Not for clinical use."))
         self._ui.storedModelLabel.text = "\n".join(line for line in lines if line)
         self._update()
 
