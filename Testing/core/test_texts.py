@@ -95,3 +95,18 @@ PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted(MODULE.rglob("*.ui")), 
 def test_spelling_is_that_of_the_us(path):
     found = [m.group() for text in prose(path) for m in BRITISH.finditer(text)]
     assert found == []
+
+
+def anchors(path: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    heads = re.findall(r"(?m)^#+ (.*)$", path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p.suffix == ".md"], ids=lambda p: p.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text(encoding="utf-8")):
+        name, _hash, anchor = target.partition("#")
+        page = path.parent / name if name else path
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), target
