@@ -9,13 +9,13 @@ import pickle
 import shutil
 import subprocess
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from cli_support import refuse
 from samples import small_case, tiny_model, write_image
 
 from ugmcl_core import phantoms, volume
@@ -30,23 +30,6 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
     return write_image(tmp_path_factory.mktemp("scans") / "scan.nrrd")
-
-
-def refuse(capsys, *words, why: str, out: Path) -> None:
-    """Run, and check the contract: code 2, one line that says why, nothing in `out`."""
-    try:
-        code = main([str(w) for w in words])
-    except SystemExit as end:
-        code = end.code
-    told = capsys.readouterr()
-    assert code == 2, told
-    assert told.out == ""
-    lines = told.err.splitlines()
-    assert len(lines) == 1, told.err
-    assert why in lines[0], lines[0]
-    assert "Traceback" not in told.err
-    left = [p for p in out.rglob("*") if p.is_file()] if out.is_dir() else []
-    assert left == []
 
 
 def segment(model, image, out, *more):
@@ -227,10 +210,13 @@ def test_model_folders(kind, why, model, scan, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", CARDS)
-def test_training_from_a_model_with_a_wrong_card(kind, model, cohort, capsys):
-    folder = damage(model, cohort / "model", kind)
-    out = cohort / "run"
-    assert main([str(w) for w in train(cohort, folder, out)]) == 2
+def test_training_from_a_model_with_a_wrong_card(kind, model, tmp_path, capsys):
+    folder = damage(model, tmp_path / "model", kind)
+    phantoms.write_cohort(tmp_path, 2, shape=(24, 20, 16), spacing=(4.0, 4.0, 3.5))
+    out = tmp_path / "run"
+    words = ["train", "--images", tmp_path / "images", "--labels", tmp_path / "labels", "--base",
+             folder, "--output", out, "--iterations", "1", "--device", "cpu"]  # fmt: skip
+    assert main([str(w) for w in words]) == 2
     told = capsys.readouterr().err
     assert "ugmcl: unexpected" not in told and "Traceback" not in told
     assert len([x for x in told.splitlines() if x.startswith("ugmcl: ")]) == 1
@@ -331,95 +317,3 @@ def test_a_full_disk(model, tmp_path, capsys):
         refuse(capsys, *segment(model, scan, out), why="cannot be written", out=out)
     finally:
         subprocess.run(["umount", str(small)], check=True)
-
-
-# Training cases
-
-
-@pytest.fixture
-def cohort(tmp_path):
-    phantoms.write_cohort(tmp_path, 2, shape=(24, 20, 16), spacing=(4.0, 4.0, 3.5))
-    return tmp_path
-
-
-def train(cohort, model, out, *more):
-    return ["train", "--images", cohort / "images", "--labels", cohort / "labels", "--base", model,
-            "--output", out, "--iterations", "1", "--device", "cpu", *more]  # fmt: skip
-
-
-def relabel(cohort: Path, change) -> Path:
-    path = cohort / "labels" / "phantom-000.nrrd"
-    volume.write(path, change(volume.read(path)))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "why"),
-    [
-        ("elsewhere", "label is empty"),
-        ("not whole", "whole numbers"),
-        ("unknown class", "label 5"),
-        ("negative", "between 0 and 65535"),
-        ("NaN", "NaN"),
-    ],
-)
-def test_labels(kind, why, cohort, model, capsys):
-    def change(labels: volume.Volume) -> volume.Volume:
-        array, grid = labels.array.astype(np.float32), labels.grid
-        if kind == "elsewhere":
-            return volume.Volume(labels.array, replace(grid, origin=(900.0, 0.0, 0.0)))
-        if kind == "not whole":
-            array += 0.5 * (array > 0)
-        elif kind == "unknown class":
-            array *= 5
-        elif kind == "negative":
-            array -= 1
-        else:
-            array[0, 0, 0] = np.nan
-        return volume.Volume(array, grid)
-
-    path = relabel(cohort, change)
-    out = cohort / "run"
-    code = main([str(w) for w in train(cohort, model, out)])
-    told = capsys.readouterr()
-    (line,) = [x for x in told.err.splitlines() if x.startswith("ugmcl: ")]
-    assert code == 2 and told.out == ""
-    assert why in line and path.name in line
-    assert not out.exists()
-
-
-def test_a_training_folder_without_images(tmp_path, model, capsys):
-    for kind in ("images", "labels"):
-        (tmp_path / kind).mkdir()
-    out = tmp_path / "run"
-    refuse(capsys, *train(tmp_path, model, out), why="no images", out=out)
-
-
-def test_a_list_that_names_an_unknown_case(cohort, model, capsys):
-    (cohort / "list.txt").write_text("phantom-000\nghost\n")
-    out = cohort / "run"
-    words = train(cohort, model, out, "--labelled-list", cohort / "list.txt")
-    refuse(capsys, *words, why="ghost", out=out)
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00"])
-def test_a_list_that_is_none(content, cohort, model, capsys):
-    (cohort / "list.txt").write_bytes(content)
-    out = cohort / "run"
-    words = train(cohort, model, out, "--exclude-list", cohort / "list.txt")
-    refuse(capsys, *words, why="list.txt", out=out)
-
-
-def test_a_list_that_names_a_case_twice(cohort, model, capsys):
-    (cohort / "list.txt").write_text("phantom-000\nphantom-001\nphantom-000.nrrd\n")
-    out = cohort / "run"
-    words = train(cohort, model, out, "--labelled-list", cohort / "list.txt")
-    refuse(capsys, *words, why="phantom-000 is there more than once", out=out)
-
-
-def test_a_training_folder_that_is_a_file(cohort, model, capsys):
-    (cohort / "run").write_text("precious")
-    code = main([str(w) for w in train(cohort, model, cohort / "run")])
-    assert code == 2
-    assert "cannot be written" in capsys.readouterr().err
-    assert (cohort / "run").read_text() == "precious"

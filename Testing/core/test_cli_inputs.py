@@ -1,0 +1,234 @@
+"""The images of one call of `ugmcl segment`: folders, series, links, bad ones among good ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_support import files, segment
+from samples import small_case, tiny_model, write_image
+
+from ugmcl_core import inference, volume
+from ugmcl_core.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    return write_image(tmp_path_factory.mktemp("scans") / "scan.nrrd")
+
+
+def test_folders_are_inputs_and_results_in_them_are_not(model, tmp_path, capsys):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for n in range(2):
+        write_image(scans / f"s{n}.nrrd", seed=n)
+    for _ in range(2):  # the second time the results lie beside the images
+        assert segment(model, scans, scans, "--json") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [Path(json.loads(line)["image"]).name for line in lines] == ["s0.nrrd", "s1.nrrd"]
+    assert len(files(scans)) == 8
+
+
+def test_a_dicom_series_is_an_input(model, scan, tmp_path, capsys):
+    series = tmp_path / "patients" / "series7"
+    series.mkdir(parents=True)
+    write_dicom(series, volume.read(scan))
+    for n, given in enumerate((series, tmp_path / "patients")):
+        out = tmp_path / f"out{n}"
+        assert segment(model, out, given) == 0
+        labels = volume.read(out / "series7_labels.nrrd")
+        assert labels.grid.same_as(volume.read(series).grid)
+
+
+def write_dicom(folder, content):
+    """A minimal MR series, one slice a file."""
+    import SimpleITK as sitk
+
+    array = np.round(content.array).astype(np.int16).transpose(2, 1, 0)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k, plane in enumerate(array):
+        image = sitk.GetImageFromArray(plane)
+        image.SetSpacing(content.grid.spacing[:2])
+        place = content.grid.affine @ [0, 0, k, 1]
+        tags = {
+            "0008|0060": "MR", "0020|000d": "1.2.3", "0020|000e": "1.2.3.4",
+            "0008|0018": f"1.2.3.4.{k + 1}", "0020|0013": str(k + 1),
+            "0020|0032": f"{-place[0]}\\{-place[1]}\\{place[2]}",
+            "0020|0037": "1\\0\\0\\0\\1\\0", "0018|0050": str(content.grid.spacing[2]),
+        }  # fmt: skip
+        for key, value in tags.items():
+            image.SetMetaData(key, value)
+        writer.SetFileName(str(folder / f"{k:03d}.dcm"))
+        writer.Execute(image)
+
+
+def test_one_bad_image_fails_alone(model, scan, tmp_path, capsys):
+    bad = tmp_path / "bad.nrrd"
+    bad.write_text("NRRD0004\nnonsense\n")
+    assert segment(model, tmp_path / "out", bad, scan) == 1
+    told = capsys.readouterr()
+    assert "bad.nrrd" in told.err and "1 of 2 images failed" in told.err
+    assert len(files(tmp_path / "out")) == 3
+    assert segment(model, tmp_path / "none", bad, "--json") == 2
+    assert "bad.nrrd" in json.loads(capsys.readouterr().out)["error"]
+    assert files(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (RuntimeError("inner\ntrouble"), "unexpected RuntimeError: inner trouble"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"), "out of GPU memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (InputError("no good"), "no good"),
+    ],
+)
+@pytest.mark.parametrize("several", [True, False])
+def test_whatever_fails_for_one_image_leaves_the_others(
+    error, why, several, model, scan, tmp_path, monkeypatch, capsys
+):
+    real = inference.Segmenter.segment
+
+    def broken(self, image, *arguments, **options):
+        if image.grid.same_as(volume.read(scan).grid):
+            raise error
+        return real(self, image, *arguments, **options)
+
+    monkeypatch.setattr(inference.Segmenter, "segment", broken)
+    other = tmp_path / "other.nrrd"
+    image = volume.read(scan)
+    volume.write(other, volume.Volume(image.array[1:], volume.Grid((35, 30, 22), (3.0, 3.0, 2.5))))
+    images = (scan, other) if several else (scan,)
+    out = tmp_path / "out"
+    assert segment(model, out, *images) == (1 if several else 2)
+    told = capsys.readouterr().err
+    assert f"scan: failed: {why}" in told
+    assert "Traceback" not in told
+    assert len(files(out)) == (3 if several else 0)
+    segment(model, out, *images, "--debug")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_images_that_are_not_there_count_and_the_others_are_segmented(
+    model, scan, tmp_path, capsys
+):
+    (tmp_path / "empty").mkdir()
+    missing = [tmp_path / "none.nrrd", tmp_path / "empty"]
+    out = tmp_path / "out"
+    assert segment(model, out, missing[0], scan, missing[1]) == 1
+    told = capsys.readouterr()
+    assert "none.nrrd: no such file" in told.err and "empty: the folder is empty" in told.err
+    assert "2 of 3 images failed" in told.err and len(files(out)) == 3
+    nothing = tmp_path / "nothing"
+    assert segment(model, nothing, *missing, "--json") == 2
+    told = capsys.readouterr()
+    records = [json.loads(line) for line in told.out.splitlines()]
+    assert [r["image"] for r in records] == [str(p) for p in missing]
+    assert all(r["error"] for r in records) and not nothing.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_counts_under_its_own_name(model, scan, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.nrrd").symlink_to(scan)
+    out = tmp_path / "out"
+    assert segment(model, out, tmp_path / "first.nrrd", tmp_path / "second.nrrd") == 0
+    assert {n.split("_")[0] for n in files(out)} == {"first", "second"}
+
+
+def test_a_series_in_the_current_folder_is_named_after_it(model, scan, tmp_path, monkeypatch):
+    series = tmp_path / "series9"
+    series.mkdir()
+    write_dicom(series, volume.read(scan))
+    monkeypatch.chdir(series)
+    assert segment(model, tmp_path / "out", ".") == 0
+    assert "series9_labels.nrrd" in files(tmp_path / "out")
+
+
+def test_what_an_earlier_run_left_is_gone_with_the_next(model, scan, tmp_path):
+    two = tiny_model(tmp_path / "two", classes=3)
+    out = tmp_path / "out"
+    assert segment(two, out, scan) == 0
+    precious = ["scan_sdf_mine.nrrd", "scan_uncertainty_2.nrrd", "scan_note.txt", "scan.nrrd",
+                "other_sdf.nrrd", "scan_sdf_left-atrium.nii.gz"]  # fmt: skip
+    for name in precious:  # made by someone else
+        volume.write(out / name, volume.read(scan)) if "note" not in name else (
+            (out / name).write_text("precious")
+        )
+    assert segment(two, out, scan, "--uncertainty-passes", "0") == 0
+    left = ["scan_labels.nrrd", "scan_sdf_left-atrium.nrrd", "scan_sdf_right-atrium.nrrd"]
+    assert files(out) == sorted(left + precious)
+    assert segment(model, out, scan) == 0
+    left = ["scan_labels.nrrd", "scan_sdf.nrrd", "scan_uncertainty.nrrd"]
+    assert files(out) == sorted(left + precious)
+
+
+def test_results_of_another_image_with_a_longer_name_stay(model, scan, tmp_path):
+    longer = write_image(tmp_path / "scan_sdf_b.nrrd")
+    out = tmp_path / "out"
+    assert segment(model, out, longer) == 0
+    assert segment(model, out, scan) == 0
+    assert len(files(out)) == 6
+
+
+def test_two_images_of_one_name_are_refused(model, scan, tmp_path, capsys):
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    write_image(other / "scan.nrrd", seed=3)
+    assert segment(model, tmp_path / "out", scan, other / "scan.nrrd") == 2
+    assert "same name" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_interrupted_between_files_nothing_is_left(model, scan, tmp_path, monkeypatch, capsys):
+    from ugmcl_core import outputs
+
+    real = outputs.volume.write
+
+    def interrupted(path, *arguments, **options):
+        if "uncertainty" in str(path):
+            raise KeyboardInterrupt
+        real(path, *arguments, **options)
+
+    monkeypatch.setattr(outputs.volume, "write", interrupted)
+    assert segment(model, tmp_path, scan) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "ugmcl: cancelled"
+    assert files(tmp_path) == []
+
+
+def test_a_terminated_process_cleans_up(model, tmp_path):
+    """SIGTERM in the middle of a long run: exit code 130 and no file."""
+    rng = np.random.default_rng(0)
+    big = volume.Volume(rng.random((200, 200, 120), np.float32), small_case()[0].grid)
+    big = volume.Volume(big.array, volume.Grid((200, 200, 120), (1.5, 1.5, 1.5)))
+    volume.write(tmp_path / "big.nrrd", big, compress=False)
+    out = tmp_path / "out"
+    words = ["segment", str(tmp_path / "big.nrrd"), "--model", str(model.folder), "--output",
+             str(out), "--uncertainty-passes", "64", "--device", "cpu"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ugmcl_core", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not out.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert files(out) == []

@@ -1,0 +1,157 @@
+"""Training and fine-tuning by the command line: ended, resumed, interrupted and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from samples import tiny_model
+
+from ugmcl_core import volume
+from ugmcl_core.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_path, capsys):
+    from ugmcl_core import phantoms
+
+    names = phantoms.write_cohort(tmp_path, 4, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    (tmp_path / "labelled.txt").write_text("\n".join(names[:2]))
+    (tmp_path / "holdout.txt").write_text(names[3])
+
+    def train(*more):
+        return main([
+            "train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
+            "--labelled-list", str(tmp_path / "labelled.txt"), "--base", str(model.folder),
+            "--holdout-list", str(tmp_path / "holdout.txt"), "--device", "cpu",
+            "--output", str(tmp_path / "my run"), "--iterations", "2", "--json", *more,
+        ])  # fmt: skip
+
+    assert train() == 0
+    told = capsys.readouterr()
+    assert "2 labelled and 1 unlabelled" in told.err
+    result = json.loads(told.out)
+    assert len(result["holdout_dice"]) == 1
+    card = json.loads((Path(result["model"]) / "model.json").read_text())
+    assert card["name"] == "my-run"
+    assert card["training"]["base"] == "tiny" and card["training"]["iterations"] == 2
+    assert train() == 2
+    assert "--resume" in capsys.readouterr().err
+    assert train("--resume") == 0
+    assert train("--resume", "--seed", "5") == 2
+    assert "other settings (seed)" in capsys.readouterr().err
+
+
+def test_training_ignores_what_nobody_annotated(model, tmp_path):
+    from ugmcl_core import phantoms
+
+    (name,) = phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    path = tmp_path / "labels" / f"{name}.nrrd"
+    labels = volume.read_labels(path)
+    labels.array[:, :12] = 255
+    volume.write(path, labels)
+    words = ["train", "--images", str(tmp_path / "images"), "--labels", str(path.parent),
+             "--base", str(model.folder), "--device", "cpu", "--iterations", "2",
+             "--output", str(tmp_path / "run")]  # fmt: skip
+    assert main(words) == 2, "255 is no class"
+    assert main([*words, "--ignore-label", "255"]) == 0
+
+
+def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
+    from ugmcl_core import model as models
+    from ugmcl_core import phantoms
+
+    phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    words = ["train", "--images", "images", "--labels", "labels", "--base", str(model.folder),
+             "--output", "run", "--iterations", "100000", "--device", "cpu"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ugmcl_core", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and '"progress"' in log.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "--resume continues" in told and told.endswith("ugmcl: cancelled\n")
+    left = models.open_model(tmp_path / "run" / "model")
+    models.verify(left)
+    assert 0 < left.card.training["iterations"] < 100_000
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--method", "magic"], "unknown method"),
+        (["--profile", "magic"], "unknown profile"),
+        (["--base", "magic"], "no model"),
+        (["--labelled-list", "nowhere.txt"], "cannot be read"),
+        (["--classes", "a,a"], "different names"),
+        (["--device", "abacus"], "abacus"),
+        (["--ignore-label", "1"], "the label of a class"),
+    ],
+)
+def test_training_refuses_what_it_cannot_use(words, why, tmp_path, capsys):
+    from ugmcl_core import phantoms
+
+    phantoms.write_cohort(tmp_path, 1, shape=(16, 16, 16), spacing=(5.0, 5.0, 4.0))
+    given = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
+             "--output", str(tmp_path / "run"), *words]  # fmt: skip
+    assert main(given) == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("ugmcl: ")]
+    assert why in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_fine_tuning_by_a_case_list(model, tmp_path, capsys):
+    from ugmcl_core import phantoms
+
+    names = phantoms.write_cohort(tmp_path, 4, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    roles = ("labelled", "unlabelled", "holdout", "holdout")
+    cases = [
+        {
+            "name": name,
+            "role": role,
+            "image": f"images/{name}.nrrd",
+            "label": f"labels/{name}.nrrd",
+        }
+        for name, role in zip(names, roles, strict=True)
+    ]
+    (tmp_path / "cases.json").write_text(json.dumps({"cases": cases}))
+
+    def finetune(*more):
+        words = [str(tmp_path / "cases.json"), "--base", str(model.folder), "--device", "cpu"]
+        return main(["finetune", *words, "--output", str(tmp_path / "run"), *more])
+
+    assert finetune("--estimate") == 0
+    assert "s an iteration" in capsys.readouterr().out and not (tmp_path / "run").exists()
+    assert finetune("--iterations", "2", "--name", "mine") == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [*names[2:], "not enough evidence"]
+    assert last == f"model written to {tmp_path / 'run' / 'model'}"
+    assert finetune("--iterations", "2") == 2
+    assert "--resume" in capsys.readouterr().err
+    assert finetune("--iterations", "2", "--resume", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["report"] == "holdout"
+    (tmp_path / "labels" / f"{names[0]}.nrrd").unlink()
+    assert finetune("--output", str(tmp_path / "other")) == 2
+    assert f"case {names[0]}: there is no label" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
