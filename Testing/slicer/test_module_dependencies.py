@@ -117,8 +117,9 @@ def test_an_update_of_a_package_in_use_is_noticed(panel, monkeypatch):
     assert dependencies._isReplaced("torch")
 
 
-def test_every_state_has_a_picture(panel):
-    """Of the states that the screenshots inject, those that are found here."""
+def test_every_state_has_a_picture(panel, monkeypatch):
+    """The states that the screenshots inject are those that there are."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # it puts the repository there
     import screenshots_setup
     from UGMCLSegmentationLib import dependencies
 
