@@ -68,7 +68,7 @@ def test_the_scan_is_the_phantom_where_it_lies(sources, monkeypatch):
     assert composite.GetBackgroundVolumeID() == node.GetID()
 
 
-def test_the_cohort_has_three_segmentations(sources, monkeypatch):
+def test_the_cohort_is_enough_for_the_tutorial(sources, monkeypatch):
     import slicer
     from UGMCLSegmentationLib import sampleData
 
@@ -76,8 +76,10 @@ def test_the_cohort_has_three_segmentations(sources, monkeypatch):
     monkeypatch.setattr(sampleData, "SPACING", (4.0, 4.0, 3.5))
     nodes = sources["UGMCLPhantomCohort"]["customDownloader"]()
     kinds = [n.GetClassName() for n in nodes]
-    assert kinds.count("vtkMRMLScalarVolumeNode") == 6
-    assert kinds.count("vtkMRMLSegmentationNode") == 3
+    assert kinds.count("vtkMRMLScalarVolumeNode") == 8
+    assert kinds.count("vtkMRMLSegmentationNode") == 5
+    tutorial = (support.HERE.parents[1] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    assert sources["UGMCLPhantomCohort"]["sampleDescription"] in tutorial
     _image, labels = phantoms.phantom(11, (30, 26, 20), (4.0, 4.0, 3.5))
     volumeNode, segmentationNode = nodes[:2]
     found = slicer.util.arrayFromSegmentBinaryLabelmap(

@@ -12,7 +12,7 @@ CATEGORY = "UGMCL Segmentation"
 SCAN = "UGMCLPhantom"
 COHORT = "UGMCLPhantomCohort"
 SHAPE, SPACING = (120, 100, 56), (1.0, 1.0, 1.25)
-_SCAN_SEED, _COHORT_SEEDS, _LABELED = 2, range(11, 17), 3
+_SCAN_SEED, _COHORT_SEEDS, _LABELED = 2, range(11, 19), 5
 _ICONS = Path(__file__).resolve().parents[1] / "Resources" / "Icons"
 
 
@@ -24,7 +24,7 @@ def register() -> None:
         return
     for name, text, download in (
         (SCAN, _("Heart phantom"), loadScan),
-        (COHORT, _("6 heart phantoms, 3 segmented"), loadCohort),
+        (COHORT, _("8 heart phantoms, 5 segmented"), loadCohort),
     ):
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
@@ -47,7 +47,8 @@ def loadScan(_source=None) -> list:
 
 
 def loadCohort(_source=None) -> list:
-    """Six scans, the first three with a segmentation: to fine-tune on; returns the nodes."""
+    """Eight scans, the first five with a segmentation, as the tutorial needs them: two to learn
+    from, and three to hold out; returns the nodes."""
     nodes = []
     with slicer.util.WaitCursor():
         for number, seed in enumerate(_COHORT_SEEDS):
