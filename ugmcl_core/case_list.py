@@ -65,7 +65,7 @@ def _case_list(content: Any, folder: Path) -> CaseList:
             raise InputError(f"cases {other} and {case.name} have the same image; keep one")
         by_role[role].append(case)
     if not by_role["labelled"]:
-        raise InputError("no case is labelled; at least one is needed to learn from")
+        raise InputError("no case is labeled; at least one is needed to learn from")
     classes = _classes(content.get("classes"))
     ignore = content.get("ignore")
     if ignore is not None and not (_is_whole(ignore) and 1 <= ignore <= _LARGEST_LABEL):
@@ -99,7 +99,7 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
     if "image" not in files:
         raise InputError(f"case {name} has no image")
     if role != "unlabelled" and "label" not in files:
-        raise InputError(f"case {name} is {role} and has no label; add it or make it unlabelled")
+        raise InputError(f"case {name} is {role} and has no label; add it or make it unlabeled")
     label = files["label"] if role != "unlabelled" else None
     return role, Case(name, files["image"], label)
 

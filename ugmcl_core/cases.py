@@ -147,12 +147,12 @@ def find_cohort(
             raise InputError(f"{labels}: no label for the case {name}")
     if both := set(labelled or ()) & set(holdout):
         raise InputError(
-            f"{sorted(both)[0]} is both labelled for training and held out: choose one"
+            f"{sorted(both)[0]} is both labeled for training and held out: choose one"
         )
     teaching = set(label_of) & set(by_name) if labelled is None else set(labelled)
     teaching -= set(exclude) | set(holdout)
     if not teaching:
-        raise InputError(f"{labels}: no labelled case is left to train on")
+        raise InputError(f"{labels}: no labeled case is left to train on")
     rest = sorted(set(by_name) - teaching - set(exclude) - set(holdout))
 
     def case(name: str, label: Path | None) -> Case:

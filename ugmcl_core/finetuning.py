@@ -93,13 +93,13 @@ def plan(request: FinetuneRequest) -> Plan:
     )
     cohort, notices = listed.cohort, []
     if method.uses_unlabelled and not cohort.unlabelled:
-        notices.append("There are no unlabelled volumes: only the labelled ones are learned from.")
+        notices.append("There are no unlabeled volumes: only the labeled ones are learned from.")
     report = "holdout" if cohort.holdout else "none"
     if not cohort.holdout and request.leave_one_out:
         if len(cohort.labelled) > 1:
             report = "leave-one-out"
         else:
-            notices.append("Leaving one out needs two labelled cases: there will be no report.")
+            notices.append("Leaving one out needs two labeled cases: there will be no report.")
     if report != "none" and base is not None and base.card.training.get("parents"):
         notices.append(
             f"{base.name} was fine-tuned itself: if it learned from the cases that judge, before "

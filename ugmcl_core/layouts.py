@@ -74,7 +74,7 @@ class Dataset:
         wanted = max(1, round(share * self.standard))
         if wanted > self._known:
             raise InputError(
-                f"{wanted} labelled training cases are asked for ({share:g} times "
+                f"{wanted} labeled training cases are asked for ({share:g} times "
                 f"{self.standard}) but only {self._known} have labels"
             )
         return wanted
@@ -341,4 +341,4 @@ def _check(dataset: Dataset, folder: Path) -> None:
                 f"{folder}: {both[0]} is both a {a} and a {b} case; a case may have one role"
             )
     if not dataset.standard:
-        raise InputError(f"{folder}: no labelled case is left to train on")
+        raise InputError(f"{folder}: no labeled case is left to train on")

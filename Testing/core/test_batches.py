@@ -82,8 +82,8 @@ def test_cases_are_found_by_name(folder):
     [
         ({"labelled": ["nobody"]}, "no image for the labelled case nobody"),
         ({"labelled": ["c3"]}, "no label for the case c3"),
-        ({"labelled": ["c0"], "holdout": ["c0"]}, "both labelled for training and held out"),
-        ({"holdout": ["c0", "c1", "c2"]}, "no labelled case is left"),
+        ({"labelled": ["c0"], "holdout": ["c0"]}, "both labeled for training and held out"),
+        ({"holdout": ["c0", "c1", "c2"]}, "no labeled case is left"),
     ],
 )
 def test_wrong_names_are_named(folder, options, message):

@@ -70,7 +70,7 @@ def cases(**changes):
         (cases(name=""), "case 1 has no name"),
         (cases(image=3), "case a: image is no path"),
         (cases(mask="a.nrrd"), "case a: unknown key 'mask'"),
-        (cases(role="unlabelled", label=None), "no case is labelled"),
+        (cases(role="unlabelled", label=None), "no case is labeled"),
         ({"cases": [7]}, "case 1 is no object"),
         ({"cases": cases()["cases"] * 2}, "two cases are named a"),
         ({"cases": None}, "is no case list"),

@@ -41,7 +41,7 @@ def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_pa
 
     assert train() == 0
     told = capsys.readouterr()
-    assert "2 labelled and 1 unlabelled" in told.err
+    assert "2 labeled and 1 unlabeled" in told.err
     result = json.loads(told.out)
     assert len(result["holdout_dice"]) == 1
     card = json.loads((Path(result["model"]) / "model.json").read_text())

@@ -63,7 +63,7 @@ def test_amounts_of_labels_are_the_papers(dataset):
     shares = {r.x: r.share for r in EXPERIMENTS["figure4"].rows}
     assert {x: 16 * s for x, s in shares.items()} == {5: 4, 10: 8, 15: 12, 20: 16, 30: 24, 50: 40}
     assert [dataset.amount(s) for s in (0.25, 1.0, 2.5, None)] == [1, 4, 10, 12]
-    with pytest.raises(InputError, match="13 labelled training cases"):
+    with pytest.raises(InputError, match="13 labeled training cases"):
         dataset.amount(3.25)
     assert [dataset.has_labels_for(s) for s in (None, 3.0, 3.25)] == [True, True, False]
 

@@ -161,9 +161,9 @@ def test_leaving_one_out_trains_without_it(places, tmp_path):
     ("changes", "words"),
     [
         ({"compare": True, "method": "dual-task"}, "dual-task is supervised already"),
-        ({"leave_one_out": True, "labelled": 1, "holdout": 0}, "needs two labelled cases"),
+        ({"leave_one_out": True, "labelled": 1, "holdout": 0}, "needs two labeled cases"),
         ({"compare": True, "holdout": 0}, "no hold-out case to compare"),
-        ({"unlabelled": 0}, "no unlabelled volumes"),
+        ({"unlabelled": 0}, "no unlabeled volumes"),
     ],
 )
 def test_what_cannot_be_done_is_noticed(places, tmp_path, changes, words):

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--leave-one-out",
         action="store_true",
-        help="without hold-out cases, judge by a training without each labelled case in turn",
+        help="without hold-out cases, judge by a training without each labeled case in turn",
     )
     parser.add_argument(
         "--keep-names", action="store_true", help="write the cases' names into the model's card"

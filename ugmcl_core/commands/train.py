@@ -20,7 +20,7 @@ NAME = "train"
 HELP = "train or fine-tune a model"
 DESCRIPTION = """\
 Train a model from the images of one folder and the labels of another. An image without a label of
-the same name, or outside the labelled list, is unlabelled: semi-supervised methods learn from it
+the same name, or outside the labeled list, is unlabeled: semi-supervised methods learn from it
 too. The model is written to OUTPUT/model, with a checkpoint beside it; Ctrl-C leaves a usable
 model, and --resume continues where it stopped."""
 EPILOG = """\
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labelled-list",
         metavar="FILE",
-        help="use only these labels, one name a line; the others are unlabelled",
+        help="use only these labels, one name a line; the others are unlabeled",
     )
     parser.add_argument(
         "--exclude-list",
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--holdout-list",
         metavar="FILE",
-        help="never train on these labelled cases, but report their Dice",
+        help="never train on these labeled cases, but report their Dice",
     )
     parser.add_argument("--method", default="ugmcl", help="see `ugmcl methods` (default: ugmcl)")
     parser.add_argument(
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=samples,
         metavar="L+U",
-        help="labelled + unlabelled samples a step, over all processes (default: the profile's)",
+        help="labeled + unlabeled samples a step, over all processes (default: the profile's)",
     )
     parser.add_argument(
         "--seed",
@@ -199,7 +199,7 @@ def _run(arguments: argparse.Namespace) -> int:
     last: dict[str, Any] = {}
     with Progress("train") as progress:
         used = len(cohort.unlabelled) if method.uses_unlabelled else 0
-        progress.say(f"{method.name}, {len(cohort.labelled)} labelled and {used} unlabelled cases")
+        progress.say(f"{method.name}, {len(cohort.labelled)} labeled and {used} unlabeled cases")
 
         def heard(event: dict[str, Any]) -> None:
             last.update(event)

@@ -27,7 +27,7 @@ class DTC(Method):
     name: ClassVar[str] = "dtc"
     paper: ClassVar[str] = "Luo et al., DTC, AAAI"
     year: ClassVar[int] = 2021
-    when: ClassVar[str] = "unlabelled volumes and a signed distance without a teacher's passes"
+    when: ClassVar[str] = "unlabeled volumes and a signed distance without a teacher's passes"
     uses_unlabelled: ClassVar[bool] = True
     uses_distance: ClassVar[bool] = True
 

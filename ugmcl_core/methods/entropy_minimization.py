@@ -24,7 +24,7 @@ class EntropyMinimization(Method):
     name: ClassVar[str] = "entropy-minimization"
     paper: ClassVar[str] = "Vu et al., ADVENT, CVPR"
     year: ClassVar[int] = 2019
-    when: ClassVar[str] = "unlabelled volumes at the cost of supervised training: no teacher"
+    when: ClassVar[str] = "unlabeled volumes at the cost of supervised training: no teacher"
     uses_unlabelled: ClassVar[bool] = True
 
     weight: Weight = option(0.1, "λ at the end of its ramp")

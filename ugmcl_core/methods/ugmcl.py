@@ -32,7 +32,7 @@ class UGMCL(Method):
     name: ClassVar[str] = "ugmcl"
     paper: ClassVar[str] = "Zhang et al., UG-MCL, Artificial Intelligence in Medicine"
     year: ClassVar[int] = 2022
-    when: ClassVar[str] = "few labelled and many unlabelled volumes: the paper's method, literally"
+    when: ClassVar[str] = "few labeled and many unlabeled volumes: the paper's method, literally"
 
     beta: Share = option(0.75, "β, Eq. 4: segmentation against distance")
     passes: Count = option(8, "T, Eq. 3: Monte Carlo passes of the teacher")

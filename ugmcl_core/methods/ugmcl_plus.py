@@ -40,7 +40,7 @@ class UGMCLPlus(Method):
     name: ClassVar[str] = "ugmcl-plus"
     paper: ClassVar[str] = "this project, after Zhang et al., UG-MCL"
     year: ClassVar[int] = 2026
-    when: ClassVar[str] = "few labelled and many unlabelled volumes, and strong augmentation"
+    when: ClassVar[str] = "few labeled and many unlabeled volumes, and strong augmentation"
     uses_teacher: ClassVar[bool] = True
     uses_unlabelled: ClassVar[bool] = True
     uses_distance: ClassVar[bool] = True

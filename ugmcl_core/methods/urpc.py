@@ -46,7 +46,7 @@ class URPC(Method):
     name: ClassVar[str] = "urpc"
     paper: ClassVar[str] = "Luo et al., URPC, MICCAI"
     year: ClassVar[int] = 2021
-    when: ClassVar[str] = "unlabelled volumes at nearly the cost of supervised training"
+    when: ClassVar[str] = "unlabeled volumes at nearly the cost of supervised training"
     uses_unlabelled: ClassVar[bool] = True
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
