@@ -26,7 +26,8 @@ from screenshots import PANEL, add_model_card, save  # noqa: E402
 
 NAMES = tuple(f"Patient {number}" for number in range(1, 8))
 ROLES = ("Labeled",) * 2 + ("Unlabeled",) * 2 + ("Hold-out",) * 3
-SECTIONS = ("segmentSection", "seeSection", "improveSection", "evaluateSection", "batchSection")
+SECTIONS = ("segmentSection", "seeSection", "improveSection", "evaluateSection", "batchSection",
+            "exportSection")
 PLOT = (640, 300)
 
 
@@ -65,8 +66,8 @@ def show(panel: Any, *names: str) -> None:
         getattr(panel.ui, name).collapsed = name not in names
 
 
-def grab_section(panel: Any, name: str, path: Path) -> None:
-    """A picture of one section."""
+def grab_section(panel: Any, name: str, path: Path, last: str = "") -> None:
+    """A picture of one section, or of all from it to the `last`."""
     from PIL import Image
 
     whole = path.with_suffix(".whole.png")
@@ -74,7 +75,9 @@ def grab_section(panel: Any, name: str, path: Path) -> None:
     section = getattr(panel.ui, name)
     corner = section.mapTo(panel.loaded.panel, section.rect.topLeft())
     picture = Image.open(whole).convert("RGB")
-    box = (0, max(0, corner.y() - 8), PANEL, corner.y() + section.height + 8)
+    end = getattr(panel.ui, last or name)
+    bottom = end.mapTo(panel.loaded.panel, end.rect.topLeft()).y() + end.height
+    box = (0, max(0, corner.y() - 8), PANEL, bottom + 8)
     save(picture.crop(box), path)
     whole.unlink()
 
@@ -139,12 +142,14 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     panel.click("evaluateButton")
     settle(panel)
     grab_section(panel, "evaluateSection", folder / "evaluate.png")
-    show(panel, "batchSection")
+    show(panel, "batchSection", "exportSection")
     answer_with(panel, Path())
     del os.environ["FAKE_LABELS"]
     panel.click("batchButton")
     settle(panel)
-    grab_section(panel, "batchSection", folder / "batch.png")
+    ui.exportAllCheckBox.checked = True
+    ui.exportPatternEdit.text = "{name}-{model}"
+    grab_section(panel, "batchSection", folder / "batch.png", last="exportSection")
 
 
 def answer_with(panel: Any, labels: Path) -> None:

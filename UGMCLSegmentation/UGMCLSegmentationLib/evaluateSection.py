@@ -16,6 +16,8 @@ from .parameters import Parameters
 from .run import Outcome
 from .taskView import TaskView
 
+_ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
+
 
 class EvaluateSection:
     def __init__(
@@ -33,6 +35,7 @@ class EvaluateSection:
         ui.evaluateTable.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setVisible(False)
         ui.evaluateTable.verticalHeader().setVisible(False)
+        ui.evaluateTable.verticalHeader().setDefaultSectionSize(_ROW)
         ui.evaluateTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         widgets = (ui.evaluateProgressBar, ui.cancelEvaluateButton, ui.evaluateLabel)
         self._view = TaskView(
@@ -82,3 +85,6 @@ class EvaluateSection:
     def _showTable(self, node) -> None:
         self._ui.evaluateTable.setMRMLTableNode(node)
         self._ui.evaluateTable.setVisible(node is not None)
+        if node is not None:
+            rows = min(_MOST, max(1, node.GetNumberOfRows()))
+            self._ui.evaluateTable.setFixedHeight(_HEADER + _ROW * rows)

@@ -11,6 +11,8 @@ from .casesSection import CasesSection
 from .connections import Connections
 from .parameters import Parameters
 
+_ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
+
 
 class StructuresSection:
     def __init__(
@@ -27,7 +29,7 @@ class StructuresSection:
         header.setSectionResizeMode(1, qt.QHeaderView.Fixed)
         header.resizeSection(1, 190)
         ui.structuresTable.verticalHeader().setVisible(False)
-        ui.structuresTable.verticalHeader().setDefaultSectionSize(26)
+        ui.structuresTable.verticalHeader().setDefaultSectionSize(_ROW)
         connections.connect(ui.casesTable, "itemSelectionChanged()", self._fillSegments)
         connections.connect(ui.caseSegmentsSelector, "checkedIndexesChanged()", self._onSegments)
 
@@ -59,6 +61,7 @@ class StructuresSection:
         self._updating = True
         table.setRowCount(0)
         table.setRowCount(len(contents.structures))
+        table.setFixedHeight(_HEADER + _ROW * min(_MOST, max(1, len(contents.structures))))
         for row, structure in enumerate(contents.structures):
             item = qt.QTableWidgetItem(_swatch(structure.color), structure.name)
             count = _("In {n} labels.").format(n=structure.count)
