@@ -182,7 +182,7 @@ def test_overlap_and_what_nobody_annotated(panel):
     assert np.array_equal(found, expected)
 
 
-def test_segments_map_by_name_then_by_terminology(panel):
+def test_segments_map_by_terminology_then_by_name(panel):
     volume = support.add_volume()
     mask = improve.bright(volume)
     improve.add_segmentation(
@@ -219,6 +219,7 @@ def test_a_code_that_several_classes_have_and_the_default_code_match_nothing(pan
 
     volume = support.add_volume()
     codes = {"Segment_1": "85756007", "kidney": "64033007", "right": "64033007", "LA": "82471001"}
+    codes["left"] = "82471001"  # says atrium, whatever it is called
     drawn = improve.add_segmentation(volume, dict.fromkeys(codes), terminology=codes)
     classes = [
         structures.ClassSpec(v, n, (1.0, 0.0, 0.0), {"scheme": "SCT", "code": c, "meaning": "x"})
@@ -226,8 +227,8 @@ def test_a_code_that_several_classes_have_and_the_default_code_match_nothing(pan
                                     ("right", "64033007"), ("atrium", "82471001")), 1)
     ]  # fmt: skip
     segmentation = drawn.GetSegmentation()
-    found = [structures.matching(segmentation.GetNthSegment(n), classes) for n in range(4)]
-    assert found == [None, None, 3, 4]
+    found = [structures.matching(segmentation.GetNthSegment(n), classes) for n in range(5)]
+    assert found == [None, None, 3, 4, 4]
     assert structures.terminologyOf(segmentation.GetNthSegment(0)) is None
 
 

@@ -1,4 +1,4 @@
-"""Which segments teach which class of the model: by name, then by terminology, or as chosen."""
+"""Which segments teach which class of the model: by terminology, then by name, or as chosen."""
 
 from __future__ import annotations
 
@@ -180,16 +180,14 @@ def _automatic(segment, key: str, classes: list[ClassSpec]) -> str:
 
 
 def matching(segment, classes: list[ClassSpec]) -> int | None:
-    """The class that a segment is: by name, then by the terminology that one class alone has."""
+    """The class that a segment is: by the terminology that one class alone has, then by name."""
     terminology, key = terminologyOf(segment), keyOf(segment.GetName())
-    for info in classes:
-        if key == keyOf(info.name):
-            return info.value
-    if terminology is None:
-        return None
-    code = _code(terminology)
-    found = [c.value for c in classes if c.terminology and _code(c.terminology) == code]
-    return found[0] if len(found) == 1 else None
+    if terminology is not None:
+        code = _code(terminology)
+        found = [c.value for c in classes if c.terminology and _code(c.terminology) == code]
+        if len(found) == 1:
+            return found[0]
+    return next((c.value for c in classes if keyOf(c.name) == key), None)
 
 
 def _code(terminology: Mapping[str, str]) -> tuple[str, str]:
