@@ -53,6 +53,21 @@ def open_improve(panel: support.Panel) -> None:
     panel.widget.improve.book.update()
 
 
+def real_panel(model: Path, monkeypatch: Any) -> support.Panel:
+    """A panel with the real worker that starts from ``model``."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    panel = support.Panel(command=None)
+    for worker in (panel.widget.logic.worker, panel.widget.logic.trainer):
+        worker.helloTimeout = 120.0  # on a busy computer torch takes its time
+    import UGMCLSegmentationLib.views as views
+
+    monkeypatch.setattr(views, "showChart", lambda chart: None)
+    panel.widget.useModelFolder(str(model))
+    panel.parameters.base = str(model)
+    panel.parameters.device = "cpu"
+    return panel
+
+
 def rows(panel: support.Panel) -> dict[str, tuple[str, str, str]]:
     """Role, label and uncertainty as the table shows them, by case, in its order."""
     panel.widget.improve.book.update()

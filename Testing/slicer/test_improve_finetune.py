@@ -70,6 +70,10 @@ def test_a_run_from_the_cases_to_the_report(panel, tmp_path, monkeypatch):
     assert content["classes"][0]["terminology"]["code"] == "82471001"
     assert "Dice changed by +0.050 on 3 cases." in panel.ui.reportLabel.text
     # a table node, a page, curves, and a model that is listed and selected
+    import slicer
+
+    about = slicer.util.getNode("Report on My-heart").GetDescription()
+    assert "Started from: heart" in about and "Cases: " in about
     report = table("Report on My-heart")
     assert report["Case"] == ["hold0", "hold1", "hold2", "Mean"]
     assert report["Dice before"] == ["0.800", "0.810", "0.820", "0.810"]

@@ -32,16 +32,7 @@ def weak(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def panel(scene, weak, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    panel = support.Panel(command=None)
-    for worker in (panel.widget.logic.worker, panel.widget.logic.trainer):
-        worker.helloTimeout = 120.0  # on a busy computer torch takes its time
-    import UGMCLSegmentationLib.views as views
-
-    monkeypatch.setattr(views, "showChart", lambda chart: None)
-    panel.widget.useModelFolder(str(weak))
-    panel.parameters.base = str(weak)
-    panel.parameters.device = "cpu"
+    panel = improve.real_panel(weak, monkeypatch)
     yield panel
     panel.close()
 

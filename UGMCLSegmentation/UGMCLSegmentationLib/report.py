@@ -54,6 +54,19 @@ def rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return [_("Case"), *(column[3] for column in columns)], table
 
 
+def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was fine-tuned, from what and on what: titles and texts."""
+    about, request = result.get("about", {}), result.get("request", {})
+    return [
+        (_("New model"), Path(result["model"]).name),
+        (_("Started from"), about.get("base") or _("nothing (from scratch)")),
+        (_("Method"), request.get("method", "")),
+        (_("Steps"), str(request.get("iterations", ""))),
+        (_("Cases"), about.get("cases", "")),
+        (_("Date"), about.get("date") or time.strftime("%Y-%m-%d %H:%M")),
+    ]
+
+
 def show(result: dict[str, Any]):
     """Fill the table node of the scene, one for all reports; returns it."""
     titles, texts = rows(result)
@@ -74,7 +87,8 @@ def show(result: dict[str, Any]):
         table.AddColumn(column)
     node.SetAndObserveTable(table)
     node.SetUseColumnTitleAsColumnHeader(True)
-    node.SetDescription(summary(result))
+    about = "\n".join(f"{title}: {text}" for title, text in facts(result) if text)
+    node.SetDescription(f"{summary(result)}\n{about}")
     return node
 
 
@@ -87,16 +101,7 @@ def write(result: dict[str, Any], folder: Path) -> Path:
 
 def page(result: dict[str, Any], events: list[dict[str, Any]]) -> str:
     """HTML that needs nothing else; texts from outside are escaped."""
-    about, request = result.get("about", {}), result.get("request", {})
     titles, texts = rows(result)
-    facts = [
-        (_("New model"), Path(result["model"]).name),
-        (_("Started from"), about.get("base") or _("nothing (from scratch)")),
-        (_("Method"), request.get("method", "")),
-        (_("Steps"), str(request.get("iterations", ""))),
-        (_("Cases"), about.get("cases", "")),
-        (_("Date"), about.get("date") or time.strftime("%Y-%m-%d %H:%M")),
-    ]
     head = "".join(f"<th>{html.escape(t)}</th>" for t in titles)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(t)}</td>" for t in row) + "</tr>" for row in texts
@@ -117,7 +122,7 @@ def page(result: dict[str, Any], events: list[dict[str, Any]]) -> str:
         f"<h1>{html.escape(_('Fine-tuning report'))}</h1>"
         f"<p><strong>{html.escape(summary(result))}</strong></p>"
         "<dl>"
-        + "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts)
+        + "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts(result))
         + f"</dl>{table}{pictures}<p>{html.escape(note)}</p></body></html>\n"
     )
 
