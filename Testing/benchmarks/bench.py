@@ -180,11 +180,11 @@ def main() -> int:
     for name in words.rows or ROWS:
         print(f"{ROWS[name].title} ...", file=sys.stderr, flush=True)
         found += measure(name, ROWS[name])
+        if words.json is not None:  # after each row, since a long run may be cut short
+            content = {"machine": machine(words.device), "rows": [asdict(m) for m in found]}
+            words.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(table(found))
     print(f"\n{machine(words.device)}; load {os.getloadavg()[0]:.1f}")
-    if words.json is not None:
-        content = {"machine": machine(words.device), "rows": [asdict(m) for m in found]}
-        words.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return int(any("MISSED" in m.goal for m in found))
 
 

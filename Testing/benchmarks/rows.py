@@ -84,7 +84,7 @@ ROWS: dict[str, Row] = {
             **{SHARED: partial(step_ours, "ugmcl", "paper", shared_encoder=True)},
         ),
         {OURS: 6.0, SHARED: 8.5},
-        repeats=3,
+        repeats=2,
     ),
     "ugmcl-compact": Row(
         "UG-MCL step, 96x80x48, batch 4, T = 8",
@@ -94,7 +94,7 @@ ROWS: dict[str, Row] = {
             **{SHARED: partial(step_ours, "ugmcl", "compact", shared_encoder=True)},
         ),
         {OURS: 5.0},
-        repeats=4,
+        repeats=3,
         note="this project's side with its strong augmentation",
     ),
     "steps-compact": Row(
@@ -133,7 +133,7 @@ ROWS: dict[str, Row] = {
             PEER: partial(segment_monai, LA_SHAPE),
         },
         {OURS: 80.0},
-        repeats=4,
+        repeats=3,
         note="the reference's time from 9 of its 54 windows",
     ),
     "segment-uncertain": Row(
@@ -143,7 +143,7 @@ ROWS: dict[str, Row] = {
             OURS: partial(segment_ours, LA_SHAPE, 8),
         },
         {},
-        repeats=3,
+        repeats=2,
         note="the reference's time from 2 of its 54 windows",
     ),
     "segment-bundled": Row(

@@ -87,7 +87,7 @@ def forward_ours() -> Measured:
 def reference_training(patch: tuple[int, int, int]) -> Any:
     from reference import Training
 
-    shape = LA_SHAPE if patch == PAPER_PATCH else tuple(n // 2 + 8 for n in LA_SHAPE)
+    shape = LA_SHAPE if patch == PAPER_PATCH else tuple(n // 2 + 10 for n in LA_SHAPE)
     image = volume_array(shape).astype(np.float32) / 800
     volumes = [(image, body(shape).astype(np.uint8))]
     networks = (reference_network().to(DEVICE) for _ in range(2))
