@@ -47,6 +47,9 @@ def warm(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Ca
     view = harness.slice_view("Red")
     panel.segment(seconds=PATIENCE)  # starts the worker and loads the model
 
+    def there() -> bool:
+        return bool(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"))
+
     def measured() -> float:
         for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
             slicer.mrmlScene.RemoveNode(node)
@@ -58,7 +61,8 @@ def warm(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Ca
         plain = view.pixels()
         began = time.perf_counter()
         panel.click("segmentButton")
-        while np.array_equal(view.pixels(), plain):
+        # as in Slicer, nothing is rendered while nothing in the scene has changed
+        while not there() or np.array_equal(view.pixels(), plain):
             harness.process_events(5)
             if time.perf_counter() - began > PATIENCE:
                 raise TimeoutError(panel.message or "no overlay appeared")
