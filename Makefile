@@ -54,7 +54,8 @@ test-installed: env
 	@$(VENV)/bin/cmake -C Testing/cmake/initial-cache.cmake -S . -B build/cmake > build/cmake.log \
 	  && $(VENV)/bin/cmake --install build/cmake --prefix build/installed > build/install.log
 	@cd build && UGMCL_INSTALLED="$(CURDIR)/build/installed/lib/Slicer-5.12/qt-scripted-modules" \
-	  "$(CURDIR)/$(PYTHON)" -P -m pytest "$(CURDIR)/Testing/slicer"
+	  OMP_NUM_THREADS=1 "$(CURDIR)/$(PYTHON)" -P -m pytest --numprocesses auto --dist loadfile \
+	  "$(CURDIR)/Testing/slicer"
 
 check-extension: env
 	@$(PYTHON) Testing/check_extension.py
