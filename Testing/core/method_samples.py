@@ -36,9 +36,9 @@ class Fixed(nn.Module):
         count, n = len(self.logits), len(samples)
         return slice(count - n, count) if self.last else slice(0, n)
 
-    def forward(self, image):
+    def forward(self, image, distance=True):
         which = self.which(image)
-        return Output(self.logits[which], self.raw.tanh()[which])
+        return Output(self.logits[which], self.raw.tanh()[which] if distance else None)
 
     encode = staticmethod(lambda image: [image])
 
@@ -48,8 +48,8 @@ class Fixed(nn.Module):
     def heads(self, features):
         return self(features)
 
-    def decode(self, features):
-        return self(features[0])
+    def decode(self, features, distance=True):
+        return self(features[0], distance)
 
 
 def softmax(x):

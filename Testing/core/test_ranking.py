@@ -118,8 +118,8 @@ def test_the_uncertainty_is_the_entropy_of_the_mean_of_its_samples(tmp_path, kin
         views.append((part[0].numpy()[inside].copy(), []))
         return encode(self, part)
 
-    def deciding(self, features):
-        out = decode(self, features)
+    def deciding(self, features, distance=True):
+        out = decode(self, features, distance)
         views[-1][1].append((self.dropout.training, out.probabilities[0].numpy()[inside]))
         return out
 
