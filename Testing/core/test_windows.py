@@ -119,3 +119,9 @@ def test_mirrored_views_are_averaged_in_place(network):
     assert seen == sorted(seen) and seen[-1] == 1.0
     plain = predict_mirrored(network, image, PATCH, ())
     assert torch.equal(plain.foreground, parts[0].foreground)
+
+
+def test_a_heart_crop_of_the_published_grid_goes_through_as_one_window():
+    multiple = (16, 16, 16)
+    assert window_size((190, 142, 88), (112, 112, 80), multiple) == (192, 144, 96)
+    assert window_size((240, 200, 88), (112, 112, 80), multiple) == (112, 112, 80)
