@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,19 +28,24 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np
     image = sitk.GetImageFromArray(mask.view(np.uint8))  # its first axis is the mask's last
     image.SetSpacing([float(s) for s in reversed(spacing)])
 
-    def maurer(background: int) -> sitk.Image:
-        return sitk.SignedMaurerDistanceMap(
+    def shell_distance(background: int) -> np.ndarray:
+        """Distance of each voxel to the mask's shell (0), or to the complement's (1)."""
+        squared = sitk.SignedMaurerDistanceMap(
             image,
             insideIsPositive=False,
-            squaredDistance=False,
+            squaredDistance=True,  # signed; NumPy takes the root faster
             useImageSpacing=True,
             backgroundValue=background,
         )
+        distance = np.abs(sitk.GetArrayViewFromImage(squared))
+        return np.sqrt(distance, out=distance)
 
-    of_mask, of_complement = maurer(0), maurer(1)
-    distance = sitk.GetArrayViewFromImage(of_mask) - sitk.GetArrayViewFromImage(of_complement)
-    distance *= 0.5
-    return distance
+    # ITK's own threads leave a fifth of two cores idle, so both maps at once
+    with ThreadPoolExecutor(2) as pool:
+        of_mask, of_complement = pool.map(shell_distance, (0, 1))
+    of_mask += of_complement
+    of_mask *= np.float32(0.5)
+    return np.negative(of_mask, out=of_mask, where=mask)
 
 
 def published_distance(distance: np.ndarray) -> np.ndarray:
