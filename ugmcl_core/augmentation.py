@@ -1,19 +1,23 @@
 """Random views of a patch: where it is cut, how it is turned, how its intensities vary.
 
 All randomness comes from the generator that is passed in, so a step's batch depends on its seed
-alone. Geometry is shared by image, labels and distance; intensity changes the student's view only.
+alone (its noise also on the kind of device that draws it). Geometry is shared by image, labels and
+distance; intensity changes the student's view only.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv3d, interpolate, pad
+
+Field = np.ndarray | Tensor
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,10 @@ def _rotation(rng: np.random.Generator, degrees: float, spacing: tuple[float, ..
 
 
 def cut(
-    fields: list[np.ndarray], pose: Pose, patch: tuple[int, ...], outside: list[str]
+    fields: Sequence[Field], pose: Pose, patch: tuple[int, ...], outside: Sequence[str]
 ) -> list[Tensor]:
-    """Cut ``fields`` (each (N, I, J, K)) at ``pose``; float32 tensors (N, *patch).
+    """Cut ``fields`` (each (N, I, J, K)) at ``pose``; float32 tensors (N, *patch), on the device
+    of the fields where these are tensors, which must all lie on one.
 
     ``outside`` names for each field what lies beyond the volume. Reads only the part of the
     arrays that the patch needs, so they may be memory-mapped.
@@ -119,19 +124,23 @@ def cut(
     low = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, np.array(shape) - 2)
     high = np.minimum(np.maximum(np.ceil(corners.max(0)).astype(int) + 2, low + 2), shape)
     low = np.maximum(low, 0)
-    index = [torch.arange(s, dtype=torch.float32) - h for s, h in zip(patch, half, strict=True)]
-    matrix = torch.from_numpy(pose.matrix).float()
+    device = fields[0].device if isinstance(fields[0], Tensor) else None
+    index = [
+        torch.arange(s, dtype=torch.float32, device=device) - h
+        for s, h in zip(patch, half, strict=True)
+    ]
     axes = torch.meshgrid(*index, indexing="ij")
     places = []
     for a in range(3):
-        position = pose.center[a] + sum(matrix[a, b] * axes[b] for b in range(3)) - float(low[a])
+        turned = sum(float(pose.matrix[a, b]) * axes[b] for b in range(3))
+        position = pose.center[a] + turned - float(low[a])
         places.append(2.0 * position / max(1, int(high[a] - low[a]) - 1) - 1.0)
     grid = torch.stack(places[::-1], dim=-1)[None]
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     result: list[Tensor] = []
     for kind, group in itertools.groupby(zip(fields, outside, strict=True), lambda pair: pair[1]):
-        parts = [np.asarray(field[(slice(None), *box)], np.float32) for field, _ in group]
-        part = torch.from_numpy(np.concatenate(parts))[None]  # one call finds the voxels once
+        parts = [_floats(field, box) for field, _ in group]
+        part = torch.cat(parts)[None]  # one call finds the voxels once
         if kind == "dark":
             floor = part.amin(dim=(2, 3, 4), keepdim=True)
             sampled = _sample(part - floor, grid, "zeros") + floor
@@ -141,16 +150,24 @@ def cut(
     return result
 
 
+def _floats(field: Field, box: tuple[slice, ...]) -> Tensor:
+    """A box of ``field`` in float32, a copy that is contiguous."""
+    part = field[(slice(None), *box)]
+    if isinstance(part, Tensor):
+        return part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    return torch.from_numpy(np.array(part, np.float32, order="C"))
+
+
 def _sample(part: Tensor, grid: Tensor, padding: str) -> Tensor:
     return torch.nn.functional.grid_sample(part, grid, padding_mode=padding, align_corners=True)
 
 
-def _cut_whole(field: np.ndarray, start: list[int], patch: tuple[int, ...], kind: str) -> Tensor:
+def _cut_whole(field: Field, start: list[int], patch: tuple[int, ...], kind: str) -> Tensor:
     shape = field.shape[1:]
     box = tuple(
         slice(max(0, a), min(n, a + s)) for a, n, s in zip(start, shape, patch, strict=True)
     )
-    part = torch.from_numpy(np.array(field[(slice(None), *box)], np.float32))
+    part = _floats(field, box)
     around = [
         m
         for a, n, s in zip(reversed(start), reversed(shape), reversed(patch), strict=True)
@@ -159,7 +176,8 @@ def _cut_whole(field: np.ndarray, start: list[int], patch: tuple[int, ...], kind
     if not any(around):
         return part
     if kind == "dark":
-        return pad(part, around, value=float(part.min()))
+        floor = part.min()
+        return pad(part - floor, around) + floor
     return pad(part[None], around, mode="replicate")[0]
 
 
@@ -198,20 +216,25 @@ def vary_intensity(image: Tensor, rng: np.random.Generator, strength: float) -> 
             x = ((x - low) / width) ** float(np.exp(rng.uniform(-0.4, 0.4))) * width + low
         if rng.random() < 0.5 * strength:
             low = x.min()
-            coarse = torch.from_numpy(rng.normal(0.0, 0.25, (1, 1, 4, 4, 3))).float()
+            coarse = torch.from_numpy(rng.normal(0.0, 0.25, (1, 1, 4, 4, 3))).to(x)
             smooth = interpolate(coarse, x.shape, mode="trilinear", align_corners=True)[0, 0]
             x = (x - low) * smooth.exp() + low
         if rng.random() < 0.3 * strength:
             x = _blur(x, float(rng.uniform(0.4, 1.0)))
         if rng.random() < 0.6 * strength:
-            noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
-            x = x + float(rng.uniform(0.0, 0.2)) * noise
+            x = x + float(rng.uniform(0.0, 0.2)) * _noise(x, rng)
         result.append(x)
     return torch.stack(result)
 
 
+def _noise(like: Tensor, rng: np.random.Generator) -> Tensor:
+    """Standard normal noise, drawn where ``like`` lies."""
+    source = torch.Generator(like.device).manual_seed(int(rng.integers(2**62)))
+    return torch.randn(like.shape, generator=source, device=like.device)
+
+
 def _blur(x: Tensor, sigma: float) -> Tensor:
-    offsets = torch.arange(-2, 3, dtype=torch.float32)
+    offsets = torch.arange(-2, 3, dtype=torch.float32, device=x.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
     y = x[None, None]

@@ -45,8 +45,10 @@ def make_batch(
     seed: int,
     step: Step,
     part: Callable[[int], range] = range,
+    device: torch.device | None = None,
 ) -> Batch:
-    """The batch of ``step``, on the CPU; of each stream's samples those of ``part(count)``.
+    """The batch of ``step`` on ``device`` (None: the CPU); of each stream's samples those of
+    ``part(count)``. Patches are cut and turned where their case lies.
 
     Without unlabelled cases, and in the supervised-only steps, all samples are labelled. A sample
     is a function of its number alone, so parts together are the whole.
@@ -62,6 +64,7 @@ def make_batch(
         for n in part(count):
             rng = np.random.default_rng([seed, 2 + stream, start + n])
             fields = _patch(cases[chosen[n]], settings, representation, rng, stream == 0)
+            fields = [f.to(device=device) for f in fields]
             weak.append(fields[0])
             strength = settings.augmentation.intensity
             images.append(vary_intensity(fields[0], rng, strength) if strength else fields[0])
@@ -121,11 +124,12 @@ def batches(
     seed: int,
     steps: Sequence[Step],
     part: Callable[[int], range] = range,
+    device: torch.device | None = None,
 ) -> Iterator[Batch]:
     """The batches of ``steps``, the next one made by a thread while one is used."""
 
     def make(step: Step) -> Batch:
-        return make_batch(labelled, unlabelled, settings, representation, seed, step, part)
+        return make_batch(labelled, unlabelled, settings, representation, seed, step, part, device)
 
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, steps[0]) if steps else None

@@ -77,7 +77,8 @@ class Representation:
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case on the model's grid, arrays (N, I, J, K) in float16, or the files that hold them.
+    """A case on the model's grid, arrays (N, I, J, K) in float16, on a GPU tensors, or the files
+    that hold them.
 
     ``fractions`` (C-1 foreground classes' share of each voxel), ``distance`` (C-1, mm, or the
     published level set), ``valid`` (1, 0 where not annotated) and ``places`` (foreground voxels,
@@ -86,17 +87,17 @@ class PreparedCase:
     """
 
     name: str
-    image: np.ndarray | Path
+    image: np.ndarray | torch.Tensor | Path
     spacing: tuple[float, float, float]
-    fractions: np.ndarray | Path | None = None
-    distance: np.ndarray | Path | None = None
-    valid: np.ndarray | Path | None = None
-    measured: np.ndarray | Path | None = None
+    fractions: np.ndarray | torch.Tensor | Path | None = None
+    distance: np.ndarray | torch.Tensor | Path | None = None
+    valid: np.ndarray | torch.Tensor | Path | None = None
+    measured: np.ndarray | torch.Tensor | Path | None = None
     places: tuple[np.ndarray, ...] = ()
 
     @property
     def nbytes(self) -> int:
-        """Size of the arrays in memory; those in files take none."""
+        """Size of the arrays in the computer's memory; those in files or on a GPU take none."""
         arrays = (getattr(self, key) for key in _ARRAYS)
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
@@ -109,6 +110,28 @@ class PreparedCase:
             if isinstance(getattr(self, key), Path)
         }
         return replace(self, **mapped) if mapped else self
+
+
+def on_device(
+    cases: Sequence[PreparedCase], device: torch.device, budget: int
+) -> list[PreparedCase]:
+    """``cases`` with their arrays on ``device``, up to ``budget`` bytes in all; the rest, and what
+    is in files, as it was."""
+    placed = []
+    for case in cases:
+        budget -= case.nbytes
+        if budget >= 0:
+            arrays = {k: getattr(case, k) for k in _ARRAYS}
+            case = replace(
+                case,
+                **{
+                    k: torch.from_numpy(a).to(device)
+                    for k, a in arrays.items()
+                    if isinstance(a, np.ndarray)
+                },
+            )
+        placed.append(case)
+    return placed
 
 
 def find_cohort(

@@ -94,6 +94,14 @@ def release_memory() -> None:
         trim(0)
 
 
+def room_for_cases(device: torch.device) -> int:
+    """Bytes of a GPU's memory that prepared cases may take there: a quarter of what is free, since
+    the rest is the training's. None on other devices, which share the computer's memory."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 0
+
+
 def has_half_gradients(device: torch.device, length: int) -> bool:
     """Whether bfloat16 gradients can be trusted where feature maps have ``length`` voxels along
     their first axis.

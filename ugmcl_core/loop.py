@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, devices, parallel
 from .batches import batches
-from .cases import Cohort, PreparedCase, prepare_cases
+from .cases import Cohort, PreparedCase, on_device, prepare_cases
 from .errors import Cancelled, InputError
 from .heads import with_new_classes
 from .methods.base import Batch, Method
@@ -127,7 +127,12 @@ class Run:
             )
             used += sum(c.nbytes for c in group)
             groups.append(group)
-        return groups
+        known, new, held_out = groups
+        room = devices.room_for_cases(self.device)
+        if room:  # those that are trained on lie on the GPU while they fit
+            placed = on_device([*known, *new], self.device, room)
+            known, new = placed[: len(known)], placed[len(known) :]
+        return [known, new, held_out]
 
     def restore(self, former: checkpoint.Checkpoint) -> None:
         checkpoint.restore(former, self.student, self.teacher, self.optimizers)
@@ -154,6 +159,7 @@ class Run:
                 self.settings.seed,
                 steps,
                 parallel.part,
+                self.device,
             ),
             strict=True,
         ):
@@ -180,7 +186,7 @@ class Run:
         """One iteration; the terms of the objective."""
         seed = self.settings.seed * 1_000_003 + step.index + (parallel.rank() << 40)
         torch.manual_seed(seed % 2**63)
-        batch = _to(batch, self.device)
+        batch = _channels_last(batch)
         optimizer = self.optimizers["optimizer"]
         rate = self.profile.optimization.rate.at(step.index, step.total)
         for group in optimizer.param_groups:
@@ -266,30 +272,24 @@ class Run:
 
 
 def _optimizer(parameters: Iterable[nn.Parameter], profile: Profile) -> torch.optim.Optimizer:
-    o = profile.optimization
+    o, parameters = profile.optimization, list(parameters)
+    options = {"weight_decay": o.weight_decay}
+    if all(p.device.type == "cuda" for p in parameters):
+        options["fused"] = True  # one kernel for all parameters
     if o.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, o.rate.base, weight_decay=o.weight_decay)
+        return torch.optim.AdamW(parameters, o.rate.base, **options)
     if o.optimizer == "sgd":
-        return torch.optim.SGD(parameters, o.rate.base, momentum=0.9, weight_decay=o.weight_decay)
+        return torch.optim.SGD(parameters, o.rate.base, momentum=0.9, **options)
     raise InputError(f"unknown optimizer {o.optimizer!r}: use sgd or adamw")
 
 
-def _to(batch: Batch, device: torch.device) -> Batch:
-    """The batch on ``device``, images in the memory format that convolutions like."""
-    image = batch.image.to(device).contiguous(memory_format=torch.channels_last_3d)
-    same = batch.weak is batch.image
-    weak = (
-        image if same else batch.weak.to(device).contiguous(memory_format=torch.channels_last_3d)
-    )
-    return replace(
-        batch,
-        image=image,
-        weak=weak,
-        labels=batch.labels.to(device),
-        level_set=batch.level_set.to(device),
-        valid=batch.valid.to(device),
-        measured=batch.measured.to(device),
-    )
+def _channels_last(batch: Batch) -> Batch:
+    """The batch with its images in the memory format that convolutions like."""
+    image = batch.image.contiguous(memory_format=torch.channels_last_3d)
+    if batch.weak is batch.image:
+        return replace(batch, image=image, weak=image)
+    weak = batch.weak.contiguous(memory_format=torch.channels_last_3d)
+    return replace(batch, image=image, weak=weak)
 
 
 def _dice(foreground: np.ndarray, case: PreparedCase) -> float:

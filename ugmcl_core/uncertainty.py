@@ -32,14 +32,14 @@ def maximal_entropy(classes: int, reference: str = "ln2") -> float:
     return math.log(2 if reference == "ln2" else classes)
 
 
-def quantile(uncertainty: Tensor, part: float, classes: int) -> float:
+def quantile(uncertainty: Tensor, part: float, classes: int) -> Tensor:
     """The uncertainty below which ``part`` of the voxels lie, to 1/4096 of ln C; from a histogram,
-    which takes any number of voxels."""
+    which takes any number of voxels. One number, on the device that it comes from."""
     counts = total(torch.histc(uncertainty.float(), _BINS, 0.0, math.log(classes)).double())
     below = counts.cumsum(0) < part * counts.sum()
-    return (int(below.sum()) + 1) / _BINS * math.log(classes)
+    return (below.sum() + 1) / _BINS * math.log(classes)
 
 
-def certain(uncertainty: Tensor, threshold: float) -> Tensor:
+def certain(uncertainty: Tensor, threshold: float | Tensor) -> Tensor:
     """m = 1(u < u_th) as float32, shape of ``uncertainty``."""
     return (uncertainty < threshold).float()

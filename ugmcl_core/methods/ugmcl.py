@@ -94,7 +94,7 @@ class UGMCL(Method):
         distance = mean_squared_error(out.distance, advice.distance, mask)
         return self.beta * segmentation + (1.0 - self.beta) * distance
 
-    def _threshold(self, advice: Advice, ramp: float) -> float:
+    def _threshold(self, advice: Advice, ramp: float) -> float | Tensor:
         """u_th."""
         rise = ramp if self.threshold_ramp else 0.0
         if self.threshold_reference == "quantile":
