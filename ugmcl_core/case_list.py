@@ -101,7 +101,7 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
     if role != "unlabelled" and "label" not in files:
         raise InputError(f"case {name} is {role} and has no label; add it or make it unlabeled")
     label = files["label"] if role != "unlabelled" else None
-    return role, Case(name, files["image"], label)
+    return role, Case(name, files["image"], label, resample=True)
 
 
 def _classes(value: Any) -> tuple[ClassInfo, ...] | None:

@@ -23,11 +23,17 @@ _FAR = 1.5  # scales from which on every distance is the same, in a patch zoomed
 
 @dataclass(frozen=True)
 class Case:
-    """One image, its label map or None, and its name (the file's stem)."""
+    """One image, its label map or None, and its name (the file's stem).
+
+    ``resample``: labels on another grid than the image are resampled onto it, not refused. For
+    cases that someone paired by hand, as in a case list; in folders paired by name they are
+    rather a mistake.
+    """
 
     name: str
     image: Path
     label: Path | None = None
+    resample: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,14 +200,20 @@ def read_pair(
 ) -> tuple[Volume, Volume | None]:
     """The image of a case and its labels on the image's grid, None without.
 
-    Labels on another grid are resampled (nearest voxel; background where they do not reach), which
-    ``notice`` is told. Raises InputError for files that cannot be read.
+    Labels on another grid are resampled (nearest voxel; background where they do not reach) where
+    the case allows it, which ``notice`` is told. Raises InputError otherwise, and for files that
+    cannot be read.
     """
     image = read(case.image)
     if case.label is None:
         return image, None
     labels = read_labels(case.label)
     if not labels.grid.same_as(image.grid):
+        if not case.resample:
+            raise InputError(
+                f"{case.label}: lies on another grid than {case.image.name}; resample it onto "
+                "that grid, or pair the two in a case list for `ugmcl finetune`, which does"
+            )
         labels = resample(labels, image.grid, nearest=True)
         if notice is not None:
             notice(f"{case.label}: resampled onto the grid of {case.image.name}")

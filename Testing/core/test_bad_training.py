@@ -39,7 +39,8 @@ def relabel(cohort: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("elsewhere", "label is empty"),
+        ("elsewhere", "another grid"),
+        ("empty", "label is empty"),
         ("not whole", "whole numbers"),
         ("unknown class", "label 5"),
         ("negative", "between 0 and 65535"),
@@ -51,7 +52,9 @@ def test_labels(kind, why, cohort, model, capsys):
         array, grid = labels.array.astype(np.float32), labels.grid
         if kind == "elsewhere":
             return volume.Volume(labels.array, replace(grid, origin=(900.0, 0.0, 0.0)))
-        if kind == "not whole":
+        if kind == "empty":
+            array *= 0
+        elif kind == "not whole":
             array += 0.5 * (array > 0)
         elif kind == "unknown class":
             array *= 5

@@ -110,16 +110,21 @@ def test_unknown_classes_and_empty_labels_are_refused(folder, tmp_path):
     for empty in (Volume(np.zeros(grid.shape, np.uint8), grid), apart):
         write(label, empty)
         with pytest.raises(InputError, match="label is empty"):
-            prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION)
+            prepare_case(Case("c0", folder / "images/c0.nrrd", label, True), REPRESENTATION)
 
 
-def test_labels_on_another_grid_are_resampled_with_a_notice(folder, tmp_path):
+def test_labels_on_another_grid_are_refused_or_where_allowed_resampled_with_a_notice(
+    folder, tmp_path
+):
     label = tmp_path / "c0.nrrd"
     values = np.zeros((12, 20, 18), np.uint8)
     values[3:5, 5:8, 5:8] = 1  # voxels of 2 mm along the first axis, faces aligned
     write(label, Volume(values, Grid(values.shape, (2.0, 1.0, 1.0), (0.5, 0.0, 0.0))))
     said = []
-    case = prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION, said.append)
+    case = Case("c0", folder / "images/c0.nrrd", label)
+    with pytest.raises(InputError, match="lies on another grid than"):
+        prepare_case(case, REPRESENTATION, said.append)
+    case = prepare_case(replace(case, resample=True), REPRESENTATION, said.append)
     assert np.array_equal(case.fractions[0] > 0.5, np.repeat(values, 2, axis=0) > 0)
     assert len(said) == 1 and "c0.nrrd" in said[0] and "resampled" in said[0]
 

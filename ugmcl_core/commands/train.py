@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels",
         required=True,
         metavar="DIR",
-        help="folder of label maps with the names of their images",
+        help="folder of label maps with the names and on the grids of their images",
     )
     parser.add_argument(
         "--labelled-list",
