@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import file_check
+from . import dicom_check, file_check
 from .errors import InputError
 
 SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd")
@@ -123,8 +123,9 @@ def by_stem(folder: str | Path) -> dict[str, Path]:
 def read(path: str | Path) -> Volume:
     """Read a 3D scalar image: NRRD, NIfTI, MHA, or a folder holding one DICOM series.
 
-    Raises InputError for what cannot be used: missing or truncated files, other than three
-    dimensions, several components, NaN or infinite voxels, impossible spacing, sheared axes.
+    Raises InputError for what cannot be used: missing or truncated files, DICOM slices that form
+    no regular grid, other than three dimensions, several components, NaN or infinite voxels,
+    impossible spacing, sheared axes.
     """
     import SimpleITK as sitk
 
@@ -305,12 +306,31 @@ def _read_dicom(folder: Path, sitk):
             f"{folder}: the folder holds {len(series)} DICOM series; "
             "put the wanted one into a folder of its own"
         )
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    names = reader.GetGDCMSeriesFileNames(str(folder), series[0])
+    reader.SetFileNames(names)
+    reader.MetaDataDictionaryArrayUpdateOn()
     try:
-        return _quiet(sitk, reader.Execute)
+        image = _quiet(sitk, reader.Execute)
     except RuntimeError as error:
         reason = file_check.last_line(error)
         raise InputError(f"{folder}: the DICOM series cannot be read ({reason})") from error
+
+    def tag(n: int, key: str) -> str:
+        return reader.GetMetaData(n, key) if reader.HasMetaDataKey(n, key) else ""
+
+    dicom_check.check_folder(folder, names, tag(0, "0008|0016").strip(" \0"))
+    slices = [
+        dicom_check.Slice(
+            Path(name).name,
+            dicom_check.numbers(tag(n, "0020|0032"), 3),
+            dicom_check.numbers(tag(n, "0020|0037"), 6),
+            dicom_check.numbers(tag(n, "0028|0030"), 2),
+        )
+        for n, name in enumerate(names)
+    ]
+    if image.GetDimension() == 3:  # several multi-frame files have four, which `read` refuses
+        dicom_check.check_slices(folder, slices)
+    return image
 
 
 def _quiet(sitk, function, *arguments):

@@ -1,0 +1,232 @@
+"""A DICOM series that is damaged, incomplete or no regular grid is refused in one line, and what
+scanners and archives do to good ones is no obstacle."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from cli_support import refuse
+from samples import tiny_model
+
+from ugmcl_core import volume
+from ugmcl_core.dicom_check import numbers
+from ugmcl_core.errors import InputError
+
+MR = "1.2.840.10008.5.1.4.1.1.4"
+PLANES = np.random.default_rng(0).integers(0, 1000, (8, 6, 5)).astype(np.int16)
+AXIAL = (1, 0, 0, 0, 1, 0)
+STEP = 2.5
+EVEN = [(1.0, 2.0, STEP * n) for n in range(8)]
+
+
+def series(folder: Path, positions=EVEN, orientations=None, **tags: str) -> Path:
+    """A series of one file for each of the positions, s000.dcm and so on."""
+    folder.mkdir(exist_ok=True)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for n, position in enumerate(positions):
+        image = sitk.GetImageFromArray(PLANES[n : n + 1])
+        image.SetSpacing((0.8, 0.8, STEP))
+        orientation = orientations[n] if orientations else AXIAL
+        for key, value in {
+            "0008|0016": MR, "0008|0060": "MR", "0020|000d": "1.2.3", "0020|000e": "1.2.3.4",
+            "0008|0018": f"1.2.3.4.{n + 1}", "0020|0013": str(n + 1),
+            "0020|0032": "\\".join(map(str, position)),
+            "0020|0037": "\\".join(map(str, orientation)), **tags,
+        }.items():  # fmt: skip
+            image.SetMetaData(key, value)
+        writer.SetFileName(str(folder / f"s{n:03d}.dcm"))
+        writer.Execute(image)
+    return folder
+
+
+def element(group: int, number: int, kind: str, value: bytes) -> bytes:
+    value += b"\0" * (len(value) % 2)
+    return struct.pack("<HH2sH", group, number, kind.encode(), len(value)) + value
+
+
+def other_object(path: Path, sop_class: str, modality: str) -> None:
+    """A DICOM file without an image."""
+    uid = sop_class.encode()
+    meta = element(2, 2, "UI", uid) + element(2, 3, "UI", b"1.2.9")
+    meta += element(2, 16, "UI", b"1.2.840.10008.1.2.1")
+    start = element(2, 0, "UL", struct.pack("<I", len(meta)))
+    body = element(8, 0x16, "UI", uid) + element(8, 0x18, "UI", b"1.2.9")
+    body += element(8, 0x60, "CS", modality.encode()) + element(32, 13, "UI", b"1.2.3")
+    path.write_bytes(
+        bytes(128) + b"DICM" + start + meta + body + element(32, 14, "UI", b"1.2.3.4")
+    )
+
+
+def refused(folder: Path, *words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        volume.read(folder)
+    text = str(caught.value)
+    assert str(folder) in text and "\n" not in text
+    for word in words:
+        assert word in text
+
+
+def without(*left_out: int) -> list[tuple[float, ...]]:
+    return [p for n, p in enumerate(EVEN) if n not in left_out]
+
+
+UNEVEN = {
+    "a missing slice": (without(3), "5 mm from s002.dcm to s003.dcm, mostly 2.5 mm"),
+    "several missing slices": (without(2, 3, 4), "missing"),
+    "a missing slice near the start": (without(1), "missing"),
+    "a missing slice near the end": (without(6), "missing"),
+    "three slices of four": (without(2, 4, 5, 6, 7), "missing"),
+    "one slice far away": ([*EVEN[:7], (1.0, 2.0, 60.0)], "missing"),
+    "two densities": ([(0, 0, z) for z in (0, 3, 6, 9, 14, 19, 24, 29)], "unevenly spaced"),
+    "a slice twice": ([*EVEN[:7], EVEN[3]], "s003.dcm and s007.dcm lie at the same place"),
+    "two phases": (EVEN[:4] * 2, "several phases"),
+    "all at one place": (EVEN[:1] * 8, "same place"),
+    "a tilted gantry": ([(1, 0.3 * z, z) for _, _, z in EVEN], "tilted gantry"),
+    "a slightly tilted gantry": ([(1, 0.02 * z, z) for _, _, z in EVEN], "tilted gantry"),
+    "a slice aside": ([*EVEN[:4], (3.0, 2.0, 4 * STEP), *EVEN[5:]], "s007.dcm"),
+}
+
+
+@pytest.mark.parametrize("kind", UNEVEN)
+def test_slices_that_form_no_grid(kind, tmp_path, capfd):
+    positions, why = UNEVEN[kind]
+    refused(series(tmp_path / "scan", positions), why)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_slices_of_different_orientations(tmp_path):
+    turned = [AXIAL] * 5 + [(1, 0, 0, 0, 0.966, 0.259)] * 3
+    refused(series(tmp_path / "scan", EVEN, turned), "s005.dcm has another orientation")
+
+
+def test_slices_of_different_pixels(tmp_path):
+    folder = series(tmp_path / "scan")
+    image = sitk.ReadImage(str(folder / "s002.dcm"))
+    for key in image.GetMetaDataKeys():
+        if key.startswith("ITK"):
+            image.EraseMetaData(key)
+    image.SetSpacing((1.6, 1.6, STEP))
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetFileName(str(folder / "s002.dcm"))
+    writer.Execute(image)
+    refused(folder, "s002.dcm", "pixel spacing")
+
+
+def test_slices_without_a_place(tmp_path):
+    folder = series(tmp_path / "scan")
+    for path in folder.iterdir():  # the tag becomes another one, which says nothing
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"\x20\0\x32\0", b"\x20\0\x31\0", 1))
+    refused(folder, "does not say where its slice lies")
+
+
+@pytest.mark.parametrize("which", [0, 3, 7])
+@pytest.mark.parametrize("left", [0, 100, 140, 200, 600, -1])
+def test_a_truncated_file(which, left, tmp_path, capfd):
+    folder = series(tmp_path / "scan")
+    path = folder / f"s{which:03d}.dcm"
+    path.write_bytes(path.read_bytes()[:left])
+    refused(folder, path.name, "damaged or truncated", "get it again")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("left", [0, 200, 600])
+def test_a_truncated_file_without_a_suffix(left, tmp_path):
+    folder = series(tmp_path / "scan")
+    for n, path in enumerate(sorted(folder.iterdir())):
+        path.rename(folder / f"IM{n}")
+    (folder / "IM7").write_bytes((folder / "IM7").read_bytes()[:left])
+    refused(folder, "IM7", "damaged or truncated")
+
+
+def good(folder: Path) -> volume.Volume:
+    found = volume.read(folder)
+    assert np.array_equal(found.array.transpose(2, 1, 0), PLANES)
+    assert np.allclose(found.grid.spacing, (0.8, 0.8, STEP), rtol=0.01)
+    return found
+
+
+def test_other_files_beside_a_series(tmp_path):
+    folder = series(tmp_path / "scan")
+    for name, sop_class, modality in (
+        ("DICOMDIR", "1.2.840.10008.1.3.10", ""),
+        ("s100.dcm", "1.2.840.10008.5.1.4.1.1.88.11", "SR"),
+        ("rt.dcm", "1.2.840.10008.5.1.4.1.1.481.3", "RTSTRUCT"),
+        ("state.dcm", "1.2.840.10008.5.1.4.1.1.11.1", "PR"),
+        ("private.ima", "1.3.12.2.1107.5.9.1", "MR"),
+    ):
+        other_object(folder / name, sop_class, modality)
+    for name in ("LICENSE", "VERSION", "Thumbs.db", "._s000.dcm", ".DS_Store", "s000.jpg"):
+        (folder / name).write_bytes(b"")
+    (folder / "screenshots").mkdir()
+    good(folder)
+
+
+def turned(degrees: float) -> tuple[list, list]:
+    """The positions of a stack that is turned about two axes, and its orientation."""
+    a, b = np.radians([degrees, degrees / 2])
+    rows = np.array([np.cos(a), np.sin(a), 0])
+    columns = np.cross([-np.sin(a) * np.sin(b), np.cos(a) * np.sin(b), np.cos(b)], rows)
+    normal = np.cross(rows, columns)
+    return [tuple(n * STEP * normal - 90) for n in range(8)], [*rows, *columns]
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3, 6])
+@pytest.mark.parametrize("degrees", [0.0, 17.0, 80.0])
+def test_rounded_places_of_a_turned_stack(digits, degrees, tmp_path):
+    positions, orientation = turned(degrees)
+    places = [tuple(np.round(p, digits)) for p in positions]
+    cosines = tuple(np.round(orientation, max(digits, 3)))
+    good(series(tmp_path / "scan", places, [cosines] * 8))
+
+
+@pytest.mark.parametrize("order", ["upward", "downward", "shuffled"])
+def test_the_order_of_the_files_does_not_matter(order, tmp_path):
+    folder = series(tmp_path / "scan")
+    if order != "upward":
+        names = [7, 6, 5, 4, 3, 2, 1, 0] if order == "downward" else [3, 0, 6, 1, 7, 5, 2, 4]
+        for n, name in enumerate(names):
+            (folder / f"s{n:03d}.dcm").rename(folder / f"{name}.dcm")
+    good(folder)
+
+
+def test_a_single_slice(tmp_path):
+    assert volume.read(series(tmp_path / "scan", EVEN[:1])).grid.shape == (5, 6, 1)
+
+
+def test_two_slices(tmp_path):
+    found = volume.read(series(tmp_path / "scan", EVEN[:2]))
+    assert np.allclose(found.grid.spacing, (0.8, 0.8, STEP))
+
+
+def test_a_file_of_several_frames(tmp_path):
+    image = sitk.GetImageFromArray(PLANES.astype(np.uint8))
+    image.SetMetaData("0008|0060", "US")
+    image.SetMetaData("0008|0016", "1.2.840.10008.5.1.4.1.1.3.1")
+    sitk.WriteImage(image, str(tmp_path / "frames.dcm"))
+    assert volume.read(tmp_path).grid.shape == (5, 6, 8)
+
+
+def test_decimal_strings():
+    assert numbers("1\\-2.5\\3e1 ", 3).tolist() == [1, -2.5, 30]
+    assert numbers("1\\2\0", 2).tolist() == [1, 2]
+    for text in (None, "", "1\\2", "1\\2\\nan", "1\\2\\x", "1\\\\2"):
+        assert numbers(text, 3) is None
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path, capfd):
+    model = tiny_model(tmp_path / "model").folder
+    folder = series(tmp_path / "scan", without(3))
+    shutil.copy(folder / "s000.dcm", tmp_path / "whole.dcm")
+    out = tmp_path / "out"
+    words = ["segment", folder, "--model", model, "--output", out, "--device", "cpu"]
+    refuse(capfd, *words, why="missing or unevenly spaced", out=out)
+    (folder / "s001.dcm").write_bytes((tmp_path / "whole.dcm").read_bytes()[:600])
+    refuse(capfd, *words, why="damaged or truncated", out=out)
