@@ -116,10 +116,89 @@ def test_what_cannot_be_written_leaves_nothing(panel, tmp_path, monkeypatch):
         return False
 
     monkeypatch.setattr(exporting, "_write", half)
+    Answer(monkeypatch, True)
     (tmp_path / "scan segmentation.nrrd").write_bytes(b"before")
     assert "cannot be written" in export(panel, tmp_path, ".nrrd")
     assert [p.name for p in tmp_path.iterdir()] == ["scan segmentation.nrrd"]
     assert (tmp_path / "scan segmentation.nrrd").read_bytes() == b"before"
+
+
+class Answer:
+    """To the question whether files may be replaced."""
+
+    def __init__(self, monkeypatch, isYes: bool) -> None:
+        import slicer
+
+        self.asked: list[str] = []
+        self.isYes = isYes
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", self)
+
+    def __call__(self, text, *_rest, **_options):
+        self.asked.append(text)
+        return self.isYes
+
+
+@pytest.mark.parametrize("way", ["panel", "link", "console"])
+def test_the_scan_itself_is_never_replaced(panel, tmp_path, monkeypatch, way):
+    import slicer
+    from UGMCLSegmentationLib import export as exporting
+    from UGMCLSegmentationLib.errors import PanelError
+
+    answer = Answer(monkeypatch, True)
+    home = tmp_path / "data"
+    home.mkdir()
+    assert slicer.util.saveNode(support.add_volume(), str(home / "scan.nrrd"))
+    slicer.mrmlScene.Clear(False)
+    panel.parameters.model = "fake"
+    before = (home / "scan.nrrd").read_bytes()
+    node = panel.segment(slicer.util.loadVolume(str(home / "scan.nrrd")))
+    folder = home
+    if way == "link":
+        folder = tmp_path / "link"
+        folder.symlink_to(home, target_is_directory=True)
+    if way == "console":  # its names are numbered
+        (path,) = panel.widget.logic.exportAll([node], home, pattern="{name}")
+        assert path.name == "scan_2.nrrd" and path.is_file()
+        with pytest.raises(PanelError, match="in the scene"):
+            exporting.export([node], home, ".nrrd", "{name}", answer)
+    else:
+        panel.ui.exportPatternEdit.text = "{name}"
+        message = export(panel, folder, ".nrrd")
+        assert "scan.nrrd" in message and "in the scene" in message
+        assert [p.name for p in home.iterdir()] == ["scan.nrrd"]
+    assert (home / "scan.nrrd").read_bytes() == before
+    assert answer.asked == []
+
+
+def test_other_files_are_replaced_only_after_a_question(panel, tmp_path, monkeypatch):
+    answer = Answer(monkeypatch, False)
+    for name in ("a", "b"):
+        panel.segment(support.add_volume(name=name))
+    panel.ui.exportAllCheckBox.checked = True
+    old = tmp_path / "b segmentation.nrrd"
+    old.write_bytes(b"of somebody")
+    assert "Nothing" in export(panel, tmp_path, ".nrrd")
+    assert [p.name for p in tmp_path.iterdir()] == [old.name]
+    assert old.read_bytes() == b"of somebody"
+    assert len(answer.asked) == 1 and old.name in answer.asked[0]
+    assert "a segmentation" not in answer.asked[0]
+    answer.isYes = True
+    assert old.name in export(panel, tmp_path, ".nrrd")
+    assert len(answer.asked) == 2
+    assert sitk.ReadImage(str(old)).GetSize() == (40, 36, 30)
+    export(panel, tmp_path, ".nrrd")  # once more: one question for both
+    assert len(answer.asked) == 3 and "a segmentation.nrrd" in answer.asked[2]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_console_numbers_what_would_be_replaced(panel, tmp_path):
+    node = panel.segment(support.add_volume())
+    paths = [panel.widget.logic.exportAll([node, node], tmp_path) for _ in range(2)]
+    assert [p.name for p in paths[0] + paths[1]] == [
+        "scan segmentation.nrrd", "scan segmentation_2.nrrd",
+        "scan segmentation_3.nrrd", "scan segmentation_4.nrrd",
+    ]  # fmt: skip
+    assert all(p.is_file() for p in paths[0] + paths[1])
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")

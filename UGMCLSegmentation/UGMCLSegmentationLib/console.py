@@ -54,7 +54,8 @@ class Console:
         self, segmentationNodes: Sequence, folder: str | Path, suffix: str = ".nrrd",
         pattern: str = export.PATTERN,
     ) -> list[Path]:  # fmt: skip
-        """Write each segmentation as a file; returns the paths. See export.export."""
+        """Write each segmentation as a file; returns the paths. See export.export. No file that
+        exists is replaced: the new one's name is numbered then."""
         return export.export(segmentationNodes, Path(folder), suffix, pattern)
 
     def evaluate(self, segmentationNode, referenceNode) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,15 @@ KEYS = ("result", "name", "model", "number")  # what a pattern of file names may
 
 
 def export(
-    segmentationNodes: Sequence, folder: Path, suffix: str, pattern: str = PATTERN
-) -> list[Path]:
-    """Write one file for each segmentation. Raises PanelError.
+    segmentationNodes: Sequence, folder: Path, suffix: str, pattern: str = PATTERN,
+    mayReplace: Callable[[list[Path]], bool] | None = None,
+) -> list[Path]:  # fmt: skip
+    """Write one file for each segmentation; returns their paths. Raises PanelError.
 
     In the `pattern` of their names {result} is the segmentation's name, {name} the volume's,
-    {model} the model's and {number} counts from 1.
+    {model} the model's and {number} counts from 1. Where files of those names exist, `mayReplace`
+    is asked once for all of them, and nothing is written if it says no; without it the new names
+    are numbered. A file that something in the scene is stored in is never replaced.
     """
     if suffix not in FORMATS:
         raise PanelError(_("Unknown format {suffix}.").format(suffix=suffix))
@@ -37,12 +40,17 @@ def export(
         raise PanelError(_("Choose an existing folder to export to."))
     if not segmentationNodes:
         raise PanelError(_("There is no result to export: segment a volume first."))
-    written: list[Path] = []
+    paths: list[Path] = []
     for number, node in enumerate(segmentationNodes, start=1):
-        path = _freeName(folder, _named(pattern, node, number), suffix, written)
+        name = _named(pattern, node, number)
+        paths.append(_freeName(folder, name, suffix, paths, mayExist=mayReplace is not None))
+    existing = [path for path in paths if path.exists()]
+    _refuseStored(existing)
+    if existing and not mayReplace(existing):
+        return []
+    for node, path in zip(segmentationNodes, paths, strict=True):
         _writeWhole(node, path, suffix)
-        written.append(path)
-    return written
+    return paths
 
 
 def _named(pattern: str, node, number: int) -> str:
@@ -63,13 +71,38 @@ def _named(pattern: str, node, number: int) -> str:
         ) from None
 
 
-def _freeName(folder: Path, name: str, suffix: str, taken: Sequence[Path]) -> Path:
+def _freeName(folder: Path, name: str, suffix: str, taken: Sequence[Path], mayExist: bool) -> Path:
     """A file name that all systems accept and that no other result of this export has."""
     stem = re.sub(r"[^\w.\- ]+", "_", name).strip(" .") or "segmentation"
     path, number = folder / (stem + suffix), 2
-    while path in taken:
+    while path in taken or (not mayExist and path.exists()):
         path, number = folder / f"{stem}_{number}{suffix}", number + 1
     return path
+
+
+def _refuseStored(paths: Sequence[Path]) -> None:
+    """Raise PanelError if one of the existing files is what a node of the scene is stored in: it
+    may be the scan itself."""
+    for node in slicer.util.getNodesByClass("vtkMRMLStorableNode") if paths else ():
+        for path in paths:
+            if any(os.path.samefile(path, file) for file in _filesOf(node)):
+                text = _(
+                    "{path} is the file of {name}, which is in the scene, and is not replaced: "
+                    "choose another folder or other names."
+                )
+                raise PanelError(text.format(path=path, name=node.GetName()))
+
+
+def _filesOf(node) -> Iterator[str]:
+    """The existing files that a node is stored in."""
+    for index in range(node.GetNumberOfStorageNodes()):
+        storage = node.GetNthStorageNode(index)
+        if storage is None:
+            continue
+        for number in range(-1, storage.GetNumberOfFileNames()):  # -1 is the first of them
+            file = storage.GetFullNameFromNthFileName(number)
+            if file and os.path.isfile(file):
+                yield file
 
 
 def _writeWhole(node, path: Path, suffix: str) -> None:

@@ -14,6 +14,8 @@ from .errors import PanelError
 from .logic import UGMCLSegmentationLogic
 from .parameters import Parameters
 
+_MOST_NAMES = 10  # in a question
+
 
 class ExportSection:
     def __init__(self, ui, connections: Connections) -> None:
@@ -51,7 +53,11 @@ class ExportSection:
         parameters = self._parameters
         self._export(
             lambda folder: export.export(
-                self._nodes(), folder, parameters.exportFormat, parameters.exportPattern
+                self._nodes(),
+                folder,
+                parameters.exportFormat,
+                parameters.exportPattern,
+                _mayReplace,
             )
         )
 
@@ -65,6 +71,9 @@ class ExportSection:
             except PanelError as error:
                 self._show(str(error), isError=True)
                 return
+        if not written:
+            self._show(_("Nothing was written."), isError=False)
+            return
         self._ui.exportFolderEdit.addCurrentPathToHistory()
         names = ", ".join(path.name for path in written)
         self._show(_("Wrote {names}.").format(names=names), isError=False)
@@ -80,3 +89,14 @@ class ExportSection:
         self._ui.exportMessageLabel.text = text
         self._ui.exportMessageLabel.styleSheet = "color: #c0392b" if isError else ""
         self._ui.exportMessageLabel.setVisible(True)
+
+
+def _mayReplace(paths: list[Path]) -> bool:
+    """Whether the user, who may be exporting a corrected result again, lets the files go."""
+    names = "\n".join(path.name for path in paths[:_MOST_NAMES])
+    if len(paths) > _MOST_NAMES:
+        names += "\n" + _("and {n} more").format(n=len(paths) - _MOST_NAMES)
+    question = _("{folder} holds these files already. Replace them?\n\n{names}").format(
+        folder=paths[0].parent, names=names
+    )
+    return slicer.util.confirmOkCancelDisplay(question, _("Export"))
