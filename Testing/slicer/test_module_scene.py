@@ -166,8 +166,9 @@ def test_non_linear_transforms_are_refused(panel):
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("empty", "empty"), ("vector", "components"), ("flat", "single slice")],
-)
+    [("empty", "empty"), ("vector", "components"), ("flat", "single slice"),
+     ("huge", "spacing"), ("sheared", "right angles")],
+)  # fmt: skip
 def test_unusable_volumes_are_refused(panel, fault, words):
     import slicer
 
@@ -176,10 +177,26 @@ def test_unusable_volumes_are_refused(panel, fault, words):
         volume.SetAndObserveImageData(None)
     elif fault == "vector":
         volume.GetImageData().AllocateScalars(3, 3)
+    elif fault == "huge":
+        volume.SetSpacing(1.0, 1.0, 101.0)
+    elif fault == "sheared":
+        matrix = support.matrix()
+        matrix[:3, 2] += 0.2 * matrix[:3, 1]
+        volume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
     else:
         slicer.util.updateVolumeFromArray(volume, support.blob((20, 20, 1)))
     panel.select(volume)
     panel.click("segmentButton")
     assert not panel.widget.logic.running
-    assert words in panel.message
+    assert words in panel.message and "scan" in panel.message
+    assert "/" not in panel.message.replace("Scalar/Vector/DWI", "")  # the path of no file
     assert support.private_folders() == []
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_volumes_that_the_worker_would_refuse_are_refused_before():
+    from UGMCLSegmentationLib import inputs
+
+    from ugmcl_core import volume
+
+    assert (inputs._MAXIMUM_SPACING, inputs._SKEW) == (volume._MAXIMUM_SPACING, volume._SKEW)

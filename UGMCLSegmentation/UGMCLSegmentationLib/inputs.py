@@ -12,6 +12,10 @@ from slicer.i18n import tr as _
 from . import geometry, nrrd
 from .errors import PanelError
 
+# as the worker has them, which knows files only and could not name the volume
+_MAXIMUM_SPACING = 100.0  # mm; anything above is a broken header, not an image
+_SKEW = 1e-3  # by how much the scalar products of the axes may differ from 0 and 1
+
 
 def check(volumeNode) -> None:
     """Raise PanelError if the volume cannot be segmented; costs no time.
@@ -32,13 +36,7 @@ def check(volumeNode) -> None:
         )
     if min(geometry.dimensions(volumeNode)) < 2:
         raise PanelError(_("{name} is a single slice: select a 3D volume.").format(name=name))
-    spacing = np.array(volumeNode.GetSpacing())
-    if not np.isfinite(spacing).all() or (spacing <= 0).any():
-        raise PanelError(
-            _("{name} has an impossible voxel spacing: correct it in the Volumes module.").format(
-                name=name
-            )
-        )
+    _checkAxes(volumeNode)
     transform = volumeNode.GetParentTransformNode()
     if transform is not None and not transform.IsTransformToWorldLinear():
         raise PanelError(
@@ -46,6 +44,24 @@ def check(volumeNode) -> None:
                 name=name
             )
         )
+
+
+def _checkAxes(volumeNode) -> None:
+    """Raise PanelError unless the spacing is that of an image and the axes are at right angles."""
+    name = volumeNode.GetName()
+    axes = geometry.ijkToRas(volumeNode)[:3, :3]
+    spacing = np.linalg.norm(axes, axis=0)
+    if not all(0 < size <= _MAXIMUM_SPACING for size in spacing):  # NaN is neither
+        raise PanelError(
+            _("{name} has an impossible voxel spacing, {spacing} mm: correct it in the Volumes "
+              "module.").format(name=name, spacing=" × ".join(f"{size:g}" for size in spacing))
+        )  # fmt: skip
+    axes = axes / spacing
+    if np.abs(axes.T @ axes - np.eye(3)).max() > _SKEW:
+        raise PanelError(
+            _("The axes of {name} are not at right angles (sheared): resample it onto a regular "
+              "grid first (module Resample Scalar/Vector/DWI Volume).").format(name=name)
+        )  # fmt: skip
 
 
 def box(volumeNode, roiNode) -> geometry.Box:
