@@ -1,7 +1,8 @@
 """What ITK takes on trust in an image file: that all of it is there, and the spacing of NIfTI.
 
-ITK fills a truncated NIfTI file up with anything, reads a spacing of 0 or NaN as 1 mm and corrupt
-compressed voxels as noise, and complains of a truncated MetaImage on stderr.
+ITK fills a truncated NIfTI file up with anything, reads a spacing of 0 or NaN as 1 mm, voxels that
+are NaN or infinite as 0 and corrupt compressed ones as noise, and complains of a truncated
+MetaImage on stderr.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from .errors import InputError
 
 SHEARED = "the axes are not at right angles (sheared); resample it onto a regular grid"
+NOT_FINITE = "the image has NaN or infinite voxels; replace them first"
 _DAMAGED = "the file is damaged or truncated; get it again"
 _CHUNK = 1 << 24
 _LONGEST_LINE = 4096
 _NIFTI_HEADER = 348  # its length in bytes, which is also the number that starts it; NIfTI-2: 540
+_NIFTI_FLOATS = {16: "f4", 64: "f8"}
 _METAIO_BYTES = {
     "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
     "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8,
@@ -38,7 +43,7 @@ class _Broken(Exception):
 
 
 def check(path: Path) -> None:
-    """Raise InputError unless the file is whole and, if it is NIfTI, its spacing is usable.
+    """Raise InputError unless the file is whole and, if it is NIfTI, all its numbers usable.
 
     A file that is not what its suffix says is left to ITK, which refuses it.
     """
@@ -80,17 +85,16 @@ def last_line(error: Exception) -> str:
 def _check_nifti(file: BinaryIO, compressed: bool) -> None:
     content = gzip.GzipFile(fileobj=file) if compressed else file
     head = content.read(_NIFTI_HEADER)
-    size = len(head) + _count(content)
     start = {struct.unpack_from(f"{order}i", head.ljust(4, b"\0"))[0]: order for order in "<>"}
     if 540 in start:
         raise _Broken("NIfTI-2 is not supported; save the image as NIfTI-1 or NRRD")
     if _NIFTI_HEADER not in start:
         return
-    if size < _NIFTI_HEADER:
+    if len(head) < _NIFTI_HEADER:
         raise _Broken(_DAMAGED)
     order = start[_NIFTI_HEADER]
     rank, *dim = struct.unpack_from(f"{order}8h", head, 40)
-    (bits,) = struct.unpack_from(f"{order}h", head, 72)
+    kind, bits = struct.unpack_from(f"{order}2h", head, 70)
     pixdim = struct.unpack_from(f"{order}8f", head, 76)
     (offset,) = struct.unpack_from(f"{order}f", head, 108)
     if not 1 <= rank <= 7 or min(dim[:rank]) < 1 or bits < 1 or not abs(offset) < math.inf:
@@ -99,8 +103,35 @@ def _check_nifti(file: BinaryIO, compressed: bool) -> None:
     if not all(math.isfinite(s) and s > 0 for s in spacing):
         shown = " x ".join(f"{s:g}" for s in spacing)
         raise _Broken(f"spacing {shown} mm is not usable; correct the file's header")
-    voxels = -(-math.prod(dim[:rank]) * bits // 8)
-    _compare(size, max(int(offset), _NIFTI_HEADER) + voxels)
+    begin = max(int(offset), _NIFTI_HEADER)
+    needed = begin + -(-math.prod(dim[:rank]) * bits // 8)
+    position = _skip(content, len(head), begin)
+    floats = np.dtype(order + _NIFTI_FLOATS[kind]) if kind in _NIFTI_FLOATS else None
+    size, finite = _count_finite(content, position, needed, floats)
+    _compare(size, needed)
+    if not finite:
+        raise _Broken(NOT_FINITE)
+
+
+def _skip(file: BinaryIO, position: int, begin: int) -> int:
+    """Read `file` on from byte `position` to byte `begin`, or to its end; where that is."""
+    while position < begin and (part := file.read(min(_CHUNK, begin - position))):
+        position += len(part)
+    return position
+
+
+def _count_finite(
+    file: BinaryIO, position: int, end: int, kind: np.dtype | None
+) -> tuple[int, bool]:
+    """How many bytes `file`, which stands at byte `position`, has, and whether its numbers of
+    `kind` up to byte `end` are finite (those of no kind are); in bounded memory."""
+    finite = True
+    while part := file.read(_CHUNK):
+        if kind is not None and position < end:
+            count = min(len(part), end - position) // kind.itemsize
+            finite = finite and bool(np.isfinite(np.frombuffer(part, kind, count)).all())
+        position += len(part)
+    return position, finite
 
 
 def _check_metaio(file: BinaryIO, path: Path) -> None:

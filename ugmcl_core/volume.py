@@ -149,7 +149,7 @@ def read(path: str | Path) -> Volume:
     if array.size == 0:
         raise InputError(f"{path}: the image has no voxels")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"{path}: the image has NaN or infinite voxels; replace them first")
+        raise InputError(f"{path}: {file_check.NOT_FINITE}")
     axes = _LPS_RAS @ np.array(image.GetDirection()).reshape(3, 3)
     origin = _LPS_RAS @ np.array(image.GetOrigin())
     if not (np.isfinite(axes).all() and np.isfinite(origin).all()):

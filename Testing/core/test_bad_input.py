@@ -98,6 +98,19 @@ def test_images(kind, model, tmp_path, capsys):
     refuse(capsys, *segment(model, path, out), why=why, out=out)
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha"])
+@pytest.mark.parametrize(
+    "kind", ["2D", "4D", "vector", "no bytes", "constant", "NaN", "infinite", "huge spacing",
+             "enormous extent", "missing"]
+)  # fmt: skip
+def test_images_of_other_formats(kind, suffix, model, tmp_path, capfd):
+    make, why = IMAGES[kind]
+    path = tmp_path / f"image{suffix}"
+    make(path)
+    out = tmp_path / "out"
+    refuse(capfd, *segment(model, path, out), why=why, out=out)
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mha", ".nrrd"])
 def test_truncated_files_of_every_format(suffix, model, tmp_path, capfd):
     path = tmp_path / f"image{suffix}"

@@ -28,15 +28,19 @@ def saved(path: Path, compress: bool = True) -> Path:
     return path
 
 
-def nifti(path: Path, order: str = "<", pixdim=(1, 1, 1), dim=SHAPE) -> Path:
-    """A NIfTI file made by hand; compressed if its name says so."""
-    head = bytearray(352)
+def nifti(
+    path: Path, order: str = "<", pixdim=(1, 1, 1), dim=SHAPE, voxels=None, offset=352
+) -> Path:
+    """A NIfTI file made by hand of float32 or float64; compressed if its name says so."""
+    voxels = values() if voxels is None else voxels
+    size = voxels.dtype.itemsize
+    head = bytearray(offset)
     struct.pack_into(f"{order}i", head, 0, 348)
     struct.pack_into(f"{order}8h", head, 40, 3, *dim, 1, 1, 1, 1)
-    struct.pack_into(f"{order}2h", head, 70, 16, 32)  # float32
-    struct.pack_into(f"{order}9f", head, 76, 1, *pixdim, 0, 0, 0, 0, 352)
+    struct.pack_into(f"{order}2h", head, 70, {4: 16, 8: 64}[size], 8 * size)
+    struct.pack_into(f"{order}9f", head, 76, 1, *pixdim, 0, 0, 0, 0, offset)
     head[344:348] = b"n+1\0"
-    whole = bytes(head) + values().astype(f"{order}f4").tobytes()
+    whole = bytes(head) + voxels.astype(f"{order}f{size}").tobytes()
     path.write_bytes(gzip.compress(whole) if path.name.endswith(".gz") else whole)
     return path
 
@@ -77,6 +81,48 @@ def test_a_nifti_file_that_was_compressed_after_its_truncation(tmp_path):
 def test_an_unusable_nifti_spacing_is_not_taken_for_one_mm(wrong, suffix, tmp_path):
     path = nifti(tmp_path / f"v{suffix}", pixdim=(1, wrong, 1))
     refused(path, "spacing", "header")
+
+
+def with_value(value: float, place: int, kind: str) -> np.ndarray:
+    array = values().astype(kind)
+    array.ravel()[place] = value
+    return array
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nifti_voxels_that_are_not_finite(value, kind, order, suffix, tmp_path):
+    for place, offset in ((0, 352), (1234, 360), (-1, 352)):
+        voxels = with_value(value, place, kind)
+        path = nifti(tmp_path / f"v{suffix}", order, voxels=voxels, offset=offset)
+        refused(path, "NaN or infinite", "replace them")
+        with pytest.raises(InputError, match="NaN or infinite"):
+            volume.read_labels(path)
+
+
+def test_nifti_voxels_are_looked_at_in_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr("ugmcl_core.file_check._CHUNK", 64)
+    for place in (0, 15, 16, 17, -17, -1):
+        path = nifti(tmp_path / "v.nii.gz", voxels=with_value(np.nan, place, "f4"), offset=500)
+        refused(path, "NaN or infinite")
+    assert volume.read(nifti(tmp_path / "v.nii.gz", offset=500)).grid.shape == SHAPE
+
+
+def test_what_follows_the_voxels_of_a_nifti_file_may_be_anything(tmp_path):
+    path = nifti(tmp_path / "v.nii")
+    path.write_bytes(path.read_bytes() + np.full(9, np.nan, np.float32).tobytes())
+    assert volume.read(path).grid.shape == SHAPE
+
+
+@pytest.mark.parametrize("offset", [1e6, 3e38])
+def test_voxels_far_behind_the_end_of_a_nifti_file(offset, tmp_path):
+    path = nifti(tmp_path / "v.nii")
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<f", content, 108, offset)
+    path.write_bytes(content)
+    refused(path, "truncated")
 
 
 def test_nifti_2_is_refused_in_words(tmp_path):
