@@ -151,20 +151,21 @@ def missing_weights(folder: Path) -> None:
 def test_bad_input_is_one_line_and_the_panel_stays_usable(panel, tmp_path):
     good = str(tmp_path / "models" / "sample")
 
-    def refuse(why: str, array=None, model: str | None = None) -> None:
+    def refuse(why: str, array=None, model: str | None = None, name: str = "") -> None:
         panel.parameters.model = model or good
         panel.select(support.add_volume(array))
         panel.click("segmentButton")
         panel.finish(60)
         assert why in panel.message and "\n" not in panel.message, panel.message
         assert "Traceback" not in panel.message
+        assert name in panel.message and "image.nrrd" not in panel.message, panel.message
         assert support.result_nodes() == []
         assert support.private_folders() == []
         assert panel.ui.segmentButton.enabled and panel.ui.progressBar.isHidden()
 
     refuse("constant", np.full((20, 24, 28), 7, np.float32))
-    refuse("NaN", spoiled(np.nan))
-    refuse("infinite", spoiled(np.inf))
+    refuse("NaN", spoiled(np.nan), name="scan")
+    refuse("infinite", spoiled(np.inf), name="scan")
     for name, spoil, why in (
         ("altered", changed_weights, "SHA-256 differs"),
         ("pickled", pickled_weights, "cannot be read"),

@@ -60,6 +60,12 @@ class EvaluateWork:
             "errors": str(folder / "errors.nrrd"),
         }
 
+    def names(self, folder: Path) -> dict[str, str]:
+        return {
+            str(folder / "prediction.nrrd"): self._result.GetName(),
+            str(folder / "reference.nrrd"): self._reference.GetName(),
+        }
+
     def hear(self, event: Event) -> None:
         """Nothing is told but progress."""
 

@@ -41,6 +41,9 @@ class RankWork:
             "passes": self._settings.passes,
         }
 
+    def names(self, folder: Path) -> dict[str, str]:
+        return {path: case.name for path, case in self._byImage.items() if case.volumeNode}
+
     def hear(self, event: Event) -> None:
         if event["event"] == "ranked":
             self._tell(event)

@@ -47,6 +47,9 @@ class Work(Protocol):
     def request(self, folder: Path) -> dict[str, Any]:
         """What the worker is asked."""
 
+    def names(self, folder: Path) -> dict[str, str]:
+        """What the files in `folder`, of which the user knows nothing, are to be called."""
+
     def hear(self, event: Event) -> None:
         """Something that only this kind of work knows."""
 
@@ -134,9 +137,14 @@ class Run:
         elif isLast:
             if event.get("details"):
                 self._listener.onLog("warning", event["details"])
-            self._end(Outcome(FAILED, event["message"]))
+            self._end(Outcome(FAILED, self._named(event["message"])))
         elif not self._cancelling:
             self._work.hear(event)
+
+    def _named(self, message: str) -> str:
+        for path, name in self._work.names(self._folder).items():
+            message = message.replace(path, name)
+        return message
 
     def _succeed(self, result: Any) -> None:
         self._steps = None

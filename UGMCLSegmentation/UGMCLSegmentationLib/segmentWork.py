@@ -68,6 +68,9 @@ class SegmentWork:
             "stem": "image",
         }
 
+    def names(self, folder: Path) -> dict[str, str]:
+        return {str(folder / "image.nrrd"): self._volumeNode.GetName()}
+
     def hear(self, event: Event) -> None:
         """Nothing is told but progress."""
 
