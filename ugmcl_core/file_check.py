@@ -48,6 +48,9 @@ def check(path: Path) -> None:
     A file that is not what its suffix says is left to ITK, which refuses it.
     """
     name = path.name.lower()
+    unpacked = path.with_suffix("")
+    if name.endswith(".nii.gz") and unpacked.is_file():  # whose voxels ITK would read
+        raise InputError(f"{path}: {unpacked.name} lies beside it; which is meant? Move one away")
     try:
         with path.open("rb") as file:
             if name.endswith((".nii", ".nii.gz")):

@@ -125,6 +125,15 @@ def test_voxels_far_behind_the_end_of_a_nifti_file(offset, tmp_path):
     refused(path, "truncated")
 
 
+def test_the_voxels_of_an_unpacked_nifti_file_are_not_taken_for_the_packed_ones(tmp_path):
+    packed, unpacked = nifti(tmp_path / "v.nii.gz"), tmp_path / "v.nii"
+    nifti(unpacked, voxels=values() + 1)
+    refused(packed, "v.nii lies beside it", "Move one away")
+    assert np.array_equal(volume.read(unpacked).array.ravel(order="F"), (values() + 1).ravel())
+    unpacked.unlink()
+    assert np.array_equal(volume.read(packed).array.ravel(order="F"), values().ravel())
+
+
 def test_nifti_2_is_refused_in_words(tmp_path):
     path = tmp_path / "v.nii"
     path.write_bytes(struct.pack("<i8s", 540, b"n+2\0\r\n\x1a\n") + bytes(5000))
@@ -139,7 +148,7 @@ def test_an_impossible_nifti_size(dim, tmp_path):
 def test_nifti_files_of_simpleitk_are_whole(tmp_path):
     for kind in (np.uint8, np.int16, np.float64):
         for suffix in (".nii", ".nii.gz"):
-            path = tmp_path / f"{kind.__name__}{suffix}"
+            path = tmp_path / f"{kind.__name__}-{suffix.count('.')}{suffix}"
             volume.write(path, on_grid(np.ones((3, 5, 7), kind)))
             assert volume.read(path).array.sum() == 105
 
