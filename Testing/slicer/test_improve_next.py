@@ -239,6 +239,22 @@ def test_evaluation_against_a_reference(panel):
     assert panel.ui.evaluateTable.model().rowCount() == 1
 
 
+def test_a_non_linear_transform_during_an_evaluation(panel):
+    import slicer
+    from UGMCLSegmentationLib import evaluateWork
+
+    volume = support.add_volume()
+    panel.segment(volume)
+    reference = improve.add_segmentation(volume, {"left atrium": improve.bright(volume)}, "expert")
+    panel.ui.referenceSelector.setCurrentNode(reference)
+    panel.click("evaluateButton")
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    volume.SetAndObserveTransformNodeID(warp.GetID())
+    wait(panel)
+    assert "harden" in panel.ui.evaluateLabel.text
+    assert evaluateWork.overlay() is None and evaluateWork.table() is None
+
+
 def support_array(node, identifier, volume):
     import slicer
 

@@ -271,6 +271,32 @@ def test_removing_the_volume_in_the_middle_of_a_run(panel, monkeypatch, moment):
     assert support.private_folders() == []
 
 
+@pytest.mark.parametrize("moment", ["computing", "before the result is read"])
+def test_a_non_linear_transform_in_the_middle_of_a_run(panel, monkeypatch, moment):
+    import slicer
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    voxels, before = support.segment_array(node, volume).copy(), support.result_nodes()
+    panel.widget.logic.worker.kill()
+    monkeypatch.setenv("FAKE_SLOW", "1")
+    monkeypatch.setenv("FAKE_LEVEL", "50")
+    panel.click("segmentButton")
+    wanted = 5 if moment == "computing" else 94
+    harness.wait_until(lambda: panel.ui.progressBar.value > wanted, 10)
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    volume.SetAndObserveTransformNodeID(warp.GetID())
+    panel.finish()
+    assert "harden" in panel.message and "dropped" in panel.message
+    assert panel.parameters.segmentation is node and support.result_nodes() == before
+    assert node.GetParentTransformNode() is None
+    assert np.array_equal(support.segment_array(node, volume), voxels)
+    assert support.private_folders() == []
+    volume.SetAndObserveTransformNodeID(None)
+    assert panel.segment() is node
+    assert support.segment_array(node, volume).sum() > voxels.sum()
+
+
 def test_removing_a_result_in_the_middle_of_a_run(panel, monkeypatch):
     import slicer
 

@@ -134,6 +134,23 @@ def test_outside_and_empty_regions_are_refused(panel):
     panel.segment()
 
 
+def test_a_region_under_a_non_linear_transform_is_refused(panel):
+    import slicer
+
+    volume = support.add_volume()
+    roi = add_region(center_of(volume), (18, 14, 22))
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    roi.SetAndObserveTransformNodeID(warp.GetID())
+    panel.select(volume)
+    panel.ui.roiSelector.setCurrentNode(roi)
+    panel.click("segmentButton")
+    assert not panel.widget.logic.running
+    assert "Region" in panel.message and "harden" in panel.message
+    assert support.private_folders() == []
+    roi.HardenTransform()
+    panel.segment()
+
+
 def test_a_region_made_in_the_panel_fits_the_volume(panel):
     volume = support.add_volume()
     panel.select(volume)

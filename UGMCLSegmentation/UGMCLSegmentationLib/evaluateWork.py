@@ -71,12 +71,11 @@ class EvaluateWork:
 
     def read(self, event: Event, folder: Path) -> Generator[None, None, Any]:
         """Returns the table node."""
-        if not outputs.isInScene(self._volume):
-            raise PanelError(_("The volume was removed from the scene."))
         part = geometry.fullBox(self._volume)
         voxels = yield from outputs.readLabels(folder / "errors.nrrd", self._volume, part)
         labelmap = outputs.labelmap(voxels, part, self._volume)
         yield
+        outputs.requireSource(self._volume)
         _showErrors(labelmap, self._volume)
         return _fillTable(event["classes"], self._classes, self._result, self._reference)
 

@@ -37,11 +37,16 @@ def check(volumeNode) -> None:
     if min(geometry.dimensions(volumeNode)) < 2:
         raise PanelError(_("{name} is a single slice: select a 3D volume.").format(name=name))
     _checkAxes(volumeNode)
-    transform = volumeNode.GetParentTransformNode()
+    refuseNonLinear(volumeNode)
+
+
+def refuseNonLinear(node) -> None:
+    """Raise PanelError if the volume or region is under a transform that its axes cannot follow."""
+    transform = node.GetParentTransformNode()
     if transform is not None and not transform.IsTransformToWorldLinear():
         raise PanelError(
             _("{name} is under a non-linear transform: harden it first (Data module).").format(
-                name=name
+                name=node.GetName()
             )
         )
 
@@ -65,9 +70,10 @@ def _checkAxes(volumeNode) -> None:
 
 
 def box(volumeNode, roiNode) -> geometry.Box:
-    """The part of the volume that the worker gets."""
+    """The part of the volume that the worker gets. Raises PanelError if there is none."""
     if roiNode is None:
         return geometry.fullBox(volumeNode)
+    refuseNonLinear(roiNode)
     return geometry.roiBox(roiNode, volumeNode)
 
 

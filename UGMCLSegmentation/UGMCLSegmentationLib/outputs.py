@@ -13,7 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from . import display, geometry, hierarchy, nrrd, results
+from . import display, geometry, hierarchy, inputs, nrrd, results
 from .errors import PanelError
 
 _LABELMAP = "Binary labelmap"
@@ -47,8 +47,7 @@ def build(
     )
     if isInScene(segmentationNode) and (yield from results.isEdited(segmentationNode)):
         segmentationNode = None  # the user's work stays as it is
-    if not isInScene(sourceNode):
-        raise PanelError(_("The volume was removed from the scene; its result was dropped."))
+    requireSource(sourceNode)
     if not isInScene(segmentationNode):
         segmentationNode = None
     # no event gets in between from here to the end: the nodes change together, mark included
@@ -75,6 +74,18 @@ def build(
 
 def isInScene(node) -> bool:
     return node is not None and node.GetScene() is slicer.mrmlScene
+
+
+def requireSource(sourceNode) -> None:
+    """Raise PanelError if results cannot be placed on their volume any more; the scene, earlier
+    results included, is as it was then. To be called right before it is changed."""
+    if not isInScene(sourceNode):
+        raise PanelError(_("The volume was removed from the scene; its result was dropped."))
+    try:
+        inputs.refuseNonLinear(sourceNode)
+    except PanelError as error:
+        text = _("{why} The result of this run was dropped.")
+        raise PanelError(text.format(why=error)) from None
 
 
 def _header(path: Path, sourceNode, part: geometry.Box) -> nrrd.Header:
