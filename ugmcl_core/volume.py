@@ -124,8 +124,8 @@ def read(path: str | Path) -> Volume:
     """Read a 3D scalar image: NRRD, NIfTI, MHA, or a folder holding one DICOM series.
 
     Raises InputError for what cannot be used: missing or truncated files, DICOM slices that form
-    no regular grid, other than three dimensions, several components, NaN or infinite voxels,
-    impossible spacing, sheared axes.
+    no regular grid, other than three dimensions, several components, complex, NaN or infinite
+    voxels, impossible spacing, sheared axes.
     """
     import SimpleITK as sitk
 
@@ -146,10 +146,7 @@ def read(path: str | Path) -> Volume:
     if not all(math.isfinite(s) and 0 < s <= _MAXIMUM_SPACING for s in spacing):
         raise InputError(f"{path}: spacing {spacing} mm is not usable; correct the file's header")
     array = sitk.GetArrayFromImage(image)
-    if array.size == 0:
-        raise InputError(f"{path}: the image has no voxels")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"{path}: {file_check.NOT_FINITE}")
+    _check_voxels(path, array)
     axes = _LPS_RAS @ np.array(image.GetDirection()).reshape(3, 3)
     origin = _LPS_RAS @ np.array(image.GetOrigin())
     if not (np.isfinite(axes).all() and np.isfinite(origin).all()):
@@ -163,6 +160,16 @@ def read(path: str | Path) -> Volume:
         tuple(map(tuple, axes.tolist())),
     )
     return Volume(array.transpose(2, 1, 0), grid)
+
+
+def _check_voxels(path: Path, array: np.ndarray) -> None:
+    """Raise InputError for no voxels, and for others than finite real numbers."""
+    if array.size == 0:
+        raise InputError(f"{path}: the image has no voxels")
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{path}: the voxels are complex numbers; save their magnitude instead")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"{path}: {file_check.NOT_FINITE}")
 
 
 def read_notes(path: str | Path) -> dict[str, str]:

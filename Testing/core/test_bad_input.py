@@ -76,6 +76,7 @@ IMAGES = {
     "constant": (lambda p: save(p, np.full((12, 14, 16), 7, np.uint8)), "constant"),
     "NaN": (lambda p: save(p, with_value(np.nan)), "NaN"),
     "infinite": (lambda p: save(p, with_value(np.inf)), "infinite"),
+    "complex": (lambda p: save(p, values().astype(np.complex64)), "complex"),
     "huge spacing": (lambda p: save(p, values(), spacing=(1.0, 1.0, 5000.0)), "spacing"),
     "enormous extent": (lambda p: save(p, values(), spacing=(99.0, 99.0, 99.0)), "mm"),
     "zero spacing": (

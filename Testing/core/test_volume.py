@@ -140,6 +140,17 @@ def test_resampling_onto_a_grid_finds_the_same_places():
     assert np.allclose(got, wanted, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", [np.complex64, np.complex128])
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii", ".nii.gz"])
+def test_complex_images_do_not_lose_their_imaginary_part(suffix, kind, tmp_path):
+    image = sitk.GetImageFromArray(np.full((3, 4, 5), 1 + 2j, kind))
+    path = tmp_path / f"v{suffix}"
+    sitk.WriteImage(image, str(path))
+    for reader in (read, read_labels):
+        with pytest.raises(InputError, match=r"v\..*complex.*magnitude"):
+            reader(path)
+
+
 def test_labels_must_be_whole_numbers(tmp_path):
     write(tmp_path / "l.nrrd", Volume(np.full((3, 3, 3), 0.5, np.float32), Grid((3, 3, 3))))
     with pytest.raises(InputError, match="whole numbers"):
