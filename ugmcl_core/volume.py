@@ -163,13 +163,17 @@ def read(path: str | Path) -> Volume:
 
 
 def _check_voxels(path: Path, array: np.ndarray) -> None:
-    """Raise InputError for no voxels, and for others than finite real numbers."""
+    """Raise InputError for no voxels, and for others than real numbers in the range of float32,
+    in which everything is computed."""
     if array.size == 0:
         raise InputError(f"{path}: the image has no voxels")
     if array.dtype.kind not in "iuf":
         raise InputError(f"{path}: the voxels are complex numbers; save their magnitude instead")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"{path}: {file_check.NOT_FINITE}")
+    largest = max(array.max(), -array.min()) if array.dtype == np.float64 else 0.0
+    if largest > np.finfo(np.float32).max:
+        raise InputError(f"{path}: voxels of {largest:.2g} are beyond float32; rescale the image")
 
 
 def read_notes(path: str | Path) -> dict[str, str]:

@@ -59,8 +59,8 @@ def values(shape=(12, 14, 16)) -> np.ndarray:
     return np.random.default_rng(0).random(shape, np.float32)
 
 
-def with_value(value: float) -> np.ndarray:
-    array = values()
+def with_value(value: float, kind=np.float32) -> np.ndarray:
+    array = values().astype(kind)
     array[3, 4, 5] = value
     return array
 
@@ -77,6 +77,7 @@ IMAGES = {
     "NaN": (lambda p: save(p, with_value(np.nan)), "NaN"),
     "infinite": (lambda p: save(p, with_value(np.inf)), "infinite"),
     "complex": (lambda p: save(p, values().astype(np.complex64)), "complex"),
+    "beyond float32": (lambda p: save(p, with_value(-1e300, float)), "voxels of 1e+300"),
     "huge spacing": (lambda p: save(p, values(), spacing=(1.0, 1.0, 5000.0)), "spacing"),
     "enormous extent": (lambda p: save(p, values(), spacing=(99.0, 99.0, 99.0)), "mm"),
     "zero spacing": (
@@ -102,7 +103,7 @@ def test_images(kind, model, tmp_path, capsys):
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha"])
 @pytest.mark.parametrize(
     "kind", ["2D", "4D", "vector", "no bytes", "constant", "NaN", "infinite", "huge spacing",
-             "enormous extent", "missing"]
+             "enormous extent", "missing", "beyond float32"]
 )  # fmt: skip
 def test_images_of_other_formats(kind, suffix, model, tmp_path, capfd):
     make, why = IMAGES[kind]
