@@ -186,13 +186,21 @@ def to_canonical(array: np.ndarray, order: Sequence[int], flips: Sequence[bool])
 def model_shape(
     shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]
 ) -> tuple[int, int, int]:
-    """Voxels of the model's grid for ``shape`` voxels of ``spacing`` mm; InputError if huge."""
-    size = tuple(max(1, round(n * s / w)) for n, s, w in zip(shape, spacing, wanted, strict=True))
+    """Voxels of the model's grid for ``shape`` voxels of ``spacing`` mm; InputError if huge, or if
+    all of them lie within one voxel."""
+    extent = [n * s for n, s in zip(shape, spacing, strict=True)]
+    size = tuple(max(1, round(e / w)) for e, w in zip(extent, wanted, strict=True))
     if np.prod(size, dtype=float) > 512**3:
-        extent = " x ".join(f"{n * s:.0f}" for n, s in zip(shape, spacing, strict=True))
+        spans = " x ".join(f"{e:.0f}" for e in extent)
         raise InputError(
-            f"the volume spans {extent} mm, too large for this model's grid; "
+            f"the volume spans {spans} mm, too large for this model's grid; "
             "set a region of interest or correct the spacing"
+        )
+    if all(e < w for e, w in zip(extent, wanted, strict=True)):
+        spans = " x ".join(f"{e:.2g}" for e in extent)
+        raise InputError(
+            f"what is looked at spans {spans} mm, less than one voxel of this model's grid; "
+            "correct the spacing or set a larger region of interest"
         )
     return size
 

@@ -20,7 +20,7 @@ from .errors import InputError
 
 SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd")
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
-_MAXIMUM_SPACING = 100.0  # mm; anything above is a broken header, not an image
+_SPACINGS = 1e-6, 100.0  # mm; anything outside, 1 nm to 10 cm, is a broken header, not an image
 _SKEW = 1e-3  # by how much the scalar products of the axes may differ from 0 and 1
 
 
@@ -143,7 +143,7 @@ def read(path: str | Path) -> Volume:
             "components a voxel (color or vector); give a scalar volume"
         )
     spacing = image.GetSpacing()
-    if not all(math.isfinite(s) and 0 < s <= _MAXIMUM_SPACING for s in spacing):
+    if not all(_SPACINGS[0] <= s <= _SPACINGS[1] for s in spacing):
         raise InputError(f"{path}: spacing {spacing} mm is not usable; correct the file's header")
     array = sitk.GetArrayFromImage(image)
     _check_voxels(path, array)

@@ -78,6 +78,8 @@ IMAGES = {
     "infinite": (lambda p: save(p, with_value(np.inf)), "infinite"),
     "complex": (lambda p: save(p, values().astype(np.complex64)), "complex"),
     "beyond float32": (lambda p: save(p, with_value(-1e300, float)), "voxels of 1e+300"),
+    "tiny spacing": (lambda p: save(p, values(), spacing=(1.0, 1.0, 1e-9)), "spacing"),
+    "tiny extent": (lambda p: save(p, values(), spacing=(1e-3, 1e-3, 1e-3)), "0.016 x"),
     "huge spacing": (lambda p: save(p, values(), spacing=(1.0, 1.0, 5000.0)), "spacing"),
     "enormous extent": (lambda p: save(p, values(), spacing=(99.0, 99.0, 99.0)), "mm"),
     "zero spacing": (
@@ -102,8 +104,8 @@ def test_images(kind, model, tmp_path, capsys):
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha"])
 @pytest.mark.parametrize(
-    "kind", ["2D", "4D", "vector", "no bytes", "constant", "NaN", "infinite", "huge spacing",
-             "enormous extent", "missing", "beyond float32"]
+    "kind", ["2D", "4D", "vector", "no bytes", "constant", "NaN", "infinite", "tiny spacing",
+             "tiny extent", "huge spacing", "enormous extent", "missing", "beyond float32"]
 )  # fmt: skip
 def test_images_of_other_formats(kind, suffix, model, tmp_path, capfd):
     make, why = IMAGES[kind]
