@@ -161,13 +161,7 @@ def prepare(
     size = model_shape(arrays[0].shape, [grid.spacing[a] for a in order], spacing)
     image = torch.stack(
         [
-            torch.from_numpy(
-                normalization(
-                    resize(torch.from_numpy(np.ascontiguousarray(a, np.float32))[None], size)[
-                        0
-                    ].numpy()
-                )
-            )
+            torch.from_numpy(normalization(resize(_tensor(a)[None], size)[0].numpy()))
             for a in arrays
         ]
     )
@@ -176,6 +170,14 @@ def prepare(
         for n, a, m in zip(arrays[0].shape, order, size, strict=True)
     )
     return Prepared(image, true, grid, box, order, flips)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """A copy of (I, J, K) as float32. Always a copy: numpy counts a flipped axis of one voxel as
+    contiguous, and torch refuses its negative stride."""
+    import torch
+
+    return torch.from_numpy(np.array(array, np.float32, order="C", copy=True))
 
 
 def to_canonical(array: np.ndarray, order: Sequence[int], flips: Sequence[bool]) -> np.ndarray:

@@ -152,6 +152,20 @@ def test_a_constant_region(model, tmp_path, capsys):
     refuse(capsys, *words, why="constant", out=out)
 
 
+@pytest.mark.parametrize(("spacing", "why"), [(1.0, "less than one voxel"), (3.0, "constant")])
+def test_a_region_of_one_voxel(spacing, why, model, tmp_path, capsys):
+    array = values((12, 12, 12))
+    axes = ((-1, 0, 0), (0, -1, 0), (0, 0, 1))
+    grid = volume.Grid(array.shape, (spacing,) * 3, axes=axes)
+    volume.write(tmp_path / "image.nrrd", volume.Volume(array, grid))
+    corner = volume.Grid((1, 1, 1), (spacing,) * 3, axes=axes)
+    volume.write(tmp_path / "voxel.nrrd", volume.Volume(array[:1, :1, :1], corner))
+    out = tmp_path / "out"
+    roi = segment(model, tmp_path / "image.nrrd", out, "--roi", "-.1,.1,-.1,.1,-.1,.1")
+    refuse(capsys, *roi, why=why, out=out)
+    refuse(capsys, *segment(model, tmp_path / "voxel.nrrd", out), why=why, out=out)
+
+
 # Models
 
 

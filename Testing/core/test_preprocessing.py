@@ -150,6 +150,27 @@ def test_constant_images_are_refused():
         prepare(Volume(np.full((8, 8, 8), 7.0), Grid((8, 8, 8))), (1, 1, 1), MR)
 
 
+@pytest.mark.parametrize("shape", [(1, 6, 6), (6, 1, 6), (6, 6, 1), (1, 1, 6), (1, 1, 1)])
+def test_a_flipped_axis_of_one_voxel(shape):
+    axes = tuple(map(tuple, -np.eye(3)))
+    array = np.random.default_rng(0).random(shape, np.float32)
+    volume = Volume(array, Grid(shape, (3.0, 3.0, 3.0), axes=axes))
+    prepared = prepare(volume, (3.0, 3.0, 3.0), Normalization("none"))
+    assert np.array_equal(prepared.image[0].numpy(), array[::-1, ::-1, ::-1])
+    assert np.array_equal(prepared.restore(prepared.image)[0].numpy(), array)
+
+
+def test_less_than_a_voxel_of_the_model_is_refused():
+    array = np.random.default_rng(0).random((20, 20, 20), np.float32)
+    volume = Volume(array, Grid(array.shape, (0.1, 0.1, 0.1)))
+    with pytest.raises(InputError, match=r"spans 2 x 2 x 2 mm, less than one voxel"):
+        prepare(volume, (2.5, 2.5, 2.5), MR)
+    with pytest.raises(InputError, match="less than one voxel"):
+        prepare(volume, (1.5, 1.5, 1.5), MR, (0.5, 0.6, 0.5, 0.6, 0.5, 0.6))
+    long = prepare(volume, (0.9, 2.5, 2.5), Normalization("none"))
+    assert long.image.shape == (1, 2, 1, 1)
+
+
 def test_axes_are_matched_to_the_body():
     order, flips = canonical_axes(Grid((2, 3, 4), axes=((0, 0, 1), (-1, 0, 0), (0, 1, 0))))
     assert order == (2, 0, 1) and flips == (False, True, False)
