@@ -90,7 +90,7 @@ class ModelCard:
         """
         try:
             content = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not valid JSON ({error})") from None
         if not isinstance(content, dict):
             raise InputError(f"{where} is not a model card: it holds no JSON object")

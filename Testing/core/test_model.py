@@ -230,7 +230,10 @@ def test_any_text_makes_a_name(text):
     assert ModelCard.from_json(card(name=as_name(text)).to_json()).name
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": true}', "\x00"])
+NESTED = "[" * 100_000 + "]" * 100_000  # deeper than Python's parser goes
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": true}', "\x00", NESTED])
 def test_something_that_is_no_card_is_refused(saved, text):
     (saved.folder / "model.json").write_text(text)
     with pytest.raises(InputError):
