@@ -7,11 +7,12 @@ every pickle: loading one can run code.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ __all__ = [
     "Model",
     "ModelCard",
     "Terminology",
+    "broken_models",
     "describe",
     "find_models",
     "model_folders",
@@ -156,34 +158,69 @@ def find_models(further: str | None = None) -> list[Model]:
     """Every usable model in `model_folders(further)`, one per name; broken ones are only
     logged."""
     found: dict[str, Model] = {}
-    for place in model_folders(further):
-        if not place.is_dir():
-            continue
-        for folder in sorted(place.iterdir()):
-            if folder.name.startswith(".") or not (folder / CARD).is_file():
-                continue  # hidden: a model that is just being written
-            try:
-                model = open_model(folder)
-            except InputError as error:
-                _log.warning("%s", error)
-            else:
-                found.setdefault(model.name, model)
+    for _, model in _candidates(further):
+        if isinstance(model, InputError):
+            _log.info("%s", model)  # no warning, which Python would print beside a command's own
+        else:
+            found.setdefault(model.name, model)
     return list(found.values())
 
 
+def broken_models(further: str | None = None) -> dict[Path, InputError]:
+    """What is wrong with the models in `model_folders(further)` that are not usable, by folder."""
+    return {f: model for f, model in _candidates(further) if isinstance(model, InputError)}
+
+
+def _candidates(further: str | None = None) -> Iterator[tuple[Path, Model | InputError]]:
+    """Every folder with a card in `model_folders(further)`, and the model or why there is none."""
+    for place in model_folders(further):
+        try:
+            folders = sorted(place.iterdir()) if place.is_dir() else []
+        except OSError as error:
+            yield place, InputError(f"{place} cannot be read: {_line(error)}")
+            continue
+        for folder in folders:
+            if folder.name.startswith("."):
+                continue  # a model that is just being written
+            try:
+                if (folder / CARD).is_file():
+                    yield folder, open_model(folder)
+            except InputError as error:
+                yield folder, error
+            except OSError as error:
+                yield folder, InputError(f"{folder} cannot be read: {_line(error)}")
+
+
 def resolve(name_or_folder: str | Path) -> Model:
-    """The model of that name, or in that folder (or in its subfolder `model`)."""
+    """The model of that name, or in that folder (or in its subfolder `model`).
+
+    Raises InputError if the first one of the name is broken, rather than take a later one for it.
+    """
     wanted = str(name_or_folder)
-    models = find_models()
-    for model in models:
-        if model.name == wanted:
+    names = []
+    for folder, model in _candidates():
+        if isinstance(model, InputError):
+            if wanted == _name_of_broken(folder):
+                raise model
+        elif model.name == wanted:
             return model
+        else:
+            names.append(model.name)
     folder = Path(wanted).expanduser()
     if folder.exists():
         inner = folder / "model"
         return open_model(inner if not (folder / CARD).exists() and inner.is_dir() else folder)
-    available = ", ".join(m.name for m in models) or "none is installed"
+    available = ", ".join(dict.fromkeys(names)) or "none is installed"
     raise InputError(f"there is no model or model folder {wanted!r} (available: {available})")
+
+
+def _name_of_broken(folder: Path) -> str:
+    """The name in a card that is no good otherwise; that of its folder if there is none."""
+    try:
+        name = json.loads((folder / CARD).read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return folder.name
+    return name if isinstance(name, str) else folder.name
 
 
 def save_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from ugmcl_core import model as models
+from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
 from ugmcl_core.model import ClassInfo, ModelCard, Terminology
 from ugmcl_core.model_card import as_name
@@ -259,6 +261,76 @@ def test_models_are_found_by_name_and_by_folder(saved, monkeypatch, tmp_path):
     assert models.resolve(saved.folder) == saved
     assert models.resolve(str(saved.folder)) == saved
     assert not saved.bundled
+
+
+def breaking(folder: Path, kind: str) -> str:
+    """Break the model in `folder`; a word of the error."""
+    path = folder / "model.json"
+    if kind == "future format":
+        path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+        return "format version 99"
+    if kind == "no weights":
+        (folder / models.WEIGHTS).unlink()
+        return "weights.safetensors is missing"
+    path.write_text({"nested": NESTED, "no name": "{}", "odd name": '{"name": []}'}[kind])
+    return "not valid JSON" if kind == "nested" else "format version None"
+
+
+KINDS = ["future format", "no weights", "nested", "no name", "odd name"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_model_says_why_when_it_is_asked_for(saved, monkeypatch, tmp_path, kind):
+    monkeypatch.setenv("UGMCL_MODELS", str(tmp_path))
+    models.save_model(tmp_path / "whole", card(name="whole"), state())
+    word = breaking(saved.folder, kind)
+    # The folder is "atrium"; the name stands in the card where that can be read.
+    name = "atrium-test" if kind in ("future format", "no weights") else "atrium"
+    with pytest.raises(InputError, match=word):
+        models.resolve(name)
+    assert list(models.broken_models()) == [saved.folder]
+    assert models.resolve("whole").name == "whole"
+    with pytest.raises(InputError, match=r"no model.*available: whole"):
+        models.resolve("liver")
+
+
+def test_a_broken_model_is_not_replaced_by_a_later_one_of_its_name(saved, monkeypatch, tmp_path):
+    later = models.save_model(tmp_path / "later" / "atrium", card(), state())
+    places = [saved.folder.parent, later.folder.parent]
+    breaking(saved.folder, "no weights")
+    monkeypatch.setenv("UGMCL_MODELS", os.pathsep.join(map(str, places)))
+    with pytest.raises(InputError, match="missing"):
+        models.resolve("atrium-test")
+    monkeypatch.setenv("UGMCL_MODELS", os.pathsep.join(map(str, reversed(places))))
+    assert models.resolve("atrium-test") == later
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_model_disturbs_no_other_command(saved, monkeypatch, tmp_path, kind, capfd):
+    monkeypatch.setenv("UGMCL_MODELS", str(tmp_path))
+    models.save_model(tmp_path / "whole", card(name="whole"), state())
+    word = breaking(saved.folder, kind)
+    assert main(["models", "show", "whole"]) == 0
+    assert capfd.readouterr().err == ""
+    assert main(["models", "show", "liver"]) == 2
+    assert len(capfd.readouterr().err.splitlines()) == 1
+    assert main(["models"]) == 0  # a list says it, in one line
+    told = capfd.readouterr()
+    assert "whole: " in told.out
+    assert len(told.err.splitlines()) == 1 and word in told.err
+    assert main(["models", "verify"]) == 1
+    told = capfd.readouterr()
+    assert "whole: intact" in told.out and word in told.err
+
+
+def test_a_folder_that_cannot_be_looked_into_disturbs_no_command(saved, monkeypatch):
+    def closed(place):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setenv("UGMCL_MODELS", str(saved.folder.parent))
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert models.find_models() == []
+    assert "Permission denied" in str(models.broken_models()[saved.folder.parent])
 
 
 def test_a_run_folder_stands_for_its_model(saved):

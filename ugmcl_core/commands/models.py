@@ -64,6 +64,8 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.words:
         raise InputError("give `show` or `verify` before the name of a model")
     found = models.find_models()
+    for error in models.broken_models().values():
+        print(f"ugmcl: {error}", file=sys.stderr)
     if arguments.json:
         print(json.dumps({"models": [models.describe(m) for m in found]}))
         return 0
@@ -89,7 +91,10 @@ def _show(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from .. import model as models
 
-    chosen = arguments.words or [m.folder for m in models.find_models()]
+    chosen = arguments.words or [
+        *(m.folder for m in models.find_models()),
+        *models.broken_models(),
+    ]
     if not chosen:
         raise InputError("there is no model to verify")
     failed = 0
