@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import os
 import re
 import tempfile
 from collections.abc import Sequence, Set
@@ -70,7 +72,8 @@ def write(
 
     All files are completed in a temporary folder beside them first, so that a full disk leaves
     none of them. What an earlier run wrote for the same STEM and this one did not (another
-    model's classes, an uncertainty) is removed then. Raises InputError if that cannot be.
+    model's classes, an uncertainty) is removed then. Raises InputError if that cannot be; the
+    folder is then as it was.
     """
     files: list[tuple[str, Volume, dict[str, str]]] = []
     files.append((LABELS, segmentation.labels, {"ugmcl_model": model.name}))
@@ -80,23 +83,52 @@ def write(
     if segmentation.uncertainty is not None:
         notes = {"ugmcl_model": model.name, "ugmcl_unit": "entropy divided by ln C, 0 to 1"}
         files.append((UNCERTAINTY, segmentation.uncertainty, notes))
+    places = [folder / f"{stem}{suffix}.nrrd" for suffix, _, _ in files]
+    for place in places:
+        if _is_folder(place):
+            raise InputError(f"{place} is a folder; move it away or choose another output folder")
     try:
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as partial:
-            for suffix, content, notes in files:
-                path = Path(partial) / f"{stem}{suffix}.nrrd"
-                volume.write(path, content, notes=notes, compress=compress)
-            for suffix, _, _ in files:
-                name = f"{stem}{suffix}.nrrd"
-                (Path(partial) / name).replace(folder / name)
-        for path in _outdated(folder, stem, {suffix for suffix, _, _ in files}):
-            path.unlink()
+            for place, (_, content, notes) in zip(places, files, strict=True):
+                volume.write(Path(partial) / place.name, content, notes=notes, compress=compress)
+            outdated = _outdated(folder, stem, {suffix for suffix, _, _ in files})
+            _exchange(Path(partial), places, outdated)
     except InputError as error:
         raise InputError(str(error).replace(partial, str(folder))) from error
     except OSError as error:
         raise InputError(f"{folder}: cannot write there ({error.strerror or error})") from error
-    places = [folder / f"{stem}{suffix}.nrrd" for suffix, _, _ in files]
     last = None if segmentation.uncertainty is None else places[-1]
     return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), last)
+
+
+def _exchange(partial: Path, places: Sequence[Path], outdated: Sequence[Path]) -> None:
+    """Move the files of those names in `partial` to `places`, and what lay there and the
+    `outdated` ones into `partial`; all of it, or nothing if an error or Ctrl-C comes between."""
+    former = partial / "former"
+    former.mkdir()
+    with contextlib.ExitStack() as undo:
+
+        def move(path: Path, target: Path) -> None:
+            undo.callback(_move, target, path)
+            _move(path, target)
+
+        for place in places:
+            move(place, former / place.name)
+            move(partial / place.name, place)
+        for path in outdated:
+            move(path, former / path.name)
+        undo.pop_all()
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename a file, if it is there."""
+    if os.path.lexists(path):
+        path.replace(target)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder itself, and not a link, which can be replaced like a file."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def _outdated(folder: Path, stem: str, current: Set[str]) -> list[Path]:
