@@ -150,6 +150,44 @@ def test_leaving_and_entering_again(panel):
     panel.segment()
 
 
+def test_a_result_volume_is_not_chosen_and_is_refused(panel):
+    import slicer
+    from UGMCLSegmentationLib import results
+
+    other, volume = support.add_volume(name="other"), support.add_volume()
+    panel.segment(volume)
+    distance, before = results.distanceOf(volume, 1), support.result_nodes()
+    slicer.util.arrayFromVolume(distance)[:3] = 200  # for the model to find something in
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        composite.SetBackgroundVolumeID(distance.GetID())
+    assert panel.widget.logic.firstVolume() is other
+    for role in (distance, results.uncertaintyOf(volume)):
+        panel.select(role)
+        panel.click("segmentButton")
+        assert not panel.widget.logic.running
+        assert role.GetName() in panel.message and "clone" in panel.message
+    assert support.result_nodes() == before
+    clone = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, distance, "clone")
+    own = panel.segment(clone)
+    assert results.sourceOf(own) is clone
+    assert panel.widget.logic.firstVolume() is other  # the clone is in the views, but it is not a scan
+
+
+def test_no_result_takes_the_place_of_a_removed_volume(panel):
+    import slicer
+
+    volumes = [support.add_volume(name=name) for name in ("a", "b")]
+    panel.segment(volumes[0])
+    panel.segment(volumes[1])
+    slicer.mrmlScene.RemoveNode(volumes[1])
+    assert panel.parameters.inputVolume is volumes[0]
+    assert panel.ui.inputVolumeSelector.currentNode() is volumes[0]
+    slicer.mrmlScene.RemoveNode(volumes[0])
+    assert panel.parameters.inputVolume is None
+    assert panel.ui.inputVolumeSelector.currentNode() is None
+    assert not panel.ui.segmentButton.enabled
+
+
 def test_non_linear_transforms_are_refused(panel):
     import slicer
 
@@ -194,9 +232,26 @@ def test_unusable_volumes_are_refused(panel, fault, words):
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
 
 
-def test_volumes_that_the_worker_would_refuse_are_refused_before():
-    from UGMCLSegmentationLib import inputs
+@pytest.mark.parametrize("shear", [0.0, 0.9e-3, 1.1e-3])
+@pytest.mark.parametrize("spacing", [0.9e-6, 1.1e-6, 99.9, 100.1])
+def test_axes_that_the_worker_refuses_are_refused_before(scene, tmp_path, spacing, shear):
+    from UGMCLSegmentationLib import geometry, inputs
+    from UGMCLSegmentationLib.errors import PanelError
 
-    from ugmcl_core import volume
+    from ugmcl_core.errors import InputError
+    from ugmcl_core.volume import read
 
-    assert (inputs._MAXIMUM_SPACING, inputs._SKEW) == (volume._MAXIMUM_SPACING, volume._SKEW)
+    matrix = np.diag([spacing, spacing, spacing, 1.0])
+    matrix[0, 1] = shear * spacing
+    volume = support.add_volume(support.blob((4, 4, 4)), matrix)
+    for _step in inputs.write(volume, geometry.fullBox(volume), tmp_path / "image.nrrd"):
+        pass
+    refused = []
+    for look in (lambda: inputs.check(volume), lambda: read(tmp_path / "image.nrrd")):
+        try:
+            look()
+            refused.append(False)
+        except (PanelError, InputError):
+            refused.append(True)
+    assert refused[0] or not refused[1]
+    assert refused[0] == (not 1e-6 < spacing < 100 or shear > 1e-3)

@@ -9,11 +9,11 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from . import geometry, nrrd
+from . import geometry, nrrd, results
 from .errors import PanelError
 
 # as the worker has them, which knows files only and could not name the volume
-_MAXIMUM_SPACING = 100.0  # mm; anything above is a broken header, not an image
+_SPACINGS = 1e-6, 100.0  # mm; anything outside, 1 nm to 10 cm, is a broken header, not an image
 _SKEW = 1e-3  # by how much the scalar products of the axes may differ from 0 and 1
 
 
@@ -25,6 +25,11 @@ def check(volumeNode) -> None:
     if volumeNode is None:
         raise PanelError(_("Select a volume first."))
     name = volumeNode.GetName()
+    if results.isResultVolume(volumeNode):
+        raise PanelError(
+            _("{name} is a result and no scan: select the volume that it was made from. To "
+              "segment it all the same, clone it first (Data module).").format(name=name)
+        )  # fmt: skip
     image = volumeNode.GetImageData()
     if image is None or min(geometry.dimensions(volumeNode)) < 1:
         raise PanelError(_("{name} is empty: load its image first.").format(name=name))
@@ -41,7 +46,7 @@ def check(volumeNode) -> None:
 
 
 def refuseNonLinear(node) -> None:
-    """Raise PanelError if the volume or region is under a transform that its axes cannot follow."""
+    """Raise PanelError if the volume or region is under a transform that bends it."""
     transform = node.GetParentTransformNode()
     if transform is not None and not transform.IsTransformToWorldLinear():
         raise PanelError(
@@ -56,7 +61,7 @@ def _checkAxes(volumeNode) -> None:
     name = volumeNode.GetName()
     axes = geometry.ijkToRas(volumeNode)[:3, :3]
     spacing = np.linalg.norm(axes, axis=0)
-    if not all(0 < size <= _MAXIMUM_SPACING for size in spacing):  # NaN is neither
+    if not all(_SPACINGS[0] <= size <= _SPACINGS[1] for size in spacing):  # NaN is neither
         raise PanelError(
             _("{name} has an impossible voxel spacing, {spacing} mm: correct it in the Volumes "
               "module.").format(name=name, spacing=" × ".join(f"{size:g}" for size in spacing))

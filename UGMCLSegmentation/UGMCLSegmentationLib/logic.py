@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from . import inputs, results
+from . import cases, inputs, results
 from .batch import BatchRun
 from .console import Console
 from .errors import PanelError
@@ -101,14 +101,10 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
 
     @staticmethod
     def firstVolume():
-        """A volume to start with: the one in the slice views, else the first that is no result."""
+        """A volume to start with: the one in the slice views, else the first; no result."""
+        volumes = cases.volumes()
         for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             node = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
-            if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode":
+            if node in volumes:
                 return node
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-            if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetAttribute(
-                results.ROLE
-            ):
-                return node
-        return None
+        return volumes[0] if volumes else None

@@ -15,6 +15,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 ROLE = "UGMCLSegmentation.Role"  # attribute: SEGMENTATION, DISTANCE or UNCERTAINTY
 CLASS = "UGMCLSegmentation.Class"  # attribute of a distance volume, tag of a segment: its label
+NODE = "UGMCLSegmentation.Node"  # attribute: the node's own identifier, which a clone has not
 SUMMARY = "UGMCLSegmentation.Summary"  # attribute: JSON, see `summary`
 FINGERPRINT = "UGMCLSegmentation.Fingerprint"  # attribute: what the segmentation held after a run
 OVERLAY = "UGMCLSegmentation.Overlay"  # attribute of what is only there to be looked at
@@ -30,9 +31,20 @@ def sourceOf(node):
 
 def mark(node, role: str, sourceNode, label: int | None = None) -> None:
     node.SetAttribute(ROLE, role)
+    node.SetAttribute(NODE, node.GetID())
     node.SetNodeReferenceID(SOURCE, sourceNode.GetID())
     if label is not None:
         node.SetAttribute(CLASS, str(label))
+
+
+def isResultVolume(volumeNode) -> bool:
+    """Whether it is a distance or uncertainty of ours: a clone, which has their attributes, is the
+    user's own."""
+    return (
+        volumeNode is not None
+        and volumeNode.GetAttribute(ROLE) in (DISTANCE, UNCERTAINTY)
+        and volumeNode.GetAttribute(NODE) in (None, volumeNode.GetID())
+    )
 
 
 def find(role: str, sourceNode=None) -> list:

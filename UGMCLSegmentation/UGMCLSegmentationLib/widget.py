@@ -224,6 +224,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if isResult and not slicer.mrmlScene.IsClosing():
             self.see.refresh()
             self.export.update()
+        if self.parameters and results.isResultVolume(self.parameters.inputVolume):
+            # the selector went on to the removed volume's neighbor
+            self.parameters.inputVolume = self.logic.firstVolume()
 
     def onLayoutModified(self, _caller, _event) -> None:
         if not slicer.mrmlScene.IsBatchProcessing():
