@@ -77,7 +77,7 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
     right above the other, and evenly spaced. A single one passes."""
     if len(slices) < 2:
         return
-    first, last = slices[0], slices[-1]
+    first = slices[0]
     for s in slices:
         if s.position is None or s.orientation is None:
             raise InputError(
@@ -94,11 +94,11 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
     heights = places @ normal
     _check_heights(folder, slices, heights)
     drift = np.linalg.norm(places - np.outer(heights, normal), axis=1)
-    length = np.ptp(heights)
-    if drift.max() > max(_UNEVEN * length / (len(slices) - 1), _TILT * length):
+    length, most = np.ptp(heights), int(np.argmax(drift))
+    if drift[most] > max(_UNEVEN * length / (len(slices) - 1), _TILT * length):
         raise InputError(
-            f"{folder}: the slices are not right above one another ({last.name} lies "
-            f"{drift.max():.3g} mm aside, as with a tilted gantry); resample the series onto a "
+            f"{folder}: the slices are not right above one another ({slices[most].name} lies "
+            f"{drift[most]:.3g} mm aside, as with a tilted gantry); resample the series onto a "
             "regular grid"
         )
 

@@ -87,9 +87,9 @@ UNEVEN = {
     "a slice twice": ([*EVEN[:7], EVEN[3]], "s003.dcm and s007.dcm lie at the same place"),
     "two phases": (EVEN[:4] * 2, "several phases"),
     "all at one place": (EVEN[:1] * 8, "same place"),
-    "a tilted gantry": ([(1, 0.3 * z, z) for _, _, z in EVEN], "tilted gantry"),
+    "a tilted gantry": ([(1, 0.3 * z, z) for _, _, z in EVEN], "s007.dcm lies 5.25 mm aside"),
     "a slightly tilted gantry": ([(1, 0.02 * z, z) for _, _, z in EVEN], "tilted gantry"),
-    "a slice aside": ([*EVEN[:4], (3.0, 2.0, 4 * STEP), *EVEN[5:]], "s007.dcm"),
+    "a slice aside": ([*EVEN[:4], (3.0, 2.0, 4 * STEP), *EVEN[5:]], "s004.dcm lies 2 mm aside"),
 }
 
 
