@@ -107,6 +107,16 @@ def add_volume(array: np.ndarray | None = None, geometry: np.ndarray | None = No
     return node
 
 
+def add_segment(segmentation: Any, image: Any, label: int) -> None:
+    """A segment of the voxels of one value in a labelmap, which others may share."""
+    import slicer
+
+    segment = slicer.vtkSegment()
+    segment.AddRepresentation("Binary labelmap", image)
+    segment.SetLabelValue(label)
+    segmentation.GetSegmentation().AddSegment(segment, f"class_{label}")
+
+
 def segment_array(segmentation: Any, volume: Any, label: int = 1) -> np.ndarray:
     import slicer
 

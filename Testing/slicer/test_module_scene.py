@@ -170,7 +170,8 @@ def test_a_result_volume_is_not_chosen_and_is_refused(panel):
     clone = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, distance, "clone")
     own = panel.segment(clone)
     assert results.sourceOf(own) is clone
-    assert panel.widget.logic.firstVolume() is other  # the clone is in the views, but it is not a scan
+    # the clone is in the views, but it is no scan
+    assert panel.widget.logic.firstVolume() is other
 
 
 def test_no_result_takes_the_place_of_a_removed_volume(panel):

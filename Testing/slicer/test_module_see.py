@@ -283,3 +283,59 @@ def test_deleted_results_leave_the_panel_usable(panel, capsys):
         assert panel.parameters.segmentation is None
     assert "Traceback" not in capsys.readouterr().err
     assert panel.segment(volume) is not None
+
+
+def has_surface(panel):
+    from UGMCLSegmentationLib import surfaces
+
+    node = panel.parameters.segmentation
+    return surfaces.isMade(node) and bool(node.GetDisplayNode().GetVisibility3D())
+
+
+def test_a_rough_surface_waits_for_the_user(panel):
+    noise = np.random.default_rng(0).uniform(0, 200, (60, 64, 68)).astype(np.float32)
+    rough, smooth = support.add_volume(noise, name="rough"), support.add_volume()
+    panel.segment(rough)
+    assert not has_surface(panel) and not panel.ui.showSurfaceCheckBox.checked
+    assert not panel.ui.surfaceLabel.isHidden() and "faces" in panel.ui.surfaceLabel.text
+    panel.ui.distanceOpacitySlider.value = 0.3  # nothing but a tick asks for it
+    assert not has_surface(panel) and not panel.ui.surfaceLabel.isHidden()
+    panel.segment(smooth)  # as if nothing had been
+    assert has_surface(panel) and panel.ui.showSurfaceCheckBox.checked
+    assert panel.ui.surfaceLabel.isHidden()
+    panel.segment(rough)
+    assert not has_surface(panel)
+    panel.ui.showSurfaceCheckBox.checked = True
+    assert has_surface(panel) and panel.ui.surfaceLabel.isHidden()
+    panel.ui.showSurfaceCheckBox.checked = False  # the user's wish from now on
+    panel.segment(smooth)
+    assert not panel.ui.showSurfaceCheckBox.checked and panel.ui.surfaceLabel.isHidden()
+
+
+@pytest.mark.parametrize("most", [10**6, 20_000])
+def test_faces_are_counted(scene, monkeypatch, most):
+    """On a body of two structures that reaches the border; with one slice of many, about."""
+    from UGMCLSegmentationLib import geometry, outputs, surfaces
+
+    monkeypatch.setattr(surfaces, "_MOST_VOXELS", most)
+    labels = (support.blob((50, 40, 60)) > 60).astype(np.uint8)
+    labels[:, :12] *= 2
+    labels[10:50, 18:22, 20:40] = 1
+    padded = np.pad(labels, 1)
+    expected = sum(np.count_nonzero(np.diff(padded, axis=axis)) for axis in range(3))
+    volume = support.add_volume(labels.astype(np.float32))
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    image = outputs.labelmap(labels, geometry.fullBox(volume), volume)
+    for value in (1, 2):
+        support.add_segment(node, image, value)
+    assert surfaces.faces(node) == pytest.approx(expected, rel=0 if most == 10**6 else 0.05)
+
+
+def test_an_atrium_of_a_fine_scan_gets_its_surface(scene):
+    """An ellipsoid of 90 mm and of 100 mL, its wall rough by a voxel: far from the limit."""
+    from UGMCLSegmentationLib import surfaces
+
+    k, j, i = np.ogrid[-55:55:88j, -200:200:640j, -200:200:640j]
+    body = (k / 24) ** 2 + (j / 22) ** 2 + (i / 45) ** 2
+    body = body + np.random.default_rng(0).uniform(-0.02, 0.02, body.shape)
+    assert 2 * surfaces._facesOf((body < 1).astype(np.uint8)) < surfaces.MOST_FACES

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import slicer
 
-from . import colors, legends, results
+from . import colors, legends, results, surfaces
 
 
 def create(volumeNode) -> None:
@@ -85,8 +85,8 @@ def _applySegmentation(segmentationNode, parameters) -> None:
         return
     segmentationNode.CreateDefaultDisplayNodes()
     node = segmentationNode.GetDisplayNode()
-    if parameters.showSurface and segmentationNode.GetSegmentation().GetNumberOfSegments():
-        segmentationNode.CreateClosedSurfaceRepresentation()
+    if parameters.showSurface:
+        surfaces.make(segmentationNode)
     modified = node.StartModify()
     node.SetVisibility2D(parameters.showSegmentation)
     node.SetVisibility3D(parameters.showSurface)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import display, results
+from slicer.i18n import tr as _
+
+from . import display, results, surfaces
 from .connections import Connections
 from .logic import UGMCLSegmentationLogic
 from .outputs import isInScene
@@ -22,6 +24,7 @@ class SeeSection:
         self._applied: tuple | None = None
         self._review = ReviewSection(ui, connections)
         self._updating = False
+        self._isSurfaceLeftOut = False  # the box was unticked by this section, not by the user
         self._ui.resultSelector.addAttribute(
             "vtkMRMLSegmentationNode", results.ROLE, results.SEGMENTATION
         )
@@ -29,6 +32,7 @@ class SeeSection:
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
+        self._isSurfaceLeftOut = False
         self._review.setParameters(parameters)
         self.refresh()
 
@@ -41,22 +45,47 @@ class SeeSection:
     def update(self) -> None:
         """Follow the parameter node."""
         parameters = self._parameters
-        if parameters is None:
+        if parameters is None or self._updating:
             return
         node = parameters.segmentation
         if not isInScene(node):  # removed just now: the reference goes a little later
             node = None
-        settings = (node.GetID() if node else "", *(getattr(parameters, n) for n in _SHOWN))
+        settings = self._settings(node)
         if settings == self._applied:
             return
         if self._applied is not None and self._applied[0] != settings[0]:
             self._applied = settings
             self.refresh()
             return
-        self._applied = settings
+        self._boundSurface(node, isAsked=self._applied is not None)
+        self._applied = self._settings(node)
         self._updateClasses(node)
         self._updateMeasures(node)
         display.apply(node, parameters)
+
+    def _settings(self, node) -> tuple:
+        return (node.GetID() if node else "", *(getattr(self._parameters, n) for n in _SHOWN))
+
+    def _boundSurface(self, node, isAsked: bool) -> None:
+        """Leave out a surface that takes long, unless the user asked for it by ticking its box
+        while this result was shown; the box is ticked again for the next result."""
+        parameters = self._parameters
+        if isAsked:
+            self._isSurfaceLeftOut &= not parameters.showSurface
+        else:
+            isWanted = parameters.showSurface or self._isSurfaceLeftOut
+            count = 0
+            if isWanted and node is not None and not surfaces.isMade(node):
+                count = surfaces.faces(node)
+            self._isSurfaceLeftOut = count > surfaces.MOST_FACES
+            self._ui.surfaceLabel.text = _(
+                "The surface is rough, of about {count} faces, and takes long to make: tick "
+                "3D surface to see it all the same."
+            ).format(count=count)
+            self._updating = True
+            parameters.showSurface = isWanted and not self._isSurfaceLeftOut
+            self._updating = False
+        self._ui.surfaceLabel.setVisible(self._isSurfaceLeftOut)
 
     def onClassChanged(self, index: int) -> None:
         if not self._updating and self._parameters is not None and index >= 0:
