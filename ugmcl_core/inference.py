@@ -18,7 +18,7 @@ from .localization import exceeds, localize
 from .metrics import surface_uncertainty
 from .model import Model
 from .model_card import ModelCard
-from .network import DualTaskVNet, NetworkSettings, load_weights
+from .network import DualTaskVNet, NetworkSettings, load_weights, without_normalization
 from .preprocessing import Normalization, Prepared, prepare
 from .volume import Volume
 from .windows import Prediction, predict_mirrored
@@ -125,7 +125,7 @@ class Segmenter:
         devices.prepare_cpu()
         self.model = model
         self.device = devices.resolve(device)
-        self.network = build_network(model, self.device)
+        self.network = without_normalization(build_network(model, self.device))
 
     def segment(
         self,

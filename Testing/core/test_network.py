@@ -9,6 +9,7 @@ from ugmcl_core.network import (
     parameter_count,
     set_dropout,
     strides_for,
+    without_normalization,
 )
 
 
@@ -47,6 +48,24 @@ def test_encoding_and_decoding_apart_is_the_forward_pass():
     whole, parts = network(x), network.decode(network.encode(x))
     assert torch.equal(whole.logits, parts.logits)
     assert torch.equal(whole.distance, parts.distance)
+
+
+def test_moving_normalization_into_the_convolutions_leaves_the_function():
+    network = small(classes=3)
+    for _ in range(3):  # statistics of its own
+        network(torch.randn(2, 1, 16, 16, 16) * 2 + 1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            torch.nn.init.uniform_(module.weight, -1.0, 2.0)
+            torch.nn.init.normal_(module.bias)
+    folded = without_normalization(network.train())
+    assert not any(isinstance(m, torch.nn.BatchNorm3d) for m in folded.modules())
+    assert network.training and any(isinstance(m, torch.nn.BatchNorm3d) for m in network.modules())
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        plain, fast = network.eval()(x), folded(x)
+    assert torch.allclose(plain.logits, fast.logits, atol=1e-4 * float(plain.logits.abs().max()))
+    assert torch.allclose(plain.distance, fast.distance, atol=1e-4)
 
 
 def test_sharing_the_encoding_leaves_the_distribution_of_monte_carlo_passes():

@@ -1,0 +1,87 @@
+"""Whether this project's windows segment as well as the field's: Dice of both, same weights.
+
+    python Testing/benchmarks/equal_dice.py --images DIR --labels DIR --cases LIST --model MODEL
+
+Each scan is segmented by `Segmenter` (one window or few, bfloat16 where the processor has it) and
+by the plain reference of the benchmark (float32, a patch every 18x18x4 voxels, mean of softmax),
+both from the same prepared image, unmirrored, with all components kept, probabilities brought
+back onto the scan's grid before they are thresholded. The reference takes minutes a scan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import reference
+
+from ugmcl_core import devices, metrics
+from ugmcl_core.cases import find_cohort
+from ugmcl_core.inference import Segmenter, build_network
+from ugmcl_core.lists import read_list
+from ugmcl_core.model import resolve
+from ugmcl_core.preprocessing import Normalization, prepare
+from ugmcl_core.volume import read
+from ugmcl_core.windows import predict
+
+
+def main() -> int:
+    """Print Dice and seconds of both for each case, and the means."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--images", required=True, help="folder of images")
+    parser.add_argument("--labels", required=True, help="folder of label maps, same names")
+    parser.add_argument("--cases", required=True, help="list of case names, one a line")
+    parser.add_argument("--model", required=True, help="name or folder of a model of one class")
+    words = parser.parse_args()
+    model = resolve(words.model)
+    segmenter = Segmenter(model, "cpu")
+    plain = build_network(model, torch.device("cpu")).to(memory_format=torch.contiguous_format)
+    patch = model.card.patch
+    cohort = find_cohort(words.images, words.labels, read_list(words.cases))
+    print(f"{'case':24s}{'reference':>12s}{'here':>12s}{'s':>10s}{'s':>8s}")
+    rows = []
+    for case in cohort.labelled:
+        normalization = Normalization(**model.card.normalization)
+        prepared = prepare(read(case.image), model.card.spacing, normalization)
+        truth = read(case.label).array == 1
+
+        def dice(foreground: np.ndarray, prepared=prepared, truth=truth) -> float:
+            back = prepared.restore(torch.from_numpy(foreground)[None]).numpy()[0]
+            return metrics.dice(prepared.place((back > 0.5).astype(np.uint8), 0) == 1, truth)
+
+        began = time.perf_counter()
+        theirs = _by_reference(plain, prepared.image.numpy()[0], patch)
+        middle = time.perf_counter()
+        with devices.autocast(segmenter.device):
+            ours = predict(segmenter.network, prepared.image, patch).foreground[0].numpy()
+        end = time.perf_counter()
+        rows.append((dice(theirs), dice(ours), middle - began, end - middle))
+        print(
+            f"{case.name:24s}{100 * rows[-1][0]:12.2f}{100 * rows[-1][1]:12.2f}"
+            f"{rows[-1][2]:10.1f}{rows[-1][3]:8.2f}",
+            flush=True,
+        )
+    mean = np.mean(rows, axis=0)
+    print(f"{'mean':24s}{100 * mean[0]:12.2f}{100 * mean[1]:12.2f}{mean[2]:10.1f}{mean[3]:8.2f}")
+    print(f"difference of the means: {100 * (mean[1] - mean[0]):+.2f} points of Dice")
+    return 0
+
+
+def _by_reference(
+    network: torch.nn.Module, image: np.ndarray, patch: tuple[int, int, int]
+) -> np.ndarray:
+    """The reference's foreground probabilities; smaller images are padded to a patch."""
+    around = [(0, max(0, p - n)) for n, p in zip(image.shape, patch, strict=True)]
+    found = reference.segment(network, np.pad(image, around, mode="edge"), patch)[1]
+    return found[tuple(slice(0, n) for n in image.shape)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
