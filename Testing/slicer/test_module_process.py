@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import harness
 import module_support as support
@@ -194,48 +195,69 @@ def test_a_child_of_the_worker_is_killed_too(panel, tmp_path):
     harness.wait_until(lambda: is_gone(pid), 2)
 
 
+_ATTEMPTS = 3  # at a run that nothing else on the computer disturbs
+
+
+def waited() -> float:
+    """The seconds that this thread was ready to go on, but had no processor: others had them.
+    Only Linux tells."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
 class Ticks:
-    """A timer of 50 ms and by how much it slips, in seconds of the clock and of work done."""
+    """A timer of 50 ms and by how many seconds it slips, for reasons of this process alone."""
 
     def __init__(self) -> None:
         import qt
 
-        self.times: list[tuple[float, float]] = []
+        self.times: list[float] = []
         self.timer = qt.QTimer()
         self.timer.setInterval(50)
         self.timer.connect("timeout()", self.tick)
         self.timer.start()
 
     def tick(self) -> None:
-        self.times.append((time.monotonic(), time.thread_time()))
+        self.times.append(time.monotonic() - waited())
 
-    def slips(self, panel) -> tuple[float, float]:
-        """Segment once; returns the longest gap between two ticks by either measure."""
+    def slip(self, panel) -> float:
+        """Segment once; returns the longest gap between two ticks."""
         self.times.clear()
         self.tick()
         panel.segment()
         harness.process_events(200)
         assert len(self.times) > 10
-        clock, work = np.diff(self.times, axis=0).max(axis=0)
-        return clock - 0.05, work
+        return float(np.diff(self.times).max()) - 0.05
 
 
-def test_a_timer_does_not_slip_during_a_run(panel):
-    """On a volume of 640 x 640 x 88, as large as such scans get, with a body of 90 mm; the first
-    run makes the nodes, the legends and the surface, and fits the views."""
+@pytest.mark.parametrize("kind", ["smooth", "rough"])
+def test_a_timer_does_not_slip_during_a_run(panel, kind):
+    """On a volume of 640 x 640 x 88, as large as such scans get, with a body of 90 mm or with
+    noise all over; the first run makes the nodes, the legends and the surface, and fits the views.
+
+    One attempt of a few must pass: what takes time by itself does so in each of them.
+    """
+    import slicer
+
     k, j, i = np.ogrid[-1:1:88j, -1:1:640j, -1:1:640j]
     body = (200 * np.exp(-13.7 * (k**2 + j**2 + i**2))).astype(np.float32)
-    volume = support.add_volume(body, support.matrix(spacing=(0.625, 0.625, 1.25)))
-    panel.select(volume)
-    assert all(getattr(panel.parameters, f"show{n}") for n in ("Distance", "Uncertainty",
-                                                               "Surface", "Legends"))  # fmt: skip
-    isBusy = os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)  # by others: then the clock misleads
+    if kind == "rough":
+        body += np.random.default_rng(0).uniform(-80, 101, (88, 40, 640)).repeat(16, axis=1)
     ticks = Ticks()
-    runs = [ticks.slips(panel)]
-    runs.append(ticks.slips(panel))
+    slips = []
+    while not slips or (max(slips[-1]) >= 0.3 and len(slips) < _ATTEMPTS):
+        slicer.mrmlScene.Clear(False)
+        harness.process_events(200)
+        panel.parameters.model = "fake"
+        panel.select(support.add_volume(body, support.matrix(spacing=(0.625, 0.625, 1.25))))
+        parts = ("Distance", "Uncertainty", "Surface", "Legends")
+        assert all(getattr(panel.parameters, f"show{part}") for part in parts)
+        slips.append((ticks.slip(panel), ticks.slip(panel)))
+        assert panel.ui.surfaceLabel.isHidden() == (kind == "smooth")
     ticks.timer.stop()
-    assert max(work for _clock, work in runs) < 0.3, runs
-    assert isBusy or max(clock for clock, _work in runs) < 0.3, runs
+    assert max(slips[-1]) < 0.3, slips
 
 
 def test_closing_the_scene_in_the_middle_of_a_run(panel, monkeypatch):
