@@ -30,8 +30,11 @@ def setup() -> None:
     print(seconds)
 
 
-def warm(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Callable[[], float]:
-    """From a click on Segment to the first slice picture with overlay pixels, each time anew."""
+def warm(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], model: Path | None = None
+) -> Callable[[], float]:
+    """From a click on Segment to the first slice picture with overlay pixels, each time anew; with
+    the bundled model, or that of the folder ``model``."""
     import harness
     import module_support
 
@@ -41,6 +44,8 @@ def warm(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Ca
     image, _ = phantoms.phantom(0, shape, spacing)
     volume.write(folder / "scan.nrrd", image)
     panel = module_support.Panel(command=None)
+    if model is not None:
+        panel.widget.useModelFolder(str(model))
     import slicer
 
     panel.select(slicer.util.loadVolume(str(folder / "scan.nrrd")))

@@ -99,10 +99,7 @@ ROWS: dict[str, Row] = {
     ),
     "steps-compact": Row(
         "step of each method, compact profile, batch 4",
-        {
-            name: partial(step_ours, name, "compact")
-            for name in METHOD_NAMES
-        },
+        {name: partial(step_ours, name, "compact") for name in METHOD_NAMES},
         {},
         repeats=3,
         note="semi-supervised iterations; the ratio is to supervised",
@@ -171,5 +168,11 @@ ROWS: dict[str, Row] = {
         {OURS: warm_click},
         {OURS: 1.5},
         repeats=4,
+    ),
+    "click-paper": Row(
+        "the same with a model of the paper profile",
+        {OURS: partial(warm_click, paper=True)},
+        {OURS: 4.0},
+        repeats=3,
     ),
 }
