@@ -107,22 +107,27 @@ def test_a_first_time_user_sees_no_more_than_needed(panel):
         assert getattr(panel.ui, name).isHidden(), name
 
 
-@pytest.mark.parametrize(
-    ("section", "button"),
-    [
-        ("segmentSection", "segmentButton"),
-        ("improveSection", "finetuneButton"),
-        ("evaluateSection", "evaluateButton"),
-        ("batchSection", "batchButton"),
-    ],
-)
-def test_every_section_has_one_primary_button(panel, section, button):
-    section = getattr(panel.ui, section)
-    kinds = [w for _n, w in controls(panel) if type(w).__name__ == "QPushButton"]
-    inside = [w for w in kinds if section.isAncestorOf(w)]
-    assert len(inside) > 1
-    primary = [w for w in inside if w.default and w.font.bold()]
-    assert primary == [getattr(panel.ui, button)]
+PRIMARY = {
+    "segmentSection": "segmentButton",
+    "seeSection": None,  # shows, and does nothing
+    "improveSection": "finetuneButton",
+    "evaluateSection": "evaluateButton",
+    "batchSection": "batchButton",
+    "exportSection": "exportButton",
+    "modelsSection": "importModelButton",
+}
+
+
+def test_every_section_has_one_primary_button(panel):
+    kinds = vars(panel.ui).items()
+    sections = [name for name, w in kinds if type(w).__name__ == "ctkCollapsibleButton"]
+    assert set(sections) == set(PRIMARY)
+    buttons = [w for _n, w in controls(panel) if type(w).__name__ == "QPushButton"]
+    for section, button in PRIMARY.items():
+        inside = [w for w in buttons if getattr(panel.ui, section).isAncestorOf(w)]
+        marked = [w for w in inside if w.default or w.font.bold()]
+        assert marked == ([getattr(panel.ui, button)] if button else []), section
+        assert all(w.default and w.font.bold() for w in marked), section
 
 
 def test_segment_says_what_it_waits_for(panel, monkeypatch):
