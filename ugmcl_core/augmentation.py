@@ -139,7 +139,7 @@ def cut(
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     result: list[Tensor] = []
     for kind, group in itertools.groupby(zip(fields, outside, strict=True), lambda pair: pair[1]):
-        parts = [_floats(field, box) for field, _ in group]
+        parts = [floats(field, box) for field, _ in group]
         part = torch.cat(parts)[None]  # one call finds the voxels once
         if kind == "dark":
             floor = part.amin(dim=(2, 3, 4), keepdim=True)
@@ -150,8 +150,8 @@ def cut(
     return result
 
 
-def _floats(field: Field, box: tuple[slice, ...]) -> Tensor:
-    """A box of ``field`` in float32, a copy that is contiguous."""
+def floats(field: Field, box: tuple[slice, ...] = (slice(None),) * 3) -> Tensor:
+    """A box of ``field`` (N, I, J, K), or all of it, in float32: a contiguous copy."""
     part = field[(slice(None), *box)]
     if isinstance(part, Tensor):
         return part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
@@ -167,7 +167,7 @@ def _cut_whole(field: Field, start: list[int], patch: tuple[int, ...], kind: str
     box = tuple(
         slice(max(0, a), min(n, a + s)) for a, n, s in zip(start, shape, patch, strict=True)
     )
-    part = _floats(field, box)
+    part = floats(field, box)
     around = [
         m
         for a, n, s in zip(reversed(start), reversed(shape), reversed(patch), strict=True)

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from . import devices
-from .batches import batches
+from .augmentation import floats
 from .cases import Cohort
 from .errors import Cancelled
 from .finetuning import Plan, evaluate_every, parts_of, plan
@@ -110,7 +109,7 @@ def measure(
         late, *early = [_seconds(run, index, cancelled) for index in first]
         part = profile.warmup / profile.iterations
         iteration = late if not early else part * early[0] + (1 - part) * late
-        image = torch.from_numpy(np.array(run.labelled[0].image, np.float32))
+        image = floats(run.labelled[0].opened().image)
         began = time.monotonic()
         with devices.autocast(device):
             predict(run.student, image, profile.batch.patch, cancelled=cancelled)
@@ -122,12 +121,8 @@ def _seconds(run: Run, index: int, cancelled: Callable[[], bool]) -> float:
     """Seconds of an iteration from ``index`` on, batches made beside it as in the loop."""
     profile = run.profile
     steps = [Step(index, profile.iterations, profile.warmup)] * (_STEPS + 1)
-    made = batches(
-        run.labelled, run.unlabelled, profile.batch, profile.representation,
-        run.settings.seed, steps,
-    )  # fmt: skip
     began, done = 0.0, 0
-    for number, (step, batch) in enumerate(zip(steps, made, strict=True)):
+    for number, (step, batch) in enumerate(zip(steps, run.batches(steps), strict=True)):
         if cancelled():
             raise Cancelled
         terms = run.step(step, batch)

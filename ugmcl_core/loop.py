@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint, devices, parallel
+from .augmentation import floats
 from .batches import batches
 from .cases import Cohort, PreparedCase, on_device, prepare_cases
 from .errors import Cancelled, InputError
@@ -144,25 +145,26 @@ class Run:
             self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizers
         )
 
+    def batches(self, steps: Sequence[Step]) -> Iterator[Batch]:
+        """This rank's part of the batch of each step, the next one made while one is used."""
+        profile = self.profile
+        return batches(
+            self.labelled,
+            self.unlabelled,
+            profile.batch,
+            profile.representation,
+            self.settings.seed,
+            steps,
+            parallel.part,
+            self.device,
+        )
+
     def loop(self, should_stop: Callable[[], bool]) -> None:
         """Run the remaining iterations, or until ``should_stop()``."""
         total, warmup = self.profile.iterations, self.profile.warmup
         steps = [Step(n, total, warmup) for n in range(self.index, total)]
         clock, clocked = time.monotonic(), self.index
-        for step, batch in zip(
-            steps,
-            batches(
-                self.labelled,
-                self.unlabelled,
-                self.profile.batch,
-                self.profile.representation,
-                self.settings.seed,
-                steps,
-                parallel.part,
-                self.device,
-            ),
-            strict=True,
-        ):
+        for step, batch in zip(steps, self.batches(steps), strict=True):
             terms = self.step(step, batch)
             self.index = step.index + 1
             now = time.monotonic()
@@ -256,7 +258,7 @@ class Run:
 
     def _found(self, case: PreparedCase, should_stop: Callable[[], bool]) -> float:
         """Mean Dice of one case; raises Cancelled."""
-        image = torch.from_numpy(np.array(case.image, np.float32))
+        image = floats(case.image)
         found = predict(
             self._saved_network(), image, self.profile.batch.patch, cancelled=should_stop
         )

@@ -102,7 +102,6 @@ def step_reference(kind: str, patch: tuple[int, int, int]) -> Measured:
 def step_ours(method_name: str, profile_name: str, **options: Any) -> Measured:
     """Steps of the real loop, the next batch being made meanwhile as in training."""
     from ugmcl_core import devices, phantoms, profiles
-    from ugmcl_core.batches import batches
     from ugmcl_core.cases import find_cohort
     from ugmcl_core.loop import Run, TrainingSettings
     from ugmcl_core.methods import METHODS
@@ -120,10 +119,7 @@ def step_ours(method_name: str, profile_name: str, **options: Any) -> Measured:
     device = devices.resolve(DEVICE)
     run = Run(cohort, method, profile, settings, device, None, folder, {}, lambda event: None)
     steps = [Step(n, 1000) for n in range(500, 1000)]
-    stream = batches(
-        run.labelled, run.unlabelled, profile.batch, profile.representation, SEED, steps
-    )
-    pairs = zip(steps, stream, strict=True)
+    pairs = zip(steps, run.batches(steps), strict=True)
 
     def measured() -> None:
         run.step(*next(pairs))
