@@ -7,16 +7,18 @@ face between a voxel inside and one outside: 0.1 s for an atrium, a minute for n
 from __future__ import annotations
 
 import numpy as np
+import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 MOST_FACES = 200_000  # of what is made unasked: three times an atrium of the finest scans
 _MOST_VOXELS = 8_000_000  # that are looked at
 
-_LABELMAP, _SURFACE = "Binary labelmap", "Closed surface"
+_LABELMAP = "Binary labelmap"
 
 
 def isMade(segmentationNode) -> bool:
-    return segmentationNode.GetSegmentation().ContainsRepresentation(_SURFACE)
+    name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    return segmentationNode.GetSegmentation().ContainsRepresentation(name)
 
 
 def make(segmentationNode) -> None:
