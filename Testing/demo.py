@@ -1,9 +1,9 @@
 """See it work: `make demo`, `make demo IMAGE=scan.nrrd`, or `make demo IMAGE=phantom`.
 
 Without an image, phantom cases are made and a small model is trained on a few of them; then the
-module's own panel, in the headless Slicer of the tests, fine-tunes it semi-supervised (UG-MCL) on
-labeled and unlabeled volumes of the scene, measures it on hold-out ones, and segments one before
-and after. With an image, the bundled model segments it through the same panel.
+module's own panel, in the headless Slicer of the tests, fine-tunes it semi-supervised (ugmcl-plus)
+on labeled and unlabeled volumes of the scene, measures it on hold-out ones, and segments one
+before and after. With an image, the bundled model segments it through the same panel.
 Pictures, the report and the exported label maps are written to out/demo.
 """
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-LABELLED, UNLABELLED, HOLDOUT = 3, 4, 3  # cases
-STEPS = 120
+LABELLED, UNLABELLED, HOLDOUT = 3, 5, 3  # cases
+METHOD, STEPS = "ugmcl-plus", 120
 NAME = "demo-tuned"
 PATIENCE = 1200.0  # seconds
 
@@ -28,6 +28,7 @@ def run(panel: Any, volumes: list[Any], folder: Path) -> bool:
     ui.modelNameEdit.text = NAME
     ui.iterationsSpinBox.value = STEPS
     panel.parameters.base = panel.parameters.model
+    panel.parameters.method = METHOD
     book = panel.widget.improve.book
     book.update()
     for row in range(LABELLED + UNLABELLED, len(volumes)):

@@ -1,7 +1,7 @@
 """What the demo starts from, in a process of its own: `demo_training.py FOLDER`.
 
 Makes phantom cases and trains a small start model on the first for a few dozen supervised
-iterations: it finds the atrium (Dice 0.56 on another phantom) and has much to learn. FOLDER then
+iterations: it finds the atrium in some and has much to learn. FOLDER then
 holds `cases/` (labeled, unlabeled and hold-out ones, in this order) and `start/model`.
 """
 
