@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ugmcl_core import devices
-from ugmcl_core.network import DualTaskVNet
+from ugmcl_core.network import DualTaskVNet, without_normalization
 
 REPEATS = 7
 
@@ -82,7 +82,7 @@ def main() -> None:
     devices.prepare_cpu()
     torch.manual_seed(0)
     layout = torch.channels_last_3d
-    network = DualTaskVNet().to(device, memory_format=layout).eval()
+    network = without_normalization(DualTaskVNet().to(device, memory_format=layout))
     patch = [int(n) for n in settings.patch.split("x")]
     image = torch.randn(settings.batch, 1, *patch, device=device).contiguous(memory_format=layout)
     with torch.inference_mode(), devices.autocast(device):

@@ -71,10 +71,11 @@ def forward_ours() -> Measured:
     import torch
 
     from ugmcl_core import devices
+    from ugmcl_core.network import without_normalization
 
     devices.prepare_cpu()
     layout = torch.channels_last_3d
-    network = reference_network().to(DEVICE, memory_format=layout).eval()
+    network = without_normalization(reference_network().to(DEVICE, memory_format=layout))
     image = torch.randn(1, 1, *PAPER_PATCH, device=DEVICE).contiguous(memory_format=layout)
 
     def measured() -> None:
