@@ -173,12 +173,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self._guiTag = parameters.connectGui(self.ui)
             node = parameters.parameterNode
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-        self.choices.setParameters(parameters)
-        self.see.setParameters(parameters)
-        self.export.setParameters(parameters)
-        self.improve.setParameters(parameters)
-        self.evaluate.setParameters(parameters)
-        self.batch.setParameters(parameters)
+        parts = (self.choices, self.see, self.export, self.improve, self.evaluate, self.batch)
+        for part in parts:
+            part.setParameters(parameters)
         self.updateButtons()
 
     def onParametersModified(self, _caller=None, _event=None) -> None:
@@ -212,10 +209,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             return
         self.setParameters(self.logic.getParameterNode())
         self.onParametersModified()
-        for node in results.find(results.DISTANCE):
-            display.restoreColors(node)
-        for node in results.find(results.UNCERTAINTY):
-            display.restoreColors(node)
+        for role in (results.DISTANCE, results.UNCERTAINTY):
+            for node in results.find(role):
+                display.restoreColors(node)
         self.see.refresh()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
