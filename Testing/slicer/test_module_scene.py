@@ -174,6 +174,27 @@ def test_a_result_volume_is_not_chosen_and_is_refused(panel):
     assert panel.widget.logic.firstVolume() is other
 
 
+@pytest.mark.parametrize("role", ["distance", "uncertainty"])
+def test_a_clone_whose_original_is_gone_stays_as_it_is(panel, role):
+    import slicer
+    from UGMCLSegmentationLib import results
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    (original,) = results.find(role, volume)
+    clone = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, original, "clone")
+    slicer.mrmlScene.RemoveNode(original)
+    slicer.util.arrayFromVolume(clone)[:] = 77
+    assert panel.segment(volume) is node
+    (again,) = results.find(role, volume)
+    assert again is not clone and not results.isResultVolume(clone)
+    assert (slicer.util.arrayFromVolume(clone) == 77).all()
+    panel.ui.passesSpinBox.value = 0
+    panel.segment(volume)
+    assert slicer.util.getNode("clone") is clone
+    assert (slicer.util.arrayFromVolume(clone) == 77).all()
+
+
 def test_no_result_takes_the_place_of_a_removed_volume(panel):
     import slicer
 

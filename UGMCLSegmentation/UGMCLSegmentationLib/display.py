@@ -96,18 +96,12 @@ def _applySegmentation(segmentationNode, parameters) -> None:
     node.EndModify(modified)
 
 
-def _isOurs(volumeNode) -> bool:
-    return volumeNode is not None and volumeNode.GetAttribute(results.ROLE) in (
-        results.DISTANCE,
-        results.UNCERTAINTY,
-    )
-
-
 def _setForeground(composite, volumeNode, opacity: float) -> None:
+    former = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
     if volumeNode is not None:
         composite.SetForegroundVolumeID(volumeNode.GetID())
         composite.SetForegroundOpacity(opacity)
-    elif _isOurs(slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")):
+    elif results.isResultVolume(former):
         composite.SetForegroundVolumeID(None)
 
 
@@ -115,7 +109,8 @@ def _setLayer(composite, volumeNode, opacity: float) -> None:
     """Show the volume in one additional layer, after those that others may have made."""
     first = slicer.vtkMRMLSliceCompositeNode.LayerLabel + 1
     end = first + composite.GetNumberOfAdditionalLayers()
-    ours = [n for n in range(first, end) if _isOurs(composite.GetNthLayerVolume(n))]
+    volumes = {number: composite.GetNthLayerVolume(number) for number in range(first, end)}
+    ours = [number for number, node in volumes.items() if results.isResultVolume(node)]
     if volumeNode is None:
         for index in reversed(ours):  # taking a layer away moves the following ones
             composite.SetNthLayerVolumeID(index, None)

@@ -242,5 +242,5 @@ def _removeStale(result: dict[str, Any], sourceNode) -> None:
     ]  # fmt: skip
     if not result.get("uncertainty"):
         stale += results.find(results.UNCERTAINTY, sourceNode)
-    for node in filter(results.isResultVolume, stale):  # a clone is the user's own
+    for node in stale:
         slicer.mrmlScene.RemoveNode(node)

@@ -48,12 +48,16 @@ def isResultVolume(volumeNode) -> bool:
 
 
 def find(role: str, sourceNode=None) -> list:
-    """The results of that role, of one volume or of all, in the order of the scene."""
-    className = "vtkMRMLSegmentationNode" if role == SEGMENTATION else "vtkMRMLScalarVolumeNode"
+    """The results of that role, of one volume or of all, in the order of the scene; no clones of
+    volumes, which are the user's own."""
+    isVolume = role in (DISTANCE, UNCERTAINTY)
+    className = "vtkMRMLScalarVolumeNode" if isVolume else "vtkMRMLSegmentationNode"
     return [
         node
         for node in slicer.util.getNodesByClass(className)
-        if node.GetAttribute(ROLE) == role and (sourceNode is None or sourceOf(node) is sourceNode)
+        if node.GetAttribute(ROLE) == role
+        and (not isVolume or isResultVolume(node))
+        and (sourceNode is None or sourceOf(node) is sourceNode)
     ]
 
 
