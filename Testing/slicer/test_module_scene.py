@@ -195,6 +195,43 @@ def test_a_clone_whose_original_is_gone_stays_as_it_is(panel, role):
     assert (slicer.util.arrayFromVolume(clone) == 77).all()
 
 
+@pytest.mark.parametrize("kind", ["scene.mrb", "folder"])
+def test_results_and_clones_survive_an_import_that_renumbers_them(panel, tmp_path, kind):
+    import slicer
+    from UGMCLSegmentationLib import results
+
+    panel.segment(support.add_volume())
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    for node in results.find(results.DISTANCE) + results.find(results.UNCERTAINTY):
+        slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, node, "clone")
+        slicer.vtkSlicerSubjectHierarchyModuleLogic.CloneSubjectHierarchyItem(
+            tree, tree.GetItemByDataNode(node), "clone"
+        )
+    path = tmp_path / kind
+    assert harness.save_scene(path)
+    path = next(path.glob("*.mrml")) if path.is_dir() else path
+    slicer.mrmlScene.Clear(False)
+    own = support.add_volume(name="own")
+    panel.parameters.model = "fake"
+    panel.segment(own)
+    before = {role: results.find(role) for role in ("distance", "uncertainty")}
+    assert harness.load_scene(path, clear=False)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 10
+    scan = slicer.util.getNode("scan")
+    for role, nodes in before.items():
+        assert results.find(role, own) == nodes and len(nodes) == 1
+        (imported,) = results.find(role, scan)
+        assert imported not in nodes and not imported.GetName().startswith("clone")
+        assert results.find(role) == [*nodes, imported]
+        assert not results.isResultVolume(results.sourceOf(imported))
+    panel.select(results.distanceOf(scan, 1))
+    panel.click("segmentButton")
+    assert not panel.widget.logic.running and "is a result" in panel.message
+    counts = support.node_counts()
+    panel.segment(scan)
+    assert support.node_counts() == counts
+
+
 def test_no_result_takes_the_place_of_a_removed_volume(panel):
     import slicer
 

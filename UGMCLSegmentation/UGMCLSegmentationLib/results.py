@@ -15,11 +15,13 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 ROLE = "UGMCLSegmentation.Role"  # attribute: SEGMENTATION, DISTANCE or UNCERTAINTY
 CLASS = "UGMCLSegmentation.Class"  # attribute of a distance volume, tag of a segment: its label
-NODE = "UGMCLSegmentation.Node"  # attribute: the node's own identifier, which a clone has not
 SUMMARY = "UGMCLSegmentation.Summary"  # attribute: JSON, see `summary`
 FINGERPRINT = "UGMCLSegmentation.Fingerprint"  # attribute: what the segmentation held after a run
 OVERLAY = "UGMCLSegmentation.Overlay"  # attribute of what is only there to be looked at
 SOURCE = "UGMCLSegmentation.Source"  # node reference: the volume that was segmented
+# Node reference of a result to itself: an import that renumbers the nodes renumbers it too, and
+# a clone has that of its original, or none.
+NODE = "UGMCLSegmentation.Node"
 SEGMENTATION, DISTANCE, UNCERTAINTY = "segmentation", "distance", "uncertainty"
 _LABELMAP = "Binary labelmap"
 
@@ -31,19 +33,19 @@ def sourceOf(node):
 
 def mark(node, role: str, sourceNode, label: int | None = None) -> None:
     node.SetAttribute(ROLE, role)
-    node.SetAttribute(NODE, node.GetID())
+    node.SetNodeReferenceID(NODE, node.GetID())
     node.SetNodeReferenceID(SOURCE, sourceNode.GetID())
     if label is not None:
         node.SetAttribute(CLASS, str(label))
 
 
 def isResultVolume(volumeNode) -> bool:
-    """Whether it is a distance or uncertainty of ours: a clone, which has their attributes, is the
-    user's own."""
+    """Whether it is a distance or uncertainty of ours: a clone, which has the attributes of its
+    original, is the user's own."""
     return (
         volumeNode is not None
         and volumeNode.GetAttribute(ROLE) in (DISTANCE, UNCERTAINTY)
-        and volumeNode.GetAttribute(NODE) in (None, volumeNode.GetID())
+        and volumeNode.GetNodeReference(NODE) is volumeNode
     )
 
 
