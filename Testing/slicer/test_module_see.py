@@ -312,6 +312,40 @@ def test_a_rough_surface_waits_for_the_user(panel):
     assert not panel.ui.showSurfaceCheckBox.checked and panel.ui.surfaceLabel.isHidden()
 
 
+@pytest.mark.parametrize("way", ["reload", "scene"])
+def test_a_surface_left_out_stays_the_users_wish(panel, tmp_path, way):
+    import slicer
+
+    noise = np.random.default_rng(0).uniform(0, 200, (60, 64, 68)).astype(np.float32)
+    panel.segment(support.add_volume(noise, name="rough"))
+    assert not has_surface(panel)
+    if way == "reload":
+        panel.loaded.reload()
+        panel.widget.logic.worker.command = support.FAKE
+    else:
+        assert harness.save_scene(tmp_path / "scene.mrb")
+        slicer.mrmlScene.Clear(False)
+        assert harness.load_scene(tmp_path / "scene.mrb")
+    assert not has_surface(panel) and not panel.ui.surfaceLabel.isHidden()
+    assert not panel.ui.showSurfaceCheckBox.checked
+    panel.segment(support.add_volume())
+    assert has_surface(panel) and panel.ui.showSurfaceCheckBox.checked
+    assert panel.ui.surfaceLabel.isHidden()
+
+
+def test_an_error_while_showing_does_not_stop_the_section(panel, monkeypatch):
+    from UGMCLSegmentationLib import results
+
+    panel.segment(support.add_volume())
+    see = panel.widget.see
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "summary", lambda node: {"classes": [{}]})
+        with pytest.raises(KeyError):
+            see.refresh()
+    see.refresh()
+    assert panel.ui.classSelector.count == 1
+
+
 @pytest.mark.parametrize("most", [10**6, 20_000])
 def test_faces_are_counted(scene, monkeypatch, most):
     """On a body of two structures that reaches the border; with one slice of many, about."""

@@ -30,6 +30,7 @@ class Parameters:
     showUncertainty: bool = True
     uncertaintyOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
     showSurface: bool = True
+    surfaceLeftOut: bool = False  # the panel unticked showSurface, and not the user
     showLegends: bool = True
 
     base: str = ""  # the model that fine-tuning starts from, see finetuneChoices

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from slicer.i18n import tr as _
 
 from . import display, results, surfaces
@@ -24,7 +27,6 @@ class SeeSection:
         self._applied: tuple | None = None
         self._review = ReviewSection(ui, connections)
         self._updating = False
-        self._isSurfaceLeftOut = False  # the box was unticked by this section, not by the user
         self._ui.resultSelector.addAttribute(
             "vtkMRMLSegmentationNode", results.ROLE, results.SEGMENTATION
         )
@@ -32,7 +34,6 @@ class SeeSection:
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
-        self._isSurfaceLeftOut = False
         self._review.setParameters(parameters)
         self.refresh()
 
@@ -70,22 +71,33 @@ class SeeSection:
         """Leave out a surface that takes long, unless the user asked for it by ticking its box
         while this result was shown; the box is ticked again for the next result."""
         parameters = self._parameters
+        isLeftOut = parameters.surfaceLeftOut
+        isWanted = parameters.showSurface or isLeftOut
         if isAsked:
-            self._isSurfaceLeftOut &= not parameters.showSurface
+            isLeftOut &= not parameters.showSurface
         else:
-            isWanted = parameters.showSurface or self._isSurfaceLeftOut
             count = 0
             if isWanted and node is not None and not surfaces.isMade(node):
                 count = surfaces.faces(node)
-            self._isSurfaceLeftOut = count > surfaces.MOST_FACES
+            isLeftOut = count > surfaces.MOST_FACES
             self._ui.surfaceLabel.text = _(
                 "The surface is rough, of about {count} faces, and takes long to make: tick "
                 "3D surface to see it all the same."
             ).format(count=count)
-            self._updating = True
-            parameters.showSurface = isWanted and not self._isSurfaceLeftOut
+        with self._changing():
+            parameters.surfaceLeftOut = isLeftOut
+            if not isAsked:
+                parameters.showSurface = isWanted and not isLeftOut
+        self._ui.surfaceLabel.setVisible(isLeftOut)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """While this section changes the parameters or its widgets itself."""
+        self._updating = True
+        try:
+            yield
+        finally:
             self._updating = False
-        self._ui.surfaceLabel.setVisible(self._isSurfaceLeftOut)
 
     def onClassChanged(self, index: int) -> None:
         if not self._updating and self._parameters is not None and index >= 0:
@@ -93,13 +105,12 @@ class SeeSection:
 
     def _updateClasses(self, node) -> None:
         classes = results.summary(node).get("classes", [])
-        self._updating = True
-        self._ui.classSelector.clear()
-        for info in classes:
-            self._ui.classSelector.addItem(info["name"], info["value"])
-        index = self._ui.classSelector.findData(self._parameters.shownClass)
-        self._ui.classSelector.currentIndex = index if index >= 0 else min(0, len(classes) - 1)
-        self._updating = False
+        with self._changing():
+            self._ui.classSelector.clear()
+            for info in classes:
+                self._ui.classSelector.addItem(info["name"], info["value"])
+            index = self._ui.classSelector.findData(self._parameters.shownClass)
+            self._ui.classSelector.currentIndex = index if index >= 0 else min(0, len(classes) - 1)
         for widget in (self._ui.classLabel, self._ui.classSelector):
             widget.setVisible(len(classes) > 1)
 
