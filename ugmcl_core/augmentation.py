@@ -216,21 +216,21 @@ def vary_intensity(image: Tensor, rng: np.random.Generator, strength: float) -> 
             x = ((x - low) / width) ** float(np.exp(rng.uniform(-0.4, 0.4))) * width + low
         if rng.random() < 0.5 * strength:
             low = x.min()
-            coarse = torch.from_numpy(rng.normal(0.0, 0.25, (1, 1, 4, 4, 3))).to(x)
+            coarse = 0.25 * _noise((1, 1, 4, 4, 3), x.device, rng)
             smooth = interpolate(coarse, x.shape, mode="trilinear", align_corners=True)[0, 0]
             x = (x - low) * smooth.exp() + low
         if rng.random() < 0.3 * strength:
             x = _blur(x, float(rng.uniform(0.4, 1.0)))
         if rng.random() < 0.6 * strength:
-            x = x + float(rng.uniform(0.0, 0.2)) * _noise(x, rng)
+            x = x + float(rng.uniform(0.0, 0.2)) * _noise(x.shape, x.device, rng)
         result.append(x)
     return torch.stack(result)
 
 
-def _noise(like: Tensor, rng: np.random.Generator) -> Tensor:
-    """Standard normal noise, drawn where ``like`` lies."""
-    source = torch.Generator(like.device).manual_seed(int(rng.integers(2**62)))
-    return torch.randn(like.shape, generator=source, device=like.device)
+def _noise(shape: Sequence[int], device: torch.device, rng: np.random.Generator) -> Tensor:
+    """Standard normal noise, drawn on ``device``: a GPU would wait for a copy."""
+    source = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    return torch.randn(tuple(shape), generator=source, device=device)
 
 
 def _blur(x: Tensor, sigma: float) -> Tensor:

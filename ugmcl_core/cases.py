@@ -18,6 +18,7 @@ from .volume import Volume, by_stem, read, read_labels, resample
 
 _ARRAYS = ("image", "fractions", "distance", "valid", "measured")
 _CLIP = 4.0  # distances are kept up to this many scales, so that a zoomed patch is still right
+_ROUNDED = 0.05  # voxels by which grids may differ that some program has written with few digits
 _FAR = 1.5  # scales from which on every distance is the same, in a patch zoomed out by that much
 
 
@@ -208,7 +209,9 @@ def read_pair(
     if case.label is None:
         return image, None
     labels = read_labels(case.label)
-    if not labels.grid.same_as(image.grid):
+    if labels.grid.same_as(image.grid, _ROUNDED):
+        labels = Volume(labels.array, image.grid)
+    else:
         if not case.resample:
             raise InputError(
                 f"{case.label}: lies on another grid than {case.image.name}; resample it onto "

@@ -96,10 +96,13 @@ def release_memory() -> None:
 
 def room_for_cases(device: torch.device) -> int:
     """Bytes of a GPU's memory that prepared cases may take there: a quarter of what is free, since
-    the rest is the training's. None on other devices, which share the computer's memory."""
+    the rest is the training's. 0 for other devices, which share the computer's memory."""
     import torch
 
-    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 0
+    if device.type != "cuda":
+        return 0
+    number = torch.cuda.current_device() if device.index is None else device.index
+    return torch.cuda.mem_get_info(number)[0] // 4  # a device without a number: torch 2.5 on
 
 
 def has_half_gradients(device: torch.device, length: int) -> bool:

@@ -16,8 +16,10 @@ import numpy as np
 
 from .errors import InputError
 
-# Scanners round positions, some to 0.1 mm; a missing slice shifts others by half a step or more.
-_UNEVEN = 0.1  # how far a slice may lie from its even place, in steps
+# How far a slice may lie from its even place: a missing one shifts others by half a step or more,
+_UNEVEN = 0.1  # ... in steps,
+_ROUNDED = 0.11  # ... or in mm, as scanners round positions, some to 0.1 mm,
+_MOST_UNEVEN = 0.45  # ... which for thin slices is much of a step
 _TILT = (
     2e-3  # drift beside the normal, by length: rounded cosines 0.7e-3, 0.5° of gantry tilt 9e-3
 )
@@ -59,12 +61,14 @@ def check_folder(folder: Path, listed: Sequence[str], sop_class: str) -> None:
     for path in sorted(folder.iterdir()):
         if path.name in names or path.name.startswith(".") or not path.is_file():
             continue
+        alike = _pattern(path.name) in patterns or path.suffix.lower() in _SUFFIXES
         try:
             with path.open("rb") as file:
                 kind = _sop_class(file.read(1024))
         except OSError as error:
+            if not alike:
+                continue
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-        alike = _pattern(path.name) in patterns or path.suffix.lower() in _SUFFIXES
         if kind in ("", sop_class) or (kind is None and alike):
             raise InputError(
                 f"{path}: the DICOM file is damaged or truncated, so the series is incomplete; "
@@ -79,7 +83,7 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
         return
     first = slices[0]
     for s in slices:
-        if s.position is None or s.orientation is None:
+        if s.position is None or s.orientation is None or not _normal(s.orientation).any():
             raise InputError(
                 f"{folder}: {s.name} does not say where its slice lies (Image Position and "
                 "Orientation); export the series with its geometry"
@@ -89,7 +93,7 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
                 f"{folder}: {s.name} has another orientation or pixel spacing than {first.name}; "
                 "put each stack of slices into a folder of its own"
             )
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    normal = _normal(first.orientation)
     places = np.array([s.position - first.position for s in slices])
     heights = places @ normal
     _check_heights(folder, slices, heights)
@@ -118,11 +122,19 @@ def _check_heights(folder: Path, slices: Sequence[Slice], heights: np.ndarray) -
             "one series); leave one image of each place in the folder"
         )
     even = np.linspace(heights[0], heights[-1], len(heights))
-    if np.abs(heights - even).max() > _UNEVEN * step:
+    mean = np.ptp(heights) / (len(heights) - 1)  # the median of rounded steps may be far from it
+    if np.abs(heights - even).max() > max(_UNEVEN * step, min(_ROUNDED, _MOST_UNEVEN * mean)):
         raise InputError(
             f"{folder}: slices are missing or unevenly spaced ({steps.max():.4g} mm from "
             f"{high[0]} to {high[1]}, mostly {step:.4g} mm); get the whole series or resample it"
         )
+
+
+def _normal(orientation: np.ndarray) -> np.ndarray:
+    """The unit vector at right angles to a slice; zeros where the cosines name no plane."""
+    normal = np.cross(orientation[:3], orientation[3:])
+    length = np.linalg.norm(normal)
+    return normal / length if length > 0 else normal
 
 
 def _same_pixels(a: Slice, b: Slice) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 
 from . import devices
 from .augmentation import floats
-from .cases import Cohort
+from .cases import Case, Cohort, PreparedCase
 from .errors import Cancelled
 from .finetuning import Plan, evaluate_every, parts_of, plan
 from .loop import Run, TrainingSettings
@@ -90,7 +90,8 @@ def measure(
     profile = replace(rung.profile, network=network)
     cohort = Cohort(planned.cohort.labelled[:1], planned.cohort.unlabelled[:1])
     nowhere = Path(tempfile.gettempdir())  # nothing exceeds the budget, so nothing is written
-    settings = TrainingSettings(seed, rung.device, memory=1 << 62)
+    settings = TrainingSettings(seed, rung.device, memory=1 << 62, resident=False)
+    room = devices.room_for_cases(device)
     with Peak(device) as peak:
         began = time.monotonic()
         run = Run(
@@ -114,7 +115,14 @@ def measure(
         with devices.autocast(device):
             predict(run.student, image, profile.batch.patch, cancelled=cancelled)
         prediction = time.monotonic() - began
-    return Cost(case, iteration, prediction, peak.bytes)
+    kept = _bytes_of(run.labelled, planned.cohort.labelled)
+    kept += _bytes_of(run.unlabelled, planned.cohort.unlabelled)
+    return Cost(case, iteration, prediction, peak.bytes + min(room, kept))
+
+
+def _bytes_of(seen: Sequence[PreparedCase], cases: Sequence[Case]) -> int:
+    """What all ``cases`` take if each takes as much as those ``seen``."""
+    return sum(c.nbytes for c in seen) * len(cases) // max(1, len(seen))
 
 
 def _seconds(run: Run, index: int, cancelled: Callable[[], bool]) -> float:

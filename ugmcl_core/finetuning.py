@@ -267,6 +267,7 @@ class _Run:
                 rung.device,
                 checkpoint_every=_CHECKPOINT_EVERY,
                 evaluate_every=every,
+                resident=rung is rungs[0],
             )
             # a rung below takes up what the one above has left
             resume = request.resume or rung is not rungs[0]

@@ -40,7 +40,8 @@ class TrainingSettings:
     """How one training runs, apart from protocol and method.
 
     ``memory`` is the budget in bytes for prepared cases, of all processes on this machine; what
-    exceeds it is mapped from disk.
+    exceeds it is mapped from disk. ``resident``: those that are trained on lie on the GPU, if
+    there is one, while they fit (`devices.room_for_cases`).
     ``checkpoint_every`` and ``evaluate_every`` (hold-out Dice; 0: at the end only) count
     iterations.
     """
@@ -50,6 +51,7 @@ class TrainingSettings:
     checkpoint_every: int = 200
     evaluate_every: int = 0
     memory: int = 4 << 30
+    resident: bool = True
     half_precision: bool = True
 
 
@@ -129,8 +131,8 @@ class Run:
             used += sum(c.nbytes for c in group)
             groups.append(group)
         known, new, held_out = groups
-        room = devices.room_for_cases(self.device)
-        if room:  # those that are trained on lie on the GPU while they fit
+        room = devices.room_for_cases(self.device) if self.settings.resident else 0
+        if room:
             placed = on_device([*known, *new], self.device, room)
             known, new = placed[: len(known)], placed[len(known) :]
         return [known, new, held_out]
@@ -156,7 +158,7 @@ class Run:
             self.settings.seed,
             steps,
             parallel.part,
-            self.device,
+            self.device if self.device.type == "cuda" else None,  # others: not from two threads
         )
 
     def loop(self, should_stop: Callable[[], bool]) -> None:
@@ -188,7 +190,7 @@ class Run:
         """One iteration; the terms of the objective."""
         seed = self.settings.seed * 1_000_003 + step.index + (parallel.rank() << 40)
         torch.manual_seed(seed % 2**63)
-        batch = _channels_last(batch)
+        batch = _placed(batch, self.device)
         optimizer = self.optimizers["optimizer"]
         rate = self.profile.optimization.rate.at(step.index, step.total)
         for group in optimizer.param_groups:
@@ -285,13 +287,22 @@ def _optimizer(parameters: Iterable[nn.Parameter], profile: Profile) -> torch.op
     raise InputError(f"unknown optimizer {o.optimizer!r}: use sgd or adamw")
 
 
-def _channels_last(batch: Batch) -> Batch:
-    """The batch with its images in the memory format that convolutions like."""
-    image = batch.image.contiguous(memory_format=torch.channels_last_3d)
-    if batch.weak is batch.image:
-        return replace(batch, image=image, weak=image)
-    weak = batch.weak.contiguous(memory_format=torch.channels_last_3d)
-    return replace(batch, image=image, weak=weak)
+def _placed(batch: Batch, device: torch.device) -> Batch:
+    """The batch on ``device``, images in the memory format that convolutions like."""
+
+    def view(image: Tensor) -> Tensor:
+        return image.to(device).contiguous(memory_format=torch.channels_last_3d)
+
+    image = view(batch.image)
+    return replace(
+        batch,
+        image=image,
+        weak=image if batch.weak is batch.image else view(batch.weak),
+        labels=batch.labels.to(device),
+        level_set=batch.level_set.to(device),
+        valid=batch.valid.to(device),
+        measured=batch.measured.to(device),
+    )
 
 
 def _dice(foreground: np.ndarray, case: PreparedCase) -> float:

@@ -88,7 +88,10 @@ def write(
         if _is_folder(place):
             raise InputError(f"{place} is a folder; move it away or choose another output folder")
     try:
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as partial:
+        # what lay there before may be held open by others, and then cannot be deleted
+        with tempfile.TemporaryDirectory(
+            prefix=".writing-", dir=folder, ignore_cleanup_errors=True
+        ) as partial:
             for place, (_, content, notes) in zip(places, files, strict=True):
                 volume.write(Path(partial) / place.name, content, notes=notes, compress=compress)
             outdated = _outdated(folder, stem, {suffix for suffix, _, _ in files})

@@ -129,6 +129,16 @@ def test_labels_on_another_grid_are_refused_or_where_allowed_resampled_with_a_no
     assert len(said) == 1 and "c0.nrrd" in said[0] and "resampled" in said[0]
 
 
+def test_labels_whose_grid_was_written_with_few_digits_are_taken_as_they_are(folder, tmp_path):
+    label = tmp_path / "c0.nrrd"
+    values = np.zeros((24, 20, 18), np.uint8)
+    values[3:9, 5:8, 5:8] = 1
+    write(label, Volume(values, Grid(values.shape, (1.001, 1.0, 1.0), (0.01, 0.0, 0.0))))
+    said = []
+    case = prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION, said.append)
+    assert np.array_equal(case.fractions[0] > 0.5, values > 0) and not said
+
+
 def test_label_values_stand_for_classes(folder, tmp_path):
     label = tmp_path / "c0.nrrd"
     values = np.zeros((24, 20, 18), np.uint16)

@@ -1,7 +1,8 @@
 """What a GPU would meet, on a CPU: cases kept on the device, and steps that never wait for it.
 
 torch's device *meta* computes shapes alone. It refuses what a GPU refuses, tensors of two devices
-in one operation, and what makes a GPU wait, reading a tensor's value.
+in one operation, and what makes a GPU wait, reading a tensor's value. What it allows and a GPU
+waits for, copying arrays to it, is refused here.
 """
 
 from dataclasses import replace
@@ -50,7 +51,17 @@ def batch_of(profile, step, device, resident):
     if resident:
         groups = [on_device(group, device, 1 << 30) for group in groups]
     settings = replace(profile.batch, patch=PATCH)
-    return make_batch(*groups, settings, profile.representation, 3, step, device=device)
+    with pytest.MonkeyPatch.context() as patch:
+        if device == META:
+            # it has no generator of random numbers
+            patch.setattr(augmentation, "_noise", lambda shape, device, rng: torch.empty(
+                tuple(shape), device=device))  # fmt: skip
+            patch.setattr(torch, "from_numpy", refused)
+        return make_batch(*groups, settings, profile.representation, 3, step, device=device)
+
+
+def refused(array):
+    raise AssertionError(f"an array of {array.size} values was to be copied to the device")
 
 
 @pytest.mark.parametrize("profile", [profiles.COMPACT, profiles.PAPER], ids=lambda p: p.name)
@@ -62,17 +73,14 @@ def test_cases_on_a_device_give_the_same_batches(profile):
 
 
 @pytest.mark.parametrize("profile", [profiles.COMPACT, profiles.PAPER], ids=lambda p: p.name)
-def test_batches_are_made_on_the_device_without_waiting_for_it(profile, monkeypatch):
-    # meta has no generator of random numbers
-    monkeypatch.setattr(augmentation, "_noise", lambda like, rng: torch.empty_like(like))
+def test_batches_are_made_on_the_device_without_waiting_for_it(profile):
     for step in STEPS:  # all that augmentation draws comes up
         batch = batch_of(profile, step, META, True)
     assert {t.device for t in (batch.image, batch.weak, batch.labels, batch.measured)} == {META}
 
 
 @pytest.mark.parametrize("name,options", VARIANTS, ids=lambda v: str(v))
-def test_no_step_waits_for_the_device(name, options, monkeypatch):
-    monkeypatch.setattr(augmentation, "_noise", lambda like, rng: torch.empty_like(like))
+def test_no_step_waits_for_the_device(name, options):
     method, step = METHODS[name](**options), STEPS[0]
     strides = ((2, 2, 2), (2, 2, 2), (2, 2, 1), (2, 2, 1))
     settings = NetworkSettings(filters=2, strides=strides, distance_head=method.uses_distance)
@@ -107,16 +115,24 @@ def test_a_training_keeps_its_cases_on_the_device_and_learns_the_same(tmp_path, 
     profile = profiles.with_patch(replace(profiles.COMPACT, iterations=2, warmup=0), PATCH)
     profile = replace(profile, network=replace(profile.network, filters=2))
     weights = []
-    for room in (0, 1 << 30):
-        monkeypatch.setattr(devices, "room_for_cases", lambda device, room=room: room)
-        folder = tmp_path / str(room)
+    monkeypatch.setattr(devices, "room_for_cases", lambda device: 1 << 30)
+    for resident in (False, True):
+        folder = tmp_path / str(resident)
         run = Run(
-            cohort, UGMCL(passes=2), profile, TrainingSettings(device="cpu"), CPU, None, folder,
-            {}, lambda event: None,
+            cohort, UGMCL(passes=2), profile, TrainingSettings(device="cpu", resident=resident),
+            CPU, None, folder, {}, lambda event: None,
         )  # fmt: skip
         lie = [isinstance(c.image, torch.Tensor) for c in (*run.labelled, *run.unlabelled)]
-        assert lie == [room > 0] * 3
+        assert lie == [resident] * 3
         folder.mkdir()
         run.loop(lambda: False)
         weights.append(run.weights())
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_a_gpu_gives_cases_a_quarter_of_its_free_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", {0: (400, 800), 1: (80, 800)}.__getitem__)
+    assert devices.room_for_cases(torch.device("cuda:0")) == 100
+    assert devices.room_for_cases(torch.device("cuda")) == 20
+    assert devices.room_for_cases(CPU) == 0

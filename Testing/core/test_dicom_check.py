@@ -14,7 +14,7 @@ from cli_support import refuse
 from samples import tiny_model
 
 from ugmcl_core import volume
-from ugmcl_core.dicom_check import numbers
+from ugmcl_core.dicom_check import Slice, check_slices, numbers
 from ugmcl_core.errors import InputError
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -230,3 +230,34 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capfd):
     refuse(capfd, *words, why="missing or unevenly spaced", out=out)
     (folder / "s001.dcm").write_bytes((tmp_path / "whole.dcm").read_bytes()[:600])
     refuse(capfd, *words, why="damaged or truncated", out=out)
+
+
+def stack(heights, orientation=AXIAL, normal=(0.0, 0.0, 1.0)) -> list[Slice]:
+    pixel = np.array([0.5, 0.5])
+    return [
+        Slice(f"s{n}", h * np.array(normal), np.array(orientation, float), pixel)
+        for n, h in enumerate(heights)
+    ]
+
+
+@pytest.mark.parametrize("step", [0.25, 0.33, 0.45, 0.625, 0.67])
+def test_thin_slices_with_places_to_a_tenth_of_a_millimeter_pass_unless_one_is_missing(step):
+    for offset in np.linspace(0.0, 1.0, 40):
+        heights = np.round(offset + step * np.arange(150), 1)
+        check_slices(Path("series"), stack(heights))
+        with pytest.raises(InputError, match="missing or unevenly spaced"):
+            check_slices(Path("series"), stack(np.delete(offset + step * np.arange(150), 70)))
+
+
+def test_cosines_of_three_digits_do_not_look_like_a_tilted_gantry():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        normal = np.cross(axes[0], axes[1])
+        orientation = np.round(np.concatenate([axes[0], axes[1]]), 3)
+        check_slices(Path("series"), stack(np.arange(100.0), orientation, normal))
+
+
+def test_cosines_that_name_no_plane_say_nothing_of_the_place():
+    with pytest.raises(InputError, match="does not say where its slice lies"):
+        check_slices(Path("series"), stack(np.arange(4.0), (1, 0, 0, 1, 0, 0)))
