@@ -170,6 +170,49 @@ def test_the_scan_itself_is_never_replaced(panel, tmp_path, monkeypatch, way):
     assert answer.asked == []
 
 
+@pytest.mark.parametrize("isYes", [False, True])
+def test_the_file_of_the_segmentation_itself_is_asked_about(panel, tmp_path, monkeypatch, isYes):
+    import slicer
+
+    answer = Answer(monkeypatch, isYes)
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    path = tmp_path / "scan segmentation.seg.nrrd"
+    assert slicer.util.saveNode(node, str(path))
+    before = path.read_bytes()
+    edited = np.zeros_like(support.segment_array(node, volume))
+    edited[:2] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, "class_1", volume)
+    message = export(panel, tmp_path, ".seg.nrrd")
+    assert len(answer.asked) == 1 and path.name in answer.asked[0]
+    assert (path.name in message) == isYes and (path.read_bytes() == before) != isYes
+    other = panel.segment(volume)
+    assert other is not node
+    panel.ui.exportPatternEdit.text = node.GetName()  # the file of another than the exported
+    message = export(panel, tmp_path, ".seg.nrrd")
+    assert "in the scene" in message and len(answer.asked) == 1
+
+
+def test_each_file_of_the_scene_is_looked_at_once(panel, tmp_path, monkeypatch):
+    from UGMCLSegmentationLib import export as exporting
+
+    Answer(monkeypatch, True)
+    volume = support.add_volume()
+    panel.segment(volume)
+    volume.AddDefaultStorageNode(str(tmp_path / "0.dcm"))
+    for number in range(300):
+        volume.GetStorageNode().AddFileName(str(tmp_path / f"{number}.dcm"))
+    seen: list[str] = []
+    identity = exporting._identity
+    monkeypatch.setattr(
+        exporting, "_identity", lambda path: seen.append(str(path)) or identity(path)
+    )
+    export(panel, tmp_path, ".nrrd")
+    assert seen == []  # there is no file to be replaced
+    export(panel, tmp_path, ".nrrd")
+    assert len(seen) == len(set(seen)) == 1 + 300
+
+
 def test_other_files_are_replaced_only_after_a_question(panel, tmp_path, monkeypatch):
     answer = Answer(monkeypatch, False)
     for name in ("a", "b"):

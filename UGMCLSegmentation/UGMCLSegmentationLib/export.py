@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import slicer
@@ -32,7 +33,7 @@ def export(
     In the `pattern` of their names {result} is the segmentation's name, {name} the volume's,
     {model} the model's and {number} counts from 1. Where files of those names exist, `mayReplace`
     is asked once for all of them, and nothing is written if it says no; without it the new names
-    are numbered. A file that something in the scene is stored in is never replaced.
+    are numbered. A file that something else in the scene is stored in is never replaced.
     """
     if suffix not in FORMATS:
         raise PanelError(_("Unknown format {suffix}.").format(suffix=suffix))
@@ -44,9 +45,9 @@ def export(
     for number, node in enumerate(segmentationNodes, start=1):
         name = _named(pattern, node, number)
         paths.append(_freeName(folder, name, suffix, paths, mayExist=mayReplace is not None))
-    existing = [path for path in paths if path.exists()]
+    existing = {path: n for path, n in zip(paths, segmentationNodes, strict=True) if path.exists()}
     _refuseStored(existing)
-    if existing and not mayReplace(existing):
+    if existing and not mayReplace(list(existing)):
         return []
     for node, path in zip(segmentationNodes, paths, strict=True):
         _writeWhole(node, path, suffix)
@@ -80,12 +81,15 @@ def _freeName(folder: Path, name: str, suffix: str, taken: Sequence[Path], mayEx
     return path
 
 
-def _refuseStored(paths: Sequence[Path]) -> None:
-    """Raise PanelError if one of the existing files is what a node of the scene is stored in: it
-    may be the scan itself."""
-    for node in slicer.util.getNodesByClass("vtkMRMLStorableNode") if paths else ():
-        for path in paths:
-            if any(os.path.samefile(path, file) for file in _filesOf(node)):
+def _refuseStored(existing: Mapping[Path, Any]) -> None:
+    """Raise PanelError if a file, which a segmentation is to replace, is what another node of the
+    scene is stored in: it may be the scan itself."""
+    targets = {_identity(path): (path, node) for path, node in existing.items()}
+    targets.pop(None, None)
+    for node in slicer.util.getNodesByClass("vtkMRMLStorableNode") if targets else ():
+        for file in _filesOf(node):
+            path, owner = targets.get(_identity(file), (file, node))
+            if owner is not node:
                 text = _(
                     "{path} is the file of {name}, which is in the scene, and is not replaced: "
                     "choose another folder or other names."
@@ -93,16 +97,25 @@ def _refuseStored(paths: Sequence[Path]) -> None:
                 raise PanelError(text.format(path=path, name=node.GetName()))
 
 
-def _filesOf(node) -> Iterator[str]:
-    """The existing files that a node is stored in."""
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What is the same for all paths to a file; None without a file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _filesOf(node) -> set[str]:
+    """The files that a node is stored in, hundreds for some of DICOM."""
+    files = set()
     for index in range(node.GetNumberOfStorageNodes()):
         storage = node.GetNthStorageNode(index)
         if storage is None:
             continue
         for number in range(-1, storage.GetNumberOfFileNames()):  # -1 is the first of them
-            file = storage.GetFullNameFromNthFileName(number)
-            if file and os.path.isfile(file):
-                yield file
+            files.add(storage.GetFullNameFromNthFileName(number))
+    return files - {None, ""}
 
 
 def _writeWhole(node, path: Path, suffix: str) -> None:
