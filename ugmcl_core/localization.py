@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from .model_card import ModelCard
 from .network import DualTaskVNet
 from .preprocessing import Normalization, Prepared, prepare
 from .volume import Volume
-from .windows import Prediction, predict
+from .windows import predict
 
 _CANDIDATES = 4
 _LEAST = 0.2  # foreground probability from which on a voxel counts as a find
@@ -40,7 +41,7 @@ def localize(
     """The crop of ``whole`` that holds the structure, prepared; ``whole`` if nothing is found.
 
     Candidates are the centers of the largest components of a first prediction and the middle of
-    the volume; the one with the highest `certainty` is taken. Raises Cancelled.
+    the volume; the one with the highest `likeness` is taken. Raises Cancelled.
     """
     found = predict(network, whole.image, card.patch, cancelled=cancelled)
     best, highest = whole, 0.0
@@ -51,7 +52,7 @@ def localize(
             Normalization(**card.normalization),
             box=box_around(center, whole, card.field_of_view_mm[1]),
         )
-        score = certainty(predict(network, crop.image, card.patch, cancelled=cancelled))
+        score = likeness(network, crop.image, card, cancelled)
         if score > highest:
             best, highest = crop, score
     return best
@@ -87,14 +88,31 @@ def box_around(
     return tuple(box)
 
 
-def certainty(prediction: Prediction) -> float:
-    """How much a find looks like a structure, 0 to 1: the mean of |2 p - 1| over its voxels, times
-    the depth that the level set reaches in it where there is one (a false find is shallow)."""
-    p = prediction.foreground.sum(0)
-    finds = p > _LEAST
-    if not bool(finds.any()):
+def likeness(
+    network: DualTaskVNet,
+    image: Tensor,
+    card: ModelCard,
+    cancelled: Callable[[], bool] | None = None,
+) -> float:
+    """How much what is found in ``image`` looks like a structure, 0 to 1; raises Cancelled.
+
+    The depth that the level set reaches (a false find is shallow) times the Dice between the finds
+    in the image and in its mirrored views, which a false find seldom survives; for a model that
+    was not trained on mirrored images, times the mean of |2 p - 1| over the find.
+    """
+    found = predict(network, image, card.patch, cancelled=cancelled)
+    p = found.foreground.sum(0)
+    if not bool((p > _LEAST).any()):
         return 0.0
-    margin = float((2.0 * p[finds] - 1.0).abs().mean())
-    if prediction.distance is None:
-        return margin
-    return margin * float((-prediction.distance).max().clamp_min(0.0))
+    depth = 1.0
+    if found.distance is not None:
+        depth = float((-found.distance).max().clamp_min(0.0))
+    if not card.mirror_axes:
+        return depth * float((2.0 * p[p > _LEAST] - 1.0).abs().mean())
+    agreements = []
+    for axis in card.mirror_axes:
+        view = predict(network, image.flip([axis + 1]), card.patch, cancelled=cancelled)
+        mirrored = view.foreground.sum(0).flip([axis]) > 0.5
+        common, both = ((p > 0.5) & mirrored).sum(), (p > 0.5).sum() + mirrored.sum()
+        agreements.append(2.0 * float(common) / max(1.0, float(both)))
+    return depth * float(np.mean(agreements))

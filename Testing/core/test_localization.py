@@ -1,13 +1,16 @@
 """Finding the structure in a field of view much larger than the training's."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from test_inference import case, dice, segmenter  # noqa: F401  (fixtures)
 from test_preprocessing import reordered
 
+from ugmcl_core import localization
 from ugmcl_core.inference import SegmentSettings
-from ugmcl_core.localization import box_around, candidates, certainty
+from ugmcl_core.localization import box_around, candidates
 from ugmcl_core.preprocessing import Normalization, prepare
 from ugmcl_core.volume import Grid, Volume
 from ugmcl_core.windows import Prediction
@@ -56,18 +59,48 @@ def test_a_box_at_the_border_is_moved_inside():
     )
 
 
-def test_a_sure_and_deep_find_counts_more_than_a_larger_shallow_one():
-    def find(width, probability, depth):
-        field, level = torch.zeros(1, 20, 20, 20), torch.ones(1, 20, 20, 20)
-        box = (0, *[slice(10 - width, 10 + width)] * 3)
-        field[box], level[box] = probability, -depth
-        return Prediction(field, level, None)
+def field(width, probability, depth, place=10):
+    """A find of that half width around that voxel of the first axis."""
+    foreground, level = torch.zeros(1, 20, 20, 20), torch.ones(1, 20, 20, 20)
+    box = (0, slice(place - width, place + width), *[slice(10 - width, 10 + width)] * 2)
+    foreground[box], level[box] = probability, -depth
+    return Prediction(foreground, level, None)
 
-    sure = find(3, 0.97, 0.9)
-    assert certainty(sure) > certainty(find(8, 0.97, 0.5)) > certainty(find(8, 0.6, 0.5))
-    assert certainty(find(0, 0.0, 0.0)) == 0.0
-    flat = Prediction(sure.foreground, None, None)
-    assert certainty(flat) == pytest.approx(0.94, abs=1e-4)
+
+@pytest.fixture
+def like(monkeypatch):
+    """`likeness` of an image for which the network predicts what is given, for it and for its
+    mirrored views."""
+
+    def likeness_of(*predictions, mirror_axes=(0, 1)):
+        left = iter(predictions)
+        monkeypatch.setattr(localization, "predict", lambda *_, **__: next(left))
+        card = SimpleNamespace(patch=(16, 16, 16), mirror_axes=mirror_axes)
+        return localization.likeness(None, torch.zeros(1, 20, 20, 20), card)
+
+    return likeness_of
+
+
+def test_a_find_that_its_mirrored_views_share_counts_more_than_a_larger_surer_one(like):
+    shared = like(field(3, 0.8, 0.9), field(3, 0.8, 0.9), field(3, 0.8, 0.9))
+    assert shared == pytest.approx(0.9)
+    # seen 3 voxels aside in one view: half of it is common
+    assert like(field(3, 0.8, 0.9), field(3, 0.8, 0.9, 13), field(3, 0.8, 0.9)) == pytest.approx(
+        0.9 * 0.75
+    )
+    elsewhere = like(field(5, 0.99, 0.95), field(3, 0.99, 0.95, 15), field(1, 0.99, 0.95))
+    assert elsewhere < shared
+    assert like(field(3, 0.8, 0.5), field(3, 0.8, 0.5), field(3, 0.8, 0.5)) < shared
+    assert like(field(0, 0.0, 0.0)) == 0.0
+
+
+def test_without_mirrored_images_in_training_a_sure_and_deep_find_counts_most(like):
+    sure = like(field(3, 0.97, 0.9), mirror_axes=())
+    assert sure == pytest.approx(0.94 * 0.9)
+    assert sure > like(field(8, 0.97, 0.5), mirror_axes=())
+    assert like(field(8, 0.97, 0.5), mirror_axes=()) > like(field(8, 0.6, 0.5), mirror_axes=())
+    flat = Prediction(field(3, 0.97, 0.9).foreground, None, None)
+    assert like(flat, mirror_axes=()) == pytest.approx(0.94, abs=1e-4)
 
 
 def test_the_structure_is_found_in_a_volume_eight_times_as_large(segmenter, case):  # noqa: F811
