@@ -90,7 +90,7 @@ def test_each_method_learns_phantoms_in_50_iterations(folder, tmp_path, name):
     assert reported[-1]["step"] == 50 and reported[-1]["remaining"] == 0
     assert all(np.isfinite(v) for e in reported for v in e["losses"].values())
     dice = events[-1]["dice"][0]
-    assert dice > 0.6, dice
+    assert dice > 0.5, dice  # a network that learned nothing finds nothing
     found = Segmenter(model, "cpu").segment(read(root / "images/p5.nrrd"), SegmentSettings(2))
     truth = read(root / "labels/p5.nrrd").array
     for value in range(1, profile.network.classes):

@@ -59,8 +59,8 @@ def test_every_control_has_a_tool_tip(panel):
 
 
 def in_ui_file(name):
-    folder = support.ENTRY.parent / "Resources" / "UI"
-    return any(f'name="{name}"' in path.read_text() for path in folder.glob("*.ui"))
+    files = (support.ENTRY.parent / "Resources" / "UI").glob("*.ui")
+    return any(f'name="{name}"' in path.read_text(encoding="utf-8") for path in files)
 
 
 def test_nothing_is_cut_off_at_420_pixels(panel, tmp_path):
