@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 LABELLED, UNLABELLED, HOLDOUT = 3, 5, 3  # cases
-METHOD, STEPS = "ugmcl-plus", 120
+METHOD, STEPS = "ugmcl-plus", 150
 NAME = "demo-tuned"
 PATIENCE = 1200.0  # seconds
 

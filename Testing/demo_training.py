@@ -24,7 +24,7 @@ from ugmcl_core.profiles import COMPACT, Profile, with_patch
 from ugmcl_core.training import Description, TrainingSettings, train
 
 SEED = 40
-START = 45
+START = 64
 
 
 def main(folder: Path) -> None:
