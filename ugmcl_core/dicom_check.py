@@ -20,9 +20,8 @@ from .errors import InputError
 _UNEVEN = 0.1  # ... in steps,
 _ROUNDED = 0.11  # ... or in mm, as scanners round positions, some to 0.1 mm,
 _MOST_UNEVEN = 0.45  # ... which for thin slices is much of a step
-_TILT = (
-    2e-3  # drift beside the normal, by length: rounded cosines 0.7e-3, 0.5° of gantry tilt 9e-3
-)
+# Drift beside the normal, by length: rounded cosines make 0.8e-3, 0.5° of gantry tilt 9e-3.
+_TILT = 2e-3
 _TURN = 5e-3  # by how much direction cosines may differ between slices
 _PIXEL = 1e-2  # and pixel spacings, as a ratio
 _MAGIC_END = 132  # a DICOM file has 128 bytes of anything, then DICM
