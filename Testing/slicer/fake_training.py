@@ -1,7 +1,8 @@
 """The part of the fake worker that fine-tunes, ranks and evaluates, without learning anything.
 
 FAKE_STEP (seconds of a step, 0.005), FAKE_GAIN (how much Dice rises, 0.05), FAKE_OPEN_AT (a file
-to write the request to), FAKE_DIE_AT (a step that it dies at, unless it resumes).
+to write the request to), FAKE_DIE_AT (a step that it dies at, unless it resumes), FAKE_HOLD_AT
+(a step after which it waits to be cancelled, unless it resumes).
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ def finetune(request: dict, say, cancelled, paused) -> bool:
                 dice=0.9 - 0.3 * fall if isMeasured else None)  # fmt: skip
             say("progress", id=ident, fraction=step / total, text=f"step {step} of {total}",
                 remaining=(total - step) * seconds)  # fmt: skip
+        if step == int(os.environ.get("FAKE_HOLD_AT", 0)) and not request["resume"]:
+            while not cancelled():
+                time.sleep(0.01)
     tell_result(request, content, held, say)
     return True
 

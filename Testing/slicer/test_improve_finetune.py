@@ -242,7 +242,7 @@ def test_leave_one_out_where_there_is_no_hold_out(panel):
 
 def test_pause_and_continue(panel, monkeypatch):
     monkeypatch.setenv("FAKE_STEP", "0.02")
-    improve.prepare(panel, iterations=120)
+    improve.prepare(panel, iterations=400)
     panel.click("finetuneButton")
     wait_for_steps(panel)
     panel.click("pauseButton")
@@ -259,7 +259,7 @@ def test_pause_and_continue(panel, monkeypatch):
 
 
 def test_cancel_is_prompt_and_the_run_can_be_resumed(panel, monkeypatch):
-    monkeypatch.setenv("FAKE_STEP", "0.05")
+    monkeypatch.setenv("FAKE_HOLD_AT", "30")
     improve.prepare(panel, iterations=60)
     panel.click("finetuneButton")
     wait_for_steps(panel)
@@ -269,9 +269,7 @@ def test_cancel_is_prompt_and_the_run_can_be_resumed(panel, monkeypatch):
     assert time.monotonic() - clicked < 1
     assert "can be resumed" in panel.ui.improveMessageLabel.text
     assert panel.ui.finetuneButton.enabled and not panel.ui.runSelector.isHidden()
-    monkeypatch.setenv("FAKE_STEP", "0.005")
     harness.wait_until(lambda: not panel.widget.logic.trainer.busy, 5)
-    panel.widget.logic.trainer.kill()  # the new speed is read at its start
     panel.click("resumeButton")
     improve.finish(panel)
     assert "resumed at" in panel.ui.improveLogText.toPlainText()
@@ -281,16 +279,15 @@ def test_cancel_is_prompt_and_the_run_can_be_resumed(panel, monkeypatch):
 
 def test_a_canceled_run_is_resumed_without_a_working_stdin(panel, monkeypatch):
     monkeypatch.setenv("FAKE_NO_STDIN", "1")
-    monkeypatch.setenv("FAKE_STEP", "0.05")
+    monkeypatch.setenv("FAKE_HOLD_AT", "30")
     panel.widget.logic.trainer.helloTimeout = 2.0
     improve.prepare(panel, iterations=60)
     panel.click("finetuneButton")
-    harness.wait_until(lambda: panel.ui.finetuneProgressBar.value > 20, 20)
+    harness.wait_until(lambda: panel.ui.finetuneProgressBar.value == 50, 20)
     panel.click("cancelFinetuneButton")
     improve.finish(panel, 10)
     harness.wait_until(lambda: not panel.widget.logic.trainer.busy, 10)
     assert (improve.user_runs()[0] / "cancel").exists()
-    monkeypatch.setenv("FAKE_STEP", "0.005")
     panel.click("resumeButton")
     improve.finish(panel)
     assert "Dice changed" in panel.ui.reportLabel.text
@@ -313,7 +310,7 @@ def test_a_killed_process_leaves_a_run_to_resume(panel, monkeypatch):
 def test_closing_slicer_ends_the_worker_after_a_checkpoint(scene, panel, monkeypatch):
     import slicer
 
-    monkeypatch.setenv("FAKE_STEP", "0.05")
+    monkeypatch.setenv("FAKE_HOLD_AT", "50")
     improve.prepare(panel, iterations=100)
     panel.click("finetuneButton")
     wait_for_steps(panel)
@@ -324,7 +321,6 @@ def test_closing_slicer_ends_the_worker_after_a_checkpoint(scene, panel, monkeyp
     step = json.loads((run / "checkpoint.json").read_text())["step"]
     assert step > 0 and not (run / "owner").exists()
     slicer.mrmlScene.Clear(False)
-    monkeypatch.setenv("FAKE_STEP", "0.005")
     again = support.Panel()  # Slicer is started again, with an empty scene
     again.ui.improveSection.collapsed = False
     assert again.ui.runSelector.currentText.startswith("my-model, ")
@@ -396,7 +392,7 @@ def test_a_name_that_was_taken_meanwhile(panel, monkeypatch):
     from UGMCLSegmentationLib import newModels, userFolder
 
     monkeypatch.setenv("FAKE_STEP", "0.02")
-    improve.prepare(panel)
+    improve.prepare(panel, iterations=200)
     panel.click("finetuneButton")
     wait_for_steps(panel)
     assert newModels.nameFor("MY-model") == "MY-model-2"  # the run's own is not given away
@@ -413,7 +409,7 @@ def test_the_scene_may_be_closed_during_a_run(panel, monkeypatch):
     import slicer
 
     monkeypatch.setenv("FAKE_STEP", "0.02")
-    improve.prepare(panel, iterations=100)
+    improve.prepare(panel, iterations=200)
     panel.click("finetuneButton")
     wait_for_steps(panel)
     slicer.mrmlScene.Clear(False)
@@ -470,8 +466,8 @@ def full_disk(*_arguments, **_options):
 def test_segmenting_goes_on_during_a_run(panel, monkeypatch):
     import slicer
 
-    monkeypatch.setenv("FAKE_STEP", "0.05")
-    improve.prepare(panel, iterations=400)
+    monkeypatch.setenv("FAKE_HOLD_AT", "30")
+    improve.prepare(panel)
     panel.click("finetuneButton")
     wait_for_steps(panel)
     assert panel.segment(slicer.util.getNode("un0")) is not None
