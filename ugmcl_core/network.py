@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv3d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 T = TypeVar("T")
@@ -80,6 +82,13 @@ class Output:
     def probabilities(self) -> Tensor:
         """softmax(logits) in float32, where entropy and consistency do not underflow."""
         return self.logits.float().softmax(dim=1)
+
+    @property
+    def foreground(self) -> Tensor:
+        """The `probabilities` of the foreground classes alone, (B, C-1, I, J, K)."""
+        if self.logits.shape[1] == 2:  # the same for less work
+            return (self.logits[:, 1:].float() - self.logits[:, :1]).sigmoid()
+        return self.probabilities[:, 1:]
 
     def __getitem__(self, samples: slice) -> Output:
         distance = None if self.distance is None else self.distance[samples]
@@ -166,12 +175,24 @@ class DualTaskVNet(nn.Module):
 
     def heads(self, features: Tensor, distance: bool = True) -> Output:
         """What the heads say of the decoder's finest features; ``distance`` as in `decode`."""
-        dropped = self.dropout(features)
-        level_set = None
-        if distance and self.distance_head is not None:
-            seen = dropped if self.settings.distance_dropout else features
-            level_set = self.distance_head(seen).float().tanh()
-        return Output(self.segmentation_head(dropped), level_set)
+        distance = distance and self.distance_head is not None
+        if distance and self.settings.distance_dropout:
+            features = self.dropout(features)
+            logits = self.segmentation_head(features)
+        else:
+            logits = self._dropped_logits(features)
+        return Output(logits, self.distance_head(features).float().tanh() if distance else None)
+
+    def _dropped_logits(self, features: Tensor) -> Tensor:
+        """f_seg of the features under dropout, which drops whole channels and so can act on the
+        weights instead: spares a pass over the largest feature map, with the same draws."""
+        head = self.segmentation_head
+        if not self.dropout.training:
+            return head(features)
+        kept = self.dropout(torch.ones_like(features[:, :, :1, :1, :1]))
+        weights = head.weight * kept[:, None]  # (B, C, filters, 1, 1, 1)
+        samples = zip(features.split(1), weights, strict=True)
+        return torch.cat([conv3d(x, weight, head.bias) for x, weight in samples])
 
     def forward(self, image: Tensor, distance: bool = True) -> Output:
         return self.decode(self.encode(image), distance)

@@ -1,11 +1,14 @@
 """Whether this project's windows segment as well as the field's: Dice of both, same weights.
 
     python Testing/benchmarks/equal_dice.py --images DIR --labels DIR --cases LIST --model MODEL
+        [--margin MM]
 
 Each scan is segmented by `Segmenter` (one window or few, bfloat16 where the processor has it) and
 by the plain reference of the benchmark (float32, a patch every 18x18x4 voxels, mean of softmax),
 both from the same prepared image, unmirrored, with all components kept, probabilities brought
-back onto the scan's grid before they are thresholded. The reference takes minutes a scan.
+back onto the scan's grid before they are thresholded. The reference takes minutes a scan. With a margin
+the scans get surroundings first, as in field_of_view.py, so that a model whose patch holds a whole
+scan has to do with several patches as well.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import reference
+from field_of_view import widened
 
 from ugmcl_core import devices, metrics
 from ugmcl_core.cases import find_cohort
@@ -39,6 +43,7 @@ def main() -> int:
     parser.add_argument("--labels", required=True, help="folder of label maps, same names")
     parser.add_argument("--cases", required=True, help="list of case names, one a line")
     parser.add_argument("--model", required=True, help="name or folder of a model of one class")
+    parser.add_argument("--margin", type=float, default=0.0, help="mm added on every side")
     words = parser.parse_args()
     model = resolve(words.model)
     segmenter = Segmenter(model, "cpu")
@@ -47,14 +52,16 @@ def main() -> int:
     cohort = find_cohort(words.images, words.labels, read_list(words.cases))
     print(f"{'case':24s}{'reference':>12s}{'here':>12s}{'s':>10s}{'s':>8s}")
     rows = []
-    for case in cohort.labelled:
+    for number, case in enumerate(cohort.labelled):
         normalization = Normalization(**model.card.normalization)
-        prepared = prepare(read(case.image), model.card.spacing, normalization)
+        volume, box = widened(read(case.image), words.margin, number)
+        prepared = prepare(volume, model.card.spacing, normalization)
         truth = read(case.label).array == 1
 
-        def dice(foreground: np.ndarray, prepared=prepared, truth=truth) -> float:
+        def dice(foreground: np.ndarray, prepared=prepared, truth=truth, box=box) -> float:
             back = prepared.restore(torch.from_numpy(foreground)[None]).numpy()[0]
-            return metrics.dice(prepared.place((back > 0.5).astype(np.uint8), 0) == 1, truth)
+            mask = prepared.place((back > 0.5).astype(np.uint8), 0) == 1
+            return metrics.dice(mask[box], truth)
 
         began = time.perf_counter()
         theirs = _by_reference(plain, prepared.image.numpy()[0], patch)

@@ -6,6 +6,7 @@ import torch
 from ugmcl_core.network import (
     DualTaskVNet,
     NetworkSettings,
+    Output,
     parameter_count,
     set_dropout,
     strides_for,
@@ -92,6 +93,32 @@ def test_dropout_is_switched_without_touching_batch_normalization():
     assert all(map(torch.equal, statistics, network.buffers()))
     set_dropout(network, False)
     assert torch.equal(network(x).logits, network(x).logits)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_dropout_in_the_weights_is_dropout_of_the_features(classes):
+    network = small(classes=classes, distance_dropout=False)
+    head = network.segmentation_head
+    features = torch.randn(3, 4, 8, 6, 5, requires_grad=True)
+    toward, results = torch.randn(3, classes, 8, 6, 5), []
+    for logits in (
+        lambda: network.heads(features).logits,
+        lambda: head(torch.nn.functional.dropout3d(features, 0.5)),
+    ):
+        torch.manual_seed(3)
+        out = logits()
+        gradients = torch.autograd.grad(out, [features, head.weight, head.bias], toward)
+        results.append((out, *gradients))
+    assert not torch.allclose(results[0][0], head(features))
+    for fast, plain in zip(*results, strict=True):
+        assert torch.allclose(fast, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_foreground_is_the_softmax_of_all_but_the_background(classes):
+    out = Output(20 * torch.randn(2, classes, 6, 5, 4), None)
+    expected = out.logits.double().softmax(dim=1)[:, 1:].float()
+    assert torch.allclose(out.foreground, expected, atol=1e-6)
 
 
 def test_no_axis_is_halved_below_four_voxels():
