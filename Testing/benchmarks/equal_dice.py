@@ -6,9 +6,9 @@
 Each scan is segmented by `Segmenter` (one window or few, bfloat16 where the processor has it) and
 by the plain reference of the benchmark (float32, a patch every 18x18x4 voxels, mean of softmax),
 both from the same prepared image, unmirrored, with all components kept, probabilities brought
-back onto the scan's grid before they are thresholded. The reference takes minutes a scan. With a margin
-the scans get surroundings first, as in field_of_view.py, so that a model whose patch holds a whole
-scan has to do with several patches as well.
+back onto the scan's grid before they are thresholded. The reference takes minutes a scan. With a
+margin the scans get surroundings first, as in field_of_view.py, so that a model whose patch holds
+a whole scan needs several patches as well.
 """
 
 from __future__ import annotations
