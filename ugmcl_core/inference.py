@@ -13,7 +13,7 @@ import torch
 from . import devices
 from .distance import signed_distance
 from .errors import Cancelled, InputError
-from .limits import MOST_PASSES, UNCERTAINTIES
+from .limits import MOST_OVERLAP, MOST_PASSES, UNCERTAINTIES
 from .localization import exceeds, localize
 from .metrics import surface_uncertainty
 from .model import Model
@@ -31,18 +31,21 @@ _TOO_WIDE = 1.5  # ... a region of interest is advised.
 
 @dataclass(frozen=True)
 class SegmentSettings:
-    """``passes`` Monte Carlo passes (0: no uncertainty), window ``overlap``, whether
-    ``all_components`` are kept of classes that normally have one; the kind of ``uncertainty``
-    (`windows.predict_mirrored`; for ``flips`` any number of passes but 0 is the same)."""
+    """``passes`` Monte Carlo passes (0: no uncertainty), whether ``all_components`` are kept of
+    classes that normally have one, window ``overlap`` as of `windows.predict`, 0 to
+    `MOST_OVERLAP`; the kind of ``uncertainty`` (`windows.predict_mirrored`; for ``flips`` any
+    number of passes but 0 is the same)."""
 
     passes: int = 8
     all_components: bool = False
-    overlap: float = 0.5
+    overlap: float | None = None
     uncertainty: str = "dropout"
 
     def __post_init__(self) -> None:
         if not 0 <= self.passes <= MOST_PASSES:
             raise InputError(f"{self.passes} Monte Carlo passes: choose 0 to {MOST_PASSES}")
+        if self.overlap is not None and not 0 <= self.overlap <= MOST_OVERLAP:
+            raise InputError(f"a window overlap of {self.overlap}: choose 0 to {MOST_OVERLAP}")
         if self.uncertainty not in UNCERTAINTIES:
             raise InputError(
                 f"uncertainty {self.uncertainty!r} is not one of {', '.join(UNCERTAINTIES)}"

@@ -3,6 +3,10 @@
 MOST_PASSES = 64
 """More Monte Carlo passes than this change nothing but the time they take."""
 
+MOST_OVERLAP = 0.9
+"""The part of a window that its neighbor covers too, at most: beyond, ever more windows tell ever
+less."""
+
 UNCERTAINTIES = ("dropout", "flips", "both")
 """What the samples are whose mean's entropy is the uncertainty: see `windows.predict_mirrored`."""
 

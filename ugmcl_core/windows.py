@@ -15,7 +15,8 @@ from .errors import Cancelled
 from .network import DualTaskVNet, set_dropout
 from .uncertainty import entropy
 
-_GROWTH = 2.7  # a volume of up to this many patches' voxels goes through as one window
+_GROWTH = 2.7  # a volume of up to this many patches' voxels goes through as one window,
+_OVERLAP = 0.5  # ... a larger one in windows that overlap by this, unless a caller says how much
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,15 @@ def spread(foreground: Tensor) -> Tensor:
 
 
 def window_size(
-    shape: tuple[int, ...], patch: tuple[int, ...], multiple: tuple[int, ...]
+    shape: tuple[int, ...],
+    patch: tuple[int, ...],
+    multiple: tuple[int, ...],
+    growth: float = _GROWTH,
 ) -> tuple[int, ...]:
-    """The window for a volume: all of it where that is not much more than a patch, else a patch
+    """The window for a volume: all of it where that is at most ``growth`` patches, else a patch
     cut down to the volume; multiples of the network's strides."""
     whole = tuple(-(-n // m) * m for n, m in zip(shape, multiple, strict=True))
-    if math.prod(whole) <= _GROWTH * math.prod(patch):
+    if math.prod(whole) <= growth * math.prod(patch):
         return whole
     return tuple(min(w, p) for w, p in zip(whole, patch, strict=True))
 
@@ -73,7 +77,7 @@ def predict(
     patch: tuple[int, int, int],
     *,
     passes: int = 0,
-    overlap: float = 0.5,
+    overlap: float | None = None,
     together: int = 1,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -82,14 +86,17 @@ def predict(
 
     Probabilities and level sets come from one pass without dropout; the uncertainty is the
     predictive entropy (Eq. 3) of ``passes`` passes with dropout, which share the pass's encoding
-    since nothing random happens in it. Results of overlapping windows are averaged by
-    `importance`; ``together`` windows go through the network at once. Raises Cancelled when
-    ``cancelled()`` turns true, checked at every pass.
+    since nothing random happens in it. A volume that is not much larger than a patch is one
+    window; with an ``overlap`` windows are patches that overlap by at least this share of theirs.
+    Results of overlapping windows are averaged by `importance`; ``together`` windows go through
+    the network at once. Raises Cancelled when ``cancelled()`` turns true, checked at every pass.
     """
     device = next(network.parameters()).device
     classes = network.settings.classes
     shape = tuple(image.shape[1:])
-    window = window_size(shape, patch, network.settings.multiple)
+    growth = _GROWTH if overlap is None else 0.0
+    window = window_size(shape, patch, network.settings.multiple, growth)
+    overlap = _OVERLAP if overlap is None else overlap
     around = [(0, max(0, w - n)) for n, w in zip(shape, window, strict=True)]
     image = pad(image[None], [m for pair in reversed(around) for m in pair], mode="replicate")
     image = image.to(device)

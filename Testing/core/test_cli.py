@@ -53,6 +53,9 @@ print("heavy:", sorted({{"torch", "numpy", "scipy", "SimpleITK"}} & set(sys.modu
         [], ["frobnicate"], ["segment"], ["segment", "x.nrrd"], ["train", "--images", "x"],
         ["segment", "x.nrrd", "--output", "o", "--uncertainty-passes", "65"],
         ["segment", "x.nrrd", "--output", "o", "--uncertainty-passes", "-1"],
+        ["segment", "x.nrrd", "--output", "o", "--overlap", "0.95"],
+        ["segment", "x.nrrd", "--output", "o", "--overlap", "nan"],
+        ["segment", "x.nrrd", "--output", "o", "--overlap", "half"],
         ["segment", "x.nrrd", "--output", "o", "--roi", "1,2,3"],
         ["segment", "x.nrrd", "--output", "o", "--roi", "5,2,0,1,0,1"],
         ["segment", "x.nrrd", "--output", "o", "--roi", "-5,nan,0,1,0,1"],
@@ -108,6 +111,21 @@ def test_no_passes_no_uncertainty(model, scan, tmp_path, capsys):
     assert segment(model, tmp_path, scan, "--json", "--uncertainty-passes", "0") == 0
     assert files(tmp_path) == ["scan_labels.nrrd", "scan_sdf.nrrd"]
     assert json.loads(capsys.readouterr().out)["uncertainty"] is None
+
+
+def test_a_small_scan_goes_in_one_window_unless_windows_are_to_overlap(model, tmp_path):
+    scan, rng = tmp_path / "scan.nrrd", np.random.default_rng(0)
+    image = rng.normal(100.0, 20.0, (64, 32, 32)).astype(np.float32)  # 1 1/3 patches
+    volume.write(scan, volume.Volume(image, volume.Grid(image.shape, (2.5, 2.5, 2.5))))
+    said = {"one": [], "two": ["--overlap", "0.5"]}
+    for name, words in said.items():
+        words = [*words, "--uncertainty-passes", "0"]
+        assert segment(model, tmp_path / name, scan, *words) == 0
+    one, two = (volume.read(tmp_path / name / "scan_sdf.nrrd").array for name in said)
+    settings = inference.SegmentSettings(passes=0, overlap=0.5)
+    expected = inference.Segmenter(model, "cpu").segment(volume.read(scan), settings)
+    assert np.array_equal(two, expected.sdf[0].array)
+    assert not np.array_equal(one, two)
 
 
 def test_several_classes_have_an_sdf_each(scan, tmp_path):

@@ -63,6 +63,22 @@ def test_overlapping_windows_are_averaged_by_importance(network):
     assert torch.allclose(got.foreground, total / weights, atol=1e-5)
 
 
+def test_a_given_overlap_means_windows_of_a_patch(network):
+    image = torch.randn(1, 48, 16, 16)
+    assert window_size((48, 16, 16), PATCH, (16,) * 3) == (48, 16, 16)
+    assert window_size((48, 16, 16), PATCH, (16,) * 3, growth=0.0) == (32, 16, 16)
+    weight = importance(PATCH)
+    for overlap, begin in ((0.0, (0, 16)), (0.75, (0, 8, 16))):
+        total, weights = torch.zeros(2, 48, 16, 16), torch.zeros(48, 16, 16)
+        for a in begin:
+            with torch.no_grad():
+                p = network(image[None, :, a : a + 32]).probabilities[0, 1:]
+            total[:, a : a + 32] += p * weight
+            weights[a : a + 32] += weight
+        got = predict(network, image, PATCH, overlap=overlap)
+        assert torch.allclose(got.foreground, total / weights, atol=1e-5)
+
+
 def test_windows_together_are_the_windows_apart(network):
     image = torch.randn(1, 70, 16, 40)
     apart, together = predict(network, image, PATCH), predict(network, image, PATCH, together=3)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, in_one_line
-from ..limits import MOST_PASSES, UNCERTAINTIES
+from ..limits import MOST_OVERLAP, MOST_PASSES, UNCERTAINTIES
 
 if TYPE_CHECKING:
     from ..inference import Segmenter, SegmentSettings
@@ -85,6 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep every island of a structure that is one piece, not only the largest",
     )
     parser.add_argument(
+        "--overlap",
+        type=overlap,
+        metavar="F",
+        help="pass windows of the model's patch that overlap by at least this share, "
+        f"0 to {MOST_OVERLAP}; more takes longer and averages more (default: a scan of up to 2.7 "
+        "patches in one window, a larger one with 0.5)",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object per image on stdout"
     )
 
@@ -94,6 +102,17 @@ def passes(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > MOST_PASSES:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_PASSES}")
     return int(text)
+
+
+def overlap(text: str) -> float:
+    """Number from 0 to MOST_OVERLAP."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= MOST_OVERLAP:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_OVERLAP}")
+    return share
 
 
 def box(text: str) -> tuple[float, ...]:
@@ -138,6 +157,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings = SegmentSettings(
             arguments.uncertainty_passes,
             arguments.all_components,
+            arguments.overlap,
             uncertainty=arguments.uncertainty,
         )
     for stem, path in images.items():
