@@ -83,13 +83,6 @@ class Output:
         """softmax(logits) in float32, where entropy and consistency do not underflow."""
         return self.logits.float().softmax(dim=1)
 
-    @property
-    def foreground(self) -> Tensor:
-        """The `probabilities` of the foreground classes alone, (B, C-1, I, J, K)."""
-        if self.logits.shape[1] == 2:  # the same for less work
-            return (self.logits[:, 1:].float() - self.logits[:, :1]).sigmoid()
-        return self.probabilities[:, 1:]
-
     def __getitem__(self, samples: slice) -> Output:
         distance = None if self.distance is None else self.distance[samples]
         return Output(self.logits[samples], distance)

@@ -6,7 +6,6 @@ import torch
 from ugmcl_core.network import (
     DualTaskVNet,
     NetworkSettings,
-    Output,
     parameter_count,
     set_dropout,
     strides_for,
@@ -112,13 +111,6 @@ def test_dropout_in_the_weights_is_dropout_of_the_features(classes):
     assert not torch.allclose(results[0][0], head(features))
     for fast, plain in zip(*results, strict=True):
         assert torch.allclose(fast, plain, atol=1e-4)
-
-
-@pytest.mark.parametrize("classes", [2, 3])
-def test_the_foreground_is_the_softmax_of_all_but_the_background(classes):
-    out = Output(20 * torch.randn(2, classes, 6, 5, 4), None)
-    expected = out.logits.double().softmax(dim=1)[:, 1:].float()
-    assert torch.allclose(out.foreground, expected, atol=1e-6)
 
 
 def test_no_axis_is_halved_below_four_voxels():
