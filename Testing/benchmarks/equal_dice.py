@@ -1,14 +1,14 @@
 """Whether this project's windows segment as well as the field's: Dice of both, same weights.
 
     python Testing/benchmarks/equal_dice.py --images DIR --labels DIR --cases LIST --model MODEL
-        [--margin MM]
+        [--margin MM] [--overlap F] [--mirrored] [--alone]
 
 Each scan is segmented by `Segmenter` (one window or few, bfloat16 where the processor has it) and
 by the plain reference of the benchmark (float32, a patch every 18x18x4 voxels, mean of softmax),
 both from the same prepared image, unmirrored, with all components kept, probabilities brought
-back onto the scan's grid before they are thresholded. The reference takes minutes a scan. With a
-margin the scans get surroundings first, as in field_of_view.py, so that a model whose patch holds
-a whole scan needs several patches as well.
+back onto the scan's grid before they are thresholded. The reference takes minutes a scan; --alone
+leaves it out. With a margin the scans get surroundings first, as in field_of_view.py, so that a
+model whose patch holds a whole scan needs several patches as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ugmcl_core.lists import read_list
 from ugmcl_core.model import resolve
 from ugmcl_core.preprocessing import Normalization, prepare
 from ugmcl_core.volume import read
-from ugmcl_core.windows import predict
+from ugmcl_core.windows import predict_mirrored
 
 
 def main() -> int:
@@ -44,11 +44,14 @@ def main() -> int:
     parser.add_argument("--cases", required=True, help="list of case names, one a line")
     parser.add_argument("--model", required=True, help="name or folder of a model of one class")
     parser.add_argument("--margin", type=float, default=0.0, help="mm added on every side")
+    parser.add_argument("--overlap", type=float, help="of this project's windows, 0 to 0.9")
+    parser.add_argument("--mirrored", action="store_true", help="average over mirrored views here")
+    parser.add_argument("--alone", action="store_true", help="leave the reference out")
     words = parser.parse_args()
     model = resolve(words.model)
     segmenter = Segmenter(model, "cpu")
     plain = build_network(model, torch.device("cpu")).to(memory_format=torch.contiguous_format)
-    patch = model.card.patch
+    patch, axes = model.card.patch, model.card.mirror_axes if words.mirrored else ()
     cohort = find_cohort(words.images, words.labels, read_list(words.cases))
     print(f"{'case':24s}{'reference':>12s}{'here':>12s}{'s':>10s}{'s':>8s}")
     rows = []
@@ -64,12 +67,17 @@ def main() -> int:
             return metrics.dice(mask[box], truth)
 
         began = time.perf_counter()
-        theirs = _by_reference(plain, prepared.image.numpy()[0], patch)
+        if not words.alone:
+            theirs = _by_reference(plain, prepared.image.numpy()[0], patch)
         middle = time.perf_counter()
         with devices.autocast(segmenter.device):
-            ours = predict(segmenter.network, prepared.image, patch).foreground[0].numpy()
+            found = predict_mirrored(
+                segmenter.network, prepared.image, patch, axes, overlap=words.overlap
+            )
+            ours = np.ascontiguousarray(found.foreground[0].numpy())
         end = time.perf_counter()
-        rows.append((dice(theirs), dice(ours), middle - began, end - middle))
+        score = np.nan if words.alone else dice(theirs)
+        rows.append((score, dice(ours), middle - began, end - middle))
         print(
             f"{case.name:24s}{100 * rows[-1][0]:12.2f}{100 * rows[-1][1]:12.2f}"
             f"{rows[-1][2]:10.1f}{rows[-1][3]:8.2f}",
