@@ -180,7 +180,7 @@ class DualTaskVNet(nn.Module):
         """f_seg of the features under dropout, which drops whole channels and so can act on the
         weights instead: spares a pass over the largest feature map, with the same draws."""
         head = self.segmentation_head
-        if not self.dropout.training:
+        if not self.dropout.training or not len(features):  # a batch may lack unlabeled samples
             return head(features)
         kept = self.dropout(torch.ones_like(features[:, :, :1, :1, :1]))
         weights = head.weight * kept[:, None]  # (B, C, filters, 1, 1, 1)
