@@ -85,7 +85,8 @@ def main() -> int:
         )
     mean = np.mean(rows, axis=0)
     print(f"{'mean':24s}{100 * mean[0]:12.2f}{100 * mean[1]:12.2f}{mean[2]:10.1f}{mean[3]:8.2f}")
-    print(f"difference of the means: {100 * (mean[1] - mean[0]):+.2f} points of Dice")
+    if not words.alone:
+        print(f"difference of the means: {100 * (mean[1] - mean[0]):+.2f} points of Dice")
     return 0
 
 
