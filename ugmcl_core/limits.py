@@ -3,6 +3,9 @@
 MOST_PASSES = 64
 """More Monte Carlo passes than this change nothing but the time they take."""
 
+MOST_PATCHES = 2.7
+"""Of how many patches' voxels a volume may be that goes through the network as one window."""
+
 MOST_OVERLAP = 0.9
 """The part of a window that its neighbor covers too, at most: beyond, ever more windows tell ever
 less."""

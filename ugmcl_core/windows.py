@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .errors import Cancelled
+from .limits import MOST_PATCHES
 from .network import DualTaskVNet, set_dropout
 from .uncertainty import entropy
 
-_GROWTH = 2.7  # a volume of up to this many patches' voxels goes through as one window,
-_OVERLAP = 0.5  # ... a larger one in windows that overlap by this, unless a caller says how much
+_OVERLAP = 0.5  # of the windows of a larger volume, unless a caller says how much
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def window_size(
     shape: tuple[int, ...],
     patch: tuple[int, ...],
     multiple: tuple[int, ...],
-    growth: float = _GROWTH,
+    most: float = MOST_PATCHES,
 ) -> tuple[int, ...]:
-    """The window for a volume: all of it where that is at most ``growth`` patches, else a patch
+    """The window for a volume: all of it where that is at most ``most`` patches, else a patch
     cut down to the volume; multiples of the network's strides."""
     whole = tuple(-(-n // m) * m for n, m in zip(shape, multiple, strict=True))
-    if math.prod(whole) <= growth * math.prod(patch):
+    if math.prod(whole) <= most * math.prod(patch):
         return whole
     return tuple(min(w, p) for w, p in zip(whole, patch, strict=True))
 
@@ -94,8 +94,8 @@ def predict(
     device = next(network.parameters()).device
     classes = network.settings.classes
     shape = tuple(image.shape[1:])
-    growth = _GROWTH if overlap is None else 0.0
-    window = window_size(shape, patch, network.settings.multiple, growth)
+    most = MOST_PATCHES if overlap is None else 0.0
+    window = window_size(shape, patch, network.settings.multiple, most)
     overlap = _OVERLAP if overlap is None else overlap
     around = [(0, max(0, w - n)) for n, w in zip(shape, window, strict=True)]
     image = pad(image[None], [m for pair in reversed(around) for m in pair], mode="replicate")

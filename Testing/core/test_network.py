@@ -94,14 +94,14 @@ def test_dropout_is_switched_without_touching_batch_normalization():
     assert torch.equal(network(x).logits, network(x).logits)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-def test_dropout_in_the_weights_is_dropout_of_the_features(classes):
-    network = small(classes=classes, distance_dropout=False)
+@pytest.mark.parametrize("classes,distance_dropout", [(2, False), (4, False), (2, True)])
+def test_dropout_in_the_weights_is_dropout_of_the_features(classes, distance_dropout):
+    network = small(classes=classes, distance_dropout=distance_dropout)
     head = network.segmentation_head
     features = torch.randn(3, 4, 8, 6, 5, requires_grad=True)
     toward, results = torch.randn(3, classes, 8, 6, 5), []
     for logits in (
-        lambda: network.heads(features).logits,
+        lambda: network.heads(features, distance=not distance_dropout).logits,
         lambda: head(torch.nn.functional.dropout3d(features, 0.5)),
     ):
         torch.manual_seed(3)

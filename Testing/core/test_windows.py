@@ -66,7 +66,7 @@ def test_overlapping_windows_are_averaged_by_importance(network):
 def test_a_given_overlap_means_windows_of_a_patch(network):
     image = torch.randn(1, 48, 16, 16)
     assert window_size((48, 16, 16), PATCH, (16,) * 3) == (48, 16, 16)
-    assert window_size((48, 16, 16), PATCH, (16,) * 3, growth=0.0) == (32, 16, 16)
+    assert window_size((48, 16, 16), PATCH, (16,) * 3, most=0.0) == (32, 16, 16)
     weight = importance(PATCH)
     for overlap, begin in ((0.0, (0, 16)), (0.75, (0, 8, 16))):
         total, weights = torch.zeros(2, 48, 16, 16), torch.zeros(48, 16, 16)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, in_one_line
-from ..limits import MOST_OVERLAP, MOST_PASSES, UNCERTAINTIES
+from ..limits import MOST_OVERLAP, MOST_PASSES, MOST_PATCHES, UNCERTAINTIES
 
 if TYPE_CHECKING:
     from ..inference import Segmenter, SegmentSettings
@@ -89,8 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=overlap,
         metavar="F",
         help="pass windows of the model's patch that overlap by at least this share, "
-        f"0 to {MOST_OVERLAP}; more takes longer and averages more (default: a scan of up to 2.7 "
-        "patches in one window, a larger one with 0.5)",
+        f"0 to {MOST_OVERLAP}; more takes longer and averages more (default: a scan of up to "
+        f"{MOST_PATCHES} patches in one window, a larger one with 0.5)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per image on stdout"
