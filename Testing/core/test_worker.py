@@ -1,79 +1,23 @@
-"""The worker's protocol, with the true process behind pipes and with its parts."""
+"""The worker's protocol, with the true process behind pipes and its wire."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import queue
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-from samples import tiny_model, write_image
+from worker_support import LONG, Process, make_places, request, training
 
-from ugmcl_core import phantoms, requests, volume, worker
-from ugmcl_core.errors import InputError
-
-ROOT = Path(__file__).resolve().parents[2]
-LONG = {"passes": 64}
-
-
-class Process:
-    """A worker process and its events."""
-
-    def __init__(self, *words: str, models: Path | None = None) -> None:
-        environment = {**os.environ, "UGMCL_MODELS": str(models or "")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ugmcl_core", "worker", *words],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self.events: queue.Queue[dict] = queue.Queue()
-        self.errors = b""
-        threading.Thread(target=self._read, daemon=True).start()
-        threading.Thread(target=self._read_errors, daemon=True).start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self.events.put(json.loads(line))  # anything but protocol lines would fail here
-
-    def _read_errors(self) -> None:
-        self.errors = self.process.stderr.read()
-
-    def send(self, **request) -> None:
-        self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def wait_for(self, *names: str, seconds: float = 60) -> dict:
-        """The next event of one of `names`; others are passed over."""
-        deadline = time.monotonic() + seconds
-        while True:
-            event = self.events.get(timeout=max(0.01, deadline - time.monotonic()))
-            if event["event"] in names:
-                return event
-
-    def close(self) -> int:
-        self.process.stdin.close()
-        return self.process.wait(timeout=10)
+from ugmcl_core import volume, worker
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """A folder with a tiny model (large patch count on the big scan) and two scans."""
-    folder = tmp_path_factory.mktemp("worker")
-    tiny_model(folder / "models" / "tiny")
-    write_image(folder / "scan.nrrd")
-    image, _ = phantoms.phantom(1, (120, 100, 90), (2.0, 2.0, 2.0))
-    volume.write(folder / "big.nrrd", image, compress=False)
-    return folder
+    return make_places(tmp_path_factory.mktemp("worker"))
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +28,6 @@ def running(places):
     yield process
     assert process.close() == 0
     assert b"Traceback" not in process.errors
-
-
-def request(places, folder, **changes):
-    plain = {"id": "1", "command": "segment", "image": str(places / "scan.nrrd"),
-             "output": str(folder), "model": "tiny", "device": "cpu", "passes": 2, "roi": None,
-             "all_components": False, "stem": "case"}  # fmt: skip
-    return {**plain, **changes}
 
 
 def test_hello(running):
@@ -236,24 +173,6 @@ def test_models(running):
     }
 
 
-def training(folder, roles, **changes):
-    """A request to fine-tune on phantoms of these roles."""
-    names = phantoms.write_cohort(folder, len(roles), shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
-    cases = [
-        {
-            "name": name,
-            "role": role,
-            "image": f"images/{name}.nrrd",
-            "label": f"labels/{name}.nrrd",
-        }
-        for name, role in zip(names, roles, strict=True)
-    ]
-    (folder / "cases.json").write_text(json.dumps({"cases": cases}))
-    files = {"case_list": str(folder / "cases.json"), "output": str(folder / "run")}
-    plain = {"command": "finetune", "base": "tiny", "iterations": 2, "seed": 1, "device": "cpu"}
-    return {**plain, **files, **changes}
-
-
 def test_finetune(running, tmp_path):
     roles = ["labelled", "labelled", "unlabelled", "holdout"]
     running.send(id="ft", **training(tmp_path, roles))
@@ -341,151 +260,6 @@ def test_a_finetune_pauses_continues_cancels_and_resumes(running, tmp_path):
     running.wait_for("cancelled")
 
 
-def test_a_finetune_writes_its_checkpoint_when_stdin_closes(places, tmp_path):
-    process = Process(models=places / "models")
-    process.wait_for("hello")
-    process.send(id="ft", **training(tmp_path, ["labelled"], iterations=100_000))
-    step = process.wait_for("metrics")["step"]
-    assert process.close() == 0
-    card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
-    assert card["training"]["iterations"] >= step
-    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
-
-
-@pytest.mark.parametrize("ending", ["close", "shutdown"])
-def test_the_process_ends_with_its_stdin_even_in_the_middle(places, tmp_path, ending):
-    process = Process(models=places / "models")
-    process.wait_for("hello")
-    process.send(**request(places, tmp_path, image=str(places / "big.nrrd"), **LONG))
-    process.wait_for("progress")
-    began = time.monotonic()
-    if ending == "shutdown":
-        process.send(command="shutdown")
-    else:
-        process.process.stdin.close()
-    process.process.wait(timeout=8)
-    assert time.monotonic() - began < 5
-    assert [p for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
-
-
-def test_a_stuck_request_does_not_keep_the_process():
-    """The watchdog ends the process if a step does not end in time."""
-    code = (
-        "import sys, time; from ugmcl_core import worker; worker.GRACE = 0.3\n"
-        "class Stuck:\n"
-        "    def do(self, request, send, cancelled): send('progress'); time.sleep(60)\n"
-        "worker._start = lambda wire: wire.send('hello') or Stuck()\n"
-        "sys.exit(worker.serve())"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    process.stdin.write(b'{"id": 1, "command": "models"}\n')
-    process.stdin.flush()
-    events = [json.loads(process.stdout.readline())["event"] for _ in range(3)]
-    assert events == ["hello", "accepted", "progress"]
-    process.stdin.close()
-    assert process.wait(timeout=30) == 130
-    process.stdout.close()
-
-
-def run_job(places, tmp_path, cancel: bool, **changes):
-    job = tmp_path / "job.json"
-    job.write_text(json.dumps(request(places, tmp_path, **changes)))
-    words = ["--job", str(job)] + (["--cancel-file", str(tmp_path / "stop")] if cancel else [])
-    return Process(*words, models=places / "models")
-
-
-def test_a_single_job_without_stdin(places, tmp_path):
-    process = run_job(places, tmp_path, cancel=False)
-    process.process.stdin.close()
-    assert process.wait_for("hello")
-    assert process.wait_for("result", "error")["event"] == "result"
-    assert process.process.wait(timeout=10) == 0
-    assert len(list(tmp_path.iterdir())) == 4
-
-
-def test_a_single_job_is_cancelled_by_a_file(places, tmp_path):
-    process = run_job(places, tmp_path, True, image=str(places / "big.nrrd"), **LONG)
-    process.wait_for("progress")
-    (tmp_path / "stop").touch()
-    process.wait_for("cancelling", seconds=5)
-    process.wait_for("cancelled", seconds=10)
-    assert process.process.wait(timeout=20) == 130
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["job.json", "stop"]
-
-
-def test_stray_prints_do_not_reach_the_protocol():
-    code = (
-        "import os, sys; from ugmcl_core import worker\n"
-        "class Loud:\n"
-        "    def do(self, request, send, cancelled):\n"
-        "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
-        "        return {'value': float('nan')}\n"
-        "worker._start = lambda wire: wire.send('hello') or Loud()\n"
-        "sys.exit(worker.serve())"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    process.stdin.write(b'{"id": 1, "command": "models"}\n')
-    process.stdin.flush()
-    events = [json.loads(process.stdout.readline()) for _ in range(3)]
-    rest, errors = process.communicate(timeout=20)
-    assert [e["event"] for e in events] == ["hello", "accepted", "result"] and rest == b""
-    assert events[2]["value"] is None, "JSON has no NaN"
-    assert b"python\n" in errors and b"C\n" in errors
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to keep freed memory")
-@pytest.mark.parametrize("ending", ["return {}", "raise RuntimeError('trouble')"])
-def test_memory_goes_back_to_the_system_after_a_request(ending):
-    code = (
-        "import sys, numpy as np, psutil; from ugmcl_core import devices, worker\n"
-        "devices.prepare_cpu()\n"
-        "class Work:\n"
-        "    def do(self, request, send, cancelled):\n"
-        "        send('log', resident=psutil.Process().memory_info().rss)\n"
-        "        blocks = [np.ones(1 << 19) for _ in range(100)]\n"
-        f"        {ending}\n"
-        "worker._start = lambda wire: wire.send('hello') or Work()\n"
-        "sys.exit(worker.serve())"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    process.stdin.writelines(b'{"id": %d, "command": "models"}\n' % n for n in range(2))
-    process.stdin.flush()
-    events = [json.loads(process.stdout.readline()) for _ in range(7)]
-    process.communicate(timeout=20)
-    first, second = (e["resident"] for e in events if e["event"] == "log")
-    assert second < first + 100e6, "400 MB were freed and kept"
-
-
-def test_the_process_ends_when_its_parent_dies():
-    """As in a crash of Slicer: nobody closes anything, the pipes just break."""
-    code = (
-        "import os, subprocess, sys\n"
-        "p = subprocess.Popen([sys.executable, '-m', 'ugmcl_core', 'worker'],\n"
-        "                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
-        "p.stdout.readline(); print(p.pid, flush=True); os._exit(0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
-    pid = int(done.stdout)
-    deadline = time.monotonic() + 8
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "the worker outlived its parent"
-        time.sleep(0.05)
-
-
 def test_lines_of_a_wire_are_whole():
     file = io.BytesIO()
     wire = worker.Wire(file)
@@ -501,50 +275,3 @@ def test_lines_of_a_wire_are_whole():
     assert len(events) == 200
 
 
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        ({"command": "segment"}, "needs image"),
-        ({"passes": 65}, "passes"),
-        ({"passes": True}, "passes"),
-        ({"passes": "8"}, "passes"),
-        ({"all_components": 1}, "all_components"),
-        ({"roi": [0, 1, 0, 1, 0, float("nan")]}, "roi"),
-        ({"roi": [1, 0, 0, 1, 0, 1]}, "roi"),
-        ({"stem": "../../etc/passwd"}, "stem"),
-        ({"stem": ".."}, "stem"),
-        ({"image": 7}, "image"),
-        ({"image": "a\0b"}, "image"),
-        ({"colour": "red"}, "colour"),
-        ({"uncertainty": "dice"}, "uncertainty"),
-        ({"command": "rank", "images": [], "model": "m"}, "no images"),
-        ({"command": "rank", "images": "a", "model": "m"}, "list of texts"),
-        ({"command": "rank", "images": ["a"], "model": "m", "passes": 0}, "passes is 0"),
-        ({"command": "evaluate", "prediction": "a", "reference": "b", "values": [1.5]}, "values"),
-        ({"command": "finetune", "output": "o"}, "needs case_list"),
-        ({"command": "finetune", "output": "o", "case_list": "c", "iterations": 0}, "at least 1"),
-        ({"command": "estimate", "output": "o", "case_list": "c", "seed": -1}, "negative"),
-        ({"command": "finetune", "output": "o", "case_list": "c", "compare": 1}, "compare"),
-    ],
-)
-def test_requests_are_checked(tmp_path, content, word):
-    plain = {"command": "segment", "image": "i", "model": "m", "output": str(tmp_path)}
-    given = content if content.get("command") else {**plain, **content}
-    with pytest.raises(InputError, match=word):
-        requests.parse(given)
-
-
-def test_a_request_without_options_has_defaults(tmp_path):
-    plain = {"id": 3, "command": "segment", "image": "/x/scan.nii.gz", "model": "m",
-             "output": str(tmp_path)}  # fmt: skip
-    found = requests.parse(plain)
-    assert (found.passes, found.device, found.roi, found.output_stem) == (8, "auto", None, "scan")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_outputs_are_named_after_the_link_that_was_given(tmp_path):
-    (tmp_path / "true.nrrd").touch()
-    (tmp_path / "given.nrrd").symlink_to(tmp_path / "true.nrrd")
-    plain = {"command": "segment", "image": str(tmp_path / "given.nrrd"), "model": "m",
-             "output": str(tmp_path)}  # fmt: skip
-    assert requests.parse(plain).output_stem == "given"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,41 @@ def real_panel(model: Path, monkeypatch: Any) -> support.Panel:
     panel.parameters.base = str(model)
     panel.parameters.device = "cpu"
     return panel
+
+
+def finetune_panel(tmp_path: Path, monkeypatch: Any) -> support.Panel:
+    """A panel with the fake worker and one model; ``shown`` gets the charts and files it opens."""
+    model = add_model(tmp_path / "models" / "heart", ("left atrium", "82471001"))
+    monkeypatch.setenv("UGMCL_MODELS", os.path.dirname(model))
+    panel = support.Panel()
+    panel.parameters.model = panel.parameters.base = "heart"
+    panel.shown = []
+    import UGMCLSegmentationLib.views as views
+
+    monkeypatch.setattr(views, "showChart", panel.shown.append)
+    monkeypatch.setattr(views, "openFile", panel.shown.append)
+    return panel
+
+
+def columns(name: str) -> dict[str, list[str]] | None:
+    """The columns of the first table node whose name begins so, by title."""
+    import slicer
+
+    for node in slicer.util.getNodesByClass("vtkMRMLTableNode"):
+        if node.GetName().startswith(name):
+            data = node.GetTable()
+            return {
+                data.GetColumnName(c): [
+                    data.GetValue(r, c).ToString() for r in range(data.GetNumberOfRows())
+                ]
+                for c in range(data.GetNumberOfColumns())
+            }
+    return None
+
+
+def wait_for_steps(panel: support.Panel, seconds: float = 20.0) -> None:
+    """Until a run trains."""
+    harness.wait_until(lambda: panel.ui.pauseButton.enabled, seconds)
 
 
 def rows(panel: support.Panel) -> dict[str, tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""Fine-tuning through the panel with the fake worker: runs, curves, reports, and their ends."""
+"""Fine-tuning through the panel with the fake worker: runs, curves and reports."""
 
 from __future__ import annotations
 
@@ -20,37 +20,9 @@ import SimpleITK as sitk
 
 @pytest.fixture
 def panel(scene, tmp_path, monkeypatch):
-    model = improve.add_model(tmp_path / "models" / "heart", ("left atrium", "82471001"))
-    monkeypatch.setenv("UGMCL_MODELS", os.path.dirname(model))
-    panel = support.Panel()
-    panel.parameters.model = panel.parameters.base = "heart"
-    panel.shown = []
-    import UGMCLSegmentationLib.views as views
-
-    monkeypatch.setattr(views, "showChart", panel.shown.append)
-    monkeypatch.setattr(views, "openFile", panel.shown.append)
+    panel = improve.finetune_panel(tmp_path, monkeypatch)
     yield panel
     panel.close()
-
-
-def table(name):
-    """A table node as columns by title."""
-    import slicer
-
-    for node in slicer.util.getNodesByClass("vtkMRMLTableNode"):
-        if node.GetName().startswith(name):
-            data = node.GetTable()
-            return {
-                data.GetColumnName(c): [
-                    data.GetValue(r, c).ToString() for r in range(data.GetNumberOfRows())
-                ]
-                for c in range(data.GetNumberOfColumns())
-            }
-    return None
-
-
-def wait_for_steps(panel, seconds=20):
-    harness.wait_until(lambda: panel.ui.pauseButton.enabled, seconds)
 
 
 def test_a_run_from_the_cases_to_the_report(panel, tmp_path, monkeypatch):
@@ -74,7 +46,7 @@ def test_a_run_from_the_cases_to_the_report(panel, tmp_path, monkeypatch):
 
     about = slicer.util.getNode("Report on My-heart").GetDescription()
     assert "Started from: heart" in about and "Cases: " in about
-    report = table("Report on My-heart")
+    report = improve.columns("Report on My-heart")
     assert report["Case"] == ["hold0", "hold1", "hold2", "Mean"]
     assert report["Dice before"] == ["0.800", "0.810", "0.820", "0.810"]
     assert report["Dice after"] == ["0.850", "0.860", "0.870", "0.860"]
@@ -106,7 +78,7 @@ def test_what_the_worker_is_given_is_what_the_scene_holds(panel, tmp_path, monke
     voxels[3, 4, 5] = 1 - voxels[3, 4, 5]
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, segmentation, identifier, volume)
     panel.click("finetuneButton")
-    wait_for_steps(panel)
+    improve.wait_for_steps(panel)
     content = json.loads((tmp_path / "asked.json").read_text())["list"]
     case = next(c for c in content["cases"] if c["name"] == "lab1")
     run = improve.user_runs()[0]
@@ -133,7 +105,7 @@ def test_curves_follow_the_run(panel, monkeypatch):
     lengths, began = [], time.monotonic()
 
     def grown():
-        shown = table("Fine-tuning losses")
+        shown = improve.columns("Fine-tuning losses")
         lengths.append((time.monotonic(), len(shown["Step"]) if shown else 0))
         return not panel.widget.improve.finetune.running
 
@@ -141,10 +113,10 @@ def test_curves_follow_the_run(panel, monkeypatch):
     changes = [began] + [b[0] for a, b in pairwise(lengths) if a[1] != b[1]]
     assert len(changes) > 4
     assert max(b - a for a, b in pairwise(changes)) < 5
-    losses = table("Fine-tuning losses")
+    losses = improve.columns("Fine-tuning losses")
     assert set(losses) == {"Step", "ce", "dice", "intra", "cross"}
     assert [float(s) for s in losses["Step"]] == list(range(5, 201, 5))
-    dice = table("Hold-out Dice")
+    dice = improve.columns("Hold-out Dice")
     assert [float(s) for s in dice["Step"]] == list(range(20, 201, 20))
     chart = curves.chart()
     names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(5)]
@@ -156,7 +128,7 @@ def test_curves_follow_the_run(panel, monkeypatch):
     panel.ui.iterationsSpinBox.value = 20
     panel.click("finetuneButton")
     improve.finish(panel)
-    assert set(table("Fine-tuning losses")) == {"Step", "ce", "dice"}
+    assert set(improve.columns("Fine-tuning losses")) == {"Step", "ce", "dice"}
     assert len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")) == 3
 
 
@@ -237,200 +209,7 @@ def test_leave_one_out_where_there_is_no_hold_out(panel):
     panel.click("finetuneButton")
     improve.finish(panel)
     assert "fine-tuned without it" in panel.ui.reportLabel.text
-    assert table("Report on")["Case"] == ["lab0", "lab1", "lab2", "Mean"]
-
-
-def test_pause_and_continue(panel, monkeypatch):
-    monkeypatch.setenv("FAKE_STEP", "0.02")
-    improve.prepare(panel, iterations=400)
-    panel.click("finetuneButton")
-    wait_for_steps(panel)
-    panel.click("pauseButton")
-    harness.wait_until(lambda: panel.ui.pauseButton.text == "Continue", 5)
-    assert panel.ui.finetuneProgressLabel.text == "Paused"
-    value = panel.ui.finetuneProgressBar.value
-    harness.process_events(400)
-    assert panel.ui.finetuneProgressBar.value == value
-    panel.click("pauseButton")
-    harness.wait_until(lambda: panel.ui.finetuneProgressBar.value > value, 5)
-    assert panel.ui.pauseButton.text == "Pause"
-    improve.finish(panel)
-    assert not panel.ui.reportLabel.isHidden()
-
-
-def test_cancel_is_prompt_and_the_run_can_be_resumed(panel, monkeypatch):
-    monkeypatch.setenv("FAKE_HOLD_AT", "30")
-    improve.prepare(panel, iterations=60)
-    panel.click("finetuneButton")
-    wait_for_steps(panel)
-    clicked = time.monotonic()
-    panel.click("cancelFinetuneButton")
-    improve.finish(panel, 2)
-    assert time.monotonic() - clicked < 1
-    assert "can be resumed" in panel.ui.improveMessageLabel.text
-    assert panel.ui.finetuneButton.enabled and not panel.ui.runSelector.isHidden()
-    harness.wait_until(lambda: not panel.widget.logic.trainer.busy, 5)
-    panel.click("resumeButton")
-    improve.finish(panel)
-    assert "resumed at" in panel.ui.improveLogText.toPlainText()
-    assert panel.ui.runSelector.isHidden() and not panel.ui.reportLabel.isHidden()
-    assert [float(s) for s in table("Fine-tuning losses")["Step"]] == list(range(5, 61, 5))
-
-
-def test_a_canceled_run_is_resumed_without_a_working_stdin(panel, monkeypatch):
-    monkeypatch.setenv("FAKE_NO_STDIN", "1")
-    monkeypatch.setenv("FAKE_HOLD_AT", "30")
-    panel.widget.logic.trainer.helloTimeout = 2.0
-    improve.prepare(panel, iterations=60)
-    panel.click("finetuneButton")
-    harness.wait_until(lambda: panel.ui.finetuneProgressBar.value == 50, 20)
-    panel.click("cancelFinetuneButton")
-    improve.finish(panel, 10)
-    harness.wait_until(lambda: not panel.widget.logic.trainer.busy, 10)
-    assert (improve.user_runs()[0] / "cancel").exists()
-    panel.click("resumeButton")
-    improve.finish(panel)
-    assert "Dice changed" in panel.ui.reportLabel.text
-
-
-def test_a_killed_process_leaves_a_run_to_resume(panel, monkeypatch):
-    monkeypatch.setenv("FAKE_DIE_AT", "25")
-    improve.prepare(panel)
-    panel.click("finetuneButton")
-    improve.finish(panel)
-    assert "killed" in panel.ui.improveMessageLabel.text
-    assert "can be resumed" in panel.ui.improveMessageLabel.text
-    assert panel.ui.finetuneButton.enabled and not panel.ui.resumeButton.isHidden()
-    panel.click("resumeButton")
-    improve.finish(panel)
-    assert "resumed at 20" in panel.ui.improveLogText.toPlainText()
-    assert "Dice changed" in panel.ui.reportLabel.text
-
-
-def test_closing_slicer_ends_the_worker_after_a_checkpoint(scene, panel, monkeypatch):
-    import slicer
-
-    monkeypatch.setenv("FAKE_HOLD_AT", "50")
-    improve.prepare(panel, iterations=100)
-    panel.click("finetuneButton")
-    wait_for_steps(panel)
-    pid = panel.widget.logic.trainer.pid
-    panel.close()
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    run = improve.user_runs()[0]
-    step = json.loads((run / "checkpoint.json").read_text())["step"]
-    assert step > 0 and not (run / "owner").exists()
-    slicer.mrmlScene.Clear(False)
-    again = support.Panel()  # Slicer is started again, with an empty scene
-    again.ui.improveSection.collapsed = False
-    assert again.ui.runSelector.currentText.startswith("my-model, ")
-    again.click("resumeButton")
-    improve.finish(again)
-    assert f"resumed at {step}" in again.ui.improveLogText.toPlainText()
-    assert "Dice changed" in again.ui.reportLabel.text
-    assert again.parameters.model == "my-model"
-    again.close()
-    panel.loaded = support.Panel().loaded  # for the fixture to close
-
-
-def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
-    import slicer
-    from UGMCLSegmentationLib import runs
-
-    improve.prepare(panel)
-    folder = runs.create("theirs")
-    request = {"name": "theirs", "command": "finetune", "base": ""}
-    runs.save(folder, request, {"date": "today"})
-    runs.write(folder / runs.OWNER, str(os.getppid()))
-    panel.widget.improve.refresh()
-    assert panel.ui.runSelector.isHidden()
-    runs.release(folder)
-    panel.widget.improve.refresh()
-    assert panel.ui.runSelector.currentText == "theirs, today"
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_texts: True)
-    runs.write(folder / runs.OWNER, str(os.getppid()))  # it was resumed there just now
-    panel.click("resumeButton")
-    assert "Another Slicer works on this run" in panel.ui.improveMessageLabel.text
-    assert (folder / runs.OWNER).read_text() == str(os.getppid())
-    panel.click("discardButton")
-    assert (folder / runs.REQUEST).exists() and panel.ui.runSelector.isHidden()
-    runs.release(folder)
-    panel.widget.improve.refresh()
-    panel.click("discardButton")
-    assert not folder.exists() and panel.ui.runSelector.isHidden()
-
-
-def test_what_a_crash_left_of_runs_is_swept(panel):
-    from UGMCLSegmentationLib import runs
-
-    names = ("half", "fresh", "whole", "done", "theirs", "ours")
-    made = {name: runs.create(name) for name in names}
-    for name, folder in made.items():
-        (folder / runs.CASES / "000.nrrd").write_bytes(b"patient")
-        (folder / runs.CASE_LIST).write_text("{}")
-        (folder / "cache").mkdir()
-        if name in ("whole", "done"):
-            runs.save(folder, {"name": name, "base": ""}, {"date": "today"})
-        if name != "ours":
-            runs.release(folder)
-    runs.write(made["done"] / runs.RESULT, "{}")
-    runs.write(made["theirs"] / runs.OWNER, str(os.getppid()))
-    for name, folder in made.items():
-        if name != "fresh":
-            os.utime(folder, (1.0, 1.0))
-    panel.loaded.reload()
-    assert {name for name in names if not made[name].exists()} == {"half"}
-    assert sorted(os.listdir(made["done"])) == [runs.REQUEST, runs.RESULT]
-    for name in ("fresh", "whole", "theirs", "ours"):
-        assert (made[name] / runs.CASES / "000.nrrd").exists()
-        assert (made[name] / "cache").is_dir()
-    runs.discard(made["whole"])
-    assert not made["whole"].exists()
-
-
-def test_a_name_that_was_taken_meanwhile(panel, monkeypatch):
-    from UGMCLSegmentationLib import newModels, userFolder
-
-    monkeypatch.setenv("FAKE_STEP", "0.02")
-    improve.prepare(panel, iterations=200)
-    panel.click("finetuneButton")
-    wait_for_steps(panel)
-    assert newModels.nameFor("MY-model") == "MY-model-2"  # the run's own is not given away
-    improve.add_model(userFolder.models() / "my-model", ("left atrium", "82471001"))
-    improve.finish(panel)
-    made = userFolder.models() / "my-model-2"
-    assert json.loads((made / "model.json").read_text())["name"] == "my-model-2"
-    assert panel.parameters.model == "my-model-2" and "Dice changed" in panel.ui.reportLabel.text
-    result = json.loads((improve.user_runs()[0] / "result.json").read_text())
-    assert result["model"] == str(made) and result["request"]["name"] == "my-model-2"
-
-
-def test_the_scene_may_be_closed_during_a_run(panel, monkeypatch):
-    import slicer
-
-    monkeypatch.setenv("FAKE_STEP", "0.02")
-    improve.prepare(panel, iterations=200)
-    panel.click("finetuneButton")
-    wait_for_steps(panel)
-    slicer.mrmlScene.Clear(False)
-    harness.process_events(200)
-    assert panel.widget.improve.finetune.running
-    improve.finish(panel)
-    assert "Dice changed" in panel.ui.reportLabel.text
-    assert panel.parameters.model == "my-model"
-
-
-def test_the_scene_closed_while_cases_are_written(panel, monkeypatch):
-    import slicer
-    from UGMCLSegmentationLib import nrrd
-
-    monkeypatch.setattr(nrrd, "CHUNK", 2000)
-    improve.prepare(panel)
-    panel.click("finetuneButton")
-    assert panel.widget.improve.finetune.running
-    slicer.mrmlScene.Clear(False)
-    improve.finish(panel, 2)
-    assert improve.user_runs() == []
+    assert improve.columns("Report on")["Case"] == ["lab0", "lab1", "lab2", "Mean"]
 
 
 def test_what_is_missing_is_said_before_a_run(panel):
@@ -469,7 +248,7 @@ def test_segmenting_goes_on_during_a_run(panel, monkeypatch):
     monkeypatch.setenv("FAKE_HOLD_AT", "30")
     improve.prepare(panel)
     panel.click("finetuneButton")
-    wait_for_steps(panel)
+    improve.wait_for_steps(panel)
     assert panel.segment(slicer.util.getNode("un0")) is not None
     assert panel.widget.improve.finetune.running
     panel.click("cancelFinetuneButton")

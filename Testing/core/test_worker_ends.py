@@ -1,0 +1,162 @@
+"""How the worker's process ends, and what it leaves: closed pipes, jobs, memory, its parent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from worker_support import LONG, ROOT, Process, make_places, request, training
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    return make_places(tmp_path_factory.mktemp("worker"))
+
+
+def test_a_finetune_writes_its_checkpoint_when_stdin_closes(places, tmp_path):
+    process = Process(models=places / "models")
+    process.wait_for("hello")
+    process.send(id="ft", **training(tmp_path, ["labelled"], iterations=100_000))
+    step = process.wait_for("metrics")["step"]
+    assert process.close() == 0
+    card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert card["training"]["iterations"] >= step
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+
+
+@pytest.mark.parametrize("ending", ["close", "shutdown"])
+def test_the_process_ends_with_its_stdin_even_in_the_middle(places, tmp_path, ending):
+    process = Process(models=places / "models")
+    process.wait_for("hello")
+    process.send(**request(places, tmp_path, image=str(places / "big.nrrd"), **LONG))
+    process.wait_for("progress")
+    began = time.monotonic()
+    if ending == "shutdown":
+        process.send(command="shutdown")
+    else:
+        process.process.stdin.close()
+    process.process.wait(timeout=8)
+    assert time.monotonic() - began < 5
+    assert [p for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
+
+
+def test_a_stuck_request_does_not_keep_the_process():
+    """The watchdog ends the process if a step does not end in time."""
+    code = (
+        "import sys, time; from ugmcl_core import worker; worker.GRACE = 0.3\n"
+        "class Stuck:\n"
+        "    def do(self, request, send, cancelled): send('progress'); time.sleep(60)\n"
+        "worker._start = lambda wire: wire.send('hello') or Stuck()\n"
+        "sys.exit(worker.serve())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    process.stdin.write(b'{"id": 1, "command": "models"}\n')
+    process.stdin.flush()
+    events = [json.loads(process.stdout.readline())["event"] for _ in range(3)]
+    assert events == ["hello", "accepted", "progress"]
+    process.stdin.close()
+    assert process.wait(timeout=30) == 130
+    process.stdout.close()
+
+
+def run_job(places, tmp_path, cancel: bool, **changes):
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps(request(places, tmp_path, **changes)))
+    words = ["--job", str(job)] + (["--cancel-file", str(tmp_path / "stop")] if cancel else [])
+    return Process(*words, models=places / "models")
+
+
+def test_a_single_job_without_stdin(places, tmp_path):
+    process = run_job(places, tmp_path, cancel=False)
+    process.process.stdin.close()
+    assert process.wait_for("hello")
+    assert process.wait_for("result", "error")["event"] == "result"
+    assert process.process.wait(timeout=10) == 0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_single_job_is_cancelled_by_a_file(places, tmp_path):
+    process = run_job(places, tmp_path, True, image=str(places / "big.nrrd"), **LONG)
+    process.wait_for("progress")
+    (tmp_path / "stop").touch()
+    process.wait_for("cancelling", seconds=5)
+    process.wait_for("cancelled", seconds=10)
+    assert process.process.wait(timeout=20) == 130
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["job.json", "stop"]
+
+
+def test_stray_prints_do_not_reach_the_protocol():
+    code = (
+        "import os, sys; from ugmcl_core import worker\n"
+        "class Loud:\n"
+        "    def do(self, request, send, cancelled):\n"
+        "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
+        "        return {'value': float('nan')}\n"
+        "worker._start = lambda wire: wire.send('hello') or Loud()\n"
+        "sys.exit(worker.serve())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdin.write(b'{"id": 1, "command": "models"}\n')
+    process.stdin.flush()
+    events = [json.loads(process.stdout.readline()) for _ in range(3)]
+    rest, errors = process.communicate(timeout=20)
+    assert [e["event"] for e in events] == ["hello", "accepted", "result"] and rest == b""
+    assert events[2]["value"] is None, "JSON has no NaN"
+    assert b"python\n" in errors and b"C\n" in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to keep freed memory")
+@pytest.mark.parametrize("ending", ["return {}", "raise RuntimeError('trouble')"])
+def test_memory_goes_back_to_the_system_after_a_request(ending):
+    code = (
+        "import sys, numpy as np, psutil; from ugmcl_core import devices, worker\n"
+        "devices.prepare_cpu()\n"
+        "class Work:\n"
+        "    def do(self, request, send, cancelled):\n"
+        "        send('log', resident=psutil.Process().memory_info().rss)\n"
+        "        blocks = [np.ones(1 << 19) for _ in range(100)]\n"
+        f"        {ending}\n"
+        "worker._start = lambda wire: wire.send('hello') or Work()\n"
+        "sys.exit(worker.serve())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    process.stdin.writelines(b'{"id": %d, "command": "models"}\n' % n for n in range(2))
+    process.stdin.flush()
+    events = [json.loads(process.stdout.readline()) for _ in range(7)]
+    process.communicate(timeout=20)
+    first, second = (e["resident"] for e in events if e["event"] == "log")
+    assert second < first + 100e6, "400 MB were freed and kept"
+
+
+def test_the_process_ends_when_its_parent_dies():
+    """As in a crash of Slicer: nobody closes anything, the pipes just break."""
+    code = (
+        "import os, subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-m', 'ugmcl_core', 'worker'],\n"
+        "                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "p.stdout.readline(); print(p.pid, flush=True); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 8
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.05)
