@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,17 @@ def write_image(path: Path, seed: int = 0) -> Path:
     """A coarse phantom's image as a file."""
     volume.write(path, small_case(seed)[0])
     return path
+
+
+def write_case_list(folder: Path, roles: Sequence[str]) -> Path:
+    """Small phantoms of these roles as files, and the case list of them."""
+    names = phantoms.write_cohort(folder, len(roles), shape=SHAPE, spacing=SPACING)
+    cases = [
+        {"name": n, "role": role, "image": f"images/{n}.nrrd", "label": f"labels/{n}.nrrd"}
+        for n, role in zip(names, roles, strict=True)
+    ]
+    (folder / "cases.json").write_text(json.dumps({"cases": cases}))
+    return folder / "cases.json"
 
 
 def ball(shape=(20, 18, 16), center=(10, 9, 8), radius=5.0) -> np.ndarray:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from samples import tiny_model
+from samples import tiny_model, write_case_list
 
 from ugmcl_core import volume
 from ugmcl_core.__main__ import main
@@ -122,23 +122,11 @@ def test_training_refuses_what_it_cannot_use(words, why, tmp_path, capsys):
 
 
 def test_fine_tuning_by_a_case_list(model, tmp_path, capsys):
-    from ugmcl_core import phantoms
-
-    names = phantoms.write_cohort(tmp_path, 4, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
-    roles = ("labelled", "unlabelled", "holdout", "holdout")
-    cases = [
-        {
-            "name": name,
-            "role": role,
-            "image": f"images/{name}.nrrd",
-            "label": f"labels/{name}.nrrd",
-        }
-        for name, role in zip(names, roles, strict=True)
-    ]
-    (tmp_path / "cases.json").write_text(json.dumps({"cases": cases}))
+    case_list = write_case_list(tmp_path, ("labelled", "unlabelled", "holdout", "holdout"))
+    names = [case["name"] for case in json.loads(case_list.read_text())["cases"]]
 
     def finetune(*more):
-        words = [str(tmp_path / "cases.json"), "--base", str(model.folder), "--device", "cpu"]
+        words = [str(case_list), "--base", str(model.folder), "--device", "cpu"]
         return main(["finetune", *words, "--output", str(tmp_path / "run"), *more])
 
     assert finetune("--estimate") == 0

@@ -44,6 +44,15 @@ def test_the_process_ends_with_its_stdin_even_in_the_middle(places, tmp_path, en
     assert [p for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
 
 
+def serve(code: str, requests: int = 1) -> subprocess.Popen:
+    """A process that serves by ``code``, asked for so much."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+    process.stdin.writelines(b'{"id": %d, "command": "models"}\n' % n for n in range(requests))
+    process.stdin.flush()
+    return process
+
+
 def test_a_stuck_request_does_not_keep_the_process():
     """The watchdog ends the process if a step does not end in time."""
     code = (
@@ -53,11 +62,7 @@ def test_a_stuck_request_does_not_keep_the_process():
         "worker._start = lambda wire: wire.send('hello') or Stuck()\n"
         "sys.exit(worker.serve())"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    process.stdin.write(b'{"id": 1, "command": "models"}\n')
-    process.stdin.flush()
+    process = serve(code)
     events = [json.loads(process.stdout.readline())["event"] for _ in range(3)]
     assert events == ["hello", "accepted", "progress"]
     process.stdin.close()
@@ -101,15 +106,7 @@ def test_stray_prints_do_not_reach_the_protocol():
         "worker._start = lambda wire: wire.send('hello') or Loud()\n"
         "sys.exit(worker.serve())"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    process.stdin.write(b'{"id": 1, "command": "models"}\n')
-    process.stdin.flush()
+    process = serve(code)
     events = [json.loads(process.stdout.readline()) for _ in range(3)]
     rest, errors = process.communicate(timeout=20)
     assert [e["event"] for e in events] == ["hello", "accepted", "result"] and rest == b""
@@ -131,15 +128,7 @@ def test_memory_goes_back_to_the_system_after_a_request(ending):
         "worker._start = lambda wire: wire.send('hello') or Work()\n"
         "sys.exit(worker.serve())"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    process.stdin.writelines(b'{"id": %d, "command": "models"}\n' % n for n in range(2))
-    process.stdin.flush()
+    process = serve(code, requests=2)
     events = [json.loads(process.stdout.readline()) for _ in range(7)]
     process.communicate(timeout=20)
     first, second = (e["resident"] for e in events if e["event"] == "log")

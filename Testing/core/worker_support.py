@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from samples import tiny_model, write_image
+from samples import tiny_model, write_case_list, write_image
 
 from ugmcl_core import phantoms, volume
 
@@ -80,17 +80,6 @@ def request(places: Path, folder: Path, **changes) -> dict:
 
 def training(folder: Path, roles: list[str], **changes) -> dict:
     """A request to fine-tune on phantoms of these roles."""
-    names = phantoms.write_cohort(folder, len(roles), shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
-    cases = [
-        {
-            "name": name,
-            "role": role,
-            "image": f"images/{name}.nrrd",
-            "label": f"labels/{name}.nrrd",
-        }
-        for name, role in zip(names, roles, strict=True)
-    ]
-    (folder / "cases.json").write_text(json.dumps({"cases": cases}))
-    files = {"case_list": str(folder / "cases.json"), "output": str(folder / "run")}
+    files = {"case_list": str(write_case_list(folder, roles)), "output": str(folder / "run")}
     plain = {"command": "finetune", "base": "tiny", "iterations": 2, "seed": 1, "device": "cpu"}
     return {**plain, **files, **changes}

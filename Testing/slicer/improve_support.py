@@ -69,6 +69,14 @@ def real_panel(model: Path, monkeypatch: Any) -> support.Panel:
     return panel
 
 
+def cases_panel(tmp_path: Path) -> support.Panel:
+    """A panel whose base model has two classes."""
+    model = add_model(tmp_path / "heart", ("left atrium", "82471001"), ("scar", ""))
+    panel = support.Panel()
+    panel.parameters.base = model
+    return panel
+
+
 def finetune_panel(tmp_path: Path, monkeypatch: Any) -> support.Panel:
     """A panel with the fake worker and one model; ``shown`` gets the charts and files it opens."""
     model = add_model(tmp_path / "models" / "heart", ("left atrium", "82471001"))

@@ -13,9 +13,7 @@ import pytest
 
 @pytest.fixture
 def panel(scene, tmp_path):
-    model = improve.add_model(tmp_path / "heart", ("left atrium", "82471001"), ("scar", ""))
-    panel = support.Panel()
-    panel.parameters.base = model
+    panel = improve.cases_panel(tmp_path)
     yield panel
     panel.close()
 

@@ -11,9 +11,7 @@ import SimpleITK as sitk
 
 @pytest.fixture
 def panel(scene, tmp_path):
-    model = improve.add_model(tmp_path / "heart", ("left atrium", "82471001"), ("scar", ""))
-    panel = support.Panel()
-    panel.parameters.base = model
+    panel = improve.cases_panel(tmp_path)
     yield panel
     panel.close()
 
