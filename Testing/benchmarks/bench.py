@@ -115,8 +115,9 @@ def measure(name: str, row: Row) -> list[Measurement]:
         ratio = None if label == first else least[first] / seconds
         goal = row.goals.get(label)
         reached = goal is not None and (ratio >= goal if ratio is not None else seconds <= goal)
-        text = "" if goal is None else f"{'>=' if ratio is not None else '<='} {goal:g}"
+        text = ""
         if goal is not None:
+            text = f">= {speed(goal)}" if ratio is not None else f"<= {duration(goal)}"
             text += " ok" if reached else " MISSED"
         found.append(Measurement(name, label, seconds, ratio, memory[label], text))
     return found
@@ -129,7 +130,7 @@ def table(found: Sequence[Measurement]) -> str:
     for m in found:
         title = ROWS[m.row].title if m.row != last else ""
         last = m.row
-        ratio = "" if m.ratio is None else f"{m.ratio:.1f}x"
+        ratio = "" if m.ratio is None else speed(m.ratio)
         lines.append(
             f"| {title} | {m.side} | {duration(m.seconds)} | {ratio} | {m.memory / 2**30:.2f} GiB "
             f"| {m.goal} |"
@@ -137,6 +138,11 @@ def table(found: Sequence[Measurement]) -> str:
     notes = {m.row: ROWS[m.row].note for m in found if ROWS[m.row].note}
     lines += [""] + [f"- {ROWS[row].title}: {note}." for row, note in notes.items()]
     return "\n".join(lines).rstrip()
+
+
+def speed(ratio: float) -> str:
+    """How many times as fast; what is slower as a fraction."""
+    return f"{ratio:.1f}x" if ratio >= 1 else f"1/{1 / ratio:.1f}x"
 
 
 def duration(seconds: float) -> str:

@@ -186,47 +186,61 @@ def loader_ours(profile_name: str) -> Measured:
 # Segmentation
 
 
-def paper_model(bundled: bool = False) -> Any:
-    """A model of the paper profile with random weights, or with those of the bundled model, which
-    find something: what it is on this grid is of no use, but the time does not depend on it."""
+def paper_model() -> Any:
+    """A model on the paper's grid with the weights of the bundled model: what it finds there is of
+    no use, but it is one place and not scattered noise, which would cost all that follows the
+    network more than any structure does."""
     from ugmcl_core import profiles
     from ugmcl_core.model import resolve, save_model
-    from ugmcl_core.model_card import ClassInfo, ModelCard
 
-    profile = profiles.PAPER
-    card = ModelCard(
-        name="random",
-        description="for the benchmark",
-        modality="",
-        classes=(ClassInfo(1, "structure"),),
-        channels=("image",),
+    profile, bundled = profiles.PAPER, resolve("la-lge-mri")
+    card = replace(
+        bundled.card,
+        name="paper",
         spacing=profile.representation.spacing,
         patch=PAPER_PATCH,
-        normalization=profile.representation.normalization.to_dict(),
-        network=profile.network.to_dict(),
-        sdf="truncated",
-        scale_mm=10.0,
-        field_of_view_mm=((80.0, 60.0, 50.0), (140.0, 110.0, 60.0)),
         mirror_axes=(),
-        training={},
-        license="",
-        intended_use="",
     )
-    folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-")) / "random"
-    if bundled:
-        other = resolve("la-lge-mri")
-        return save_model(folder, replace(card, network=other.card.network), other.load_weights())
-    return save_model(folder, card, reference_network().state_dict())
+    folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-")) / "paper"
+    return save_model(folder, card, bundled.load_weights())
+
+
+def scan(shape: tuple[int, int, int]) -> Any:
+    """A made-up scan that shows the structure; beyond the size of a heart again and again."""
+    from ugmcl_core.phantoms import phantom
+    from ugmcl_core.volume import Grid, Volume
+
+    heart = phantom(0, LA_SHAPE, SPACING)[0].array
+    more = [(0, n - m) for n, m in zip(shape, LA_SHAPE, strict=True)]
+    return Volume(np.pad(heart, more, mode="wrap"), Grid(shape, SPACING))
+
+
+def paper_network() -> Any:
+    """The network of `paper_model` in the memory layout that networks come with."""
+    import torch
+
+    from ugmcl_core.inference import build_network
+
+    network = build_network(paper_model(), torch.device(DEVICE))
+    return network.to(memory_format=torch.contiguous_format)
+
+
+def network_image(shape: tuple[int, int, int]) -> Any:
+    """`scan` as the network takes it, (1, *shape)."""
+    from ugmcl_core.model import resolve
+    from ugmcl_core.preprocessing import Normalization, prepare
+
+    normalization = Normalization(**resolve("la-lge-mri").card.normalization)
+    return prepare(scan(shape), SPACING, normalization).image
 
 
 def segment_ours(shape: tuple[int, int, int], passes: int, bundled: bool = False) -> Measured:
     """All of it: preparing, the network, bringing the results back onto the input's grid."""
     from ugmcl_core.inference import Segmenter, SegmentSettings
     from ugmcl_core.model import resolve
-    from ugmcl_core.volume import Grid, Volume
 
     segmenter = Segmenter(resolve("la-lge-mri") if bundled else paper_model(), DEVICE)
-    volume = Volume(volume_array(shape), Grid(shape, SPACING))
+    volume = scan(shape)
     # keeping all components leaves out the search for one: every window is computed
     settings = SegmentSettings(passes=passes, all_components=True)
 
@@ -240,8 +254,7 @@ def segment_reference(shape: tuple[int, int, int], passes: int, most: int) -> Me
     """The network part alone; the time of ``most`` windows is taken times their number."""
     from reference import corners, segment
 
-    network = reference_network().to(DEVICE)
-    image = volume_array(shape).astype(np.float32) / 800
+    network, image = paper_network(), network_image(shape).numpy()[0]
     count = len(corners(shape, PAPER_PATCH))
 
     def measured() -> float:
@@ -259,8 +272,7 @@ def segment_monai(shape: tuple[int, int, int]) -> Measured:
 
     from ugmcl_core import devices
 
-    network = reference_network().eval().to(DEVICE)
-    image = torch.from_numpy(volume_array(shape).astype(np.float32) / 800)[None, None].to(DEVICE)
+    network, image = paper_network(), network_image(shape)[None].to(DEVICE)
 
     def measured() -> None:
         with torch.inference_mode(), devices.autocast(image.device):
@@ -289,10 +301,10 @@ def import_ours() -> Measured:
 
 def cold_segment() -> Measured:
     """`ugmcl segment` from the start of the process to its end, with the bundled model."""
-    from ugmcl_core.volume import Grid, Volume, write
+    from ugmcl_core.volume import write
 
     folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
-    write(folder / "scan.nrrd", Volume(volume_array(LA_SHAPE), Grid(LA_SHAPE, SPACING)))
+    write(folder / "scan.nrrd", scan(LA_SHAPE))
     command = [sys.executable, "-m", "ugmcl_core", "segment", str(folder / "scan.nrrd")]
     command += ["--output", str(folder / "results")]
 
@@ -326,4 +338,4 @@ def warm_click(paper: bool = False) -> Measured:
     paper's profile."""
     import clicks
 
-    return clicks.warm(LA_SHAPE, SPACING, paper_model(bundled=True).folder if paper else None)
+    return clicks.warm(LA_SHAPE, SPACING, paper_model().folder if paper else None)
