@@ -30,11 +30,15 @@ def setup() -> None:
     print(seconds)
 
 
-def warm(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float], model: Path | None = None
+def click(
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    model: Path | None = None,
+    cold: bool = False,
 ) -> Callable[[], float]:
     """From a click on Segment to the first slice picture with overlay pixels, each time anew; with
-    the bundled model, or that of the folder ``model``."""
+    the bundled model, or that of the folder ``model``. When ``cold`` the click starts the worker
+    and loads the model, as the first one in a session does."""
     import harness
     import module_support
 
@@ -62,6 +66,8 @@ def warm(
             composite.SetForegroundVolumeID(None)
             for layer in range(composite.GetNumberOfAdditionalLayers()):
                 composite.SetNthLayerVolumeID(layer + 2, None)
+        if cold:
+            panel.widget.logic.worker.kill()
         view.fit()
         plain = view.pixels()
         began = time.perf_counter()

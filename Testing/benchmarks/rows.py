@@ -11,6 +11,7 @@ from sides import (
     LARGE_SHAPE,
     PAPER_PATCH,
     Side,
+    click,
     cold_segment,
     distance_ours,
     distance_reference,
@@ -25,7 +26,6 @@ from sides import (
     segment_reference,
     step_ours,
     step_reference,
-    warm_click,
 )
 
 METHOD_NAMES = (
@@ -172,15 +172,22 @@ ROWS: dict[str, Row] = {
         "cold `ugmcl segment` 190x142x88, T = 8", {OURS: cold_segment}, {OURS: 6.0}, repeats=3
     ),
     "setup": Row("the panel: import and setup()", {OURS: panel_setup}, {OURS: 0.5}, repeats=3),
+    "click-cold": Row(
+        "first click to the overlay in a slice view, T = 8",
+        {OURS: partial(click, cold=True)},
+        {},
+        repeats=3,
+        note="the worker starts and loads the model",
+    ),
     "click": Row(
         "warm click to the overlay in a slice view, T = 8",
-        {OURS: warm_click},
+        {OURS: click},
         {OURS: 1.5},
         repeats=4,
     ),
     "click-paper": Row(
         "the same with a model of the paper profile",
-        {OURS: partial(warm_click, paper=True)},
+        {OURS: partial(click, paper=True)},
         {OURS: 4.0},
         repeats=3,
     ),

@@ -332,10 +332,10 @@ def _in_slicer(code: str) -> list[str]:
     return done.stdout.split()
 
 
-def warm_click(paper: bool = False) -> Measured:
-    """From the click on Segment to the first slice picture that shows the overlay, the worker
-    and the model being loaded from the click before; with the bundled model, or one of the
-    paper's profile."""
+def click(paper: bool = False, cold: bool = False) -> Measured:
+    """From the click on Segment to the first slice picture that shows the overlay; with the
+    bundled model, or one of the paper's profile. Unless ``cold`` the worker is up and the model is
+    loaded, from the click before."""
     import clicks
 
-    return clicks.warm(LA_SHAPE, SPACING, paper_model().folder if paper else None)
+    return clicks.click(LA_SHAPE, SPACING, paper_model().folder if paper else None, cold)
