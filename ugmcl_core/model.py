@@ -33,7 +33,9 @@ __all__ = [
     "broken_models",
     "describe",
     "find_models",
+    "is_bundled",
     "model_folders",
+    "name_of_broken",
     "open_model",
     "resolve",
     "save_model",
@@ -62,7 +64,7 @@ class Model:
     @property
     def bundled(self) -> bool:
         """Whether it came with the program."""
-        return self.folder.parent in _bundled_places()
+        return is_bundled(self.folder)
 
     def load_weights(self) -> dict[str, Tensor]:
         """The state of the network by name, floating-point tensors as float32, on the CPU.
@@ -149,6 +151,11 @@ def model_folders(further: str | None = None) -> tuple[Path, ...]:
     return (*named, *_bundled_places())
 
 
+def is_bundled(folder: Path) -> bool:
+    """Whether a model's folder is one of those that came with the program."""
+    return folder.parent in _bundled_places()
+
+
 def _bundled_places() -> tuple[Path, ...]:
     """In a wheel, and beside the package in a source tree or an installed extension."""
     return _PACKAGE / "Models", _PACKAGE.parent / "Resources" / "Models"
@@ -200,7 +207,7 @@ def resolve(name_or_folder: str | Path) -> Model:
     names = []
     for folder, model in _candidates():
         if isinstance(model, InputError):
-            if wanted == _name_of_broken(folder):
+            if wanted == name_of_broken(folder):
                 raise model
         elif model.name == wanted:
             return model
@@ -214,7 +221,7 @@ def resolve(name_or_folder: str | Path) -> Model:
     raise InputError(f"there is no model or model folder {wanted!r} (available: {available})")
 
 
-def _name_of_broken(folder: Path) -> str:
+def name_of_broken(folder: Path) -> str:
     """The name in a card that is no good otherwise; that of its folder if there is none."""
     try:
         name = json.loads((folder / CARD).read_text(encoding="utf-8"))["name"]

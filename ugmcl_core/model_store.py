@@ -22,8 +22,11 @@ from .model import (
     PICKLES,
     WEIGHTS,
     Model,
+    broken_models,
     find_models,
+    is_bundled,
     model_folders,
+    name_of_broken,
     open_model,
     update_card,
 )
@@ -158,7 +161,7 @@ def check_weights(model: Model) -> None:
 
 
 def to_change(name_or_folder: str | Path) -> Model:
-    """The model of that name, or in that folder, to be renamed or removed.
+    """The model of that name, or in that folder, to be renamed.
 
     Raises InputError for one that is only linked to: what a link leads to may be somebody else's.
     """
@@ -181,12 +184,35 @@ def to_change(name_or_folder: str | Path) -> Model:
     return model
 
 
+def to_remove(name_or_folder: str | Path) -> Path:
+    """The folder of the model that `to_change` finds, or of a broken one with a card; InputError
+    as there."""
+    try:
+        return to_change(name_or_folder).folder
+    except InputError:
+        wanted = str(name_or_folder)
+        named = (f for f in broken_models() if name_of_broken(f) == wanted)
+        folder = next(named, Path(wanted).expanduser())
+        if folder.is_symlink() or not _is_broken(folder):
+            raise
+        return folder.resolve()
+
+
+def _is_broken(folder: Path) -> bool:
+    """Whether it has a card, but is no model that can be opened."""
+    try:
+        open_model(folder)
+    except InputError:
+        return (folder / CARD).is_file()
+    return False
+
+
 def rename(model: Model, name: str) -> Model:
     """Give a model of the user's another name; all that its folder holds stays with it.
 
     Raises InputError, and changes nothing then.
     """
-    _refuse_bundled(model)
+    _refuse_bundled(model.folder)
     card = _renamed(model.card, name)
     _refuse_taken(card.name, model.folder.parent)
     target = model.folder.with_name(card.name)
@@ -201,29 +227,29 @@ def rename(model: Model, name: str) -> Model:
         raise
 
 
-def remove(model: Model) -> None:
-    """Delete a model of the user's: its card, weights and texts, and the folder.
+def remove(folder: Path) -> None:
+    """Delete a model of the user's, intact or not: its card, weights and texts, and the folder.
 
     Raises InputError, and deletes nothing, if the folder holds anything else.
     """
-    _refuse_bundled(model)
-    entries = sorted(model.folder.iterdir())
+    _refuse_bundled(folder)
+    entries = sorted(folder.iterdir())
     own = [path for path in entries if _is_part(path) or _is_of_the_system(path)]
     if other := next((path for path in entries if path not in own), None):
         raise InputError(
-            f"{model.folder} holds {other.name}, which is no part of the model: "
+            f"{folder} holds {other.name}, which is no part of the model: "
             "move it elsewhere first"
         )
     # under a hidden name first, so that a failure leaves no half of a model in the lists
-    place = model.folder.parent
-    hidden = place / f".removed-{model.folder.name}-{time.time_ns()}"
+    place = folder.parent
+    hidden = place / f".removed-{folder.name}-{time.time_ns()}"
     try:
-        model.folder.rename(hidden)
+        folder.rename(hidden)
         for path in own:
             (hidden / path.name).unlink(missing_ok=True)
         hidden.rmdir()
     except OSError as error:
-        raise InputError(f"{model.folder} cannot be removed: {error.strerror}") from None
+        raise InputError(f"{folder} cannot be removed: {error.strerror}") from None
 
 
 def export(model: Model, target: str | Path) -> Path:
@@ -297,9 +323,9 @@ def _refuse_taken(name: str, place: Path) -> None:
         raise InputError(f"{place / name} exists: choose another name")
 
 
-def _refuse_bundled(model: Model) -> None:
-    if model.bundled:
-        raise InputError(f"{model.name} came with the program and stays as it is")
+def _refuse_bundled(folder: Path) -> None:
+    if is_bundled(folder):
+        raise InputError(f"{folder.name} came with the program and stays as it is")
 
 
 @contextmanager

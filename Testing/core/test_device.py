@@ -6,18 +6,20 @@ waits for, copying arrays to it, is refused here.
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from ugmcl_core import augmentation, devices, profiles
+from ugmcl_core import augmentation, devices, loop, profiles
 from ugmcl_core.batches import make_batch
 from ugmcl_core.cases import PreparedCase, find_cohort, on_device
 from ugmcl_core.loop import Run, TrainingSettings
 from ugmcl_core.methods import METHODS, UGMCL
 from ugmcl_core.network import DualTaskVNet, NetworkSettings
 from ugmcl_core.phantoms import write_cohort
+from ugmcl_core.profiles import Optimization
 from ugmcl_core.schedules import Step
 from ugmcl_core.teacher import Teacher
 
@@ -136,3 +138,15 @@ def test_a_gpu_gives_cases_a_quarter_of_its_free_memory(monkeypatch):
     assert devices.room_for_cases(torch.device("cuda:0")) == 100
     assert devices.room_for_cases(torch.device("cuda")) == 20
     assert devices.room_for_cases(CPU) == 0
+
+
+@pytest.mark.parametrize(("kind", "name"), [("adamw", "AdamW"), ("sgd", "SGD")])
+@pytest.mark.parametrize(("places", "fused"), [(("cuda", "cuda"), True), (("cuda", "cpu"), False),
+                                                (("cpu", "cpu"), False)])  # fmt: skip
+def test_the_optimizer_is_one_kernel_on_a_gpu(monkeypatch, kind, name, places, fused):
+    asked = {}
+    monkeypatch.setattr(torch.optim, name, lambda _, rate, **options: asked.update(options))
+    profile = replace(profiles.PAPER, optimization=Optimization(kind))
+    loop._optimizer([SimpleNamespace(device=torch.device(d)) for d in places], profile)
+    assert asked.get("fused", False) is fused
+    assert asked["weight_decay"] == profile.optimization.weight_decay

@@ -24,7 +24,7 @@ def test_renaming_and_removing(original, place):
         with pytest.raises(InputError):
             model_store.rename(renamed, name)
     assert open_model(place / "better").name == "better"
-    model_store.remove(renamed)
+    model_store.remove(renamed.folder)
     assert list(place.iterdir()) == []
 
 
@@ -56,7 +56,7 @@ def test_what_is_no_part_of_a_model_is_kept(original, place, kind):
     foreign = spoil(model.folder, kind)
     before = sorted(model.folder.iterdir())
     with pytest.raises(InputError, match=f"holds {kind}, which is no part of the model"):
-        model_store.remove(model)
+        model_store.remove(model.folder)
     assert sorted(model.folder.iterdir()) == before
     renamed = model_store.rename(model, "better")
     there = renamed.folder / kind
@@ -70,7 +70,7 @@ def test_what_file_managers_leave_is_no_obstacle(original, place):
     model = model_store.add(original.folder, place)
     (model.folder / ".DS_Store").write_bytes(b"x")
     (model.folder / "LICENSE").write_text("of the authors")
-    model_store.remove(model)
+    model_store.remove(model.folder)
     assert list(place.iterdir()) == []
 
 
@@ -89,9 +89,10 @@ def test_a_rename_that_fails_changes_nothing(original, place, monkeypatch):
 
 def test_bundled_models_stay(place):
     bundled = resolve("la-lge-mri")
-    for act in (lambda: model_store.remove(bundled), lambda: model_store.rename(bundled, "x")):
-        with pytest.raises(InputError, match="came with the program"):
-            act()
+    with pytest.raises(InputError, match="came with the program"):
+        model_store.remove(bundled.folder)
+    with pytest.raises(InputError, match="came with the program"):
+        model_store.rename(bundled, "x")
     assert bundled.folder.is_dir()
 
 
@@ -124,3 +125,38 @@ def test_a_run_is_not_taken_for_its_model(tmp_path, place, capsys):
     model = tiny_model(tmp_path / "run" / "model")
     assert main(["models", "remove", str(tmp_path / "run")]) == 2
     assert "is not a model" in capsys.readouterr().err and model.folder.is_dir()
+
+
+def damage(folder: Path, kind: str) -> None:
+    if kind == "no weights":
+        (folder / "weights.safetensors").unlink()
+    elif kind == "no JSON":
+        (folder / "model.json").write_text("{")
+    else:
+        card = (folder / "model.json").read_text()
+        (folder / "model.json").write_text(card.replace('"format": 1', '"format": 99'))
+
+
+@pytest.mark.parametrize("by", ["name", "folder"])
+@pytest.mark.parametrize("kind", ["no weights", "no JSON", "of another version"])
+def test_a_broken_model_can_be_removed(original, place, capsys, kind, by):
+    folder = model_store.add(original.folder, place).folder
+    damage(folder, kind)
+    assert main(["models"]) == 0
+    assert str(folder) in capsys.readouterr().err  # listed as broken
+    assert main(["models", "remove", "tiny" if by == "name" else str(folder)]) == 0
+    assert str(folder) in capsys.readouterr().out
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["no weights", "no JSON"])
+def test_a_broken_model_goes_without_what_is_not_its_own(original, place, tmp_path, capsys, kind):
+    folder = model_store.add(original.folder, place).folder
+    damage(folder, kind)
+    (folder / "scan.nrrd").write_bytes(b"x")
+    before = contents(folder)
+    assert main(["models", "remove", str(folder)]) == 2
+    assert "holds scan.nrrd" in capsys.readouterr().err and contents(folder) == before
+    (place / "link").symlink_to(folder)
+    assert main(["models", "remove", str(place / "link")]) == 2
+    assert "link" in capsys.readouterr().err and contents(folder) == before

@@ -189,7 +189,7 @@ def test_nothing_here_needs_torch(original, place, tmp_path):
         f"from pathlib import Path; place = Path({str(place)!r})\n"
         f"m = model_store.add({str(original.folder)!r}, place)\n"
         f"model_store.export(m, {str(tmp_path / 'x.zip')!r})\n"
-        "model_store.remove(model_store.rename(m, 'other'))\n"
+        "model_store.remove(model_store.rename(m, 'other').folder)\n"
         "assert not {'torch', 'scipy', 'safetensors'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -233,7 +233,7 @@ class ModelsSection:
         model = self._models[self._key]
         question = _("Delete the model {name} from this computer?").format(name=model.name)
         if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._tell(
-            lambda: model_store.remove(model)
+            lambda: model_store.remove(model.folder)
         ):
             self._changed(model.name, "")
 

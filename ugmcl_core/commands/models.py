@@ -24,7 +24,7 @@ the folders that the environment variable UGMCL_MODELS names.
                        a known model; into the first folder of UGMCL_MODELS, or that of --to
   export MODEL TARGET  write a copy: a folder, a .zip or .onnx file, or a MONAI bundle (--monai)
   rename MODEL NAME    give an imported model another name
-  remove MODEL...      delete imported models"""
+  remove MODEL...      delete imported models, broken ones too"""
 EPILOG = """\
 examples:
   ugmcl models
@@ -213,10 +213,10 @@ def _remove(arguments: argparse.Namespace) -> int:
 
     if not arguments.words:
         raise InputError("remove needs the names of models")
-    chosen = [model_store.to_change(name) for name in arguments.words]
-    for model in chosen:
-        model_store.remove(model)
-        print(f"{model.name}: removed from {model.folder}")
+    folders = [model_store.to_remove(name) for name in arguments.words]
+    for name, folder in zip(arguments.words, folders, strict=True):
+        model_store.remove(folder)
+        print(f"{name}: removed from {folder}")
     return 0
 
 
