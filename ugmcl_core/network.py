@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv3d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .convolutions import Convolution, Upsampling
+
 T = TypeVar("T")
 Strides = tuple[tuple[int, int, int], ...]
 _ENCODER_CONVOLUTIONS = (1, 2, 3, 3, 3)
@@ -97,7 +99,7 @@ def _unit(kind: type[nn.Module], inputs: int, outputs: int, **options) -> nn.Seq
 def _level(count: int, inputs: int, filters: int) -> nn.Sequential:
     return nn.Sequential(
         *(
-            _unit(nn.Conv3d, inputs if n == 0 else filters, filters, kernel_size=3, padding=1)
+            _unit(Convolution, inputs if n == 0 else filters, filters, kernel_size=3, padding=1)
             for n in range(count)
         )
     )
@@ -122,11 +124,11 @@ class DualTaskVNet(nn.Module):
             for n, count in enumerate(_ENCODER_CONVOLUTIONS)
         )
         self.down = nn.ModuleList(
-            _unit(nn.Conv3d, width[n], width[n + 1], kernel_size=s, stride=s)
+            _unit(Convolution, width[n], width[n + 1], kernel_size=s, stride=s)
             for n, s in enumerate(settings.strides)
         )
         self.up = nn.ModuleList(
-            _unit(nn.ConvTranspose3d, width[n + 1], width[n], kernel_size=s, stride=s)
+            _unit(Upsampling, width[n + 1], width[n], kernel_size=s, stride=s)
             for n, s in enumerate(settings.strides)
         )
         self.levels_up = nn.ModuleList(
@@ -136,7 +138,7 @@ class DualTaskVNet(nn.Module):
         self.segmentation_head = nn.Conv3d(width[0], settings.classes, 1)
         self.distance_head = (
             nn.Sequential(
-                _unit(nn.Conv3d, width[0], width[0], kernel_size=3, padding=1),
+                _unit(Convolution, width[0], width[0], kernel_size=3, padding=1),
                 nn.Conv3d(width[0], settings.classes - 1, 1),
             )
             if settings.distance_head

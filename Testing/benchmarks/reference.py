@@ -3,7 +3,8 @@
 float32, default memory layout, one window after the other copied to NumPy, the distance map of a
 crop computed in the training loop, T = 8 Monte Carlo passes as 4 over the doubled batch, and the
 teacher's targets in a pass of their own: as the published implementations of mean-teacher methods
-for 3D segmentation run. The network is this project's, so that only the way of computing differs.
+for 3D segmentation run. The network is this project's, with torch's own layers (`plain`), so that
+only the way of computing differs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ugmcl_core.network import DualTaskVNet
@@ -132,6 +133,15 @@ def _noisy(image: Tensor) -> Tensor:
 def _dice(logits: Tensor, label: Tensor) -> Tensor:
     p, y = logits.softmax(1)[:, 1], (label > 0).float()
     return 1 - (2 * (p * y).sum() + 1e-5) / ((p * p).sum() + (y * y).sum() + 1e-5)
+
+
+def plain(network: DualTaskVNet) -> DualTaskVNet:
+    """``network`` with torch's own convolutions in the place of this project's faster ones."""
+    for module in network.modules():
+        for own in (nn.Conv3d, nn.ConvTranspose3d):
+            if isinstance(module, own):
+                module.__class__ = own
+    return network
 
 
 def corners(shape: tuple[int, ...], patch: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -46,6 +46,12 @@ def body(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def reference_network() -> Any:
+    from reference import plain
+
+    return plain(own_network())
+
+
+def own_network() -> Any:
     import torch
 
     from ugmcl_core.network import DualTaskVNet
@@ -75,7 +81,7 @@ def forward_ours() -> Measured:
 
     devices.prepare_cpu()
     layout = torch.channels_last_3d
-    network = without_normalization(reference_network().to(DEVICE, memory_format=layout))
+    network = without_normalization(own_network().to(DEVICE, memory_format=layout))
     image = torch.randn(1, 1, *PAPER_PATCH, device=DEVICE).contiguous(memory_format=layout)
 
     def measured() -> None:
@@ -216,12 +222,13 @@ def scan(shape: tuple[int, int, int]) -> Any:
 
 
 def paper_network() -> Any:
-    """The network of `paper_model` in the memory layout that networks come with."""
+    """The network of `paper_model`, plain and in the memory layout that networks come with."""
     import torch
+    from reference import plain
 
     from ugmcl_core.inference import build_network
 
-    network = build_network(paper_model(), torch.device(DEVICE))
+    network = plain(build_network(paper_model(), torch.device(DEVICE)))
     return network.to(memory_format=torch.contiguous_format)
 
 

@@ -1,0 +1,69 @@
+"""Convolutions that oneDNN is slow at on a CPU, asked for in another way: torch's function,
+gradients, parameters and names of weights, in a fraction of the time (docs/performance.md)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn.functional import conv3d, conv_transpose3d, pad
+
+
+class Convolution(nn.Conv3d):
+    """A convolution that gives an image of one channel a second one, with weights of 0.
+
+    oneDNN has no fast kernels for one channel: in bfloat16 it takes up to five times as long as
+    for two, and its weight gradient as well.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_channels != 1 or _plain(x):
+            return super().forward(x)
+        both = x.expand(-1, 2, -1, -1, -1).contiguous(memory_format=torch.channels_last_3d)
+        weight = pad(self.weight, (0, 0, 0, 0, 0, 0, 0, 1))
+        return conv3d(both, weight, self.bias, self.stride, self.padding, self.dilation)
+
+
+class Upsampling(nn.ConvTranspose3d):
+    """A transposed convolution, unpadded, whose bias gets its gradient from a sum.
+
+    oneDNN computes that gradient in a plain loop, six times as long as all else in the backward
+    pass of the network's last upsampling.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() or _plain(x):
+            return super().forward(x)
+        parameters = (p.to(x.dtype) for p in (self.weight, self.bias))
+        with torch.autocast("cpu", enabled=False):  # x has been cast by the layers before
+            return _Upsampled.apply(x, *parameters, self.stride)
+
+
+class _Upsampled(torch.autograd.Function):
+    """Transposed convolution of x (B, C, I, J, K) by weight (C, filters, *stride), with bias."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        return conv_transpose3d(x, weight, bias, stride)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_input, of_weight, of_bias, _ = ctx.needs_input_grad
+        transposed, none, ones = True, [0, 0, 0], [1, 1, 1]
+        by_input, by_weight, _ = torch.ops.aten.convolution_backward(
+            gradient, x, weight, None, ctx.stride, none, ones, transposed, none, 1,
+            (of_input, of_weight, False),
+        )  # fmt: skip
+        return by_input, by_weight, gradient.sum((0, 2, 3, 4)) if of_bias else None, None
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether torch's own way is the right one: elsewhere than on a CPU, and in files of the
+    network for other programs, which trace it."""
+    return x.device.type != "cpu" or torch.jit.is_tracing()
