@@ -115,16 +115,21 @@ def has_half_gradients(device: torch.device, length: int) -> bool:
     return device.type != "cpu" or length > 2
 
 
-def autocast(device: torch.device, enabled: bool = True) -> contextlib.AbstractContextManager:
-    """bfloat16 autocast where the hardware computes in it, else float32."""
+def precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware computes in it, else float32."""
     import torch
 
     if device.type == "cpu":
-        enabled = enabled and torch.cpu._is_avx512_bf16_supported()
-    elif device.type == "cuda":
-        enabled = enabled and torch.cuda.is_bf16_supported()
+        half = torch.cpu._is_avx512_bf16_supported()
     else:
-        enabled = False
-    if not enabled:
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if half else torch.float32
+
+
+def autocast(device: torch.device, enabled: bool = True) -> contextlib.AbstractContextManager:
+    """Autocast to the device's `precision`."""
+    import torch
+
+    if not enabled or precision(device) == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -18,7 +18,7 @@ from .localization import exceeds, localize
 from .metrics import surface_uncertainty
 from .model import Model
 from .model_card import ModelCard
-from .network import DualTaskVNet, NetworkSettings, load_weights, without_normalization
+from .network import DualTaskVNet, NetworkSettings, for_inference, load_weights
 from .preprocessing import Normalization, Prepared, prepare
 from .volume import Volume
 from .windows import Prediction, predict_mirrored
@@ -128,7 +128,7 @@ class Segmenter:
         devices.prepare_cpu()
         self.model = model
         self.device = devices.resolve(device)
-        self.network = without_normalization(build_network(model, self.device))
+        self.network = for_inference(build_network(model, self.device))
 
     def segment(
         self,

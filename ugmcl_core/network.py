@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv3d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .convolutions import Convolution, Upsampling
+from . import devices
+from .convolutions import Convolution, Rectified, Upsampling, rectifies
 
 T = TypeVar("T")
 Strides = tuple[tuple[int, int, int], ...]
@@ -203,6 +204,19 @@ def without_normalization(network: DualTaskVNet) -> DualTaskVNet:
             transposed = isinstance(unit[0], nn.ConvTranspose3d)
             unit[0] = fuse_conv_bn_eval(unit[0], unit[1], transpose=transposed)
             unit[1] = nn.Identity()
+    return network
+
+
+def for_inference(network: DualTaskVNet) -> DualTaskVNet:
+    """A copy of ``network`` to segment with: `without_normalization`, and on a CPU `Rectified`
+    convolutions in the processor's precision. It has no gradients."""
+    network = without_normalization(network)
+    device = next(network.parameters()).device
+    if device.type == "cpu" and rectifies():
+        for unit in list(network.modules()):
+            if isinstance(unit, nn.Sequential) and isinstance(unit[-1], nn.ReLU):
+                unit[0] = Rectified(unit[0], devices.precision(device))
+                unit[-1] = nn.Identity()
     return network
 
 

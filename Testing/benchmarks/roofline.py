@@ -12,6 +12,7 @@ bytes / bandwidth).
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ugmcl_core import devices
-from ugmcl_core.network import DualTaskVNet, without_normalization
+from ugmcl_core.convolutions import Rectified
+from ugmcl_core.network import DualTaskVNet, for_inference
 
 REPEATS = 7
 
@@ -52,18 +54,21 @@ def peaks(device: torch.device, kind: torch.dtype) -> tuple[float, float]:
 
 
 def counted(work: Callable[[], object], *modules: nn.Module) -> tuple[float, float]:
-    """Operations, and elements that convolutions, normalizations and activations of ``modules``
-    read and write, in ``work``."""
+    """Operations, and elements that convolutions and activations of ``modules`` read and write, in
+    ``work``."""
     totals = [0.0, 0.0]
 
     def seen(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         totals[1] += inputs[0].numel() + output.numel()
-        if isinstance(layer, nn.Conv3d):  # each output element: a product per weight of its filter
-            totals[0] += 2 * output.numel() * layer.weight[0].numel()
-        elif isinstance(layer, nn.ConvTranspose3d):  # each input element: likewise
-            totals[0] += 2 * inputs[0].numel() * layer.weight[0].numel()
+        if isinstance(layer, (nn.ReLU, nn.Dropout3d)):
+            return
+        # each element of the output is a sum over its filter; what is transposed adds a filter to
+        # the output for each element of the input
+        transposed = isinstance(layer, nn.ConvTranspose3d) or getattr(layer, "transposed", False)
+        a, b = (output, inputs[0]) if not transposed else (inputs[0], output)
+        totals[0] += 2 * a.numel() * b.shape[1] * math.prod(layer.weight.shape[2:])
 
-    kinds = (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.ReLU, nn.Dropout3d)
+    kinds = (nn.Conv3d, nn.ConvTranspose3d, Rectified, nn.ReLU, nn.Dropout3d)
     layers = [m for module in modules for m in module.modules() if isinstance(m, kinds)]
     hooks = [layer.register_forward_hook(seen) for layer in layers]
     work()
@@ -82,7 +87,7 @@ def main() -> None:
     devices.prepare_cpu()
     torch.manual_seed(0)
     layout = torch.channels_last_3d
-    network = without_normalization(DualTaskVNet().to(device, memory_format=layout))
+    network = for_inference(DualTaskVNet().to(device, memory_format=layout))
     patch = [int(n) for n in settings.patch.split("x")]
     image = torch.randn(settings.batch, 1, *patch, device=device).contiguous(memory_format=layout)
     with torch.inference_mode(), devices.autocast(device):

@@ -77,11 +77,11 @@ def forward_ours() -> Measured:
     import torch
 
     from ugmcl_core import devices
-    from ugmcl_core.network import without_normalization
+    from ugmcl_core.network import for_inference
 
     devices.prepare_cpu()
     layout = torch.channels_last_3d
-    network = without_normalization(own_network().to(DEVICE, memory_format=layout))
+    network = for_inference(own_network().to(DEVICE, memory_format=layout))
     image = torch.randn(1, 1, *PAPER_PATCH, device=DEVICE).contiguous(memory_format=layout)
 
     def measured() -> None:
