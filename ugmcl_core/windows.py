@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,13 +23,17 @@ _OVERLAP = 0.5  # of the windows of a larger volume, unless a caller says how mu
 @dataclass(frozen=True)
 class Prediction:
     """On the model's grid, float32: ``foreground`` (C-1, I, J, K) probabilities, ``distance``
-    (C-1, ...) level sets or None, ``uncertainty`` (1, ...) predictive entropy / ln C or None.
-    ``sampled`` is the mean of the samples whose entropy that is, in the form of ``foreground``."""
+    (C-1, ...) level sets or None; ``sampled``, in the form of ``foreground``, the mean of the
+    samples that the uncertainty is of, or None."""
 
     foreground: Tensor
     distance: Tensor | None
-    uncertainty: Tensor | None
     sampled: Tensor | None = None
+
+    @cached_property
+    def uncertainty(self) -> Tensor | None:
+        """Predictive entropy / ln C of the samples, (1, I, J, K), or None."""
+        return None if self.sampled is None else spread(self.sampled)
 
 
 def spread(foreground: Tensor) -> Tensor:
@@ -149,12 +154,8 @@ def predict(
         progress(1.0)
     total /= weights
     total = total[(slice(None), slice(None), *(slice(0, n) for n in shape))]
-    sampled = total[-1] if passes else None
     return Prediction(
-        total[0],
-        total[1] if has_distance else None,
-        None if sampled is None else spread(sampled),
-        sampled,
+        total[0], total[1] if has_distance else None, total[-1] if passes else None
     )
 
 
@@ -205,5 +206,4 @@ def predict_mirrored(
     if passes:
         sampled = {"dropout": parts[0][2], "flips": foreground}.get(uncertainty)
         sampled = mean(2) if sampled is None else sampled
-    unsure = None if sampled is None else spread(sampled)
-    return Prediction(foreground, distance, unsure, sampled)
+    return Prediction(foreground, distance, sampled)

@@ -64,7 +64,7 @@ def field(width, probability, depth, place=10):
     foreground, level = torch.zeros(1, 20, 20, 20), torch.ones(1, 20, 20, 20)
     box = (0, slice(place - width, place + width), *[slice(10 - width, 10 + width)] * 2)
     foreground[box], level[box] = probability, -depth
-    return Prediction(foreground, level, None)
+    return Prediction(foreground, level)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_without_mirrored_images_in_training_a_sure_and_deep_find_counts_most(li
     assert sure == pytest.approx(0.94 * 0.9)
     assert sure > like(field(8, 0.97, 0.5), mirror_axes=())
     assert like(field(8, 0.97, 0.5), mirror_axes=()) > like(field(8, 0.6, 0.5), mirror_axes=())
-    flat = Prediction(field(3, 0.97, 0.9).foreground, None, None)
+    flat = Prediction(field(3, 0.97, 0.9).foreground, None)
     assert like(flat, mirror_axes=()) == pytest.approx(0.94, abs=1e-4)
 
 
