@@ -86,6 +86,14 @@ class Output:
         """softmax(logits) in float32, where entropy and consistency do not underflow."""
         return self.logits.float().softmax(dim=1)
 
+    @property
+    def foreground(self) -> Tensor:
+        """The `probabilities` of all classes but the background, (B, C-1, I, J, K)."""
+        if self.logits.shape[1] > 2:
+            return self.probabilities[:, 1:]
+        background, foreground = self.logits.float().split(1, dim=1)
+        return (foreground - background).sigmoid()  # the softmax of two
+
     def __getitem__(self, samples: slice) -> Output:
         distance = None if self.distance is None else self.distance[samples]
         return Output(self.logits[samples], distance)

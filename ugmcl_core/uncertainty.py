@@ -15,7 +15,8 @@ _BINS = 4096
 def entropy(probabilities: Tensor) -> Tensor:
     """u = -Σ_c p_c ln p_c of (B, C, I, J, K), shape (B, 1, I, J, K), float32, 0 to ln C."""
     p = probabilities.float()
-    return -torch.xlogy(p, p).sum(dim=1, keepdim=True)
+    # where p is 0, so is the product; torch.xlogy says the same, several times as slowly
+    return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(dim=1, keepdim=True)
 
 
 def entropy_of_logits(logits: Tensor) -> Tensor:

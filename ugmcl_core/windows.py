@@ -136,14 +136,14 @@ def predict(
         features = network.encode(part.contiguous(memory_format=torch.channels_last_3d))
         advance()
         out = network.decode(features)
-        fields = [out.probabilities[:, 1:]] + ([out.distance] if has_distance else [])
+        fields = [out.foreground] + ([out.distance] if has_distance else [])
         if passes:
             set_dropout(network, True)
             try:
                 mean = torch.zeros_like(fields[0])
                 for _ in range(passes):
                     advance()
-                    mean += network.decode(features, distance=False).probabilities[:, 1:]
+                    mean += network.decode(features, distance=False).foreground
             finally:
                 set_dropout(network, False)
             fields.append(mean / passes)

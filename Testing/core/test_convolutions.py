@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ugmcl_core.convolutions import Convolution, Upsampling
+from ugmcl_core import convolutions, devices
+from ugmcl_core.convolutions import Convolution, Rectified, Upsampling, rectifies
+from ugmcl_core.network import DualTaskVNet, NetworkSettings, for_inference
 
 SIZE = st.integers(1, 7)
 STRIDE = st.sampled_from([(2, 2, 2), (1, 2, 2), (2, 2, 1), (1, 1, 1)])
@@ -83,3 +85,56 @@ def test_what_is_frozen_gets_no_gradient(frozen):
     ones = torch.ones(1, 3, 6, 6, 6)
     expected = torch.nn.functional.conv3d(ones, layer.weight.detach(), stride=2)
     torch.testing.assert_close(x.grad, expected)
+
+
+@pytest.mark.skipif(not rectifies(), reason="this build of torch lacks the operation")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("kind", ["same", "down", "up"])
+def test_a_rectified_convolution_is_one_before_a_relu(kind, channels, dtype):
+    torch.manual_seed(0)
+    layer = {
+        "same": Convolution(channels, 8, 3, padding=1),
+        "down": Convolution(channels, 8, (1, 2, 2), stride=(1, 2, 2)),
+        "up": Upsampling(channels, 8, (2, 2, 1), stride=(2, 2, 1)),
+    }[kind]
+    x = torch.randn(2, channels, 6, 8, 10).contiguous(memory_format=torch.channels_last_3d)
+    with torch.inference_mode():
+        found = Rectified(layer, dtype)(x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            expected = layer(x).relu()
+    assert found.dtype == dtype and 0.2 < (found == 0).float().mean() < 0.8
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_network_to_segment_with_is_the_network(monkeypatch):
+    monkeypatch.setattr(devices, "precision", lambda device: torch.float32)
+    torch.manual_seed(0)
+    network = DualTaskVNet(NetworkSettings(filters=4, strides=((2, 2, 1), *((2, 2, 2),) * 3)))
+    for _ in range(3):  # statistics of its own
+        network(torch.randn(2, 1, 16, 16, 16))
+    x = torch.randn(1, 1, 32, 16, 16).contiguous(memory_format=torch.channels_last_3d)
+    fast = for_inference(network)
+    assert any(isinstance(m, Rectified) for m in fast.modules()) == rectifies()
+    with torch.inference_mode():
+        found, expected = fast(x), network.eval()(x)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.distance, expected.distance, rtol=1e-4, atol=1e-4)
+
+
+def test_without_the_operation_a_network_segments_as_it_is(monkeypatch):
+    monkeypatch.setattr("ugmcl_core.network.rectifies", lambda: False)
+    fast = for_inference(DualTaskVNet(NetworkSettings(filters=4)))
+    assert not any(isinstance(m, Rectified) for m in fast.modules())
+    assert any(isinstance(m, nn.ReLU) for m in fast.modules())
+
+
+def test_a_build_that_lacks_the_operation_is_recognized(monkeypatch):
+    def absent(*_arguments):
+        raise AttributeError("no such operation")
+
+    monkeypatch.setattr(convolutions, "_rectified", absent)
+    assert not rectifies.__wrapped__()
+    monkeypatch.setattr(convolutions, "_rectified", lambda x, *_: torch.zeros(1, 2, 1, 1, 1))
+    assert not rectifies.__wrapped__()  # there, but something else

@@ -6,6 +6,7 @@ import torch
 from ugmcl_core.network import (
     DualTaskVNet,
     NetworkSettings,
+    Output,
     parameter_count,
     set_dropout,
     strides_for,
@@ -29,6 +30,14 @@ def test_heads_have_the_right_shapes_and_ranges(classes, channels):
     assert out.distance.shape == (2, classes - 1, 32, 16, 16)
     assert out.distance.abs().max() <= 1
     assert torch.allclose(out.probabilities.sum(1), torch.ones(2, 32, 16, 16), atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_foreground_is_the_softmax_without_the_background(classes):
+    logits = 20 * torch.randn(2, classes, 4, 4, 4)
+    out = Output(logits, None)
+    torch.testing.assert_close(out.foreground, logits.softmax(1)[:, 1:], rtol=1e-5, atol=1e-7)
+    assert Output(logits.bfloat16(), None).foreground.dtype == torch.float32
 
 
 def test_the_heads_are_separate():
