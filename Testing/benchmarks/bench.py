@@ -17,6 +17,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -54,8 +55,9 @@ class Side:
 
     def measure(self) -> float:
         """Seconds of one more call."""
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended; the missing answer says so
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
         return float(self._answer())
 
     def end(self) -> int:
@@ -71,16 +73,19 @@ class Side:
     def _answer(self) -> str:
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{' '.join(self._process.args[2:])} failed; see above")
+            code = self._process.wait()
+            killed = " (out of memory?)" if code == -signal.SIGKILL else ""
+            name = " ".join(self._process.args[2:])
+            raise SystemExit(f"bench: {name} ended with code {code}{killed}; see above")
         return line
 
 
 @contextlib.contextmanager
-def opened(name: str, row: Row) -> Iterator[dict[str, Side]]:
-    """The row's sides, but for peers that are not installed."""
+def opened(name: str, chosen: Sequence[str]) -> Iterator[dict[str, Side]]:
+    """Sides of a row, but for peers that are not installed."""
     sides: dict[str, Side] = {}
     try:
-        for side in row.sides:
+        for side in chosen:
             if side == PEER and not _has_peer():
                 print(f"  {PEER} is not installed: left out", file=sys.stderr)
                 continue
@@ -99,15 +104,17 @@ def _has_peer() -> bool:
 
 def measure(name: str, row: Row) -> list[Measurement]:
     """One row: a first call each that does not count (unless there is only one), then turns."""
-    with opened(name, row) as sides:
-        times: dict[str, list[float]] = {side: [] for side in sides}
-        if row.repeats > 1:
-            for side in sides.values():
-                side.measure()
-        for _ in range(row.repeats):
-            for label, side in sides.items():
-                times[label].append(side.measure())
-        memory = {label: side.end() for label, side in sides.items()}
+    times: dict[str, list[float]] = {}
+    memory: dict[str, int] = {}
+    for chosen in [list(row.sides)] if row.together else [[side] for side in row.sides]:
+        with opened(name, chosen) as sides:
+            if row.repeats > 1:
+                for side in sides.values():
+                    side.measure()
+            for _ in range(row.repeats):
+                for label, side in sides.items():
+                    times.setdefault(label, []).append(side.measure())
+            memory.update({label: side.end() for label, side in sides.items()})
     least = {label: min(values) for label, values in times.items()}
     first = next(iter(least))
     found = []

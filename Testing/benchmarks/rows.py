@@ -50,13 +50,15 @@ REFERENCE, OURS, SHARED, PEER = "plain reference", "ugmcl", "ugmcl, shared encod
 @dataclass(frozen=True)
 class Row:
     """``goals`` of sides: at least so many times as fast as the first side (1 / 5: at most 5 times
-    its time), or at most so many seconds when there is only one side."""
+    its time), or at most so many seconds when there is only one side. Sides that would not fit
+    into memory ``together`` are measured one after the other."""
 
     title: str
     sides: dict[str, Side]
     goals: dict[str, float]
     repeats: int = 5
     note: str = ""
+    together: bool = True
 
 
 def _pair(reference: Side, ours: Side, **more: Side) -> dict[str, Side]:
@@ -102,7 +104,8 @@ ROWS: dict[str, Row] = {
         {name: partial(step_ours, name, "compact") for name in METHOD_NAMES},
         {},
         repeats=3,
-        note="semi-supervised iterations; the ratio is to supervised",
+        note="semi-supervised iterations, one method after the other; the ratio is to supervised",
+        together=False,
     ),
     "distance": Row(
         "SDF of a 190x142x88 volume",

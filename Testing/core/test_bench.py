@@ -64,17 +64,54 @@ def test_a_single_side_has_a_goal_in_seconds(bench, monkeypatch, seconds, verdic
     assert line.endswith(f"| <= 50 ms {verdict} |")
 
 
-def test_a_row_is_measured_and_written(tmp_path):
-    command = [sys.executable, BENCHMARKS / "bench.py", "import", "--json", tmp_path / "rows.json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
-    assert row["seconds"] > 0 and row["memory"] > 2**20
-    assert "| import ugmcl_core | ugmcl |" in done.stdout
-    assert done.returncode == int("MISSED" in done.stdout)
+def test_sides_that_do_not_fit_into_memory_are_opened_one_after_the_other(bench, monkeypatch):
+    opened = []
+
+    class Timed:
+        def __init__(self, row, side):
+            opened.append(side)
+            assert len(opened) == 1
+
+        def measure(self):
+            return 1.0
+
+        def end(self):
+            return 2**20
+
+        def kill(self):
+            opened.pop()
+
+    monkeypatch.setattr(bench, "Side", Timed)
+    found = bench.measure("what", bench.Row("what", {"a": None, "b": None}, {}, together=False))
+    assert [m.side for m in found] == ["a", "b"] and found[1].ratio == 1.0
 
 
-def test_an_unknown_row_is_refused(tmp_path):
-    command = [sys.executable, BENCHMARKS / "bench.py", "nothing"]
+def test_a_side_that_dies_is_named(bench, monkeypatch):
+    code = "import os, sys; print('ready', flush=True); os.kill(os.getpid(), 9)"
+    popen = subprocess.Popen
+    command = [sys.executable, "-c", code]
+    monkeypatch.setattr(bench.subprocess, "Popen", lambda _, **more: popen(command, **more))
+    side = bench.Side("what", "a")
+    side._process.wait()
+    with pytest.raises(SystemExit, match="ended with code -9 .out of memory"):
+        side.measure()
+
+
+def test_the_benchmark_measures_and_judges(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), "import", "distance"]
+    command += ["--json", str(tmp_path / "numbers.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, 1), done.stderr
+    assert ("MISSED" in done.stdout) == (done.returncode == 1)
+    rows = json.loads((tmp_path / "numbers.json").read_text())["rows"]
+    assert [r["row"] for r in rows] == ["import", "distance", "distance"]
+    assert rows[0]["seconds"] < 0.05 and rows[0]["ratio"] is None
+    assert rows[2]["ratio"] == pytest.approx(rows[1]["seconds"] / rows[2]["seconds"])
+    assert all(r["memory"] > 2**20 for r in rows)
+
+
+def test_the_benchmark_names_a_row_that_it_does_not_have():
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), "nothing"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "there is no row 'nothing'" in done.stderr
