@@ -89,10 +89,11 @@ class Rectified(nn.Module):
 
 
 @cache
-def rectifies() -> bool:
-    """Whether this build of torch has what `Rectified` needs: an operation meant for torch's own
-    compiler, hence tried and compared."""
-    x, weight, bias = torch.ones(1, 2, 2, 2, 2), torch.ones(2, 2, 2, 2, 2), torch.zeros(2)
+def rectifies(dtype: torch.dtype) -> bool:
+    """Whether torch and the processor have what `Rectified` needs: an operation meant for torch's
+    own compiler, hence tried and compared."""
+    sizes = (1, 2, 2, 2, 2), (2, 2, 2, 2, 2), (2,)
+    x, weight, bias = (torch.ones(size, dtype=dtype) for size in sizes)
     weight[1] = -1.0
     none, ones, twos = [0, 0, 0], [1, 1, 1], [2, 2, 2]
     try:

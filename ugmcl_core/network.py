@@ -220,10 +220,11 @@ def for_inference(network: DualTaskVNet) -> DualTaskVNet:
     convolutions in the processor's precision. It has no gradients."""
     network = without_normalization(network)
     device = next(network.parameters()).device
-    if device.type == "cpu" and rectifies():
+    precision = devices.precision(device)
+    if device.type == "cpu" and rectifies(precision):
         for unit in list(network.modules()):
             if isinstance(unit, nn.Sequential) and isinstance(unit[-1], nn.ReLU):
-                unit[0] = Rectified(unit[0], devices.precision(device))
+                unit[0] = Rectified(unit[0], precision)
                 unit[-1] = nn.Identity()
     return network
 

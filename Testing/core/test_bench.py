@@ -93,7 +93,7 @@ def test_a_side_that_dies_is_named(bench, monkeypatch):
     monkeypatch.setattr(bench.subprocess, "Popen", lambda _, **more: popen(command, **more))
     side = bench.Side("what", "a")
     side._process.wait()
-    with pytest.raises(SystemExit, match="ended with code -9 .out of memory"):
+    with pytest.raises(SystemExit, match=r"ended with code -9 \(out of memory"):
         side.measure()
 
 
