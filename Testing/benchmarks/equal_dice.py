@@ -5,8 +5,9 @@
 
 Each scan is segmented by `Segmenter` (one window or few, bfloat16 where the processor has it) and
 by the plain reference of the benchmark (float32, a patch every 18x18x4 voxels, mean of softmax),
-both from the same prepared image, unmirrored, with all components kept, probabilities brought
-back onto the scan's grid before they are thresholded. The reference takes minutes a scan; --alone
+both from the same prepared image, unmirrored, probabilities brought back onto the scan's grid
+before they are thresholded; scored with all components, and with the largest alone, as `ugmcl
+segment` and the field's scripts keep it. The reference takes minutes a scan; --alone
 leaves it out. With a margin the scans get surroundings first, as in field_of_view.py, so that a
 model whose patch holds a whole scan needs several patches as well.
 """
@@ -28,7 +29,7 @@ from field_of_view import widened
 
 from ugmcl_core import devices, metrics
 from ugmcl_core.cases import find_cohort
-from ugmcl_core.inference import Segmenter, build_network
+from ugmcl_core.inference import Segmenter, build_network, keep_largest
 from ugmcl_core.lists import read_list
 from ugmcl_core.model import resolve
 from ugmcl_core.preprocessing import Normalization, prepare
@@ -54,7 +55,8 @@ def main() -> int:
     plain = plain.to(memory_format=torch.contiguous_format)
     patch, axes = model.card.patch, model.card.mirror_axes if words.mirrored else ()
     cohort = find_cohort(words.images, words.labels, read_list(words.cases))
-    print(f"{'case':24s}{'reference':>12s}{'here':>12s}{'s':>10s}{'s':>8s}")
+    names = ("reference", "largest", "here", "largest", "s", "s")
+    print("case" + " " * 20 + "".join(f"{name:>10s}" for name in names))
     rows = []
     for number, case in enumerate(cohort.labelled):
         normalization = Normalization(**model.card.normalization)
@@ -62,10 +64,12 @@ def main() -> int:
         prepared = prepare(volume, model.card.spacing, normalization)
         truth = read(case.label).array == 1
 
-        def dice(foreground: np.ndarray, prepared=prepared, truth=truth, box=box) -> float:
+        def dice(foreground: np.ndarray, prepared=prepared, truth=truth, box=box) -> list[float]:
             back = prepared.restore(torch.from_numpy(foreground)[None]).numpy()[0]
-            mask = prepared.place((back > 0.5).astype(np.uint8), 0) == 1
-            return metrics.dice(mask[box], truth)
+            labels = prepared.place((back > 0.5).astype(np.uint8), 0)
+            scores = [metrics.dice(labels[box] == 1, truth)]
+            keep_largest(labels, 1)
+            return [*scores, metrics.dice(labels[box] == 1, truth)]
 
         began = time.perf_counter()
         if not words.alone:
@@ -77,17 +81,16 @@ def main() -> int:
             )
             ours = np.ascontiguousarray(found.foreground[0].numpy())
         end = time.perf_counter()
-        score = np.nan if words.alone else dice(theirs)
-        rows.append((score, dice(ours), middle - began, end - middle))
-        print(
-            f"{case.name:24s}{100 * rows[-1][0]:12.2f}{100 * rows[-1][1]:12.2f}"
-            f"{rows[-1][2]:10.1f}{rows[-1][3]:8.2f}",
-            flush=True,
-        )
+        scores = [np.nan, np.nan] if words.alone else dice(theirs)
+        rows.append([100 * d for d in scores + dice(ours)] + [middle - began, end - middle])
+        print(f"{case.name:24s}" + "".join(f"{v:10.2f}" for v in rows[-1]), flush=True)
     mean = np.mean(rows, axis=0)
-    print(f"{'mean':24s}{100 * mean[0]:12.2f}{100 * mean[1]:12.2f}{mean[2]:10.1f}{mean[3]:8.2f}")
+    print(f"{'mean':24s}" + "".join(f"{v:10.2f}" for v in mean))
     if not words.alone:
-        print(f"difference of the means: {100 * (mean[1] - mean[0]):+.2f} points of Dice")
+        print(
+            f"difference of the means: {mean[2] - mean[0]:+.2f} points of Dice, "
+            f"{mean[3] - mean[1]:+.2f} of the largest component"
+        )
     return 0
 
 
