@@ -230,5 +230,8 @@ def test_a_terminated_process_cleans_up(model, tmp_path):
     time.sleep(1.0)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
+    # Python ends by SIGINT where the interruption met code that it compiles, as imports do on a
+    # busy machine: a shell says 130 of both
+    assert process.returncode in (130, -signal.SIGINT), told
+    assert told.count("cancelled") == 1
     assert files(out) == []
