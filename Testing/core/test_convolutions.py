@@ -79,6 +79,16 @@ def test_an_upsampling_is_torchs_in_mixed_precision():
     assert_equal(layers, (16, 16, 8), torch.bfloat16, rtol=2e-2, atol=2e-1)
 
 
+def test_one_channel_and_the_bias_take_the_fast_way(monkeypatch):
+    asked = []
+    monkeypatch.setattr(convolutions, "conv3d", lambda x, *_: asked.append(x.shape[1]))
+    Convolution(1, 4, 3, padding=1)(torch.randn(1, 1, 4, 4, 4))
+    Convolution(2, 4, 3, padding=1)(torch.randn(1, 2, 4, 4, 4))
+    assert asked == [2]
+    found = Upsampling(4, 3, 2, stride=2)(torch.randn(1, 4, 3, 3, 3))
+    assert "_Upsampled" in type(found.grad_fn).__name__
+
+
 @pytest.mark.parametrize("frozen", [("weight",), ("bias",), ("weight", "bias")])
 def test_what_is_frozen_gets_no_gradient(frozen):
     layer = Upsampling(4, 3, 2, stride=2)
