@@ -173,8 +173,8 @@ def check_size(root: Path) -> Iterator[str]:
         return  # not a checkout: an archive, say
     files = [root / name for name in listed.split("\0") if name]
     tracked = sum(p.lstat().st_size for p in files if p.is_symlink() or p.exists())
-    counts = dict(line.split(": ") for line in git("count-objects", "-v").splitlines())
-    history = 1024 * (int(counts.get("size", 0)) + int(counts.get("size-pack", 0)))
+    # each object once: a clone may hold one both loose and packed, or in two packs
+    history = int(git("rev-list", "--disk-usage", "--objects", "HEAD") or 0)
     if tracked + history > LARGEST_CHECKOUT:
         size = (tracked + history) / 1e6
         yield f"the checkout has {size:.0f} MB with its history, above {LARGEST_CHECKOUT / 1e6:g}"

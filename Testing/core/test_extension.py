@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -113,12 +114,19 @@ def test_icons_are_looked_at(copy, content, expected):
     assert [line for line in check_extension.wrong(copy) if expected in line]
 
 
-def test_history_counts(tmp_path, monkeypatch):
+def in_git(folder: Path):
+    """A new repository in the folder: what runs git there."""
+
     def git(*words):
-        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b",
+        subprocess.run(["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b",
                         *words], check=True, capture_output=True)  # fmt: skip
 
     git("init")
+    return git
+
+
+def test_history_counts(tmp_path, monkeypatch):
+    git = in_git(tmp_path)
     (tmp_path / "big.bin").write_bytes(bytes(range(256)) * 1000)
     git("add", ".")
     git("commit", "-m", "big")
@@ -127,6 +135,24 @@ def test_history_counts(tmp_path, monkeypatch):
     git("add", "-A")
     assert list(check_extension.check_size(tmp_path)) == ["old.pkl may be a pickle"]
     monkeypatch.setattr(check_extension, "LARGEST_CHECKOUT", 100.0)
+    assert "with its history" in next(check_extension.check_size(tmp_path))
+
+
+def test_what_git_stores_twice_counts_once(tmp_path, monkeypatch):
+    git = in_git(tmp_path)
+    size = 100_000
+    (tmp_path / "noise.bin").write_bytes(random.Random(0).randbytes(size))
+    git("add", ".")
+    git("commit", "-m", "noise")
+    objects = tmp_path / ".git" / "objects"
+    shutil.copytree(objects, tmp_path / "loose")
+    git("repack", "-a", "-d")
+    shutil.copytree(tmp_path / "loose", objects, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "loose")
+    assert sum(p.stat().st_size for p in objects.rglob("*") if p.is_file()) > 2 * size
+    monkeypatch.setattr(check_extension, "LARGEST_CHECKOUT", 2.1 * size)  # the file, its object
+    assert list(check_extension.check_size(tmp_path)) == []
+    monkeypatch.setattr(check_extension, "LARGEST_CHECKOUT", 1.9 * size)
     assert "with its history" in next(check_extension.check_size(tmp_path))
 
 
