@@ -176,6 +176,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_usable_model_and_resumes_exactly(folde
             return super().losses(student, teacher, batch, step)
 
     run = tmp_path / "run"
+    handler = signal.getsignal(signal.SIGINT)  # a shell's background jobs ignore it
     with pytest.raises(KeyboardInterrupt):
         train(cohort_of(root), Interrupting(), profile, run, CPU)
     half = open_model(run / "model")
@@ -183,7 +184,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_usable_model_and_resumes_exactly(folde
     assert Segmenter(half, "cpu").segment(read(root / "images/p5.nrrd"), SegmentSettings(0))
     parts = train(cohort_of(root), DualTask(), profile, run, CPU, resume=True)
     assert all(torch.equal(v, weights(parts)[k]) for k, v in weights(whole).items())
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_refused_training_leaves_nothing(folder, tmp_path):
