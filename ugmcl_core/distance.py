@@ -20,13 +20,16 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np
     """
     import SimpleITK as sitk
 
-    mask = np.ascontiguousarray(mask) > 0
+    mask = mask > 0
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
     if mask.all():
         return np.full(mask.shape, -np.inf, np.float32)
-    image = sitk.GetImageFromArray(mask.view(np.uint8))  # its first axis is the mask's last
-    image.SetSpacing([float(s) for s in reversed(spacing)])
+    # as it lies in memory, which differs between files and arrays made here
+    order = sorted(range(3), key=lambda axis: -mask.strides[axis])
+    mask = mask.transpose(order)
+    image = sitk.GetImageFromArray(mask.view(np.uint8))
+    image.SetSpacing([float(spacing[axis]) for axis in reversed(order)])
 
     def shell_distance(background: int) -> np.ndarray:
         """Distance of each voxel to the mask's shell (0), or to the complement's (1)."""
@@ -44,8 +47,8 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np
     with ThreadPoolExecutor(2) as pool:
         of_mask, of_complement = pool.map(shell_distance, (0, 1))
     of_mask += of_complement
-    of_mask *= np.float32(0.5)
-    return np.negative(of_mask, out=of_mask, where=mask)
+    of_mask *= np.float32(0.5) - mask  # half of it, negative inside
+    return of_mask.transpose([order.index(axis) for axis in range(3)])
 
 
 def published_distance(distance: np.ndarray) -> np.ndarray:
