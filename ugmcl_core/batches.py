@@ -103,7 +103,9 @@ def _patch(
     if with_labels:
         known = [] if case.measured is None else [case.measured]
         fields += [case.fractions, case.distance, case.valid, *known]
-        outside += ["border"] * (3 + len(known))
+        # mirrored surroundings show the structure once more; else it goes on as at the border
+        beyond = "reflection" if pose.outside == "reflection" else "border"
+        outside += [beyond] * (3 + len(known))
     parts = [turn(f, turns, axes) for f in cut(fields, pose, settings.patch, outside)]
     if with_labels:
         distance = parts[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .components import is_scattered
 from .distance import published_distance, signed_distance
 from .errors import InputError
 from .preprocessing import Normalization, prepare, resize, to_canonical
-from .volume import Volume, by_stem, read, read_labels, resample
+from .volume import ROUNDED, Volume, by_stem, read, read_labels, resample
 
 _ARRAYS = ("image", "fractions", "distance", "valid", "measured")
+_LAYOUT = 2  # of stored cases
 _CLIP = 4.0  # distances are kept up to this many scales, so that a zoomed patch is still right
-_ROUNDED = 0.05  # voxels by which grids may differ that some program has written with few digits
 _FAR = 1.5  # scales from which on every distance is the same, in a patch zoomed out by that much
 
 
@@ -90,7 +92,8 @@ class PreparedCase:
     ``fractions`` (C-1 foreground classes' share of each voxel), ``distance`` (C-1, mm, or the
     published level set), ``valid`` (1, 0 where not annotated) and ``places`` (foreground voxels,
     one array (n, 3) a class) are None without a label. ``measured`` (C-1, 0 where the distance
-    is not known) is None as well where it would be 1 everywhere.
+    is not known) is None as well where it would be 1 everywhere. ``scattered`` says of each class
+    whether it lies in several pieces.
     """
 
     name: str
@@ -101,6 +104,7 @@ class PreparedCase:
     valid: np.ndarray | torch.Tensor | Path | None = None
     measured: np.ndarray | torch.Tensor | Path | None = None
     places: tuple[np.ndarray, ...] = ()
+    scattered: tuple[bool, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -209,7 +213,7 @@ def read_pair(
     if case.label is None:
         return image, None
     labels = read_labels(case.label)
-    if labels.grid.same_as(image.grid, _ROUNDED):
+    if labels.grid.same_as(image.grid, ROUNDED):
         labels = Volume(labels.array, image.grid)
     else:
         if not case.resample:
@@ -252,7 +256,7 @@ def prepare_case(
         return resize(field, size)[0].numpy()
 
     gap = None if valid.all() else signed_distance(~valid, spacing)
-    fractions, distances, measured, places = [], [], [], []
+    fractions, distances, measured, places, scattered = [], [], [], [], []
     for value in range(1, r.classes):
         mask = array == value
         fractions.append(sampled(mask))
@@ -266,6 +270,7 @@ def prepare_case(
         )
         distances.append(sampled(phi))
         places.append(_some_voxels(fractions[-1] > 0.5))
+        scattered.append(is_scattered(mask, None if gap is None else valid))
     return replace(
         PreparedCase(case.name, image, prepared.spacing),
         fractions=np.stack(fractions).astype(np.float16),
@@ -273,6 +278,7 @@ def prepare_case(
         valid=(sampled(valid) > 0.99)[None].astype(np.float16),
         measured=np.stack(measured).astype(np.float16) if measured else None,
         places=tuple(places),
+        scattered=tuple(scattered),
     )
 
 
@@ -328,7 +334,7 @@ def _key(case: Case, representation: Representation) -> str:
     """Changes whenever a file of the case or the representation does."""
     files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in (case.image, case.label)
              if p is not None and p.is_file()]  # fmt: skip
-    text = repr((case.name, files, case.label is None, representation))
+    text = repr((_LAYOUT, case.name, files, case.label is None, representation))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -337,14 +343,18 @@ def store_case(case: PreparedCase, folder: Path) -> PreparedCase:
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     names = [k for k in _ARRAYS if getattr(case, k) is not None]
-    for key in names:
-        np.save(partial / f"{key}.npy", getattr(case, key))
-    for number, places in enumerate(case.places):
-        np.save(partial / f"places-{number}.npy", places)
     header = {"name": case.name, "spacing": case.spacing, "arrays": names,
-              "classes": len(case.places)}  # fmt: skip
-    (partial / "case.json").write_text(json.dumps(header), encoding="utf-8")
-    partial.rename(folder)
+              "classes": len(case.places), "scattered": case.scattered}  # fmt: skip
+    try:
+        for key in names:
+            np.save(partial / f"{key}.npy", getattr(case, key))
+        for number, places in enumerate(case.places):
+            np.save(partial / f"places-{number}.npy", places)
+        (partial / "case.json").write_text(json.dumps(header), encoding="utf-8")
+        partial.rename(folder)
+    except OSError:  # a full disk: give back what there is
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     stored = load_case(folder)
     assert stored is not None
     return stored
@@ -359,5 +369,9 @@ def load_case(folder: Path) -> PreparedCase | None:
     places = tuple(np.load(folder / f"places-{n}.npy") for n in range(header["classes"]))
     arrays = {key: folder / f"{key}.npy" for key in header["arrays"]}
     return PreparedCase(
-        name=header["name"], spacing=tuple(header["spacing"]), places=places, **arrays
+        name=header["name"],
+        spacing=tuple(header["spacing"]),
+        places=places,
+        scattered=tuple(header["scattered"]),
+        **arrays,
     )

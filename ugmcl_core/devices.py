@@ -120,7 +120,8 @@ def precision(device: torch.device) -> torch.dtype:
     import torch
 
     if device.type == "cpu":
-        half = torch.cpu._is_avx512_bf16_supported()
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not in older torch
+        half = supported is not None and supported()
     else:
         half = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.bfloat16 if half else torch.float32

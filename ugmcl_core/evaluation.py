@@ -140,7 +140,7 @@ def error_map(
 def _pair(prediction: Path, reference: Path) -> tuple[volume.Volume, volume.Volume]:
     """Two label maps on one grid; raises InputError."""
     found, truth = volume.read_labels(prediction), volume.read_labels(reference)
-    if not found.grid.same_as(truth.grid):
+    if not found.grid.same_as(truth.grid, volume.ROUNDED):
         raise InputError(
             f"{prediction}: lies on another grid than {reference}; resample one onto the other"
         )
@@ -189,7 +189,7 @@ def _sdf_measures(path: Path, truth: np.ndarray, grid: volume.Grid) -> tuple[flo
 
 def _on_grid(path: Path, grid: volume.Grid) -> np.ndarray:
     found = volume.read(path)
-    if not found.grid.same_as(grid):
+    if not found.grid.same_as(grid, volume.ROUNDED):
         raise InputError(f"{path}: lies on another grid than the reference")
     return found.array
 

@@ -21,6 +21,7 @@ from .model_card import as_name
 from .profiles import COMPACT, Profile, with_classes
 from .report import Row, conclude, measure
 from .requests import FinetuneRequest
+from .sides import keeping_sides, notice_of_sides
 from .training import Description, TrainingSettings, describe, train
 
 Send = Callable[..., None]
@@ -74,15 +75,10 @@ def plan(request: FinetuneRequest) -> Plan:
         profile = protocols.with_iterations(COMPACT, request.iterations)
     else:
         check_model(base)
-        if len(base.card.channels) > 1:
-            raise InputError(
-                f"model {base.name} takes {len(base.card.channels)} images a case; a case list "
-                "names one, choose another base"
-            )
         # for new classes the start is not good: they need the whole learning rate
         gentleness = 1.0 if len(classes) > len(base.card.classes) else protocols.GENTLE
         profile = protocols.fine_tuning(base, COMPACT, request.iterations, gentleness)
-    profile = with_classes(profile, len(classes) + 1)
+    profile = keeping_sides(with_classes(profile, len(classes) + 1), classes)
     known = replace(profile.representation, values=values, ignore=listed.ignore)
     profile = replace(profile, representation=known)
     name = as_name(request.name or Path(request.output).resolve().name)
@@ -92,6 +88,8 @@ def plan(request: FinetuneRequest) -> Plan:
         provenance=_provenance(request, listed, base),
     )
     cohort, notices = listed.cohort, []
+    if text := notice_of_sides(profile, classes, len(base.card.classes) if base else 0):
+        notices.append(text)
     if method.uses_unlabelled and not cohort.unlabelled:
         notices.append("There are no unlabeled volumes: only the labeled ones are learned from.")
     report = "holdout" if cohort.holdout else "none"
@@ -171,7 +169,7 @@ def finetune(
     """
     output = Path(request.output)
     if request.resume and (output / REPORT).is_file():
-        return _finished(output)
+        return _finished(output, request)
     planned = plan(request)
     run = _Run(request, planned, send, progress, cancelled)
     for text in planned.notices:
@@ -202,13 +200,19 @@ def finetune(
     return result
 
 
-def _finished(output: Path) -> dict[str, Any]:
-    """The result of a run that was finished before."""
+def _finished(output: Path, request: FinetuneRequest) -> dict[str, Any]:
+    """The result of a run that was finished before; InputError if another one was asked for."""
     try:
         result = json.loads((output / REPORT).read_text(encoding="utf-8"))
-        open_model(result["model"])
+        done = open_model(result["model"]).card.training
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{output / REPORT}: cannot be read ({error}); delete it") from None
+    for name in ("method", "iterations", "seed"):
+        if done.get(name) != getattr(request, name):
+            raise InputError(
+                f"{output}: holds a finished fine-tuning with other settings ({name} "
+                f"{done.get(name)}); choose another folder or the same settings"
+            )
     return result
 
 

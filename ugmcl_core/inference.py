@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import devices
+from .components import keep_largest
 from .distance import signed_distance
 from .errors import Cancelled, InputError
 from .limits import MOST_OVERLAP, MOST_PASSES, UNCERTAINTIES
@@ -268,22 +269,6 @@ def _labels(foreground: np.ndarray) -> np.ndarray:
     best = foreground.argmax(axis=0)
     highest = np.take_along_axis(foreground, best[None], axis=0)[0]
     return np.where(highest > 1.0 - foreground.sum(axis=0), best + 1, 0).astype(np.uint8)
-
-
-def keep_largest(labels: np.ndarray, value: int) -> None:
-    """Set all but the largest 6-connected component of ``value`` to background, in place."""
-    from scipy import ndimage
-
-    mask = labels == value
-    where = ndimage.find_objects(mask.astype(np.uint8))
-    if not where:
-        return
-    box = where[0]
-    components, count = ndimage.label(mask[box])
-    if count > 1:
-        sizes = np.bincount(components.ravel())
-        sizes[0] = 0
-        labels[box][mask[box] & (components != sizes.argmax())] = 0
 
 
 def _advice(card: ModelCard, wide: bool, results: Sequence[ClassResult]) -> list[str]:

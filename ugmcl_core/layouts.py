@@ -218,7 +218,7 @@ def _pairs(
         labelled = tuple(n for n in sorted(cases) if cases[n].label and n not in held)
     order = [n for n in further if n not in {*held, *labelled}]
     rest = sorted(set(cases) - held - set(labelled) - set(order))
-    classes = (ClassInfo(1, "structure"),)
+    classes = (ClassInfo(1, "structure", largest_component=None),)
     training = (*labelled, *order, *rest)
     return Dataset(layout, cases, training, len(labelled), dev, report, classes, "")
 

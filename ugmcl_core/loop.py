@@ -1,15 +1,16 @@
 """The only training loop: whatever differs between methods is in their losses.
 
 Every step's batch, dropout and noise are functions of the seed and the step's number, so a resumed
-training gives the numbers of an uninterrupted one on the same machine. With several processes
-(`parallel`) every rank runs this loop on its part of each batch.
+training gives the numbers of an uninterrupted one on the same machine's CPU; on a GPU some sums
+have no fixed order. With several processes (`parallel`) every rank runs this loop on its part of
+each batch.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ class Run:
             device, deepest
         )
         torch.manual_seed(settings.seed)
-        network = DualTaskVNet(profile.network)
+        network, weights = DualTaskVNet(profile.network), None
         if base is not None:
             weights = with_new_classes(base.load_weights(), profile.network.classes)
             load_weights(network, weights, same_heads=False)
@@ -87,7 +88,7 @@ class Run:
         o = profile.optimization
         # The teacher is kept for methods without one as well: its average may be what is saved.
         self.teacher = Teacher(self.student, o.decay, o.average_buffers)
-        self.optimizers = self._optimizers(base is not None)
+        self.optimizers = self._optimizers(weights)
         self.labelled, self.unlabelled, self.holdout = self._prepare(cohort)
 
     def _placed(self, network: nn.Module) -> nn.Module:
@@ -97,9 +98,11 @@ class Run:
         parallel.equal_start(network)
         return network
 
-    def _optimizers(self, tuning: bool) -> dict[str, torch.optim.Optimizer]:
+    def _optimizers(
+        self, base: Mapping[str, Tensor] | None
+    ) -> dict[str, torch.optim.Optimizer]:
         """The student's optimizer, after giving it its companion, and that of an opponent."""
-        companion = self.method.companion(self.student, tuning)
+        companion = self.method.companion(self.student, base)
         if companion is not None:
             self.student.companion = self._placed(companion)
         if not self.method.adversarial:
@@ -143,6 +146,10 @@ class Run:
         parallel.agree(self.index, self.device, "checkpoints")
 
     def save(self) -> None:
+        """Write the checkpoint; InputError, and the former one is left, if there is nothing finite
+        to go on from."""
+        if not all(bool(p.isfinite().all()) for p in self.student.parameters()):
+            raise self._diverged("its weights are not finite")
         checkpoint.save(
             self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizers
         )
@@ -226,11 +233,14 @@ class Run:
         """The terms as numbers; InputError if one is not finite, before it gets anywhere."""
         losses = {k: float(v) for k, v in terms.items()}
         if not all(map(math.isfinite, losses.values())):
-            raise InputError(
-                f"{self.output}: the training diverged at iteration {self.index} "
-                f"({losses}); lower the learning rate"
-            )
+            raise self._diverged(str(losses))
         return losses
+
+    def _diverged(self, why: str) -> InputError:
+        return InputError(
+            f"{self.output}: the training diverged at iteration {self.index} ({why}); lower the "
+            "learning rate"
+        )
 
     def _report(self, terms: dict[str, Tensor]) -> None:
         losses = self._check(terms)

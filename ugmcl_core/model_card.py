@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .errors import InputError
@@ -34,14 +34,15 @@ class ClassInfo:
 
     `value` is its number in label volumes and its channel in the network (1, 2, ... in the order
     of the card), `color` RGB from 0 to 1, and `largest_component` says that the structure is one
-    piece, so that smaller islands of it are mistakes.
+    piece, so that smaller islands of it are mistakes; None, which no card holds, leaves it to the
+    labels that a training sees.
     """
 
     value: int
     name: str
     color: tuple[float, float, float] = (0.86, 0.36, 0.31)
     terminology: Terminology | None = None
-    largest_component: bool = True
+    largest_component: bool | None = True
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ class ModelCard:
 
 def class_info(value: Any) -> ClassInfo:
     """The class that an object of a JSON file describes: ``value``, ``name`` and, if given,
-    ``color``, ``terminology`` and ``largest_component``; raises InputError."""
+    ``color``, ``terminology`` and ``largest_component`` (else None); raises InputError."""
     try:
-        return _class(value)
+        found = _class(value)
+        return found if "largest_component" in value else replace(found, largest_component=None)
     except _Wrong as error:
         raise InputError(str(error)) from None
 

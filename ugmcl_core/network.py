@@ -9,7 +9,7 @@ encoding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -237,7 +237,7 @@ def set_dropout(network: nn.Module, on: bool) -> None:
 
 
 def load_weights(
-    network: DualTaskVNet, weights: dict[str, Tensor], same_heads: bool = True
+    network: DualTaskVNet, weights: Mapping[str, Tensor], same_heads: bool = True
 ) -> None:
     """Load ``weights`` (any floating precision) into ``network``; ValueError if they do not fit.
 

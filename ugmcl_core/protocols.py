@@ -31,12 +31,14 @@ def profile_named(name: str) -> Profile:
 
 
 def with_iterations(profile: Profile, iterations: int) -> Profile:
-    """`profile` with its course squeezed or stretched to `iterations`: the supervised start and
-    the warm-up; in a shorter one also the memory of a teacher that becomes the model, which
-    would otherwise still hold much of the untrained start at the end."""
+    """`profile` with its course squeezed or stretched to `iterations`: the supervised start, the
+    warm-up and the steps of the learning rate; in a shorter one also the memory of a teacher that
+    becomes the model, which would otherwise still hold much of the untrained start at the end."""
     part = iterations / profile.iterations
     o = profile.optimization
     rate = replace(o.rate, warmup=round(o.rate.warmup * part))
+    if rate.kind == "step":
+        rate = replace(rate, step_size=max(1, round(rate.step_size * part)))
     decay = o.decay
     if o.saved == "teacher" and part < 1:
         decay = max(0.5, 1.0 - (1.0 - o.decay) / part)
@@ -52,7 +54,13 @@ def fine_tuning(
     base: Model, like: Profile, iterations: int, gentleness: float = GENTLE
 ) -> Profile:
     """The protocol `like` from the weights of `base`: on its grid, with its network, `gentleness`
-    times its learning rate, and semi-supervised from the first iteration on."""
+    times its learning rate, and semi-supervised from the first iteration on. InputError for a base
+    of several images a case: a training has one."""
+    if len(base.card.channels) > 1:
+        raise InputError(
+            f"model {base.name} takes {len(base.card.channels)} images a case, and trainings are "
+            "of one; choose another base"
+        )
     profile = with_iterations(profile_of(base.card, like), iterations)
     rate = profile.optimization.rate
     optimization = replace(profile.optimization, rate=replace(rate, base=gentleness * rate.base))

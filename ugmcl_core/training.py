@@ -120,22 +120,27 @@ def _train(
         output.mkdir(parents=True, exist_ok=True)
         path = output / "log.jsonl" if main else Path(os.devnull)
         log = path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror})") from error
-    except InputError:
-        if made:  # what was prepared before a case was refused
+    except (OSError, InputError) as error:
+        if made:  # what was prepared before a case was refused, or the disk was full
             shutil.rmtree(output, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _unwritable(output, error) from error
         raise
 
     def tell(event: dict[str, Any]) -> None:
-        log.write(json.dumps(event) + "\n")
-        log.flush()
+        try:
+            log.write(json.dumps(event) + "\n")
+            log.flush()
+        except OSError as error:
+            raise _unwritable(path, error) from error
         listen(event)
 
     run.tell = tell
     # a description that no card accepts must not surface after hours
     ModelCard.from_json(replace(_card(run, description), sha256="0" * 64).to_json(), "the model")
     with log, interruptible() as interrupted:
+        for text in _of_pieces(run, description):
+            tell({"event": "notice", "text": text})
         if former is not None:
             run.restore(former)
 
@@ -148,6 +153,11 @@ def _train(
     if parallel.anywhere(interrupted(), device):
         raise KeyboardInterrupt
     return model
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    why = error.strerror or error  # NumPy gives a short write no other words than its own
+    return InputError(f"{path}: cannot be written ({why}); check the folder and the free space")
 
 
 def _finish(run: Run, card: ModelCard, should_stop: Callable[[], bool]) -> Model:
@@ -179,7 +189,8 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
     return Description(
         name,
         classes=tuple(
-            ClassInfo(value, f"class {value}") for value in range(1, profile.network.classes)
+            ClassInfo(value, f"class {value}", largest_component=None)
+            for value in range(1, profile.network.classes)
         ),
     )
 
@@ -212,6 +223,28 @@ def _fingerprint(
     )
 
 
+def _classes(run: Run, description: Description) -> tuple[ClassInfo, ...]:
+    """The classes, those of which nobody said so one piece where every label shows one."""
+    return tuple(
+        replace(c, largest_component=not any(case.scattered[n] for case in run.labelled))
+        if c.largest_component is None
+        else c
+        for n, c in enumerate(description.classes)
+    )
+
+
+def _of_pieces(run: Run, description: Description) -> list[str]:
+    """What `_classes` has concluded, for whom it surprises."""
+    asked = {c.value for c in description.classes if c.largest_component is None}
+    rule = {True: "one piece of {}, of which results keep the largest",
+            False: "several pieces of {}, all of which results keep"}  # fmt: skip
+    return [
+        f"the labels show {rule[c.largest_component].format(c.name)}"
+        for c in _classes(run, description)
+        if c.value in asked
+    ]
+
+
 def _card(run: Run, description: Description) -> ModelCard:
     """The card of the run's model as it is now."""
     r = run.profile.representation
@@ -230,7 +263,7 @@ def _card(run: Run, description: Description) -> ModelCard:
         name=description.name,
         description=description.description,
         modality=description.modality,
-        classes=description.classes,
+        classes=_classes(run, description),
         channels=description.channels,
         spacing=r.spacing,
         patch=run.profile.batch.patch,

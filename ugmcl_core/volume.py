@@ -21,6 +21,8 @@ from .errors import InputError
 SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd")
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 _SPACINGS = 1e-6, 100.0  # mm; anything outside, 1 nm to 10 cm, is a broken header, not an image
+ROUNDED = 0.05
+"""Voxels by which grids may differ that some program has written with few digits."""
 _SKEW = 1e-3  # by how much the scalar products of the axes may differ from 0 and 1
 
 

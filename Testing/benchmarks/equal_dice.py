@@ -29,7 +29,8 @@ from field_of_view import widened
 
 from ugmcl_core import devices, metrics
 from ugmcl_core.cases import find_cohort
-from ugmcl_core.inference import Segmenter, build_network, keep_largest
+from ugmcl_core.components import keep_largest
+from ugmcl_core.inference import Segmenter, build_network
 from ugmcl_core.lists import read_list
 from ugmcl_core.model import resolve
 from ugmcl_core.preprocessing import Normalization, prepare

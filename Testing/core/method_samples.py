@@ -134,7 +134,7 @@ def small_networks(classes, method=None):
         teacher.segmentation_head.weight *= 20
         for _ in range(20):  # and whose batch-norm statistics fit
             teacher(torch.randn(4, 1, 8, 8, 6))
-    companion = None if method is None else method.companion(student, False)
+    companion = None if method is None else method.companion(student, None)
     if companion is not None:
         student.companion = companion
     size = (8, 8, 6)

@@ -264,6 +264,23 @@ def test_geometry_is_shared_by_image_label_and_distance(prepared):
     assert torch.allclose(batch.labels.sum(1), torch.ones_like(batch.labels[:, 0]))
 
 
+def test_what_is_mirrored_beyond_the_border_is_labeled_there_too(prepared):
+    varied = Augmentation(affine=1.0, shift=0.1, surroundings=True)
+    settings = BatchSettings((60, 48, 44), 8, 0, 0.0, varied)
+    ball = float(prepared[0][0].fractions.astype(np.float32).sum())
+    batch = make_batch(prepared[0], [], settings, REPRESENTATION, 3, Step(0, 9))
+    inside = batch.labels[:, 1] > 0.5
+    mirrored = inside.sum((1, 2, 3)) > 3 * ball
+    assert mirrored.any() and not mirrored.all()
+    for image, truth, distance in zip(
+            batch.image[:, 0], inside, batch.level_set[:, 0], strict=True
+        ):
+        bright = image > 0.5 * (image[truth].mean() + image[~truth].mean())
+        assert (bright & truth).sum() > 0.9 * truth.sum()
+        assert (bright & ~truth).sum() < 0.3 * truth.sum()  # all around the edge
+        assert ((distance < 0) == truth).float().mean() > 0.99
+
+
 def test_a_magnified_distance_stays_a_distance(prepared):
     pose = Pose((11.0, 9.0, 8.0), IDENTITY / 1.25, 1.25, "border")
     distance, fraction = cut(

@@ -87,7 +87,7 @@ def test_no_step_waits_for_the_device(name, options):
     strides = ((2, 2, 2), (2, 2, 2), (2, 2, 1), (2, 2, 1))
     settings = NetworkSettings(filters=2, strides=strides, distance_head=method.uses_distance)
     student = DualTaskVNet(settings).to(META)
-    companion = method.companion(student, False)
+    companion = method.companion(student, None)
     if companion is not None:
         student.companion = companion.to(META)
     teacher = Teacher(student)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,6 +186,15 @@ def test_clamped_sdf_is_compared_with_the_clamped_distance(tmp_path):
     write(tmp_path / "p" / "x_sdf.nrrd", clamped, notes={"ugmcl_scale_mm": "2"})
     (case,), _ = evaluation.find_cases(tmp_path / "p", tmp_path / "r")
     assert evaluation.evaluate(case).structures[0].sdf_mae_mm == pytest.approx(0, abs=1e-6)
+
+
+def test_a_grid_that_was_written_with_few_digits_is_the_same(folders):
+    truth = volume.read(folders[1] / "a.nrrd")
+    rounded = replace(truth.grid, origin=tuple(v + 0.01 for v in truth.grid.origin))
+    found = volume.Volume(truth.array, rounded)
+    volume.write(folders[0] / "a_labels.nrrd", found)
+    (case, *_), _ = evaluation.find_cases(*folders)
+    assert evaluation.evaluate(case).structures[0].scores.dice == 1.0
 
 
 def test_another_grid_is_refused(folders, capsys):

@@ -12,7 +12,7 @@ from ugmcl_core import evaluation, outputs
 from ugmcl_core.cases import find_cohort
 from ugmcl_core.distance import signed_distance
 from ugmcl_core.errors import InputError
-from ugmcl_core.inference import Segmenter, SegmentSettings, keep_largest
+from ugmcl_core.inference import Segmenter, SegmentSettings
 from ugmcl_core.methods import DualTask
 from ugmcl_core.training import train
 from ugmcl_core.volume import Grid, Volume, index_box, write
@@ -133,10 +133,3 @@ def test_wrong_numbers_of_channels_and_passes_are_refused(segmenter, case):
         segmenter.segment([case[0], case[0]])
     with pytest.raises(InputError, match="passes"):
         SegmentSettings(65)
-
-
-def test_only_the_largest_component_of_a_class_is_kept():
-    labels = np.zeros((12, 6, 6), np.uint8)
-    labels[1:4, 1:4, 1:4], labels[6:8, 1:3, 1:3], labels[9:11] = 1, 1, 2
-    keep_largest(labels, 1)
-    assert (labels == 1).sum() == 27 and (labels == 2).sum() == 72 and not labels[6:8].any()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ugmcl_core.devices import has_half_gradients
+from ugmcl_core.devices import has_half_gradients, precision
 from ugmcl_core.errors import InputError
 from ugmcl_core.memory import climbing_down, ladder
 from ugmcl_core.profiles import COMPACT
@@ -71,6 +71,11 @@ def test_the_peak_of_memory_is_seen():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     assert int(done.stdout) > 0.9 * 320_000_000
+
+
+def test_a_torch_that_cannot_tell_of_bfloat16_computes_in_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # as before torch 2.6
+    assert precision(torch.device("cpu")) == torch.float32
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5])

@@ -1,5 +1,7 @@
 """Objectives of the methods without a teacher, against NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from method_samples import (
 )
 
 from ugmcl_core.methods import DTC, DTML, URPC, DualTask, EntropyMinimization, SASSNet, Supervised
+from ugmcl_core.network import DualTaskVNet
 
 
 @pytest.fixture(params=[2, 3])
@@ -105,7 +108,7 @@ def test_sassnet_deceives_with_unlabelled_samples_and_judges_all(classes):
 
 @pytest.mark.parametrize("shape", [(8, 8, 6), (16, 8, 12)])
 def test_the_discriminator_takes_any_patch_of_its_network(shape):
-    critic = SASSNet().companion(small_networks(3)[0], False)
+    critic = SASSNet().companion(small_networks(3)[0], None)
     assert critic(torch.randn(2, 2, *shape), torch.randn(2, 1, *shape)).shape == (2, 1)
 
 
@@ -162,8 +165,14 @@ def test_dtml_teaches_both_networks(classes):
 
 
 def test_dtml_fine_tunes_both_networks_from_the_base():
-    student = small_networks(2)[0]
-    fresh, tuned = (DTML().companion(student, tuning) for tuning in (False, True))
-    key = "levels_down.0.0.0.weight"
-    assert torch.equal(tuned.state_dict()[key], student.state_dict()[key])
-    assert not torch.equal(fresh.state_dict()[key], student.state_dict()[key])
+    base = small_networks(2)[0]
+    assert base.distance_head is not None
+    headless = replace(base.settings, distance_head=False)
+    student = DualTaskVNet(headless)
+    state = base.state_dict()
+    fresh, tuned = (DTML().companion(student, weights) for weights in (None, state))
+    for key in ("levels_down.0.0.0.weight", "distance_head.1.weight"):
+        assert torch.equal(tuned.state_dict()[key], state[key])
+        assert not torch.equal(fresh.state_dict()[key], state[key])
+    without = {k: v for k, v in state.items() if not k.startswith("distance_head.")}
+    assert DTML().companion(student, without).distance_head is not None

@@ -157,7 +157,7 @@ def test_ugmcl_plus_teaches_hard_labels_where_the_teacher_is_sure(setting):
 def test_duwm_weighs_by_both_uncertainties(setting, kappa):
     n, batch, student, teacher = setting
     method = DUWM(passes=2, weight=0.3, regularizer=0.2)
-    student.companion = method.companion(student, False)
+    student.companion = method.companion(student, None)
     with torch.no_grad():
         student.companion.raw.fill_(np.log(np.expm1(kappa)))
     dice, ce, _ = by_hand(n)

@@ -21,6 +21,13 @@ def test_a_shorter_course_keeps_its_proportions():
     assert 1 - short.optimization.decay == pytest.approx(4 * (1 - COMPACT.optimization.decay))
 
 
+def test_the_published_learning_rate_falls_at_the_same_parts_of_any_course():
+    for iterations in (600, 6000, 21000):
+        rate = protocols.with_iterations(PAPER, iterations).optimization.rate
+        found = [rate.at(round(part * iterations), iterations) for part in (0.4, 0.43, 0.85)]
+        assert found == pytest.approx([0.01, 0.001, 0.0001])
+
+
 def test_the_start_is_forgotten_even_in_a_very_short_course():
     decay = protocols.with_iterations(COMPACT, 50).optimization.decay
     assert decay**50 < 1e-3
@@ -42,6 +49,12 @@ def test_fine_tuning_is_on_the_bases_grid_and_gentle(tmp_path):
     assert (profile.iterations, profile.warmup) == (100, 0)
     rate = profile.optimization.rate.base
     assert rate == pytest.approx(protocols.GENTLE * COMPACT.optimization.rate.base)
+
+
+def test_a_base_of_several_images_a_case_is_refused(tmp_path):
+    two = tiny_model(tmp_path / "two", channels=("T1", "T2"))
+    with pytest.raises(InputError, match="model tiny takes 2 images a case"):
+        protocols.fine_tuning(two, COMPACT, 100)
 
 
 def test_unknown_names_list_what_there_is():

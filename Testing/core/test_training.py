@@ -1,6 +1,7 @@
 """The loop: it learns, repeats, resumes exactly, stops cleanly, refuses others' folders."""
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import torch
 from ugmcl_core.augmentation import Augmentation
 from ugmcl_core.batches import BatchSettings
 from ugmcl_core.cases import Representation, find_cohort
-from ugmcl_core.checkpoint import NAME
+from ugmcl_core.checkpoint import NAME, load
 from ugmcl_core.errors import InputError
 from ugmcl_core.inference import Segmenter, SegmentSettings
 from ugmcl_core.methods import METHODS, UGMCL, DualTask, Supervised
@@ -210,6 +211,43 @@ def test_a_description_that_no_card_accepts_is_refused_before_the_training(folde
     assert not any(e["event"] == "progress" for e in events)
 
 
+def test_structures_in_several_pieces_keep_them_and_the_user_is_told(folder, tmp_path):
+    root, profile = folder
+    labels = tmp_path / "labels"
+    shutil.copytree(root / "labels", labels)
+    apart = read(labels / "p0.nrrd")
+    array = apart.array.copy()
+    array[array == 1] = 0
+    array[2:8, 4:9, 4:9], array[2:8, 20:25, 4:9] = 1, 1
+    write(labels / "p0.nrrd", Volume(array, apart.grid))
+    names = ["p0", "p1"]
+    cohort = find_cohort(root / "images", labels, names)
+    said = []
+    model = train(cohort, Supervised(), replace(profile, iterations=1), tmp_path / "run", CPU,
+                  on_event=lambda e: said.append(e.get("text")))  # fmt: skip
+    kept = [c.largest_component for c in model.card.classes]
+    assert kept == [False, True][: len(kept)]
+    assert "the labels show several pieces of class 1, all of which results keep" in said
+    assert len(kept) < 2 or any("one piece of class 2" in (text or "") for text in said)
+
+
+def test_a_full_disk_while_preparing_is_named_and_gives_back_what_it_took(
+    folder, tmp_path, monkeypatch
+):
+    root, profile = folder
+    save, saved = np.save, []
+
+    def full(*arguments):
+        if len(saved) == 3:
+            raise OSError("4000000 requested and 524224 written")  # as NumPy says it
+        saved.append(save(*arguments))
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(InputError, match=r"524224 written.*check the folder and the free space"):
+        train(cohort_of(root), DualTask(), profile, tmp_path / "run", replace(CPU, memory=0))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_full_disk_is_named(folder, tmp_path, monkeypatch):
     import safetensors
     import safetensors.torch
@@ -231,6 +269,27 @@ def test_a_diverged_training_is_stopped_before_its_checkpoint(folder, tmp_path):
             cohort_of(root), DualTask(), wild, tmp_path / "run", replace(CPU, checkpoint_every=4)
         )
     assert not (tmp_path / "run" / NAME).exists()
+
+
+def test_weights_that_are_not_finite_never_replace_a_checkpoint(folder, tmp_path):
+    root, profile = folder
+
+    class Exploding(DualTask):
+        """A finite loss whose gradient is not, in the last step."""
+
+        def losses(self, student, teacher, batch, step):
+            terms = super().losses(student, teacher, batch, step)
+            if step.index == 11:
+                nothing = (next(student.parameters()).sum() * 0.0).clamp_min(0.0)
+                terms["explosion"] = nothing.sqrt()
+            return terms
+
+    run = tmp_path / "run"
+    wild = replace(profile, optimization=replace(profile.optimization, clip=0.0))
+    with pytest.raises(InputError, match="diverged at iteration 12 .its weights are not finite"):
+        train(cohort_of(root), Exploding(), wild, run, replace(CPU, checkpoint_every=4))
+    assert load(run).index == 8
+    assert all(bool(v.isfinite().all()) for v in load(run).tensors.values())
 
 
 def test_mapped_cases_train_the_same_model_and_are_removed(folder, tmp_path):

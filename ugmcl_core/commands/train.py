@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole,
         default=2022,
         metavar="S",
-        help="same seed, same machine, same model (default: 2022)",
+        help="same seed, same machine, same model on a CPU (default: 2022)",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
@@ -166,6 +166,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..cases import find_cohort
     from ..inference import check_model
     from ..profiles import with_classes
+    from ..sides import keeping_sides, notice_of_sides
     from ..training import TrainingSettings, describe, train
 
     method = protocols.method_named(arguments.method, arguments.option)
@@ -189,10 +190,12 @@ def _run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")
         representation = replace(profile.representation, ignore=ignored)
         profile = replace(profile, representation=representation)
+    classes = base.card.classes if base else classes
+    profile = keeping_sides(profile, classes)
     description = describe(base, as_name(Path(arguments.output).resolve().name), profile)
     description = replace(
         description,
-        classes=description.classes if base else classes,
+        classes=classes,
         modality=arguments.modality or description.modality,
     )
     settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
@@ -200,6 +203,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with Progress("train") as progress:
         used = len(cohort.unlabelled) if method.uses_unlabelled else 0
         progress.say(f"{method.name}, {len(cohort.labelled)} labeled and {used} unlabeled cases")
+        if text := notice_of_sides(profile, classes, len(classes) if base else 0):
+            progress.say(text)
 
         def heard(event: dict[str, Any]) -> None:
             last.update(event)
@@ -251,7 +256,8 @@ def _classes(arguments: argparse.Namespace) -> tuple[ClassInfo, ...]:
         raise InputError(f"--classes {arguments.classes!r}: give different names with commas")
     colors = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
     return tuple(
-        ClassInfo(n, word, colors[(n - 1) % len(colors)]) for n, word in enumerate(words, 1)
+        ClassInfo(n, word, colors[(n - 1) % len(colors)], largest_component=None)
+        for n, word in enumerate(words, 1)
     )
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .. import devices, metrics, volume
-from ..cases import Case
-from ..errors import InputError
-from ..inference import Segmenter, SegmentSettings, keep_largest
+from ..cases import Case, read_pair
+from ..components import keep_largest
+from ..inference import Segmenter, SegmentSettings
 from ..model import Model
 from ..network import DualTaskVNet
 from ..preprocessing import Normalization, prepare
@@ -58,9 +58,8 @@ def score_cases(
     rows = []
     for number, case in enumerate(cases):
         progress(number / len(cases), f"scoring {case.name}")
-        image, reference = volume.read(case.image), volume.read_labels(case.label)
-        if not reference.grid.same_as(image.grid):
-            raise InputError(f"{case.label}: lies on another grid than {case.image.name}")
+        image, reference = read_pair(case)
+        assert reference is not None
         if scoring.paper_stride:
             labels = segment_as_published(segmenter, image)
         else:

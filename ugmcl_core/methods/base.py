@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -78,8 +79,11 @@ class Method(ABC):
     ) -> dict[str, Tensor]:
         """The weighted terms of the objective, by name."""
 
-    def companion(self, student: DualTaskVNet, tuning: bool) -> nn.Module | None:
-        """A module to train along with ``student``, which holds a base's weights if ``tuning``."""
+    def companion(
+        self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
+    ) -> nn.Module | None:
+        """A module to train along with ``student``; ``base`` are the weights that both start from
+        when a model is fine-tuned."""
         return None
 
     def opposing_losses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -35,10 +36,12 @@ class DTML(Method):
     sharpness: Weight = option(1500.0, "k of T⁻¹, per unit of the level set")
     sharpness_start: Weight = option(0.0, "k at the start, rising to `sharpness`; 0: k is fixed")
 
-    def companion(self, student: DualTaskVNet, tuning: bool) -> nn.Module:
+    def companion(
+        self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
+    ) -> nn.Module:
         second = DualTaskVNet(replace(student.settings, distance_head=True))
-        if tuning:
-            load_weights(second, student.state_dict(), same_heads=False)
+        if base is not None:  # the student has no distance head, the base may have one
+            load_weights(second, base, same_heads=False)
         return second
 
     def losses(

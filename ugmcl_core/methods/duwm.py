@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -54,7 +55,9 @@ class DUWM(Method):
     passes: Count = option(8, "T, Monte Carlo passes of the teacher")
     regularizer: Weight = option(0.01, "γ, the price of uncertainty")
 
-    def companion(self, student: DualTaskVNet, tuning: bool) -> nn.Module:
+    def companion(
+        self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
+    ) -> nn.Module:
         return Sensitivity()
 
     def losses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -70,7 +71,9 @@ class SASSNet(Method):
     weight: Weight = option(0.01, "λ at the end of its ramp")
     distance_weight: Weight = option(0.3, "weight of the squared error between f_dis and T(y)")
 
-    def companion(self, student: DualTaskVNet, tuning: bool) -> nn.Module:
+    def companion(
+        self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
+    ) -> nn.Module:
         return Discriminator(student.settings)
 
     def losses(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,7 +52,9 @@ class URPC(Method):
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
 
-    def companion(self, student: DualTaskVNet, tuning: bool) -> nn.Module:
+    def companion(
+        self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
+    ) -> nn.Module:
         return ScaleHeads(student.settings)
 
     def losses(

@@ -1,0 +1,97 @@
+"""Pieces of a structure, and what a training concludes from those of its labels."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from samples import tiny_model
+from scipy import ndimage
+
+from ugmcl_core.case_list import read_case_list
+from ugmcl_core.cases import Case, Representation, load_case, prepare_case, store_case
+from ugmcl_core.components import is_scattered, keep_largest
+from ugmcl_core.errors import InputError
+from ugmcl_core.model_card import ModelCard, class_info
+from ugmcl_core.preprocessing import Normalization
+from ugmcl_core.volume import Grid, Volume, write
+
+SHAPE = (16, 14, 12)
+
+
+def test_only_the_largest_component_of_a_class_is_kept():
+    labels = np.zeros((12, 6, 6), np.uint8)
+    labels[1:4, 1:4, 1:4], labels[6:8, 1:3, 1:3], labels[9:11] = 1, 1, 2
+    keep_largest(labels, 1)
+    assert (labels == 1).sum() == 27 and (labels == 2).sum() == 72 and not labels[6:8].any()
+
+
+def pieces(*sizes):
+    mask = np.zeros(SHAPE, bool)
+    for n, size in enumerate(sizes):
+        mask[4 * n : 4 * n + 2].reshape(-1)[:size] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((), False), ((40,), False), ((96, 4), False), ((90, 10), True), ((30, 30, 30), True)],
+)
+def test_a_few_stray_voxels_do_not_make_several_pieces(sizes, expected):
+    mask = pieces(*sizes)
+    assert is_scattered(mask) is expected
+    assert ndimage.label(mask)[1] == len(sizes)
+
+
+def test_pieces_that_the_unknown_may_connect_are_one():
+    mask = np.zeros(SHAPE, bool)
+    mask[2], mask[10] = True, True  # two annotated slices
+    known = np.zeros(SHAPE, bool)
+    known[[2, 10]] = True
+    assert is_scattered(mask) and not is_scattered(mask, known)
+    known[5:7] = True
+    assert is_scattered(mask, known)
+
+
+@pytest.fixture
+def lesions(tmp_path):
+    """A case of a structure in one piece (1) and one in two (2)."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:6, 2:9, 2:9], labels[8:10, 2:5, 2:5], labels[12:14, 8:11, 8:11] = 1, 2, 2
+    grid = Grid(SHAPE)
+    rng = np.random.default_rng(0)
+    image = 100.0 * labels + rng.normal(0, 1, SHAPE)
+    write(tmp_path / "image.nrrd", Volume(image.astype(np.float32), grid))
+    write(tmp_path / "label.nrrd", Volume(labels, grid))
+    return Case("a", tmp_path / "image.nrrd", tmp_path / "label.nrrd")
+
+
+def test_a_prepared_case_tells_and_a_stored_one_too(lesions, tmp_path):
+    r = Representation((1.0,) * 3, Normalization(), classes=3)
+    case = prepare_case(lesions, r)
+    assert case.scattered == (False, True)
+    store_case(case, tmp_path / "stored")
+    assert load_case(tmp_path / "stored").scattered == (False, True)
+
+
+def test_a_class_of_a_list_is_left_to_the_labels_unless_it_says(lesions, tmp_path):
+    given = {"value": 1, "name": "lesion"}
+    assert class_info(given).largest_component is None
+    for said in (True, False):
+        assert class_info({**given, "largest_component": said}).largest_component is said
+    with pytest.raises(InputError, match="neither true nor false"):
+        class_info({**given, "largest_component": None})
+    path = tmp_path / "cases.json"
+    entry = {"name": "a", "role": "labelled", "image": "image.nrrd", "label": "label.nrrd"}
+    path.write_text(json.dumps({"cases": [entry], "classes": [given]}))
+    assert read_case_list(path).classes[0].largest_component is None
+
+
+def test_a_card_without_the_key_means_one_piece(tmp_path):
+    folder = tiny_model(tmp_path / "tiny").folder
+    content = json.loads((folder / "model.json").read_text())
+    for item in content["classes"]:
+        del item["largest_component"]
+    card = ModelCard.from_json(json.dumps(content))
+    assert all(c.largest_component is True for c in card.classes)
