@@ -286,7 +286,7 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(folder, tmp_path
 
     run = tmp_path / "run"
     wild = replace(profile, optimization=replace(profile.optimization, clip=0.0))
-    with pytest.raises(InputError, match="diverged at iteration 12 .its weights are not finite"):
+    with pytest.raises(InputError, match=r"diverged at iteration 12 .its weights are not finite"):
         train(cohort_of(root), Exploding(), wild, run, replace(CPU, checkpoint_every=4))
     assert load(run).index == 8
     assert all(bool(v.isfinite().all()) for v in load(run).tensors.values())
@@ -316,6 +316,28 @@ def test_another_training_is_neither_overwritten_nor_continued(folder, tmp_path)
             CPU,
             resume=True,
         )
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_model_whose_checkpoint_is_gone_is_not_replaced(folder, tmp_path, resume):
+    root, profile = folder
+    train(cohort_of(root), DualTask(), profile, tmp_path, CPU)
+    (tmp_path / NAME).unlink()
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match="a model without the checkpoint of its training"):
+        train(cohort_of(root), DualTask(), profile, tmp_path, CPU, resume=resume)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_resuming_what_was_not_begun_starts_anew_and_says_so(folder, tmp_path, resume):
+    root, profile = folder
+    events = []
+    train(
+        cohort_of(root), DualTask(), profile, tmp_path, CPU, resume=resume, on_event=events.append
+    )
+    notices = [e["text"] for e in events if e["event"] == "notice"]
+    assert [text for text in notices if "starts anew" in text] == notices[:1] * resume
 
 
 def test_a_broken_checkpoint_is_named(folder, tmp_path):

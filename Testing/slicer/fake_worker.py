@@ -1,9 +1,10 @@
 """A worker without a model: speaks the protocol of docs/architecture.md and thresholds the image.
 
-Environment variables make it misbehave: FAKE_CRASH (start, run, killed, signal, gibberish),
-FAKE_LOADING (seconds that it loads, and says so), FAKE_SLOW (seconds that a run takes),
-FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN (ends as if its stdin were closed),
+Environment variables make it misbehave: FAKE_CRASH (start, import, run, killed, signal,
+gibberish), FAKE_LOADING (seconds that it loads, and says so), FAKE_SLOW (seconds that a run
+takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN (ends as if its stdin were closed),
 FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2), FAKE_LEVEL (the threshold),
+FAKE_STRUCTURE (what class 1 is called instead, in green), FAKE_ADVICE (what a result advises),
 FAKE_LABELS (a label file of the same grid to answer with instead),
 FAKE_KEEP (a folder for copies of the outputs), FAKE_COMPRESS.
 What it does for fine-tuning, ranking and evaluation is in fake_training.
@@ -78,6 +79,8 @@ def outputs(request: dict) -> dict:
     folder, stem = Path(request["output"]), request["stem"]
     level = float(os.environ.get("FAKE_LEVEL", 100))
     classes = CLASSES[: int(os.environ.get("FAKE_CLASSES", 1))]
+    if other := os.environ.get("FAKE_STRUCTURE"):
+        classes = ({**classes[0], "name": other, "color": [0.1, 0.8, 0.2]}, *classes[1:])
     if given := os.environ.get("FAKE_LABELS"):
         image = sitk.Cast(sitk.ReadImage(given), sitk.sitkFloat32)
         level = 0.5
@@ -118,7 +121,7 @@ def outputs(request: dict) -> dict:
         "uncertainty": str(path) if path else None,
         "classes": told,
         "sdf_scale_mm": SCALE,
-        "advice": [],
+        "advice": [text] if (text := os.environ.get("FAKE_ADVICE")) else [],
         "model": request["model"],
         "device": "cpu",
         "passes": request["passes"],
@@ -197,6 +200,9 @@ def main() -> None:
     if os.environ.get("FAKE_CRASH") == "start":
         sys.stderr.write("ImportError: no module named torch\n")
         sys.exit(1)
+    if os.environ.get("FAKE_CRASH") == "import":
+        say("error", id=None, message="PyTorch cannot be used: DLL load failed")
+        sys.exit(2)
     if arguments.job:
         handle(json.loads(arguments.job.read_text()), arguments.cancel_file.exists)
         return

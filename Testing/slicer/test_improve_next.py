@@ -96,6 +96,10 @@ def test_the_top_case_is_corrected_accepted_and_learned_from(panel, tmp_path, mo
     wait(panel)
     volume = slicer.util.getNode("un1")
     assert [(a.GetName(), b.GetName()) for a, b in panel.edited] == [("un1 segmentation", "un1")]
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    assert {c.GetBackgroundVolumeID() for c in composites} == {volume.GetID()}
+    assert not any(c.GetForegroundVolumeID() for c in composites)  # nothing over what is drawn on
+    assert not any(c.GetNumberOfAdditionalLayers() for c in composites)
     node = panel.edited[0][0]
     voxels = support.segment_array(node, volume).copy()
     voxels[1, 2, 3] = 1 - voxels[1, 2, 3]  # what the user does in the Segment Editor
@@ -310,6 +314,61 @@ def test_all_volumes_with_the_model_loaded_once(panel, tmp_path):
     panel.ui.exportPatternEdit.text = "{patient}"
     panel.click("exportButton")
     assert "{patient} is no pattern" in panel.ui.exportMessageLabel.text
+
+
+def test_what_a_model_advises_of_a_volume_is_said_after_a_batch(panel, monkeypatch):
+    monkeypatch.setenv("FAKE_ADVICE", "The field of view is too wide.")
+    for name in "ab":
+        support.add_volume(name=name)
+    panel.click("batchButton")
+    wait(panel)
+    lines = panel.ui.batchLabel.text.splitlines()
+    assert lines[0].startswith("2 of 2 volumes were segmented.")
+    assert lines[1:] == [f"{name}: The field of view is too wide." for name in "ab"]
+    monkeypatch.delenv("FAKE_ADVICE")
+    panel.widget.logic.worker.kill()
+    panel.click("batchButton")
+    wait(panel)
+    assert panel.ui.batchLabel.text == "2 of 2 volumes were segmented."
+
+
+def surface_of(volume, segments, name):
+    """A segmentation that holds surfaces alone, as read from an STL file."""
+
+    node = improve.add_segmentation(volume, segments, name)
+    assert node.CreateClosedSurfaceRepresentation()
+    segmentation = node.GetSegmentation()
+    segmentation.SetSourceRepresentationName("Closed surface")
+    segmentation.RemoveRepresentation("Binary labelmap")
+    assert not segmentation.ContainsRepresentation("Binary labelmap")
+    return node
+
+
+def test_surfaces_can_be_compared_with(panel):
+    from UGMCLSegmentationLib import evaluateWork
+
+    volume = support.add_volume()
+    result = panel.segment(volume)
+    found = support.segment_array(result, volume) > 0
+    reference = surface_of(volume, {"left atrium": found}, "from STL")
+    panel.ui.evaluateSection.collapsed = False
+    panel.ui.referenceSelector.setCurrentNode(reference)
+    panel.click("evaluateButton")
+    wait(panel)
+    table = evaluateWork.table().GetTable()
+    assert float(table.GetValueByName(0, "Dice").ToString()) > 0.9
+    assert reference.GetSegmentation().GetSourceRepresentationName() == "Closed surface"
+
+
+def test_surfaces_can_be_learned_from(panel):
+    improve.prepare(panel, 1, 1, 0)
+    volume = support.add_volume(name="drawn elsewhere")
+    found = support.blob() > 100
+    surface_of(volume, {"left atrium": found}, "from STL")
+    panel.widget.improve.book.update()
+    case = next(c for c in panel.widget.improve.book.contents.cases if c.volumeNode is volume)
+    assert case.role == "labelled" and case.problem == ""
+    assert any("resampled" in text for text in case.notices)
 
 
 def test_a_batch_can_be_canceled(panel, monkeypatch):

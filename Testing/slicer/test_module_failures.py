@@ -168,7 +168,7 @@ def test_an_error_while_the_result_is_shown_leaves_a_usable_panel(panel, monkeyp
         raise RuntimeError("no view")
 
     with monkeypatch.context() as patch:
-        patch.setattr(display, "showSource", fail)
+        patch.setattr(display, "showAlone", fail)
         start(panel)
         panel.finish(20)
         harness.process_events(50)

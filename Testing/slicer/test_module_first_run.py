@@ -174,6 +174,31 @@ def test_nothing_is_installed_during_a_run_and_no_process_stays(panel, computer,
     assert len(computer.asked) == 1 and logic.worker.pid == logic.trainer.pid == 0
 
 
+def test_a_restart_is_asked_for_with_what_it_costs_and_not_during_a_run(
+    panel, computer, pip, answers, monkeypatch
+):
+    import slicer
+
+    restarts = []
+    monkeypatch.setattr(slicer.util, "restart", lambda: restarts.append(1), raising=False)
+    computer.has(numpy="1.26.4", numpyWanted="<2.7,>=2.0")
+    look(panel)
+    pip.act = lambda: computer.has(numpy="2.4.6", replaced=("numpy",))
+    panel.click("installButton")
+    assert shown(panel)[0] == "Restart Slicer"
+    logic = panel.widget.logic
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logic.trainer, "_request", object())
+        panel.click("installButton")
+        assert "A run is under way" in said(panel) and not restarts
+    answers.yes = False
+    panel.click("installButton")
+    assert "not saved of the scene is lost" in answers.questions[-1] and not restarts
+    answers.yes = True
+    panel.click("installButton")
+    assert restarts == [1]
+
+
 def test_declined(panel, computer, torchUtils):
     computer.has(torch="")
     torchUtils.act = lambda: None

@@ -54,6 +54,25 @@ def test_a_crash_at_the_start_shows_the_last_words(panel, monkeypatch):
     panel.segment()
 
 
+@pytest.mark.parametrize("oneShot", [False, True])
+def test_what_keeps_pytorch_from_loading_is_told(panel, monkeypatch, oneShot):
+    monkeypatch.setenv("FAKE_CRASH", "import")
+    panel.widget.logic.worker._oneShot = oneShot
+    panel.select(support.add_volume())
+    panel.click("segmentButton")
+    panel.finish()
+    assert "PyTorch cannot be used: DLL load failed" in panel.message
+    assert support.private_folders() == []
+    monkeypatch.delenv("FAKE_CRASH")
+    panel.segment()
+
+
+def test_what_keeps_pytorch_from_loading_is_in_the_log_without_a_run(panel, monkeypatch):
+    monkeypatch.setenv("FAKE_CRASH", "import")
+    panel.widget.logic.worker.start()
+    harness.wait_until(lambda: "DLL load failed" in panel.ui.logText.toPlainText(), 20)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("how", "expected"), [("killed", "lack of memory"), ("signal", "signal 15")]

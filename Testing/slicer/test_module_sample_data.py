@@ -16,17 +16,18 @@ from ugmcl_core import phantoms
 
 @pytest.fixture
 def sources(scene, monkeypatch):
-    """What is registered, by name, in a stand-in of Slicer's SampleData module."""
+    """What is registered, by the node's name, in a stand-in of Slicer's SampleData module, which
+    takes what Slicer's own takes."""
     found: dict[str, dict] = {}
 
     class SampleDataLogic:
         @staticmethod
         def registerCustomSampleDataSource(
             category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None,
-            customDownloader=None, thumbnailFileName=None, loadFileType="VolumeFile",
-            loadFiles=None, loadFileProperties=None, checksums=None, sampleDescription=None,
+            customDownloader=None, thumbnailFileName=None, loadFileTypes=None, loadFiles=None,
+            loadFileProperties=None, checksums=None, loadFileType=None,
         ):  # fmt: skip
-            found[sampleName] = {**locals(), "found": None}
+            found[nodeNames] = {**locals(), "found": None}
 
     module = types.ModuleType("SampleData")
     module.SampleDataLogic = SampleDataLogic
@@ -39,7 +40,7 @@ def sources(scene, monkeypatch):
 def test_they_are_registered_when_slicer_has_started(sources):
     assert set(sources) == {"UGMCLPhantom", "UGMCLPhantomCohort"}
     for source in sources.values():
-        assert source["category"] == "UGMCL Segmentation" and source["sampleDescription"]
+        assert source["category"] == "UGMCL Segmentation" and "phantom" in source["sampleName"]
         picture = Path(source["thumbnailFileName"])
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         assert picture.stat().st_size < 40_000
@@ -79,7 +80,7 @@ def test_the_cohort_is_enough_for_the_tutorial(sources, monkeypatch):
     assert kinds.count("vtkMRMLScalarVolumeNode") == 8
     assert kinds.count("vtkMRMLSegmentationNode") == 5
     tutorial = (support.HERE.parents[1] / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    assert sources["UGMCLPhantomCohort"]["sampleDescription"] in tutorial
+    assert sources["UGMCLPhantomCohort"]["sampleName"] in tutorial
     _image, labels = phantoms.phantom(11, (30, 26, 20), (4.0, 4.0, 3.5))
     volumeNode, segmentationNode = nodes[:2]
     found = slicer.util.arrayFromSegmentBinaryLabelmap(

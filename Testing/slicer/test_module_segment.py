@@ -138,6 +138,94 @@ def test_edited_segmentation_is_kept(panel):
     assert panel.segment() is new
 
 
+@pytest.mark.parametrize("how", ["accepted", "chosen as a label"])
+def test_a_result_that_the_user_relies_on_is_kept(panel, monkeypatch, how):
+    from UGMCLSegmentationLib import cases
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    if how == "accepted":
+        cases.accept(volume, node)
+    else:
+        cases.setLabel(volume, node)
+        cases.setRole(volume, cases.HOLDOUT)
+    before = support.segment_array(node, volume).copy()
+    monkeypatch.setenv("FAKE_LEVEL", "120")
+    panel.widget.logic.worker.kill()
+    new = panel.segment()
+    assert new is not node and panel.parameters.segmentation is new
+    assert np.array_equal(support.segment_array(node, volume), before)
+    assert not np.array_equal(support.segment_array(new, volume), before)
+    assert cases.labelOf(volume, lambda _node: False) is node
+
+
+def test_a_kept_result_keeps_its_distance_and_uncertainty(panel, monkeypatch):
+    import slicer
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    voxels = support.segment_array(node, volume).copy()
+    voxels[:3] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        voxels.astype(np.uint8), node, "class_1", volume
+    )
+    own = results().distanceOf(volume, 1, node), results().uncertaintyOf(volume, node)
+    arrays = [slicer.util.arrayFromVolume(n).copy() for n in own]
+    monkeypatch.setenv("FAKE_LEVEL", "120")
+    panel.widget.logic.worker.kill()
+    new = panel.segment()
+    others = results().distanceOf(volume, 1, new), results().uncertaintyOf(volume, new)
+    for a, b, array in zip(own, others, arrays, strict=True):
+        assert a is not b and a.GetName() != b.GetName()
+        assert np.array_equal(slicer.util.arrayFromVolume(a), array)
+        assert not np.array_equal(slicer.util.arrayFromVolume(b), array)
+    panel.ui.resultSelector.setCurrentNode(node)
+    composite = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+    assert composite.GetForegroundVolumeID() == own[0].GetID()
+    slicer.mrmlScene.RemoveNode(new)
+    counts = support.node_counts()
+    panel.select(volume)
+    panel.parameters.segmentation = None
+    panel.segment()  # what the removed one has left is used again
+    counts["vtkMRMLSegmentationNode"] += 1
+    after = support.node_counts()
+    assert after["vtkMRMLScalarVolumeNode"] == counts["vtkMRMLScalarVolumeNode"]
+
+
+def test_another_structure_has_the_color_of_its_model(panel, monkeypatch):
+    node = panel.segment(support.add_volume())
+    node.GetSegmentation().GetSegment("class_1").SetColor(0.5, 0.5, 0.5)
+    monkeypatch.setenv("FAKE_STRUCTURE", "liver")
+    panel.widget.logic.worker.kill()
+    assert panel.segment() is node
+    segment = node.GetSegmentation().GetSegment("class_1")
+    assert segment.GetName() == "liver" and np.allclose(segment.GetColor(), (0.1, 0.8, 0.2))
+
+
+def test_the_measures_are_of_what_is_there_now(panel):
+    import slicer
+
+    volume = support.add_volume()
+    node = panel.segment(volume)
+    before = panel.ui.measureLabel.text.split(",")[0]
+    voxels = support.segment_array(node, volume).copy()
+    voxels[: voxels.shape[0] // 2] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        voxels.astype(np.uint8), node, "class_1", volume
+    )
+    panel.loaded.exit()
+    panel.loaded.enter()
+    text = panel.ui.measureLabel.text
+    expected = voxels.sum() * 1.25 * 1.25 * 2 / 1000
+    assert float(text.split(":")[1].split("mL")[0]) == pytest.approx(expected, abs=0.051)
+    former = before.split(": ")[1]
+    assert f"{former} before it was changed" in text and "uncertainty" not in text
+    node.GetSegmentation().RemoveSegment("class_1")
+    panel.loaded.exit()
+    panel.loaded.enter()
+    assert panel.ui.measureLabel.text == ""
+
+
 def test_two_volumes_have_results_of_their_own(panel):
     first, second = support.add_volume(name="a"), support.add_volume(name="b")
     nodes = panel.segment(first), panel.segment(second)

@@ -61,7 +61,7 @@ class BatchRun:
 
     def onLog(self, level: str, text: str) -> None:
         if self._listener is not None:
-            self._listener.onLog("info", f"{self._name}: {text}")
+            self._listener.onLog(level, f"{self._name}: {text}")
 
     def onEnd(self, outcome: Outcome) -> None:
         if outcome.kind == DONE:

@@ -81,6 +81,9 @@ def _gridNotices(case: Case, used: Sequence) -> list[str]:
     size = geometry.dimensions(case.volumeNode)
     isResampled, isInside = False, False
     for segment in used:
+        if labels.isSurface(segment):
+            isResampled = isInside = True  # known once it is a labelmap
+            continue
         labelmap = labels.image(segment)
         matrix = labels.toLabelmap(labelmap, case.segmentationNode, case.volumeNode)
         isInside |= labels.overlaps(matrix, size, labelmap.GetDimensions()[::-1])

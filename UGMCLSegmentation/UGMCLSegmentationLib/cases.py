@@ -131,6 +131,13 @@ def _counts(segmentationNode, isEdited: Callable[[Any], bool]) -> bool:
     return segmentationNode.GetAttribute(ACCEPTED) == "1" or isEdited(segmentationNode)
 
 
+def isKept(segmentationNode) -> bool:
+    """Whether the user called it right or chose it as a label: no run may replace it."""
+    return segmentationNode.GetAttribute(ACCEPTED) == "1" or any(
+        node.GetNodeReference(_LABEL) is segmentationNode for node in volumes()
+    )
+
+
 def setRole(volumeNode, role: str) -> None:
     volumeNode.SetAttribute(_ROLE, role)
 

@@ -37,12 +37,14 @@ def setUpUncertainty(volumeNode) -> None:
 
 
 def apply(segmentationNode, parameters) -> None:
-    """Show the results around `segmentationNode` as the panel's toggles say."""
+    """Show the results around `segmentationNode` as the panel's toggles say, overlays only over
+    the volume that they are of."""
     source = results.sourceOf(segmentationNode)
     distance = uncertainty = None
     if source is not None:
-        distance = results.distanceOf(source, _label(segmentationNode, parameters))
-        uncertainty = results.uncertaintyOf(source)
+        label = _label(segmentationNode, parameters)
+        distance = results.distanceOf(source, label, segmentationNode)
+        uncertainty = results.uncertaintyOf(source, segmentationNode)
     _applySegmentation(segmentationNode, parameters)
     shown = []
     if parameters.showDistance and distance is not None:
@@ -51,8 +53,9 @@ def apply(segmentationNode, parameters) -> None:
         shown.append((uncertainty, parameters.uncertaintyOpacity))
     foreground, layer = (*shown, (None, 0.0), (None, 0.0))[:2]
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-        _setForeground(composite, *foreground)
-        _setLayer(composite, *layer)
+        isOver = source is not None and composite.GetBackgroundVolumeID() == source.GetID()
+        _setForeground(composite, *(foreground if isOver else (None, 0.0)))
+        _setLayer(composite, *(layer if isOver else (None, 0.0)))
     legends.apply(
         parameters.showLegends,
         distance if parameters.showDistance else None,
@@ -60,15 +63,30 @@ def apply(segmentationNode, parameters) -> None:
     )
 
 
-def showSource(segmentationNode, fit: bool) -> None:
-    """Put the segmented volume behind its results."""
+def clear() -> None:
+    """Take the overlays away, such as for somebody who draws; `apply` shows them again."""
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        _setForeground(composite, None, 0.0)
+        _setLayer(composite, None, 0.0)
+    legends.apply(False, None, None)
+
+
+def showAlone(segmentationNode) -> None:
+    """Put the segmented volume behind its result, and hide the results that it replaces."""
+    _showSource(segmentationNode)
+    for other in results.find(results.SEGMENTATION):
+        if other is not segmentationNode and other.GetDisplayNode() is not None:
+            other.GetDisplayNode().SetVisibility(False)
+
+
+def _showSource(segmentationNode) -> None:
     source = results.sourceOf(segmentationNode)
     composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     if source is None or all(c.GetBackgroundVolumeID() == source.GetID() for c in composites):
         return
     hasViews = slicer.app.layoutManager() is not None
     slicer.util.setSliceViewerLayers(
-        background=source, fit=fit and hasViews, rotateToVolumePlane=fit and hasViews
+        background=source, fit=hasViews, rotateToVolumePlane=hasViews
     )
 
 

@@ -188,9 +188,7 @@ def _values(segmentation) -> tuple[vtk.vtkStringArray, list[int]]:
     known: list[int | None] = []
     for index in range(segmentation.GetNumberOfSegments()):
         ids.InsertNextValue(segmentation.GetNthSegmentID(index))
-        tag = vtk.reference("")
-        segmentation.GetNthSegment(index).GetTag(results.CLASS, tag)
-        text = str(tag)
+        text = results.classOf(segmentation.GetNthSegment(index))
         known.append(int(text) if text.isdigit() and int(text) not in known else None)
     free = max((v for v in known if v is not None), default=0) + 1
     values = []

@@ -27,8 +27,8 @@ SEED = 0
 
 
 class FinetuneSection:
-    """`isReady` is asked before a run, `onModel` called after one with the key of the new model
-    and whether to select it."""
+    """`isReady` is asked before a run, `isEntered` before the layout is changed, `onModel` called
+    after a run with the key of the new model and whether to select it."""
 
     def __init__(
         self,
@@ -37,12 +37,14 @@ class FinetuneSection:
         book: CaseBook,
         trainer: Worker,
         isReady: Callable[[str], bool],
+        isEntered: Callable[[], bool],
         onModel: Callable[[str, bool], None],
     ) -> None:
         self._ui = ui
         self._book = book
         self._trainer = trainer
         self._isReady = isReady
+        self._isEntered = isEntered
         self._onModel = onModel
         self._parameters: Parameters | None = None
         self._run: FinetuneRun | None = None
@@ -198,7 +200,7 @@ class FinetuneSection:
         hadChart = chart() is not None
         self._curves.add(event)
         self._curves.showSoon()
-        if not hadChart and chart() is not None:
+        if not hadChart and chart() is not None and self._isEntered():
             views.showChart(chart())
         if not self._ui.pauseButton.enabled:
             self.update()

@@ -23,6 +23,7 @@ class ImproveSection:
         connections: Connections,
         logic: UGMCLSegmentationLogic,
         isReady: Callable[[str], bool],
+        isEntered: Callable[[], bool],
         onModel: Callable[[str, bool], None],
         onResult: Callable[[object], None],
         onChanged: Callable[[], None],
@@ -34,7 +35,7 @@ class ImproveSection:
         self.cases = CasesSection(ui, connections, self.book)
         self.structures = StructuresSection(ui, connections, self.book, self.cases)
         self.finetune = FinetuneSection(
-            ui, connections, self.book, logic.trainer, isReady, onModel
+            ui, connections, self.book, logic.trainer, isReady, isEntered, onModel
         )
         self.next = NextSection(
             ui, connections, logic, self.book, self.cases, isReady, onChanged, onResult

@@ -91,3 +91,12 @@ def write(volumeNode, part: geometry.Box, path: Path) -> Iterator[None]:
         raise PanelError(
             _("The temporary volume cannot be written: {why}.").format(why=error.strerror)
         ) from None
+
+
+def fitRegion(roiNode, volumeNode) -> None:
+    """A new region starts as the whole volume, for the user to shrink."""
+    bounds = [0.0] * 6
+    volumeNode.GetRASBounds(bounds)
+    roiNode.CreateDefaultDisplayNodes()
+    roiNode.SetCenterWorld([(bounds[n] + bounds[n + 1]) / 2 for n in (0, 2, 4)])
+    roiNode.SetSizeWorld([bounds[n + 1] - bounds[n] for n in (0, 2, 4)])

@@ -18,6 +18,7 @@ from .errors import PanelError
 from .structures import IGNORE_VALUE
 
 LABELMAP = "Binary labelmap"
+_DRAWN = ("Closed surface", "Planar contour")  # of files such as STL and RTSTRUCT
 _SAME = 0.05  # voxels: grids that are nowhere further apart are one
 
 
@@ -37,7 +38,15 @@ def voxels(labelmap) -> np.ndarray:
     )
 
 
+def isSurface(segment) -> bool:
+    """Whether it was drawn as a surface or as contours, and no labelmap was made of it yet."""
+    hasOther = any(segment.GetRepresentation(name) is not None for name in _DRAWN)
+    return hasOther and segment.GetRepresentation(LABELMAP) is None
+
+
 def isEmpty(segment) -> bool:
+    if isSurface(segment):
+        return False
     labelmap = image(segment)
     return labelmap is None or not (voxels(labelmap) == segment.GetLabelValue()).any()
 
@@ -87,12 +96,16 @@ def build(
     largest value, of voxels that nobody annotated, only fills what no other segment holds.
     Raises PanelError if nothing of them lies in the volume.
     """
+    segmentation = segmentationNode.GetSegmentation()
+    if any(isSurface(segmentation.GetSegment(identifier)) for identifier in values):
+        _makeLabelmaps(segmentationNode, volumeNode)
+        yield
     size = geometry.dimensions(volumeNode)
     result = np.zeros(size[::-1], np.uint8)
     order = sorted(values, key=lambda identifier: values[identifier] == IGNORE_VALUE, reverse=True)
     isFilled = False
     for identifier in order:
-        segment = segmentationNode.GetSegmentation().GetSegment(identifier)
+        segment = segmentation.GetSegment(identifier)
         labelmap = image(segment)
         if labelmap is None:
             continue
@@ -111,6 +124,19 @@ def build(
             )
         )
     return result
+
+
+def _makeLabelmaps(segmentationNode, volumeNode) -> None:
+    """As the Segment Editor does where there are surfaces alone; they stay what they are."""
+    role = segmentationNode.GetReferenceImageGeometryReferenceRole()
+    if segmentationNode.GetNodeReference(role) is None:
+        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    if not segmentationNode.CreateBinaryLabelmapRepresentation():
+        raise PanelError(
+            _("{name} cannot be converted to a binary labelmap: do so in Segmentations.").format(
+                name=segmentationNode.GetName()
+            )
+        )
 
 
 def write(path: Path, segmentationNode, values: Mapping[str, int], volumeNode) -> Iterator[None]:

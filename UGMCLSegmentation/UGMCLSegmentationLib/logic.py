@@ -82,19 +82,6 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
             self.run = None
 
     @staticmethod
-    def measures(segmentationNode) -> list[str]:
-        """One line for each class: its volume and how sure the model is."""
-        lines = []
-        for info in results.summary(segmentationNode).get("classes", []):
-            text = _("{name}: {volume:.1f} mL").format(
-                name=info["name"], volume=info["volume_ml"] or 0.0
-            )
-            if info.get("mean_uncertainty") is not None:
-                text += _(", mean uncertainty {value:.2f}").format(value=info["mean_uncertainty"])
-            lines.append(text)
-        return lines
-
-    @staticmethod
     def resultNodes() -> list:
         """All segmentations of the scene that came from this module."""
         return results.find(results.SEGMENTATION, None)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from slicer.i18n import tr as _
 
-from . import caseFiles, cases, inputs, outputs, results, views
+from . import caseFiles, cases, display, inputs, outputs, results, views
 from .caseBook import CaseBook
 from .casesSection import CasesSection
 from .connections import Connections
@@ -122,6 +122,7 @@ class NextSection:
             # said, not found out: a correction alone does not label it, Accept does
             cases.setRole(volumeNode, cases.UNLABELLED)
         self._onResult(node)
+        display.clear()  # they would hide what is to be corrected
         views.openSegmentEditor(node, volumeNode)
         text = _("Correct {name} in the Segment Editor, come back and click Accept.")
         self._view.tell(text.format(name=volumeNode.GetName()))

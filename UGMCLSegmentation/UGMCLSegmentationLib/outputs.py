@@ -13,7 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from . import display, geometry, hierarchy, inputs, nrrd, results
+from . import cases, display, geometry, hierarchy, inputs, nrrd, results
 from .errors import PanelError
 
 _LABELMAP = "Binary labelmap"
@@ -24,7 +24,8 @@ def build(
 ) -> Generator[None, None, Any]:
     """Make or update the nodes of `sourceNode`'s results; returns the segmentation node.
 
-    `segmentationNode` is updated unless it was edited; without one, or then, a new one is made.
+    `segmentationNode` is updated unless it was edited, accepted or chosen as a label; without one,
+    or then, a new one is made.
     All files are read before the scene is touched, so that a result is whole or not there.
     """
     scale = float(result["sdf_scale_mm"])
@@ -48,26 +49,28 @@ def build(
     if isInScene(segmentationNode) and (yield from results.isEdited(segmentationNode)):
         segmentationNode = None  # the user's work stays as it is
     requireSource(sourceNode)
-    if not isInScene(segmentationNode):
+    if not isInScene(segmentationNode) or cases.isKept(segmentationNode):
         segmentationNode = None
     # no event gets in between from here to the end: the nodes change together, mark included
     segmentationNode = _updateSegmentation(segmentationNode, result, sourceNode, image)
     for info in result["classes"]:
         if info["value"] not in distances:
             continue
-        node = results.distanceOf(sourceNode, info["value"])
+        node = results.distanceOf(sourceNode, info["value"], segmentationNode)
         name = _("{volume} distance").format(volume=sourceNode.GetName())
         if len(result["classes"]) > 1:
             name += " " + info["name"]
         voxels = distances[info["value"]]
-        node = _updateVolume(node, name, results.DISTANCE, sourceNode, voxels, info["value"])
+        node = _updateVolume(
+            node, name, results.DISTANCE, segmentationNode, voxels, info["value"]
+        )
         display.setUpDistance(node, scale)
     if uncertainty is not None:
         name = _("{volume} uncertainty").format(volume=sourceNode.GetName())
-        node = results.uncertaintyOf(sourceNode)
-        node = _updateVolume(node, name, results.UNCERTAINTY, sourceNode, uncertainty)
+        node = results.uncertaintyOf(sourceNode, segmentationNode)
+        node = _updateVolume(node, name, results.UNCERTAINTY, segmentationNode, uncertainty)
         display.setUpUncertainty(node)
-    _removeStale(result, sourceNode)
+    _removeStale(result, segmentationNode)
     segmentationNode.SetAttribute(results.FINGERPRINT, mark)
     return segmentationNode
 
@@ -129,12 +132,16 @@ def _readImage(
     return image
 
 
-def _updateVolume(node, name, role, sourceNode, image, label: int | None = None):
+def _updateVolume(node, name, role, segmentationNode, image, label: int | None = None):
+    sourceNode = results.sourceOf(segmentationNode)
     if node is None:
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        node = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(name)
+        )
         display.create(node)
         hierarchy.place(node, sourceNode)
     results.mark(node, role, sourceNode, label)
+    node.SetNodeReferenceID(results.RESULT, segmentationNode.GetID())
     matrix = vtk.vtkMatrix4x4()
     sourceNode.GetIJKToRASMatrix(matrix)
     node.SetIJKToRASMatrix(matrix)
@@ -157,10 +164,7 @@ def _updateSegmentation(node, result, sourceNode, labelmap):
     node.SetReferenceImageGeometryParameterFromVolumeNode(sourceNode)
 
     segmentation = node.GetSegmentation()
-    kept = {}  # colors that the user chose
-    for index in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(index)
-        kept[segmentation.GetNthSegmentID(index)] = segment.GetColor()
+    kept = _chosenColors(node)
     modified = node.StartModify()
     segmentation.RemoveAllSegments()
     segmentation.SetSourceRepresentationName(_LABELMAP)
@@ -168,7 +172,7 @@ def _updateSegmentation(node, result, sourceNode, labelmap):
         segment = slicer.vtkSegment()
         segment.SetName(info["name"])
         segmentId = _segmentId(info)
-        segment.SetColor(*kept.get(segmentId, info["color"]))
+        segment.SetColor(*kept.get((segmentId, info["name"]), info["color"]))
         segment.SetTag(results.CLASS, str(info["value"]))
         if terminology := _terminology(info.get("terminology")):
             segment.SetTag(segment.GetTerminologyEntryTagName(), terminology)
@@ -178,6 +182,19 @@ def _updateSegmentation(node, result, sourceNode, labelmap):
     node.EndModify(modified)
     node.SetAttribute(results.SUMMARY, json.dumps(_summary(result)))
     return node
+
+
+def _chosenColors(segmentationNode) -> dict[tuple[str, str], tuple[float, ...]]:
+    """The colors that are not the model's any more, by the segment's identifier and name."""
+    classes = results.summary(segmentationNode).get("classes", [])
+    given = {_segmentId(info): info.get("color") for info in classes}
+    segmentation, chosen = segmentationNode.GetSegmentation(), {}
+    for index in range(segmentation.GetNumberOfSegments()):
+        segment, key = segmentation.GetNthSegment(index), segmentation.GetNthSegmentID(index)
+        color = segment.GetColor()
+        if given.get(key) is None or np.abs(np.subtract(color, given[key])).max() > 1e-3:
+            chosen[key, segment.GetName()] = color
+    return chosen
 
 
 def _segmentId(info: dict[str, Any]) -> str:
@@ -233,14 +250,15 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _removeStale(result: dict[str, Any], sourceNode) -> None:
+def _removeStale(result: dict[str, Any], segmentationNode) -> None:
     """Volumes of an earlier run that this one has no counterpart of would only mislead."""
+    of = results.sourceOf(segmentationNode), segmentationNode
     values = {str(info["value"]) for info in result["classes"] if info.get("sdf")}
     stale = [
-        n for n in results.find(results.DISTANCE, sourceNode)
+        n for n in results.find(results.DISTANCE, *of)
         if n.GetAttribute(results.CLASS) not in values
     ]  # fmt: skip
     if not result.get("uncertainty"):
-        stale += results.find(results.UNCERTAINTY, sourceNode)
+        stale += results.find(results.UNCERTAINTY, *of)
     for node in stale:
         slicer.mrmlScene.RemoveNode(node)

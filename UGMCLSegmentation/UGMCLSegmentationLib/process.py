@@ -229,6 +229,9 @@ class Worker:
             self.onHello(event)
             self._send()
             return
+        if name == "error" and event.get("id") is None:
+            self._cannotStart(event)
+            return
         request = self._request
         if request is None or event.get("id") != request.content["id"]:
             return  # of a request that was given up
@@ -240,6 +243,16 @@ class Worker:
             self._finish(event)
         else:
             request.onEvent(event)
+
+    def _cannotStart(self, event: Event) -> None:
+        """It says why, and ends: PyTorch cannot be loaded, say."""
+        self._helloDeadline.stop()
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()  # its end is nobody else's
+        if self._request is None:
+            self.onLog("warning", str(event.get("message")))
+        self._finish(event)
 
     def _onEnd(self, ending: Ending) -> None:
         self._helloDeadline.stop()

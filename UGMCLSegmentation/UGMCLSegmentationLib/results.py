@@ -19,6 +19,7 @@ SUMMARY = "UGMCLSegmentation.Summary"  # attribute: JSON, see `summary`
 FINGERPRINT = "UGMCLSegmentation.Fingerprint"  # attribute: what the segmentation held after a run
 OVERLAY = "UGMCLSegmentation.Overlay"  # attribute of what is only there to be looked at
 SOURCE = "UGMCLSegmentation.Source"  # node reference: the volume that was segmented
+RESULT = "UGMCLSegmentation.Result"  # node reference of a volume: the segmentation that it is of
 # Node reference of a result to itself: an import that renumbers the nodes renumbers it too, and
 # a clone has that of its original, or none.
 NODE = "UGMCLSegmentation.Node"
@@ -49,9 +50,10 @@ def isResultVolume(volumeNode) -> bool:
     )
 
 
-def find(role: str, sourceNode=None) -> list:
+def find(role: str, sourceNode=None, segmentationNode=None) -> list:
     """The results of that role, of one volume or of all, in the order of the scene; no clones of
-    volumes, which are the user's own."""
+    volumes, which are the user's own. With `segmentationNode` those of its run, and those whose
+    segmentation is gone."""
     isVolume = role in (DISTANCE, UNCERTAINTY)
     className = "vtkMRMLScalarVolumeNode" if isVolume else "vtkMRMLSegmentationNode"
     return [
@@ -60,19 +62,21 @@ def find(role: str, sourceNode=None) -> list:
         if node.GetAttribute(ROLE) == role
         and (not isVolume or isResultVolume(node))
         and (sourceNode is None or sourceOf(node) is sourceNode)
+        and (segmentationNode is None or node.GetNodeReference(RESULT) in (segmentationNode, None))
     ]
 
 
-def distanceOf(sourceNode, label: int):
-    """The distance volume of one class, or None."""
-    for node in find(DISTANCE, sourceNode):
+def distanceOf(sourceNode, label: int, segmentationNode=None):
+    """The distance volume of one class, or None; see `find`."""
+    for node in find(DISTANCE, sourceNode, segmentationNode):
         if node.GetAttribute(CLASS) == str(label):
             return node
     return None
 
 
-def uncertaintyOf(sourceNode):
-    nodes = find(UNCERTAINTY, sourceNode)
+def uncertaintyOf(sourceNode, segmentationNode=None):
+    """The uncertainty of a volume, or None; see `find`."""
+    nodes = find(UNCERTAINTY, sourceNode, segmentationNode)
     return nodes[0] if nodes else None
 
 
@@ -90,6 +94,13 @@ def summary(segmentationNode) -> dict[str, Any]:
     except (ValueError, AttributeError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def classOf(segment) -> str:
+    """The label of the class that a run made the segment of, "" for one of the user's own."""
+    label = vtk.reference("")
+    segment.GetTag(CLASS, label)
+    return str(label)
 
 
 @dataclass(frozen=True)

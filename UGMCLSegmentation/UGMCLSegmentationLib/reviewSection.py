@@ -129,4 +129,4 @@ class ReviewSection:
     def _uncertainty(self):
         node = self._parameters.segmentation if self._parameters else None
         source = results.sourceOf(node) if outputs.isInScene(node) else None
-        return results.uncertaintyOf(source) if source is not None else None
+        return results.uncertaintyOf(source, node) if source is not None else None

@@ -28,8 +28,7 @@ def register() -> None:
     ):
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
-            sampleName=name,
-            sampleDescription=text,
+            sampleName=text,
             uris=f"generated:{name}",
             fileNames=f"{name}.nrrd",
             nodeNames=name,

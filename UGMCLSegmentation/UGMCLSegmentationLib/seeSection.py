@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 from slicer.i18n import tr as _
 
-from . import display, results, surfaces
+from . import display, measures, results, surfaces
 from .connections import Connections
-from .logic import UGMCLSegmentationLogic
 from .outputs import isInScene
 from .parameters import Parameters
 from .reviewSection import ReviewSection
@@ -56,6 +55,7 @@ class SeeSection:
             return
         if self._applied is not None and self._applied[0] != settings[0]:
             self._applied = settings
+            display.showAlone(node)
             self.refresh()
             return
         self._boundSurface(node, isAsked=self._applied is not None)
@@ -115,7 +115,7 @@ class SeeSection:
             widget.setVisible(len(classes) > 1)
 
     def _updateMeasures(self, node) -> None:
-        lines = UGMCLSegmentationLogic.measures(node)
+        lines = measures.lines(node)
         self._ui.measureLabel.text = "\n".join(lines)
         self._ui.measureLabel.setVisible(bool(lines))
         self._review.update()

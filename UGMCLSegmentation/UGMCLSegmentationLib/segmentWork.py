@@ -42,7 +42,7 @@ def settingsOf(parameters) -> Settings:
 
 
 class SegmentWork:
-    """`part` of the volume is segmented; its newest result is updated unless it was edited."""
+    """`part` of the volume is segmented; its newest result is updated, if `outputs.build` may."""
 
     def __init__(self, volumeNode, part: Box, settings: Settings, former=None) -> None:
         self._volumeNode = volumeNode

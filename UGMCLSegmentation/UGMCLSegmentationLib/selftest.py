@@ -57,6 +57,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         parameters = UGMCLSegmentationLogic().getParameterNode()
         composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
         self.assertTrue(composites, "there are no slice views")
+        display.showAlone(node)
         for isShown in (True, False):
             parameters.showDistance = parameters.showUncertainty = isShown
             display.apply(node, parameters)

@@ -85,10 +85,20 @@ class SetupSection:
     def _onWay(self, _checked: bool = False) -> None:
         kind = self.situation.kind
         if kind == dependencies.RESTART:
-            if slicer.util.confirmYesNoDisplay(_("Restart Slicer now?")):
-                slicer.util.restart()
+            self._restart()
         elif kind in _WAYS:
             self._try(_WAYS[kind])
+
+    def _restart(self) -> None:
+        """After a question, since Slicer does not ask whether to save then; not during a run."""
+        try:
+            self._onInstalling()
+        except PanelError as error:
+            self._show(str(error))
+            return
+        text = _("Restart Slicer now? What was not saved of the scene is lost.")
+        if slicer.util.confirmYesNoDisplay(text):
+            slicer.util.restart()
 
     def _onOtherWay(self, _checked: bool = False) -> None:
         if self.situation.kind == dependencies.CPU_TORCH:

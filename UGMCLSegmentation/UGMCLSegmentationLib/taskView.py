@@ -34,6 +34,7 @@ class TaskView:
         self._onChanged = onChanged
         self._onLog = onLog
         self._onDone: Callable[[Outcome], None] | None = None
+        self._warnings: list[str] = []
         connections.connect(self._cancelButton, "clicked(bool)", self._onCancel)
         self._show(False)
         self.tell("")
@@ -50,6 +51,7 @@ class TaskView:
     ) -> None:
         """`begin` starts the run with this listener; its PanelError is shown."""
         self.tell("")
+        self._warnings.clear()
         with slicer.util.tryWithErrorDisplay(_("The run cannot be started.")):
             try:
                 if not self._isReady(model):
@@ -77,6 +79,8 @@ class TaskView:
 
     def onLog(self, level: str, text: str) -> None:
         self._onLog(text)
+        if level == "warning":
+            self._warnings.append(text)
 
     def onEnd(self, outcome: Outcome) -> None:
         onDone, self._onDone = self._onDone, None
@@ -92,6 +96,8 @@ class TaskView:
                     onDone(outcome)
                 except PanelError as error:
                     self.tell(str(error), isError=True)
+        if self._warnings and outcome.kind == DONE:
+            self.tell("\n".join([self._label.text, *self._warnings]).strip())
         self._onChanged()
 
     def _onCancel(self, _checked: bool = False) -> None:

@@ -16,8 +16,10 @@ from slicer.util import VTKObservationMixin
 from . import (
     dependencies,
     display,
+    inputs,
     legends,
     license,
+    measures,
     models,
     outputs,
     presets,
@@ -55,6 +57,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._guiTag: int | None = None
         self._inputVolume = None
         self._isSegmenting = False  # with the Segment button
+        self._unshown = None  # the result of a run that ended while another module was open
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -87,9 +90,8 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.ui, self.connections, self.onModelChanged, lambda: self.isBusy
         )
         common = (self.ui, self.connections, self.logic, self.isReady)
-        self.improve = ImproveSection(
-            *common, self.onNewModel, self.showResult, self.updateButtons
-        )
+        after = (self.onNewModel, self.showResult, self.updateButtons)
+        self.improve = ImproveSection(*common, lambda: self.parent.isEntered, *after)
         self.evaluate = EvaluateSection(*common, self.updateButtons)
         self.batch = BatchSection(*common, self.updateButtons, self.showResult)
         for widget, signal, slot in (
@@ -108,15 +110,10 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         layoutManager = slicer.app.layoutManager()
         if layoutManager is not None:
             # after Slicer itself, which then knows what is shown: so the priority is low
-            node, changed = (
-                layoutManager.layoutLogic().GetLayoutNode(),
-                vtk.vtkCommand.ModifiedEvent,
-            )
-            self.addObserver(node, changed, self.onLayoutModified, priority=-1.0)
+            node = layoutManager.layoutLogic().GetLayoutNode()
+            event = vtk.vtkCommand.ModifiedEvent
+            self.addObserver(node, event, self.onLayoutModified, priority=-1.0)
 
-        self.ui.cancelButton.enabled = False
-        self.ui.progressBar.setVisible(False)
-        self.ui.progressLabel.setVisible(False)
         self.showMessage("")
         storage.sweepOrphans()
         runs.sweep()
@@ -140,6 +137,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.improve.refresh()
         self.modelsSection.refresh()
         self.shortcuts.setEnabled(True)
+        unshown, self._unshown = self._unshown, None
+        self.showResult(unshown)
+        self.see.refresh()
 
     def exit(self) -> None:
         """A run goes on, and the views stay as they are."""
@@ -255,7 +255,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onInstalling(self) -> None:
         """No process holds files that are replaced. Raises PanelError during a run."""
         if self.isBusy:
-            raise PanelError(_("A run is under way: wait for its end, then install."))
+            raise PanelError(_("A run is under way: wait for its end, then try again."))
         self.logic.dropWorkers()
 
     def onModelFolder(self, _checked: bool = False) -> None:
@@ -279,8 +279,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     @property
     def isBusy(self) -> bool:
         """Whether a run uses models or the folder of runs."""
-        isTraining = self.logic.trainer.busy or self.improve.finetune.running
-        return self.logic.running or isTraining
+        return self.logic.running or self.logic.trainer.busy or self.improve.finetune.running
 
     def onModelChanged(self, old: str, new: str) -> None:
         """A model was imported, renamed or deleted; without both, they are in another folder."""
@@ -300,15 +299,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.logic.worker.start()  # it knows the devices
 
     def onRegionAdded(self, node) -> None:
-        """A new region starts as the whole volume, for the user to shrink."""
         volumeNode = self.parameters.inputVolume
-        if node is None or volumeNode is None or node.GetNumberOfControlPoints():
-            return
-        bounds = [0.0] * 6
-        volumeNode.GetRASBounds(bounds)
-        node.CreateDefaultDisplayNodes()
-        node.SetCenterWorld([(bounds[n] + bounds[n + 1]) / 2 for n in (0, 2, 4)])
-        node.SetSizeWorld([bounds[n + 1] - bounds[n] for n in (0, 2, 4)])
+        if node is not None and volumeNode is not None and not node.GetNumberOfControlPoints():
+            inputs.fitRegion(node, volumeNode)
 
     # What a run tells (run.Listener)
 
@@ -347,11 +340,16 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def showResult(self, segmentationNode) -> None:
         if not outputs.isInScene(segmentationNode):
             return
-        display.showSource(segmentationNode, fit=True)
+        if not self.parent.isEntered:
+            # the views are somebody else's, the Segment Editor's, say
+            self._unshown = segmentationNode
+            segmentationNode.GetDisplayNode().SetVisibility(False)
+            return
+        display.showAlone(segmentationNode)
         self.parameters.segmentation = segmentationNode
         self.see.refresh()
         self.export.update()
-        for line in self.logic.measures(segmentationNode):
+        for line in measures.lines(segmentationNode):
             self.ui.logText.appendPlainText(line)
 
     # What the panel shows
