@@ -2,13 +2,12 @@
 
 Environment variables make it misbehave: FAKE_CRASH (start, import, run, killed, signal,
 gibberish), FAKE_LOADING (seconds that it loads, and says so), FAKE_SLOW (seconds that a run
-takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN (ends as if its stdin were closed),
-FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2), FAKE_LEVEL (the threshold),
+takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN (ends as if its stdin were
+closed), FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2), FAKE_LEVEL (the threshold),
 FAKE_STRUCTURE (what class 1 is called instead, in green), FAKE_ADVICE (what a result advises),
-FAKE_LABELS (a label file of the same grid to answer with instead),
-FAKE_KEEP (a folder for copies of the outputs), FAKE_COMPRESS.
-What it does for fine-tuning, ranking and evaluation is in fake_training.
-It keeps no state, and imports SimpleITK only once it is asked for something.
+FAKE_LABELS (a label file of the same grid to answer with instead), FAKE_KEEP (a folder for copies
+of the outputs), FAKE_COMPRESS. What it does for fine-tuning, ranking and evaluation is in
+fake_training. It keeps no state, and imports SimpleITK only once it is asked for something.
 """
 
 from __future__ import annotations
