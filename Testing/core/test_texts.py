@@ -15,7 +15,8 @@ MODULE = ROOT / "UGMCLSegmentation"
 SOURCES = sorted(MODULE.rglob("*.py"))
 
 NAMES = {  # that Slicer, a standard or a person gives, and patterns of other programs' messages
-    "Binary labelmap", "Closed surface", "Planar contour", "UGMCL Segmentation", "UGMCL Segmentation contributors",
+    "Binary labelmap", "Closed surface", "Planar contour",
+    "UGMCL Segmentation", "UGMCL Segmentation contributors",
     "Segmentation category and type - 3D Slicer General Anatomy list",
     "~Anatomic codes - DICOM master list~^^~^^", "Left atrium",
 }  # fmt: skip
