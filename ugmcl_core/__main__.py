@@ -58,7 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; bad usage raises SystemExit(2)."""
     words = _joined(list(sys.argv[1:] if arguments is None else arguments))
-    parsed = build_parser().parse_args(words)
+    parsed = _parsed(words)
+    code = SOME_FAILED  # unless the work is found done
     try:
         with _stopping_cleanly():
             code = parsed.run(parsed)
@@ -74,12 +75,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(in_one_line(error), BAD_INPUT, parsed.debug)
     except BrokenPipeError:
         sys.stdout = None  # the reader left, for example `| head`; nothing more to say
-        return DONE
+        return code
     except Exception as error:
         text = in_one_line(error)
         hint = not parsed.debug and text.startswith("unexpected")
         more = " (run again with --debug and report it)" if hint else ""
         return _fail(text + more, BAD_INPUT, parsed.debug)
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """The arguments; those that a command takes any number of, into the list that its `several`
+    names, may stand between options, where argparse takes only the first few."""
+    parser = build_parser()
+    parsed, left = parser.parse_known_args(words)
+    several = getattr(parsed, "several", None)
+    if left and (several is None or any(word.startswith("-") for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        getattr(parsed, several).extend(left)
+    return parsed
 
 
 def _joined(words: list[str]) -> list[str]:

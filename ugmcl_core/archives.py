@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +14,15 @@ MOST_FILES = 50
 MOST_BYTES = 4 << 30
 """Of all files together, unpacked: far above any model, far below a disk."""
 _CHUNK = 1 << 20
+_DAMAGED = [zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, zlib.error, RuntimeError]
+"""What reading a damaged zip raises; RuntimeError for what only seems encrypted or compressed in
+an unknown way."""
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python without it, whose zipfile says so of such a zip
+    pass
+else:
+    _DAMAGED.append(LZMAError)
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold: the same files, the same bytes
 
 
@@ -29,7 +39,7 @@ def unpack(archive: Path, folder: Path) -> Path:
             room = MOST_BYTES
             for entry, name in entries:
                 room -= _extract(file, entry, folder / name, room, archive)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
+    except tuple(_DAMAGED) as error:
         raise InputError(f"{archive} is not a readable zip file: {error}") from None
     except OSError as error:
         raise InputError(f"{archive} cannot be unpacked: {error.strerror or error}") from None

@@ -101,6 +101,13 @@ def pair_of_files(prediction: Path, reference: Path) -> Case:
     return Case(volume.stem(reference), prediction, reference, sdf, beside.get(stem + UNCERTAINTY))
 
 
+def check_target(target: Path, *inputs: Path) -> None:
+    """Raise InputError if writing ``target`` would overwrite one of the files compared."""
+    for path in inputs:
+        if target.exists() and path.exists() and target.samefile(path):
+            raise InputError(f"{target} is one of the files to compare; choose another to write")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two label maps compared: the measures of each structure, and the map of `error_map`."""

@@ -11,7 +11,7 @@ from . import model as models
 from . import outputs, volume
 from .errors import Cancelled, InputError, in_one_line
 from .estimate import estimate
-from .evaluation import compare
+from .evaluation import check_target, compare
 from .finetuning import finetune
 from .inference import Segmenter, SegmentSettings
 from .ranking import Assessment, assess, described, ranked
@@ -63,15 +63,16 @@ class Jobs:
         settings = SegmentSettings(
             request.passes, request.all_components, uncertainty=request.uncertainty
         )
+        folder, stem = outputs.make_folder(request.output), request.output_stem
+        outputs.check(folder, stem, segmenter.model, settings.passes > 0)
         found = segmenter.segment(
             image, settings, roi=request.roi, progress=progress, cancelled=cancelled
         )
         if cancelled():
             raise Cancelled
         progress(0.95, "writing")
-        folder = outputs.make_folder(request.output)
         # uncompressed: the panel reads them once, in small steps, and deletes them
-        written = outputs.write(found, segmenter.model, folder, request.output_stem, False)
+        written = outputs.write(found, segmenter.model, folder, stem, False)
         return outputs.describe(
             found, segmenter.model, written, str(segmenter.device), settings.passes
         )
@@ -121,7 +122,10 @@ class Jobs:
 
 
 def _evaluate(request: EvaluateRequest) -> dict[str, Any]:
-    found = compare(Path(request.prediction), Path(request.reference), request.values)
+    files = Path(request.prediction), Path(request.reference)
+    if request.errors:
+        check_target(Path(request.errors), *files)
+    found = compare(*files, request.values)
     if request.errors:
         volume.write(Path(request.errors), found.errors)
     keys = ("dice", "jaccard", "asd_mm", "hd95_mm")

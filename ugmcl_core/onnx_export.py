@@ -8,10 +8,12 @@ described by the card, which is stored in the file's metadata.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 from .model import Model
@@ -49,15 +51,21 @@ def export(model: Model, target: str | Path) -> Path:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # this exporter is deprecated, its successor
                 torch.onnx.export(  # needs a further package
-                    network, (patch,), str(path), dynamo=False, opset_version=OPSET,
+                    network, (patch,), str(path), opset_version=OPSET,
                     input_names=["image"], output_names=names,
                     dynamic_axes={name: axes for name in ("image", *names)},
+                    **_exporter(torch.onnx.export),
                 )  # fmt: skip
             _describe(path, model)
             path.rename(target)
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror}") from None
     return target
+
+
+def _exporter(export: Callable[..., Any]) -> dict[str, bool]:
+    """What chooses the exporter by tracing; before torch 2.5 there was no other."""
+    return {"dynamo": False} if "dynamo" in inspect.signature(export).parameters else {}
 
 
 def _describe(path: Path, model: Model) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .volume import Volume
 
 LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
+NOTE = "ugmcl_model"
+"""The header field that every output has, and that tells it from what others have made."""
 _OUTPUT = re.compile(r"(.+)(?:_labels|_uncertainty|_sdf(?:_[A-Za-z0-9.-]+)?)\Z")
 
 
@@ -54,6 +56,35 @@ def source_of(stem: str) -> str | None:
     return match.group(1) if match else None
 
 
+def is_output(path: Path) -> bool:
+    """Whether `write` made the file, by its header."""
+    try:
+        return NOTE in volume.read_notes(path)
+    except InputError:
+        return False
+
+
+def check(folder: Path, stem: str, model: Model, uncertainty: bool) -> None:
+    """Raise InputError where `write` would have to replace what is not its own; a link counts as
+    what it leads to."""
+    suffixes = [LABELS]
+    if model.card.network.get("distance_head", True):
+        suffixes += sdf_suffixes(model.card.classes)
+    if uncertainty:
+        suffixes.append(UNCERTAINTY)
+    _check([folder / f"{stem}{suffix}.nrrd" for suffix in suffixes])
+
+
+def _check(places: Sequence[Path]) -> None:
+    for place in places:
+        if _is_folder(place):
+            raise InputError(f"{place} is a folder; move it away or choose another output folder")
+        if place.exists() and not is_output(place):
+            raise InputError(
+                f"{place} was not written by ugmcl; move it away or choose another output folder"
+            )
+
+
 def sdf_suffixes(classes: Sequence[ClassInfo]) -> tuple[str, ...]:
     """`_sdf` for the only class, `_sdf_NAME` for each of several."""
     if len(classes) == 1:
@@ -72,21 +103,19 @@ def write(
 
     All files are completed in a temporary folder beside them first, so that a full disk leaves
     none of them. What an earlier run wrote for the same STEM and this one did not (another
-    model's classes, an uncertainty) is removed then. Raises InputError if that cannot be; the
-    folder is then as it was.
+    model's classes, an uncertainty) is removed then. Raises InputError if that cannot be, or would
+    replace what others made; the folder is then as it was.
     """
     files: list[tuple[str, Volume, dict[str, str]]] = []
-    files.append((LABELS, segmentation.labels, {"ugmcl_model": model.name}))
+    files.append((LABELS, segmentation.labels, {NOTE: model.name}))
     suffixes = sdf_suffixes(model.card.classes)[: len(segmentation.sdf)]
     for suffix, info, sdf in zip(suffixes, model.card.classes, segmentation.sdf, strict=False):
         files.append((suffix, sdf, _sdf_notes(model, info)))
     if segmentation.uncertainty is not None:
-        notes = {"ugmcl_model": model.name, "ugmcl_unit": "entropy divided by ln C, 0 to 1"}
+        notes = {NOTE: model.name, "ugmcl_unit": "entropy divided by ln C, 0 to 1"}
         files.append((UNCERTAINTY, segmentation.uncertainty, notes))
     places = [folder / f"{stem}{suffix}.nrrd" for suffix, _, _ in files]
-    for place in places:
-        if _is_folder(place):
-            raise InputError(f"{place} is a folder; move it away or choose another output folder")
+    _check(places)
     try:
         # what lay there before may be held open by others, and then cannot be deleted
         with tempfile.TemporaryDirectory(
@@ -140,12 +169,8 @@ def _outdated(folder: Path, stem: str, current: Set[str]) -> list[Path]:
     found = []
     for path in folder.glob(f"{glob.escape(stem)}_*.nrrd"):
         suffix = volume.stem(path)[len(stem) :]
-        if suffix not in current and source_of(stem + suffix) == stem:
-            try:
-                ours = "ugmcl_model" in volume.read_notes(path)
-            except InputError:
-                ours = False
-            found += [path] if ours else []
+        if suffix not in current and source_of(stem + suffix) == stem and is_output(path):
+            found.append(path)
     return found
 
 
@@ -156,7 +181,7 @@ def _sdf_notes(model: Model, info: ClassInfo) -> dict[str, str]:
     else:
         source = "the network's signed distance"
     return {
-        "ugmcl_model": model.name,
+        NOTE: model.name,
         "ugmcl_class": info.name,
         "ugmcl_class_value": str(info.value),
         "ugmcl_scale_mm": f"{card.scale_mm:g}",

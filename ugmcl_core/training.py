@@ -59,8 +59,9 @@ def train(
     ``base`` gives the initial weights. Progress goes to ``on_event`` and to ``output``/log.jsonl.
     When ``should_stop()`` turns true or Ctrl-C is pressed (KeyboardInterrupt follows), the
     checkpoint and a usable model are written after the step under way, and the model's card says
-    how many iterations it has seen; ``resume`` goes on from there. Raises InputError for cases
-    that cannot be used and folders that hold another training.
+    how many iterations it has seen; ``resume`` goes on from there, or starts anew and says so.
+    Raises InputError for cases that cannot be used and folders that hold another training, or a
+    model alone.
 
     In a process that torchrun started this trains one model together with the others: each makes
     its part of every batch, and rank 0 alone writes and reports. Where ``output`` is on another
@@ -113,6 +114,11 @@ def _train(
         )
     if not resume and (output / checkpoint.NAME).exists():
         raise InputError(f"{output}: holds a training already; use --resume or another folder")
+    if former is None and (output / "model" / "model.json").exists():
+        raise InputError(
+            f"{output}: holds a model without the checkpoint of its training, which would be "
+            "replaced; choose another folder"
+        )
     description = description or describe(base, as_name(output.resolve().name), profile)
     made = main and not output.exists()
     try:
@@ -139,6 +145,9 @@ def _train(
     # a description that no card accepts must not surface after hours
     ModelCard.from_json(replace(_card(run, description), sha256="0" * 64).to_json(), "the model")
     with log, interruptible() as interrupted:
+        if resume and former is None:
+            text = f"{output}: there is no checkpoint to go on from; the training starts anew"
+            tell({"event": "notice", "text": text})
         for text in _of_pieces(run, description):
             tell({"event": "notice", "text": text})
         if former is not None:

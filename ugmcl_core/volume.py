@@ -122,12 +122,19 @@ def by_stem(folder: str | Path) -> dict[str, Path]:
     return found
 
 
+def dicom_series(folder: str | Path) -> tuple[str, ...]:
+    """The identifiers of the DICOM series whose files lie directly in ``folder``."""
+    import SimpleITK as sitk
+
+    return tuple(_quiet(sitk, sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder)))
+
+
 def read(path: str | Path) -> Volume:
     """Read a 3D scalar image: NRRD, NIfTI, MHA, or a folder holding one DICOM series.
 
     Raises InputError for what cannot be used: missing or truncated files, DICOM slices that form
-    no regular grid, other than three dimensions, several components, complex, NaN or infinite
-    voxels, impossible spacing, sheared axes.
+    no regular grid, a slice without its series, other than three dimensions, several components,
+    complex, NaN or infinite voxels, impossible spacing, sheared axes.
     """
     import SimpleITK as sitk
 
@@ -304,14 +311,18 @@ def _read_file(path: Path, sitk):
         raise InputError(f"{path}: no such file")
     file_check.check(path)
     try:
-        return _quiet(sitk, sitk.ReadImage, str(path))
+        image = _quiet(sitk, sitk.ReadImage, str(path))
     except RuntimeError as error:
         raise InputError(f"{path}: {file_check.explain(error)}") from error
+    kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
+    if kind == "GDCMImageIO" and image.GetSize()[2:] in ((), (1,)):
+        raise InputError(f"{path}: a single DICOM slice; give the folder of its series")
+    return image
 
 
 def _read_dicom(folder: Path, sitk):
     reader = sitk.ImageSeriesReader()
-    series = _quiet(sitk, reader.GetGDCMSeriesIDs, str(folder))
+    series = dicom_series(folder)
     if not series:
         raise InputError(f"{folder}: the folder holds no DICOM series")
     if len(series) > 1:

@@ -110,13 +110,14 @@ class Inbox:
                     break
         except (OSError, ValueError):
             pass  # the stream broke: the same as its end
-        self._end()
+        finally:
+            self._end()
 
     def _take(self, line: bytes) -> bool:
         """Handle one line; False if it says to shut down."""
         try:
             content = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             self._wire.send("error", id=None, message="a request is not valid JSON")
             return True
         if not isinstance(content, dict):
@@ -127,7 +128,7 @@ class Inbox:
             return False
         if not isinstance(identity, str | int):
             self._wire.send("error", id=None, message="a request needs an id, text or number")
-        elif command in _CONTROLS:
+        elif isinstance(command, str) and command in _CONTROLS:
             self._control(command, identity)
         else:
             self._put(Ticket(identity, content))
@@ -229,7 +230,9 @@ def _start(wire: Wire):
         from .methods import METHODS
     except ImportError as error:
         reason = " ".join(str(error).split())
-        wire.send("error", id=None, message=f"PyTorch cannot be used: {reason}")
+        message = f"PyTorch cannot be used: {reason}"
+        wire.send("error", id=None, message=message)
+        print(f"ugmcl: {message}", file=sys.stderr, flush=True)
         return None
     wire.send(
         "hello",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -41,7 +42,9 @@ for words in [[], *([name] for name in {[c.NAME for c in COMMANDS]!r})]:
         assert end.code == 0, words
 print("heavy:", sorted({{"torch", "numpy", "scipy", "SimpleITK"}} & set(sys.modules)))
 """
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    shown = subprocess.run(  # ITK leaves the C locale behind where tests have written DICOM
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
     assert shown.stdout.endswith("heavy: []\n"), shown.stderr
     for command in COMMANDS:
         assert f"usage: ugmcl {command.NAME}" in shown.stdout
@@ -61,7 +64,8 @@ print("heavy:", sorted({{"torch", "numpy", "scipy", "SimpleITK"}} & set(sys.modu
         ["segment", "x.nrrd", "--output", "o", "--roi", "-5,nan,0,1,0,1"],
         ["segment", "x.nrrd", "--output", "o", "--roi", "-5,inf,0,1,0,1"],
         ["train", "--images", "x", "--labels", "y", "--output", "z", "--iterations", "0"],
-        ["models", "burn"],
+        ["models", "--burn"], ["segment", "x.nrrd", "--output", "o", "y.nrrd", "--burn"],
+        ["worker", "x"],
     ],
 )  # fmt: skip
 def test_bad_usage_is_one_line(words, capsys):
@@ -159,6 +163,23 @@ def test_unexpected_errors_are_one_line_by_default(model, scan, tmp_path, monkey
     assert "Traceback" in capsys.readouterr().err
 
 
+class Closed(io.StringIO):
+    """A stream whose reader has left, which writing or flushing tells."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        setattr(self, when, self._broken)
+
+    def _broken(self, *_):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize(("when", "code"), [("write", 1), ("flush", 0)])
+def test_a_reader_that_leaves_is_an_error_only_before_the_end(when, code, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Closed(when))
+    assert main(["methods"]) == code
+
+
 def test_methods(capsys):
     assert main(["methods"]) == 0
     shown = capsys.readouterr().out
@@ -183,8 +204,25 @@ def test_models(model, monkeypatch, capsys):
     assert main(["models", "verify", "tiny"]) == 0
     assert "tiny: intact" in capsys.readouterr().out
     assert main(["models", "show"]) == 2
+    assert main(["models", "burn"]) == 2
+    assert "no action 'burn'" in capsys.readouterr().err
     assert main(["models", "verify", "tiny", "ghost"]) == 1
     assert main(["models", "verify", "ghost"]) == 2
+
+
+@pytest.mark.parametrize("words", ["--json verify {0}", "verify --json {0}", "verify {0} --json"])
+def test_options_of_models_may_stand_anywhere(words, model, capsys):
+    assert main(["models", *words.format(model.folder).split()]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"]
+    assert main(["methods", "--json", "ugmcl"]) == 0
+    assert [m["name"] for m in json.loads(capsys.readouterr().out)["methods"]] == ["ugmcl"]
+
+
+def test_images_may_stand_behind_options(model, scan, tmp_path):
+    other = write_image(tmp_path / "other.nrrd")
+    words = [scan, "--output", tmp_path / "out", other, "--model", model.folder, "--device", "cpu"]
+    assert main(["segment", *map(str, words)]) == 0
+    assert len(files(tmp_path / "out")) == 6
 
 
 def test_progress_is_lines_without_a_terminal(capsys, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_support import files, segment
-from samples import small_case, tiny_model, write_image
+from samples import contents, small_case, tiny_model, write_image
 
 from ugmcl_core import inference, volume
 from ugmcl_core.errors import InputError
@@ -43,6 +44,26 @@ def test_folders_are_inputs_and_results_in_them_are_not(model, tmp_path, capsys)
     assert len(files(scans)) == 8
 
 
+def test_labels_of_an_expert_are_no_image_and_never_replaced(model, tmp_path, capsys):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    write_image(scans / "a.nrrd")
+    volume.write(scans / "a_labels.nrrd", small_case()[1])
+    assert segment(model, tmp_path / "out", scans, "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [Path(json.loads(x)["image"]).name for x in lines] == ["a.nrrd"]
+    before = contents(scans)
+    assert segment(model, scans, scans) == 2
+    assert contents(scans) == before
+    assert "a_labels.nrrd" in capsys.readouterr().err
+
+
+def test_a_folder_of_results_holds_no_image(model, scan, tmp_path, capsys):
+    assert segment(model, tmp_path / "out", scan) == 0
+    assert segment(model, tmp_path / "again", tmp_path / "out") == 2
+    assert "nothing but results" in capsys.readouterr().err
+
+
 def test_a_dicom_series_is_an_input(model, scan, tmp_path, capsys):
     series = tmp_path / "patients" / "series7"
     series.mkdir(parents=True)
@@ -52,6 +73,46 @@ def test_a_dicom_series_is_an_input(model, scan, tmp_path, capsys):
         assert segment(model, out, given) == 0
         labels = volume.read(out / "series7_labels.nrrd")
         assert labels.grid.same_as(volume.read(series).grid)
+
+
+def test_a_dicom_folder_takes_its_own_results(model, scan, tmp_path):
+    series = tmp_path / "d"
+    series.mkdir()
+    write_dicom(series, volume.read(scan))
+    assert segment(model, series, series) == 0
+    once = contents(series)
+    assert segment(model, series, series) == 0
+    assert contents(series) == once and "d_labels.nrrd" in once
+
+
+def test_a_single_dicom_slice_is_no_scan(model, scan, tmp_path, capsys):
+    write_dicom(tmp_path, volume.read(scan))
+    assert segment(model, tmp_path / "out", tmp_path / "003.dcm") == 2
+    told = capsys.readouterr().err
+    assert "003.dcm: a single DICOM slice; give the folder of its series" in told
+    assert files(tmp_path / "out") == []
+
+
+def test_bad_entries_and_loose_files_do_not_hide_the_series_beside_them(
+    model, scan, tmp_path, capsys
+):
+    scans = tmp_path / "scans"
+    for name in ("p1/DICOM", "p2/DICOM", "empty", "notes", "single"):
+        (scans / name).mkdir(parents=True)
+    write_dicom(scans / "p1" / "DICOM", volume.read(scan))
+    write_dicom(scans / "p2" / "DICOM", volume.read(scan))
+    write_dicom(scans / "single", volume.read(scan))
+    for place in (scans, scans / "p1", scans / "notes"):
+        (place / "README.txt").write_text("no image")
+    write_dicomdir(scans / "DICOMDIR")
+    out = tmp_path / "out"
+    assert segment(model, out, scans, "--uncertainty-passes", "0") == 1
+    told = capsys.readouterr().err
+    assert "empty: the folder is empty" in told and "no DICOM series" in told
+    assert "2 of 5 images failed" in told
+    assert [n for n in files(out) if "labels" in n] == [
+        f"{stem}_labels.nrrd" for stem in ("p1_DICOM", "p2_DICOM", "single")
+    ]
 
 
 def write_dicom(folder, content):
@@ -75,6 +136,19 @@ def write_dicom(folder, content):
             image.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{k:03d}.dcm"))
         writer.Execute(image)
+
+
+def write_dicomdir(path):
+    """A DICOM file that lists others."""
+
+    def element(group, number, kind, value):
+        value += b"\0" * (len(value) % 2)
+        return struct.pack("<HH2sH", group, number, kind, len(value)) + value
+
+    meta = element(2, 2, b"UI", b"1.2.840.10008.1.3.10") + element(2, 3, b"UI", b"1.2.3.9")
+    meta += element(2, 16, b"UI", b"1.2.840.10008.1.2.1")
+    meta = element(2, 0, b"UL", struct.pack("<I", len(meta))) + meta
+    path.write_bytes(bytes(128) + b"DICM" + meta + element(4, 0x1130, b"CS", b"SCANS"))
 
 
 def test_one_bad_image_fails_alone(model, scan, tmp_path, capsys):
@@ -187,13 +261,45 @@ def test_results_of_another_image_with_a_longer_name_stay(model, scan, tmp_path)
     assert len(files(out)) == 6
 
 
-def test_two_images_of_one_name_are_refused(model, scan, tmp_path, capsys):
+def test_images_of_one_name_take_that_of_their_folder(model, scan, tmp_path):
     other = tmp_path / "elsewhere"
     other.mkdir()
     write_image(other / "scan.nrrd", seed=3)
-    assert segment(model, tmp_path / "out", scan, other / "scan.nrrd") == 2
-    assert "same name" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    out = tmp_path / "out"
+    assert segment(model, out, scan, scan, other / "scan.nrrd") == 0
+    labels = [n for n in files(out) if n.endswith("_labels.nrrd")]
+    assert labels == sorted(["elsewhere_scan_labels.nrrd", f"{scan.parent.name}_scan_labels.nrrd"])
+
+
+def test_images_of_one_name_in_one_folder_are_refused(model, scan, tmp_path, capsys):
+    for name in ("a.nrrd", "a.mha", "b.nrrd"):
+        write_image(tmp_path / name)
+    assert segment(model, tmp_path / "none", tmp_path / "a.nrrd", tmp_path / "a.mha") == 2
+    assert "same name" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    assert segment(model, tmp_path / "out", tmp_path) == 1
+    assert "2 of 3 images failed" in capsys.readouterr().err
+    assert {n.split("_")[0] for n in files(tmp_path / "out")} == {"b"}
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_all_images_are_segmented_where_nobody_reads(stream, model, tmp_path):
+    for name in ("a", "b"):
+        write_image(tmp_path / f"{name}.nrrd")
+    words = ["segment", "missing.nrrd", "a.nrrd", "b.nrrd", "--model", str(model.folder),
+             "--output", "out", "--uncertainty-passes", "0", "--device", "cpu"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ugmcl_core", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    getattr(process, stream).close()
+    setattr(process, stream, None)
+    said, told = process.communicate(timeout=120)
+    assert process.returncode == 1, told
+    assert len(files(tmp_path / "out")) == 4
+    assert "Broken" not in f"{said}{told}"
 
 
 def test_interrupted_between_files_nothing_is_left(model, scan, tmp_path, monkeypatch, capsys):

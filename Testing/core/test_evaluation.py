@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from samples import ball, on_grid
+from samples import ball, contents, on_grid
 
 from ugmcl_core import evaluation, metrics, volume
 from ugmcl_core.__main__ import main
@@ -212,9 +212,26 @@ def test_nothing_in_common(folders, tmp_path, capsys):
     assert all(line.startswith("ugmcl: ") for line in capsys.readouterr().err.splitlines())
 
 
-def test_a_table_that_cannot_be_written(folders, tmp_path, capsys):
-    assert evaluate(folders, "--csv", str(tmp_path / "none" / "t.csv")) == 2
-    assert "cannot be written" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["none/t.csv", "folder"])
+def test_a_table_that_cannot_be_written(name, folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation, "evaluate", None)  # it is told before anything is measured
+    (tmp_path / "folder").mkdir()
+    assert evaluate(folders, "--csv", str(tmp_path / name)) == 2
+    assert f"{name}: cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--errors", "--csv"])
+@pytest.mark.parametrize("name", ["found.nrrd", "truth.nrrd", "link.nrrd"])
+def test_the_files_compared_are_not_overwritten(option, name, tmp_path, capsys):
+    for n, stem in enumerate(("found", "truth")):
+        write(tmp_path / f"{stem}.nrrd", ball(radius=4 + n).astype(np.uint8))
+    if name == "link.nrrd":
+        (tmp_path / name).hardlink_to(tmp_path / "truth.nrrd")
+    before = contents(tmp_path)
+    files = tmp_path / "found.nrrd", tmp_path / "truth.nrrd"
+    assert evaluate(files, option, str(tmp_path / name)) == 2
+    assert "one of the files to compare" in capsys.readouterr().err
+    assert contents(tmp_path) == before
 
 
 def test_two_files_and_where_they_differ(tmp_path, capsys):

@@ -193,6 +193,16 @@ def test_a_training_that_fails_does_not_stop_the_others(data, tmp_path, capsys):
     assert "- UG-MCL: seed 2022" in text.split("## Not there yet", 1)[1]
 
 
+def test_a_row_that_waits_for_others_is_shown_as_not_there(data, tmp_path, capsys):
+    row = "Supervised (equal time)"
+    assert experiment(data, tmp_path / "out", "--render", only=row) == 0
+    (table,) = (tmp_path / "out" / "rendered").glob("*.md")
+    assert capsys.readouterr().out == f"{table}\n"
+    text = table.read_text(encoding="utf-8")
+    assert "Profile tiny, 4 iterations" in text
+    assert f"- {row}: seed 2022" in text.split("## Not there yet", 1)[1]
+
+
 def test_another_process_at_a_training_is_left_alone(data, copy, capsys):
     from ugmcl_core.experiments import running
 

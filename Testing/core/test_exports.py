@@ -44,6 +44,20 @@ def test_onnx(tmp_path, distance_head, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny", "tiny.onnx"]
 
 
+def test_onnx_with_a_torch_that_has_one_exporter(tmp_path, monkeypatch):
+    pytest.importorskip("onnx", reason="the package onnx is not installed")
+    real = torch.onnx.export
+
+    def older(model, args, f, opset_version, input_names, output_names, dynamic_axes):
+        names = {"input_names": input_names, "output_names": output_names}
+        real(model, args, f, opset_version=opset_version, dynamic_axes=dynamic_axes,
+             dynamo=False, **names)  # fmt: skip
+
+    monkeypatch.setattr(torch.onnx, "export", older)
+    model = tiny_model(tmp_path / "tiny")
+    assert main(["models", "export", str(model.folder), str(tmp_path / "tiny.onnx")]) == 0
+
+
 def test_onnx_without_its_package_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["models", "export", "la-lge-mri", str(tmp_path / "x.onnx")]) == 2

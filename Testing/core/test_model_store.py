@@ -115,6 +115,28 @@ def test_damaged_zips(place, tmp_path, original):
     assert left_over(place) == []
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damage", ["all", "end", "encryption"])
+def test_zips_with_damaged_content(method, damage, place, tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr("model.json", bytes(range(256)) * 40)
+        start = len("model.json") + 30  # of what the only file holds
+        size = file.infolist()[0].compress_size
+    content = bytearray(path.read_bytes())
+    if damage == "all":
+        content[start : start + size] = b"\xff" * size
+    elif damage == "end":
+        content[start + size // 2 : start + size] = bytes(size - size // 2)
+    else:
+        content[content.index(b"PK\1\2") + 8] |= 1  # the directory says so
+    path.write_bytes(content)
+    why = r"a\.zip(: model\.json is encrypted| is not a readable zip| cannot be unpacked)"
+    with pytest.raises(InputError, match=why):
+        model_store.add(path, place)
+    assert left_over(place) == []
+
+
 def test_pickles_and_altered_weights_are_refused(original, place, tmp_path):
     files = {n: v for n, v in contents(original.folder).items() if n not in STAYS}
     with pytest.raises(InputError, match="pickle"):
@@ -163,7 +185,9 @@ def test_the_index_that_comes_along_can_be_read(place):
 def test_the_command_line(original, place, tmp_path, capsys):
     archive = tmp_path / "a.zip"
     assert main(["models", "export", str(original.folder), str(archive)]) == 0
-    assert main(["models", "import", str(archive), "--name", "first"]) == 0
+    assert main(["models", "export", str(original.folder), "--monai", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "b" / "configs").is_dir()
+    assert main(["models", "import", "--name", "first", str(archive)]) == 0
     assert "first: imported" in capsys.readouterr().out
     assert main(["models", "rename", "first", "second"]) == 0
     assert main(["models", "remove", "second"]) == 0

@@ -11,9 +11,9 @@ import pytest
 from cli_support import refuse
 from samples import contents, left_over, on_grid, tiny_model, write_image
 
-from ugmcl_core import outputs
+from ugmcl_core import outputs, volume
 from ugmcl_core.errors import InputError
-from ugmcl_core.inference import Segmentation
+from ugmcl_core.inference import Segmentation, Segmenter
 
 NAMES = ["x_labels.nrrd", "x_sdf.nrrd", "x_uncertainty.nrrd"]
 
@@ -85,16 +85,63 @@ def test_nothing_is_left_where_nothing_was(count, model, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("content", ["an image", "a text"])
+def test_what_someone_else_made_is_not_replaced(name, content, model, tmp_path):
+    outputs.write(segmentation(), model, tmp_path, "x")
+    place = tmp_path / name
+    if content == "an image":
+        volume.write(place, segmentation().labels)
+    else:
+        place.write_text("precious")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=rf"{name} was not written by ugmcl; move it away"):
+        outputs.check(tmp_path, "x", model, True)
+    with pytest.raises(InputError, match=rf"{name} was not written by ugmcl; move it away"):
+        outputs.write(segmentation(2), model, tmp_path, "x")
+    assert contents(tmp_path) == before
+
+
+def test_what_a_run_does_not_write_is_not_in_its_way(model, tmp_path):
+    (tmp_path / "x_uncertainty.nrrd").write_text("precious")
+    outputs.check(tmp_path, "x", model, False)
+    outputs.write(segmentation(uncertainty=False), model, tmp_path, "x")
+    assert (tmp_path / "x_uncertainty.nrrd").read_text() == "precious"
+    labels_only = tiny_model(
+        tmp_path / "model", network={**model.card.network, "distance_head": False}
+    )
+    (tmp_path / "y_sdf.nrrd").write_text("precious")
+    outputs.check(tmp_path, "y", labels_only, True)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights")
-def test_a_link_in_the_place_of_a_file_is_replaced(model, tmp_path):
+def test_a_link_is_replaced_unless_it_leads_to_what_someone_else_made(model, tmp_path):
+    outputs.write(segmentation(), model, tmp_path, "former")
+    for name in NAMES[:2]:
+        (tmp_path / name).symlink_to(name.replace("x", "former"))
+    (tmp_path / "x_uncertainty.nrrd").symlink_to("nowhere")
+    before = (tmp_path / "former_labels.nrrd").read_bytes()
+    outputs.write(segmentation(2), model, tmp_path, "x")
+    assert not any((tmp_path / name).is_symlink() for name in NAMES)
+    assert (tmp_path / "former_labels.nrrd").read_bytes() == before
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "file").write_text("stays")
-    (tmp_path / "x_labels.nrrd").symlink_to("elsewhere")
-    (tmp_path / "x_sdf.nrrd").symlink_to("file")
-    (tmp_path / "x_uncertainty.nrrd").symlink_to("nowhere")
-    outputs.write(segmentation(), model, tmp_path, "x")
-    assert not any((tmp_path / name).is_symlink() for name in NAMES)
-    assert (tmp_path / "elsewhere").is_dir() and (tmp_path / "file").read_text() == "stays"
+    for target in ("elsewhere", "file"):
+        (tmp_path / "x_sdf.nrrd").unlink()
+        (tmp_path / "x_sdf.nrrd").symlink_to(target)
+        with pytest.raises(InputError, match="not written by ugmcl"):
+            outputs.write(segmentation(), model, tmp_path, "x")
+        assert (tmp_path / "x_sdf.nrrd").readlink() == Path(target)
+
+
+def test_the_command_line_refuses_before_it_computes(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Segmenter, "segment", None)
+    scan, expert = write_image(tmp_path / "x.nrrd"), tmp_path / "x_labels.nrrd"
+    volume.write(expert, segmentation().labels)
+    before = contents(tmp_path)
+    words = ["segment", scan, "--model", model.folder, "--output", tmp_path, "--device", "cpu"]
+    refuse(capsys, *words, why="x_labels.nrrd was not written by ugmcl", out=tmp_path / "none")
+    assert contents(tmp_path) == before
 
 
 def test_the_command_line_leaves_no_file_beside_the_folder(model, tmp_path, capsys):

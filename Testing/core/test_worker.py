@@ -143,15 +143,17 @@ def test_an_error_is_one_line_and_the_worker_goes_on(running, places, tmp_path):
         ({"roi": [0, 1, 2]}, "roi"),
         ({"roi": [900, 950, 900, 950, 900, 950]}, "outside"),
         ({"command": "dance"}, "unknown command"),
+        ({"command": ["x"]}, "unknown command"),
+        ({"command": {}}, "unknown command"),
     ]
     for n, (changes, word) in enumerate(bad):
         running.send(**request(places, tmp_path, **{"id": n, **changes}))
         event = running.wait_for("error", "result")
         assert (event["event"], event["id"]) == ("error", n)
         assert word in event["message"] and "\n" not in event["message"]
-    running.process.stdin.write(b"{nonsense\n[]\n{}\n\n")
+    running.process.stdin.write(b"{nonsense\n[]\n{}\n\n" + b"[" * 100_000 + b"\n")
     running.process.stdin.flush()
-    for _ in range(3):
+    for _ in range(4):
         assert running.wait_for("error")["id"] is None
     running.send(id="x", command="cancel")
     assert running.wait_for("log")["level"] == "warning"

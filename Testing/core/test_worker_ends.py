@@ -44,6 +44,14 @@ def test_the_process_ends_with_its_stdin_even_in_the_middle(places, tmp_path, en
     assert [p for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
 
 
+def test_the_process_ends_with_its_stdin_after_a_request_that_is_none():
+    process = Process()
+    process.wait_for("hello")
+    process.send(id=1, command=["x"])
+    assert process.wait_for("error")["id"] == 1
+    assert process.close() == 0
+
+
 def serve(code: str, requests: int = 1) -> subprocess.Popen:
     """A process that serves by ``code``, asked for so much."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)

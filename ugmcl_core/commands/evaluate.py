@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import json
 import math
+import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     names = read_list(arguments.cases) if arguments.cases else None
     places = Path(arguments.predictions), Path(arguments.references)
+    for target in (arguments.errors, arguments.csv):
+        if target:
+            evaluation.check_target(Path(target), *places)
+    if arguments.csv:
+        _check_writable(Path(arguments.csv))
     if any(p.is_file() for p in places):
         if names is not None:
             raise InputError("--cases is for folders; two files are one case")
@@ -127,6 +135,17 @@ def _write_errors(path: Path, prediction: Path, reference: Path) -> None:
     from .. import evaluation, volume
 
     volume.write(path, evaluation.compare(prediction, reference).errors)
+
+
+def _check_writable(path: Path) -> None:
+    """Raise InputError unless a file can be made there: before what may take an hour."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

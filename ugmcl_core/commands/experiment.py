@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..experiments.descriptions import Experiment, Row
     from ..experiments.planning import Planned
     from ..experiments.running import Workplace
+    from ..profiles import Profile
     from .progress import Progress
 
 NAME = "experiment"
@@ -223,7 +224,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.render:
         failed = _run(lambda: planned(rows), place, arguments.shard, arguments.score)
         rows = every
-    _render(experiment, rows, planned(rows), place, arguments)
+    _render(experiment, rows, planned(rows), place, profile, arguments)
     return 1 if failed else 0
 
 
@@ -308,22 +309,18 @@ def _render(
     rows: tuple[Row, ...],
     planned: list[Planned],
     place: Workplace,
+    profile: Profile,
     arguments: argparse.Namespace,
 ) -> None:
     from ..experiments import rendering
 
     target = arguments.render_to or place.output / "rendered"
-    iterations = next(
-        p.training.profile.iterations
-        for p in planned
-        if p.training is not None and not p.row.equal_time
-    )
     protocol = (
-        f"Profile {arguments.profile}, {iterations} iterations, "
+        f"Profile {profile.name}, {profile.iterations} iterations, "
         f"seed{'s' if len(arguments.seeds) > 1 else ''} "
         f"{', '.join(map(str, arguments.seeds))}."
     )
     for path in rendering.render(
-        experiment, rows, planned, place, protocol, Path(target), arguments.cases
+        experiment, rows, planned, place, profile, protocol, Path(target), arguments.cases
     ):
         print(path)

@@ -23,7 +23,8 @@ EPILOG = ""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which method, and the form of the list."""
-    parser.add_argument("method", nargs="?", metavar="METHOD", help="show this one's options")
+    parser.set_defaults(several="methods")
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="show this one's options")
     parser.add_argument(
         "--options", action="store_true", help="show the options of all methods, with the list"
     )
@@ -34,11 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the methods."""
     from ..methods import METHODS
 
-    chosen = arguments.method
-    if chosen is not None and chosen not in METHODS:
-        raise InputError(f"unknown method {chosen!r}; known are {', '.join(METHODS)}")
-    kinds = METHODS.values() if chosen is None else [METHODS[chosen]]
-    rows = [_row(kind) for kind in kinds]
+    chosen = arguments.methods
+    if unknown := [name for name in chosen if name not in METHODS]:
+        raise InputError(f"unknown method {unknown[0]!r}; known are {', '.join(METHODS)}")
+    rows = [_row(METHODS[name]) for name in chosen or METHODS]
     if arguments.json:
         print(json.dumps({"methods": rows}))
         return 0
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"    paper: {row['paper']} ({row['year']})")
         print(f"    needs: {', '.join(row['needs'])}")
         print(f"    take it for: {row['when']}")
-        if chosen is None and not arguments.options:
+        if not chosen and not arguments.options:
             print(f"    options: {', '.join(row['settings']) or '-'}")
             continue
         for option in row["options"]:

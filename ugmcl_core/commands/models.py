@@ -35,15 +35,14 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One optional action and the models it is about."""
+    """An action and what it is about, in one list of words, and options."""
+    parser.set_defaults(several="words")
     parser.add_argument(
-        "action",
-        nargs="?",
-        default="list",
-        choices=tuple(_ACTIONS),
-        help="what to do (default: list)",
+        "words",
+        nargs="*",
+        metavar="ACTION MODEL",
+        help="what to do (default: list), and what it needs, above",
     )
-    parser.add_argument("words", nargs="*", metavar="MODEL", help="as the action needs, above")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     parser.add_argument("--to", metavar="DIR", help="import: the folder of models to import into")
     parser.add_argument("--name", default="", help="import: the name to give to the model")
@@ -55,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do the action; 2 if a model is unusable."""
-    return _ACTIONS[arguments.action](arguments)
+    action, *arguments.words = arguments.words or ["list"]
+    if action not in _ACTIONS:
+        raise InputError(f"models: there is no action {action!r}; known are {', '.join(_ACTIONS)}")
+    return _ACTIONS[action](arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
+from typing import TextIO
 
 _EVERY = 10.0
 """Seconds between plain lines."""
+
+
+def tell(text: str, stream: TextIO) -> None:
+    """Print a line at once; where nobody reads any more, this and what follows goes nowhere."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:  # the reader left, for example `| head`, and the work goes on
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class Progress:
@@ -44,7 +56,7 @@ class Progress:
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         else:
-            print(line, file=sys.stderr, flush=True)
+            tell(line, sys.stderr)
 
 
 def _bar(title: str):

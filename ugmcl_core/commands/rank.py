@@ -30,6 +30,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Images and a model."""
+    parser.set_defaults(several="images")
     parser.add_argument(
         "images",
         nargs="+",

@@ -24,7 +24,11 @@ Segment 3D images and write, for each IMAGE named STEM, on its own grid:
   STEM_labels.nrrd        the structures, one value each
   STEM_sdf.nrrd           signed distance to the surface in mm, negative inside
                           (STEM_sdf_CLASS.nrrd for each of several structures)
-  STEM_uncertainty.nrrd   where the model is unsure: predictive entropy, 0 to 1"""
+  STEM_uncertainty.nrrd   where the model is unsure: predictive entropy, 0 to 1
+
+Images of one name take that of their folder too: p1_DICOM and p2_DICOM of p1/DICOM and p2/DICOM.
+Results of an earlier run are replaced; files of these names that ugmcl did not write are not, and
+their image fails. Of folders that are named as IMAGE, both are left out."""
 EPILOG = """\
 examples:
   ugmcl segment scan.nrrd --output results
@@ -37,6 +41,7 @@ DEFAULT_MODEL = "la-lge-mri"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of DESIGN's contract."""
+    parser.set_defaults(several="images")
     parser.add_argument(
         "images",
         nargs="+",
@@ -130,22 +135,23 @@ def box(text: str) -> tuple[float, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment every image; one that fails, for whatever reason, is reported and the others go on.
+    """Segment every image; one that fails, for whatever reason, is reported and the others go on,
+    also where nobody reads what is printed any more.
 
     Returns 0, 1 if some failed, 2 if all did.
     """
     from .. import devices, outputs
     from .. import model as models
     from .inputs import find_images
-    from .progress import Progress
+    from .progress import Progress, tell
 
     images, wrong = find_images(arguments.images)
     for name, error in wrong.items():
         if arguments.debug:
             traceback.print_exception(error)
-        print(f"ugmcl: {in_one_line(error)}", file=sys.stderr)
+        tell(f"ugmcl: {in_one_line(error)}", sys.stderr)
         if arguments.json:
-            print(json.dumps({"image": name, "error": in_one_line(error)}), flush=True)
+            tell(json.dumps({"image": name, "error": in_one_line(error)}), sys.stdout)
     failed, total = len(wrong), len(wrong) + len(images)
     if images:
         model = models.resolve(arguments.model)
@@ -174,13 +180,13 @@ def run(arguments: argparse.Namespace) -> int:
                     traceback.print_exc()
         devices.release_memory()
         if arguments.json:
-            print(json.dumps({"image": str(path), **found}), flush=True)
+            tell(json.dumps({"image": str(path), **found}), sys.stdout)
         elif "error" not in found:
-            print(_text(stem, found), flush=True)
+            tell(_text(stem, found), sys.stdout)
     if not failed:
         return 0
     if total > 1:
-        print(f"ugmcl: {failed} of {total} images failed", file=sys.stderr)
+        tell(f"ugmcl: {failed} of {total} images failed", sys.stderr)
     return 1 if failed < total else 2
 
 
@@ -195,6 +201,7 @@ def _segment(
 ) -> dict:
     from .. import outputs, volume
 
+    outputs.check(folder, stem, segmenter.model, settings.passes > 0)
     result = segmenter.segment(volume.read(path), settings, roi=arguments.roi, progress=progress)
     written = outputs.write(result, segmenter.model, folder, stem)
     if not arguments.json:

@@ -96,7 +96,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of this training")
-    parser.add_argument("--resume", action="store_true", help="continue the training in --output")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the training in --output; start one if there is none",
+    )
     parser.add_argument(
         "--classes",
         metavar="NAME,...",

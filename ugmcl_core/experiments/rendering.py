@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..profiles import Profile
 from . import figures, pictures, records, surfaces, tables
 from .descriptions import Experiment, Row
 from .planning import Planned
@@ -29,6 +30,7 @@ def render(
     rows: Sequence[Row],
     planned: Sequence[Planned],
     place: Workplace,
+    profile: Profile,
     protocol: str,
     target: Path,
     shown: Sequence[str] = (),
@@ -39,7 +41,6 @@ def render(
     ``shown`` are the cases of pictures. Raises InputError for cases that were not scored.
     """
     results = gather(place, rows, planned)
-    profile = next(p.training.profile for p in planned if p.training and not p.row.equal_time)
     stem = f"{experiment.name}-{profile.name}-{profile.iterations}-{place.scoring.key}"
     text = tables.render(experiment, results, place, protocol)
     written = []
