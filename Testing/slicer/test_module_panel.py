@@ -27,11 +27,16 @@ def test_opening_is_quick_and_imports_nothing_heavy():
         "started = time.process_time()\n"
         "loaded = harness.load_module(module_support.ENTRY)\n"
         "spent = time.process_time() - started\n"
+        "started, total = time.process_time(), 0\n"
+        "for n in range(5_000_000): total += n\n"
+        "slow = max(1.0, (time.process_time() - started) / 0.4)\n"
         "heavy = [n for n in ('torch', 'monai', 'scipy', 'SimpleITK') if n in sys.modules]\n"
-        "import json; print(json.dumps([spent, heavy])); loaded.unload()\n"
+        "import json; print(json.dumps([spent / slow, heavy])); loaded.unload()\n"
     )
     spent = []
-    for _ in range(2):  # processor time, the better of two, as others may use the computer
+    # processor time, the better of two, less on a computer that is slower just now than the one
+    # of docs/performance.md, where the loop takes 0.4 s: others may use it
+    for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=False
         )
