@@ -66,10 +66,9 @@ def ranks(count, *arguments):
     assert all(p.returncode == 0 for p in processes), ends
 
 
-@pytest.mark.parametrize("method", ["supervised", "ugmcl"])
-def test_two_processes_train_what_one_does(folder, tmp_path, method):
+def test_two_processes_train_what_one_does(folder, tmp_path):
     for count, name in ((1, "one"), (2, "two")):
-        ranks(count, folder, method, tmp_path / name)
+        ranks(count, folder, "ugmcl", tmp_path / name)  # a supervised start is part of it
     one, two = (load_file(tmp_path / n / "checkpoint.safetensors") for n in ("one", "two"))
     assert set(one) == set(two)
     start = 0.0

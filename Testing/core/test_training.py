@@ -69,7 +69,7 @@ def folder(tmp_path_factory):
     return write_phantoms(tmp_path_factory.mktemp("phantoms"), 3)
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module")
 def of_classes(request, tmp_path_factory):
     return write_phantoms(tmp_path_factory.mktemp(f"phantoms{request.param}"), request.param)
 
@@ -83,7 +83,11 @@ def weights(model):
     return model.load_weights()
 
 
-@pytest.mark.parametrize("name", ["supervised", "ugmcl", "ugmcl-plus"])
+@pytest.mark.parametrize(
+    ("of_classes", "name"),
+    [(2, "supervised"), (2, "ugmcl-plus"), (3, "ugmcl")],
+    indirect=["of_classes"],
+)
 def test_each_method_learns_phantoms_in_50_iterations(of_classes, tmp_path, name):
     root, profile = of_classes
     events = []
