@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .components import is_scattered
+from .components import has_several_components
 from .distance import published_distance, signed_distance
 from .errors import InputError
 from .preprocessing import Normalization, prepare, resize, to_canonical
@@ -92,8 +92,8 @@ class PreparedCase:
     ``fractions`` (C-1 foreground classes' share of each voxel), ``distance`` (C-1, mm, or the
     published level set), ``valid`` (1, 0 where not annotated) and ``places`` (foreground voxels,
     one array (n, 3) a class) are None without a label. ``measured`` (C-1, 0 where the distance
-    is not known) is None as well where it would be 1 everywhere. ``scattered`` says of each class
-    whether it lies in several pieces.
+    is not known) is None as well where it would be 1 everywhere. ``several_components`` is of each
+    class, see `components.has_several_components`.
     """
 
     name: str
@@ -104,7 +104,7 @@ class PreparedCase:
     valid: np.ndarray | torch.Tensor | Path | None = None
     measured: np.ndarray | torch.Tensor | Path | None = None
     places: tuple[np.ndarray, ...] = ()
-    scattered: tuple[bool, ...] = ()
+    several_components: tuple[bool, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -256,7 +256,7 @@ def prepare_case(
         return resize(field, size)[0].numpy()
 
     gap = None if valid.all() else signed_distance(~valid, spacing)
-    fractions, distances, measured, places, scattered = [], [], [], [], []
+    fractions, distances, measured, places, several_components = [], [], [], [], []
     for value in range(1, r.classes):
         mask = array == value
         fractions.append(sampled(mask))
@@ -270,7 +270,7 @@ def prepare_case(
         )
         distances.append(sampled(phi))
         places.append(_some_voxels(fractions[-1] > 0.5))
-        scattered.append(is_scattered(mask, None if gap is None else valid))
+        several_components.append(has_several_components(mask, None if gap is None else valid))
     return replace(
         PreparedCase(case.name, image, prepared.spacing),
         fractions=np.stack(fractions).astype(np.float16),
@@ -278,7 +278,7 @@ def prepare_case(
         valid=(sampled(valid) > 0.99)[None].astype(np.float16),
         measured=np.stack(measured).astype(np.float16) if measured else None,
         places=tuple(places),
-        scattered=tuple(scattered),
+        several_components=tuple(several_components),
     )
 
 
@@ -343,8 +343,10 @@ def store_case(case: PreparedCase, folder: Path) -> PreparedCase:
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     names = [k for k in _ARRAYS if getattr(case, k) is not None]
-    header = {"name": case.name, "spacing": case.spacing, "arrays": names,
-              "classes": len(case.places), "scattered": case.scattered}  # fmt: skip
+    header = {
+        "name": case.name, "spacing": case.spacing, "arrays": names,
+        "classes": len(case.places), "several_components": case.several_components,
+    }  # fmt: skip
     try:
         for key in names:
             np.save(partial / f"{key}.npy", getattr(case, key))
@@ -372,6 +374,6 @@ def load_case(folder: Path) -> PreparedCase | None:
         name=header["name"],
         spacing=tuple(header["spacing"]),
         places=places,
-        scattered=tuple(header["scattered"]),
+        several_components=tuple(header["several_components"]),
         **arrays,
     )

@@ -23,7 +23,7 @@ def keep_largest(labels: np.ndarray, value: int) -> None:
         labels[box][mask[box] & (components != sizes.argmax())] = 0
 
 
-def is_scattered(mask: np.ndarray, known: np.ndarray | None = None) -> bool:
+def has_several_components(mask: np.ndarray, known: np.ndarray | None = None) -> bool:
     """Whether ``mask`` lies in several pieces: its largest 6-connected component holds less than
     95 % of it, so that a few stray voxels do not count.
 

@@ -14,6 +14,7 @@ from .case_list import join_classes, read_case_list
 from .cases import Case, Cohort
 from .errors import Cancelled, InputError
 from .inference import Segmenter, check_model
+from .laterality import keeping_laterality, laterality_notice
 from .memory import Rung, climbing_down, ladder
 from .methods import DualTask, Method, Supervised
 from .model import Model, open_model, resolve, update_card
@@ -21,7 +22,6 @@ from .model_card import as_name
 from .profiles import COMPACT, Profile, with_classes
 from .report import Row, conclude, measure
 from .requests import FinetuneRequest
-from .sides import keeping_sides, notice_of_sides
 from .training import Description, TrainingSettings, describe, train
 
 Send = Callable[..., None]
@@ -78,7 +78,7 @@ def plan(request: FinetuneRequest) -> Plan:
         # for new classes the start is not good: they need the whole learning rate
         gentleness = 1.0 if len(classes) > len(base.card.classes) else protocols.GENTLE
         profile = protocols.fine_tuning(base, COMPACT, request.iterations, gentleness)
-    profile = keeping_sides(with_classes(profile, len(classes) + 1), classes)
+    profile = keeping_laterality(with_classes(profile, len(classes) + 1), classes)
     known = replace(profile.representation, values=values, ignore=listed.ignore)
     profile = replace(profile, representation=known)
     name = as_name(request.name or Path(request.output).resolve().name)
@@ -88,7 +88,7 @@ def plan(request: FinetuneRequest) -> Plan:
         provenance=_provenance(request, listed, base),
     )
     cohort, notices = listed.cohort, []
-    if text := notice_of_sides(profile, classes, len(base.card.classes) if base else 0):
+    if text := laterality_notice(profile, classes, len(base.card.classes) if base else 0):
         notices.append(text)
     if method.uses_unlabelled and not cohort.unlabelled:
         notices.append("There are no unlabeled volumes: only the labeled ones are learned from.")

@@ -235,7 +235,7 @@ def _fingerprint(
 def _classes(run: Run, description: Description) -> tuple[ClassInfo, ...]:
     """The classes, those of which nobody said so one piece where every label shows one."""
     return tuple(
-        replace(c, largest_component=not any(case.scattered[n] for case in run.labelled))
+        replace(c, largest_component=not any(case.several_components[n] for case in run.labelled))
         if c.largest_component is None
         else c
         for n, c in enumerate(description.classes)

@@ -69,6 +69,23 @@ def test_training_ignores_what_nobody_annotated(model, tmp_path):
     assert main([*words, "--ignore-label", "255"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("classes", "axes", "told"),
+    [("left atrium,right atrium", [1], False), ("left atrium", [0, 1], True)],
+)
+def test_classes_named_left_and_right_are_not_mirrored(classes, axes, told, tmp_path, capsys):
+    from ugmcl_core import phantoms
+
+    phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
+             "--classes", classes, "--method", "supervised", "--iterations", "1", "--batch", "1+1",
+             "--device", "cpu", "--output", str(tmp_path / "run")]  # fmt: skip
+    assert main(words) == 0
+    card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert card["mirror_axes"] == axes
+    assert ("the right atrium too" in capsys.readouterr().err) is told
+
+
 def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
     from ugmcl_core import model as models
     from ugmcl_core import phantoms

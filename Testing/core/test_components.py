@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ugmcl_core.case_list import read_case_list
 from ugmcl_core.cases import Case, Representation, load_case, prepare_case, store_case
-from ugmcl_core.components import is_scattered, keep_largest
+from ugmcl_core.components import has_several_components, keep_largest
 from ugmcl_core.errors import InputError
 from ugmcl_core.model_card import ModelCard, class_info
 from ugmcl_core.preprocessing import Normalization
@@ -40,7 +40,7 @@ def pieces(*sizes):
 )
 def test_a_few_stray_voxels_do_not_make_several_pieces(sizes, expected):
     mask = pieces(*sizes)
-    assert is_scattered(mask) is expected
+    assert has_several_components(mask) is expected
     assert ndimage.label(mask)[1] == len(sizes)
 
 
@@ -49,9 +49,9 @@ def test_pieces_that_the_unknown_may_connect_are_one():
     mask[2], mask[10] = True, True  # two annotated slices
     known = np.zeros(SHAPE, bool)
     known[[2, 10]] = True
-    assert is_scattered(mask) and not is_scattered(mask, known)
+    assert has_several_components(mask) and not has_several_components(mask, known)
     known[5:7] = True
-    assert is_scattered(mask, known)
+    assert has_several_components(mask, known)
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def lesions(tmp_path):
 def test_a_prepared_case_tells_and_a_stored_one_too(lesions, tmp_path):
     r = Representation((1.0,) * 3, Normalization(), classes=3)
     case = prepare_case(lesions, r)
-    assert case.scattered == (False, True)
+    assert case.several_components == (False, True)
     store_case(case, tmp_path / "stored")
-    assert load_case(tmp_path / "stored").scattered == (False, True)
+    assert load_case(tmp_path / "stored").several_components == (False, True)
 
 
 def test_a_class_of_a_list_is_left_to_the_labels_unless_it_says(lesions, tmp_path):

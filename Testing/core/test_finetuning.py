@@ -208,6 +208,16 @@ def test_from_scratch_there_is_no_before(places, tmp_path, small_scratch):
         finetuning.plan(asked(places, tmp_path / "other", base="", case_list=str(path)))
 
 
+def test_twins_of_a_list_are_never_mirrored_and_a_lone_side_is_pointed_out(places, tmp_path):
+    for names, mirrored in ((("left ear", "right ear"), False), (("left ear", "nose"), True)):
+        classes = [{"value": n, "name": name} for n, name in enumerate(names, 1)]
+        path = case_list(places, classes=classes)
+        planned = finetuning.plan(asked(places, tmp_path, base="", case_list=str(path)))
+        axes = planned.profile.batch.augmentation.mirror_axes
+        assert (0 in axes) is mirrored
+        assert any("the right ear too" in text for text in planned.notices) is mirrored
+
+
 def same_weights(a, b):
     one, two = (open_model(m).load_weights() for m in (a, b))
     return all(torch.equal(v, two[k]) for k, v in one.items())

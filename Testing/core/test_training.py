@@ -232,9 +232,7 @@ def test_structures_in_several_pieces_keep_them_and_the_user_is_told(folder, tmp
     array[array == 1] = 0
     array[2:8, 4:9, 4:9], array[2:8, 20:25, 4:9] = 1, 1
     write(labels / "p0.nrrd", Volume(array, apart.grid))
-    names = ["p0", "p1"]
-    cohort = find_cohort(root / "images", labels, names)
-    said = []
+    cohort, said = find_cohort(root / "images", labels, ["p0", "p1"]), []
     model = train(cohort, Supervised(), replace(profile, iterations=1), tmp_path / "run", CPU,
                   on_event=lambda e: said.append(e.get("text")))  # fmt: skip
     assert [c.largest_component for c in model.card.classes] == [False, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,19 @@ def scene(slicer_app: Any) -> Iterator[Any]:
     raised = harness.errors.take()
     if raised:
         pytest.fail("exceptions in slots or observers:\n" + "\n".join(raised))
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What the user says to questions, and the questions."""
+    import slicer
+
+    told = types.SimpleNamespace(yes=True, questions=[])
+
+    def ask(text, *_more, **_options):
+        told.questions.append(text)
+        return told.yes
+
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", ask)
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", ask)
+    return told

@@ -222,3 +222,24 @@ def user_runs() -> list[Path]:
     from UGMCLSegmentationLib import userFolder
 
     return sorted(userFolder.runs().iterdir())
+
+
+def next_panel(folder: Path, monkeypatch):
+    """The panel with the model `heart`, what the application alone has put on record in
+    `panel.edited`."""
+    model = add_model(folder / "models" / "heart", ("left atrium", "82471001"))
+    monkeypatch.setenv("UGMCL_MODELS", os.path.dirname(model))
+    panel = support.Panel()
+    panel.parameters.model = panel.parameters.base = "heart"
+    panel.ui.nextSection.collapsed = False
+    panel.edited = []
+    import UGMCLSegmentationLib.views as views
+
+    monkeypatch.setattr(views, "openSegmentEditor", lambda *nodes: panel.edited.append(nodes))
+    monkeypatch.setattr(views, "showChart", lambda chart: None)
+    return panel
+
+
+def wait(panel, seconds: float = 60) -> None:
+    """Until the model is at rest."""
+    harness.wait_until(lambda: not panel.widget.logic.running, seconds)

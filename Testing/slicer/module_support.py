@@ -123,6 +123,17 @@ def segment_array(segmentation: Any, volume: Any, label: int = 1) -> np.ndarray:
     return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, f"class_{label}", volume)
 
 
+def fill(segmentation: Any, volume: Any, slices: slice, value: int) -> np.ndarray:
+    """What a user does in the Segment Editor: some slices of class 1 are filled or erased;
+    returns its voxels then."""
+    import slicer
+
+    voxels = segment_array(segmentation, volume).astype(np.uint8)
+    voxels[slices] = value
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, segmentation, "class_1", volume)
+    return voxels
+
+
 def node_counts() -> dict[str, int]:
     import slicer
 

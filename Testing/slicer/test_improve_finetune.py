@@ -132,6 +132,20 @@ def test_curves_follow_the_run(panel, monkeypatch):
     assert len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")) == 3
 
 
+def test_the_layout_stays_while_another_module_is_open(panel, monkeypatch):
+    from UGMCLSegmentationLib import curves
+
+    monkeypatch.setenv("FAKE_STEP", "0.01")
+    improve.prepare(panel, iterations=20)
+    panel.click("finetuneButton")
+    panel.loaded.exit()
+    improve.finish(panel)
+    assert curves.chart() is not None and panel.shown == []
+    panel.loaded.enter()
+    panel.click("curvesButton")
+    assert panel.shown == [curves.chart()]
+
+
 def test_the_plot_view_shows_the_chart(panel, monkeypatch):
     """With the real call: the headless Slicer has the plots' logic, and no view that draws."""
     import slicer

@@ -14,22 +14,9 @@ import pytest
 
 @pytest.fixture
 def panel(scene, tmp_path, monkeypatch):
-    model = improve.add_model(tmp_path / "models" / "heart", ("left atrium", "82471001"))
-    monkeypatch.setenv("UGMCL_MODELS", os.path.dirname(model))
-    panel = support.Panel()
-    panel.parameters.model = panel.parameters.base = "heart"
-    panel.ui.nextSection.collapsed = False
-    panel.edited = []
-    import UGMCLSegmentationLib.views as views
-
-    monkeypatch.setattr(views, "openSegmentEditor", lambda *nodes: panel.edited.append(nodes))
-    monkeypatch.setattr(views, "showChart", lambda chart: None)
+    panel = improve.next_panel(tmp_path, monkeypatch)
     yield panel
     panel.close()
-
-
-def wait(panel, seconds=60):
-    harness.wait_until(lambda: not panel.widget.logic.running, seconds)
 
 
 def corrupt(name: str) -> None:
@@ -47,7 +34,7 @@ def test_ranking_puts_the_corrupted_volume_first(panel):
     corrupt("un2")
     panel.click("rankButton")
     assert not panel.ui.segmentButton.enabled and panel.ui.cancelNextButton.enabled
-    wait(panel)
+    improve.wait(panel)
     rows = improve.rows(panel)
     assert next(iter(rows)) == "un2"
     shown = [float(row[2]) for row in rows.values() if row[2]]
@@ -61,7 +48,7 @@ def test_a_volume_in_which_nothing_is_found_comes_first(panel):
     improve.prepare(panel)
     empty = support.add_volume(np.zeros((8, 9, 10), np.float32), name="empty")
     panel.click("rankButton")
-    wait(panel)
+    improve.wait(panel)
     rows = improve.rows(panel)
     assert next(iter(rows)) == "empty" and rows["empty"][2] == "1.00"
     ranks = panel.widget.logic.rank([empty], model="heart")
@@ -73,7 +60,7 @@ def test_ranks_survive_saving(panel, tmp_path):
 
     improve.prepare(panel, 1, 2, 0)
     panel.click("rankButton")
-    wait(panel)
+    improve.wait(panel)
     before = improve.rows(panel)
     assert harness.save_scene(tmp_path / "scene.mrb")
     slicer.mrmlScene.Clear(False)
@@ -91,9 +78,9 @@ def test_the_top_case_is_corrected_accepted_and_learned_from(panel, tmp_path, mo
     corrupt("un1")
     assert not panel.ui.acceptButton.enabled
     panel.click("rankButton")
-    wait(panel)
+    improve.wait(panel)
     panel.click("openNextButton")
-    wait(panel)
+    improve.wait(panel)
     volume = slicer.util.getNode("un1")
     assert [(a.GetName(), b.GetName()) for a, b in panel.edited] == [("un1 segmentation", "un1")]
     composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
@@ -123,7 +110,7 @@ def test_a_result_that_is_right_as_it_is_can_be_accepted(panel):
     improve.prepare(panel, 1, 2, 0)
     improve.select_rows(panel, "un1")
     panel.click("openNextButton")  # the selected one, as nothing is ranked
-    wait(panel)
+    improve.wait(panel)
     panel.widget.improve.book.update()
     assert improve.rows(panel)["un1"][0] == "Unlabeled"
     panel.click("acceptButton")
@@ -142,7 +129,7 @@ def test_files_beside_the_scene_are_ranked_too(panel, tmp_path):
     panel.widget.improve.cases.addFolder(str(tmp_path))
     assert len(improve.rows(panel)) == 2
     panel.click("rankButton")
-    wait(panel)
+    improve.wait(panel)
     assert all(float(row[2]) > 0 for row in improve.rows(panel).values())
     panel.click("openNextButton")
     assert "Load an unlabeled volume" in panel.ui.nextLabel.text
@@ -152,7 +139,7 @@ def test_ranking_can_be_canceled(panel):
     improve.prepare(panel)
     panel.click("rankButton")
     panel.click("cancelNextButton")
-    wait(panel, 2)
+    improve.wait(panel, 2)
     assert panel.ui.nextLabel.text == "Canceled." and panel.ui.rankButton.enabled
     harness.wait_until(lambda: support.private_folders() == [], 6)
 
@@ -220,7 +207,7 @@ def test_evaluation_against_a_reference(panel):
     assert not panel.ui.evaluateButton.enabled
     panel.ui.referenceSelector.setCurrentNode(reference)
     panel.click("evaluateButton")
-    wait(panel)
+    improve.wait(panel)
     table = evaluateWork.table().GetTable()
     row = {table.GetColumnName(c): table.GetValue(0, c).ToString() for c in range(5)}
     dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
@@ -238,7 +225,7 @@ def test_evaluation_against_a_reference(panel):
     assert not overlay.GetDisplayNode().GetVisibility()
     counts = support.node_counts()
     panel.click("evaluateButton")
-    wait(panel)
+    improve.wait(panel)
     assert support.node_counts() == counts
     assert panel.ui.evaluateTable.model().rowCount() == 1
 
@@ -254,7 +241,7 @@ def test_a_non_linear_transform_during_an_evaluation(panel):
     panel.click("evaluateButton")
     warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
     volume.SetAndObserveTransformNodeID(warp.GetID())
-    wait(panel)
+    improve.wait(panel)
     assert "harden" in panel.ui.evaluateLabel.text
     assert evaluateWork.overlay() is None and evaluateWork.table() is None
 
@@ -287,103 +274,6 @@ def test_nothing_in_common_is_said(panel):
     panel.click("evaluateButton")
     assert "no structure in common" in panel.ui.evaluateLabel.text
     assert not panel.widget.logic.running and panel.ui.evaluateButton.enabled
-
-
-def test_all_volumes_with_the_model_loaded_once(panel, tmp_path):
-    for name in ("a", "b", "c", "skipped"):
-        support.add_volume(name=name)
-    flat = support.add_volume(support.blob((20, 20, 1)), name="flat")
-    improve.open_improve(panel)
-    improve.set_role(panel, "skipped", "Ignore")
-    panel.click("batchButton")
-    pid = None
-    while panel.widget.logic.running:
-        harness.process_events(5)
-        now = panel.widget.logic.worker.pid
-        assert pid in (None, 0, now)
-        pid = now
-    assert panel.ui.batchLabel.text.startswith("3 of 4 volumes were segmented.")
-    assert "flat is a single slice" in panel.ui.batchLabel.text
-    assert flat is not None
-    panel.ui.exportAllCheckBox.checked = True
-    panel.ui.exportPatternEdit.text = "{number}-{name}-{model}"
-    panel.ui.exportFolderEdit.currentPath = str(tmp_path)
-    panel.click("exportButton")
-    written = sorted(p.name for p in tmp_path.glob("*.nrrd"))
-    assert written == ["1-a-heart.nrrd", "2-b-heart.nrrd", "3-c-heart.nrrd"]
-    panel.ui.exportPatternEdit.text = "{patient}"
-    panel.click("exportButton")
-    assert "{patient} is no pattern" in panel.ui.exportMessageLabel.text
-
-
-def test_what_a_model_advises_of_a_volume_is_said_after_a_batch(panel, monkeypatch):
-    monkeypatch.setenv("FAKE_ADVICE", "The field of view is too wide.")
-    for name in "ab":
-        support.add_volume(name=name)
-    panel.click("batchButton")
-    wait(panel)
-    lines = panel.ui.batchLabel.text.splitlines()
-    assert lines[0].startswith("2 of 2 volumes were segmented.")
-    assert lines[1:] == [f"{name}: The field of view is too wide." for name in "ab"]
-    monkeypatch.delenv("FAKE_ADVICE")
-    panel.widget.logic.worker.kill()
-    panel.click("batchButton")
-    wait(panel)
-    assert panel.ui.batchLabel.text == "2 of 2 volumes were segmented."
-
-
-def surface_of(volume, segments, name):
-    """A segmentation that holds surfaces alone, as read from an STL file."""
-
-    node = improve.add_segmentation(volume, segments, name)
-    assert node.CreateClosedSurfaceRepresentation()
-    segmentation = node.GetSegmentation()
-    segmentation.SetSourceRepresentationName("Closed surface")
-    segmentation.RemoveRepresentation("Binary labelmap")
-    assert not segmentation.ContainsRepresentation("Binary labelmap")
-    return node
-
-
-def test_surfaces_can_be_compared_with(panel):
-    from UGMCLSegmentationLib import evaluateWork
-
-    volume = support.add_volume()
-    result = panel.segment(volume)
-    found = support.segment_array(result, volume) > 0
-    reference = surface_of(volume, {"left atrium": found}, "from STL")
-    panel.ui.evaluateSection.collapsed = False
-    panel.ui.referenceSelector.setCurrentNode(reference)
-    panel.click("evaluateButton")
-    wait(panel)
-    table = evaluateWork.table().GetTable()
-    assert float(table.GetValueByName(0, "Dice").ToString()) > 0.9
-    assert reference.GetSegmentation().GetSourceRepresentationName() == "Closed surface"
-
-
-def test_surfaces_can_be_learned_from(panel):
-    improve.prepare(panel, 1, 1, 0)
-    volume = support.add_volume(name="drawn elsewhere")
-    found = support.blob() > 100
-    surface_of(volume, {"left atrium": found}, "from STL")
-    panel.widget.improve.book.update()
-    case = next(c for c in panel.widget.improve.book.contents.cases if c.volumeNode is volume)
-    assert case.role == "labelled" and case.problem == ""
-    assert any("resampled" in text for text in case.notices)
-
-
-def test_a_batch_can_be_canceled(panel, monkeypatch):
-    monkeypatch.setenv("FAKE_SLOW", "0.5")
-    for name in "abc":
-        support.add_volume(name=name)
-    panel.click("batchButton")
-    harness.wait_until(lambda: len(support.result_nodes()) > 0, 20)
-    panel.click("cancelBatchButton")
-    wait(panel, 2)
-    assert panel.ui.batchLabel.text.startswith("Canceled. ")
-    made = len(support.result_nodes())
-    harness.process_events(800)
-    assert len(support.result_nodes()) == made < 9
-    harness.wait_until(lambda: support.private_folders() == [], 6)
 
 
 def test_the_kind_of_uncertainty_is_told(panel, monkeypatch):

@@ -83,22 +83,6 @@ def pip(computer, monkeypatch):
     return pip
 
 
-@pytest.fixture
-def answers(monkeypatch):
-    """What the user says to questions, and the questions."""
-    import slicer
-
-    told = types.SimpleNamespace(yes=True, questions=[])
-
-    def ask(text, *_more, **_options):
-        told.questions.append(text)
-        return told.yes
-
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", ask)
-    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", ask)
-    return told
-
-
 def fails(*lines, code=1):
     def act():
         for line in lines:
@@ -177,10 +161,8 @@ def test_nothing_is_installed_during_a_run_and_no_process_stays(panel, computer,
 def test_a_restart_is_asked_for_with_what_it_costs_and_not_during_a_run(
     panel, computer, pip, answers, monkeypatch
 ):
-    import slicer
-
     restarts = []
-    monkeypatch.setattr(slicer.util, "restart", lambda: restarts.append(1), raising=False)
+    monkeypatch.setattr("slicer.util.restart", lambda: restarts.append(1), raising=False)
     computer.has(numpy="1.26.4", numpyWanted="<2.7,>=2.0")
     look(panel)
     pip.act = lambda: computer.has(numpy="2.4.6", replaced=("numpy",))

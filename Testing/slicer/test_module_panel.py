@@ -35,7 +35,7 @@ def test_opening_is_quick_and_imports_nothing_heavy():
     )
     spent = []
     # processor time, the better of two, less on a computer that is slower just now than the one
-    # of docs/performance.md, where the loop takes 0.4 s: others may use it
+    # of docs/performance.md, where the loop takes about 0.4 s: others may use it
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=False

@@ -123,15 +123,9 @@ def test_colors_and_names_of_nodes_survive_a_second_run(panel):
 
 
 def test_edited_segmentation_is_kept(panel):
-    import slicer
-
     volume = support.add_volume()
     node = panel.segment(volume)
-    edited = support.segment_array(node, volume).copy()
-    edited[:3] = 1
-    slicer.util.updateSegmentBinaryLabelmapFromArray(
-        edited.astype(np.uint8), node, "class_1", volume
-    )
+    edited = support.fill(node, volume, slice(3), 1)
     new = panel.segment()
     assert new is not node
     assert np.array_equal(support.segment_array(node, volume) > 0, edited > 0)
@@ -164,11 +158,7 @@ def test_a_kept_result_keeps_its_distance_and_uncertainty(panel, monkeypatch):
 
     volume = support.add_volume()
     node = panel.segment(volume)
-    voxels = support.segment_array(node, volume).copy()
-    voxels[:3] = 1
-    slicer.util.updateSegmentBinaryLabelmapFromArray(
-        voxels.astype(np.uint8), node, "class_1", volume
-    )
+    support.fill(node, volume, slice(3), 1)
     own = results().distanceOf(volume, 1, node), results().uncertaintyOf(volume, node)
     arrays = [slicer.util.arrayFromVolume(n).copy() for n in own]
     monkeypatch.setenv("FAKE_LEVEL", "120")
@@ -203,16 +193,10 @@ def test_another_structure_has_the_color_of_its_model(panel, monkeypatch):
 
 
 def test_the_measures_are_of_what_is_there_now(panel):
-    import slicer
-
     volume = support.add_volume()
     node = panel.segment(volume)
     before = panel.ui.measureLabel.text.split(",")[0]
-    voxels = support.segment_array(node, volume).copy()
-    voxels[: voxels.shape[0] // 2] = 0
-    slicer.util.updateSegmentBinaryLabelmapFromArray(
-        voxels.astype(np.uint8), node, "class_1", volume
-    )
+    voxels = support.fill(node, volume, slice(15), 0)
     panel.loaded.exit()
     panel.loaded.enter()
     text = panel.ui.measureLabel.text

@@ -27,8 +27,8 @@ Segment 3D images and write, for each IMAGE named STEM, on its own grid:
   STEM_uncertainty.nrrd   where the model is unsure: predictive entropy, 0 to 1
 
 Images of one name take that of their folder too: p1_DICOM and p2_DICOM of p1/DICOM and p2/DICOM.
-Results of an earlier run are replaced; files of these names that ugmcl did not write are not, and
-their image fails. Of folders that are named as IMAGE, both are left out."""
+Results of an earlier run are replaced. A file of such a name that ugmcl did not write is never
+replaced: its image fails. A folder given as IMAGE stands for its images, without such files."""
 EPILOG = """\
 examples:
   ugmcl segment scan.nrrd --output results

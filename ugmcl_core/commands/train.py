@@ -169,8 +169,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from .. import protocols  # torch: after what can fail without it
     from ..cases import find_cohort
     from ..inference import check_model
+    from ..laterality import keeping_laterality, laterality_notice
     from ..profiles import with_classes
-    from ..sides import keeping_sides, notice_of_sides
     from ..training import TrainingSettings, describe, train
 
     method = protocols.method_named(arguments.method, arguments.option)
@@ -195,7 +195,7 @@ def _run(arguments: argparse.Namespace) -> int:
         representation = replace(profile.representation, ignore=ignored)
         profile = replace(profile, representation=representation)
     classes = base.card.classes if base else classes
-    profile = keeping_sides(profile, classes)
+    profile = keeping_laterality(profile, classes)
     description = describe(base, as_name(Path(arguments.output).resolve().name), profile)
     description = replace(
         description,
@@ -207,7 +207,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with Progress("train") as progress:
         used = len(cohort.unlabelled) if method.uses_unlabelled else 0
         progress.say(f"{method.name}, {len(cohort.labelled)} labeled and {used} unlabeled cases")
-        if text := notice_of_sides(profile, classes, len(classes) if base else 0):
+        if text := laterality_notice(profile, classes, len(classes) if base else 0):
             progress.say(text)
 
         def heard(event: dict[str, Any]) -> None:

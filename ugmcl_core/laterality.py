@@ -13,22 +13,22 @@ _SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 _OTHER = {"left": "right", "right": "left"}
 
 
-def twin(name: str) -> str | None:
+def contralateral(name: str) -> str | None:
     """The name of the structure on the other side, in lower case; None of what has no side."""
     renamed, count = _SIDE.subn(lambda word: _OTHER[word[0]], name.casefold())
     return renamed if count else None
 
 
-def has_twins(classes: Sequence[ClassInfo]) -> bool:
+def has_contralateral(classes: Sequence[ClassInfo]) -> bool:
     """Whether two of the classes are the left and the right one of the same."""
     names = {c.name.casefold() for c in classes}
-    return any(twin(name) in names for name in names)
+    return any(contralateral(name) in names for name in names)
 
 
-def keeping_sides(profile: Profile, classes: Sequence[ClassInfo]) -> Profile:
-    """``profile`` without views that are mirrored left to right where `has_twins`: in those the
-    left one looks like the right one, and a mean over both views finds neither."""
-    if not has_twins(classes):
+def keeping_laterality(profile: Profile, classes: Sequence[ClassInfo]) -> Profile:
+    """``profile`` without views that are mirrored left to right where `has_contralateral`: in
+    those the left one looks like the right one, and a mean over both views finds neither."""
+    if not has_contralateral(classes):
         return profile
     augmentation = profile.batch.augmentation
     augmentation = replace(
@@ -37,16 +37,16 @@ def keeping_sides(profile: Profile, classes: Sequence[ClassInfo]) -> Profile:
     return replace(profile, batch=replace(profile.batch, augmentation=augmentation))
 
 
-def notice_of_sides(
+def laterality_notice(
     profile: Profile, classes: Sequence[ClassInfo], known: int = 0
 ) -> str | None:
     """What a user should know of mirrored patches where one of the ``classes`` has a side; the
     first ``known`` of them a base model has learned before. None where there is nothing."""
     mirrored = profile.batch.augmentation
-    twins = [other for c in classes[known:] if (other := twin(c.name))]
-    if not twins or not (mirrored.flips[0] or mirrored.quarter_turns):
+    others = [other for c in classes[known:] if (other := contralateral(c.name))]
+    if not others or not (mirrored.flips[0] or mirrored.quarter_turns):
         return None
     return (
-        f"Patches are mirrored left to right: where the images show the {twins[0]} too, annotate "
+        f"Patches are mirrored left to right: where the images show the {others[0]} too, annotate "
         "it as a class of its own."
     )

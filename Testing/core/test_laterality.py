@@ -7,10 +7,15 @@ import pytest
 import torch
 
 from ugmcl_core.augmentation import draw_flips
+from ugmcl_core.laterality import (
+    contralateral,
+    has_contralateral,
+    keeping_laterality,
+    laterality_notice,
+)
 from ugmcl_core.model_card import ClassInfo
 from ugmcl_core.network import DualTaskVNet, NetworkSettings
 from ugmcl_core.profiles import COMPACT, PAPER
-from ugmcl_core.sides import has_twins, keeping_sides, notice_of_sides, twin
 from ugmcl_core.windows import predict_mirrored
 
 
@@ -30,18 +35,18 @@ def classes(*names):
     ],
 )
 def test_the_other_side_is_named(name, other):
-    assert twin(name) == other
+    assert contralateral(name) == other
 
 
 def test_twins_are_told_by_their_names():
-    assert has_twins(classes("spleen", "Left kidney", "right Kidney"))
-    assert not has_twins(classes("left atrium", "left ventricle"))
-    assert not has_twins(classes("left kidney", "right adrenal gland"))
+    assert has_contralateral(classes("spleen", "Left kidney", "right Kidney"))
+    assert not has_contralateral(classes("left atrium", "left ventricle"))
+    assert not has_contralateral(classes("left kidney", "right adrenal gland"))
 
 
 @pytest.mark.parametrize("profile", [COMPACT, PAPER])
 def test_patches_of_twins_are_never_mirrored_left_to_right(profile):
-    kept = keeping_sides(profile, classes("left kidney", "right kidney"))
+    kept = keeping_laterality(profile, classes("left kidney", "right kidney"))
     assert 0 not in kept.batch.augmentation.mirror_axes
     rng = np.random.default_rng(0)
     patch = (32, 32, 16)
@@ -49,7 +54,7 @@ def test_patches_of_twins_are_never_mirrored_left_to_right(profile):
     assert all(turns == 0 and 0 not in axes for turns, axes in drawn)
     former = [draw_flips(rng, profile.batch.augmentation, patch, (1, 1, 1)) for _ in range(100)]
     assert any(0 in axes for _, axes in former)
-    assert keeping_sides(profile, classes("left atrium")) == profile
+    assert keeping_laterality(profile, classes("left atrium")) == profile
 
 
 def test_a_mean_over_mirrored_views_cannot_tell_twins_apart():
@@ -65,8 +70,8 @@ def test_a_mean_over_mirrored_views_cannot_tell_twins_apart():
 
 def test_a_side_without_its_twin_is_pointed_out_unless_a_base_knows_it():
     lonely = classes("liver", "left kidney")
-    assert "right kidney too, annotate it" in notice_of_sides(COMPACT, lonely)
-    assert notice_of_sides(COMPACT, lonely, known=2) is None
+    assert "right kidney too, annotate it" in laterality_notice(COMPACT, lonely)
+    assert laterality_notice(COMPACT, lonely, known=2) is None
     both = classes("left kidney", "right kidney")
-    assert notice_of_sides(keeping_sides(COMPACT, both), both) is None
-    assert notice_of_sides(COMPACT, classes("liver")) is None
+    assert laterality_notice(keeping_laterality(COMPACT, both), both) is None
+    assert laterality_notice(COMPACT, classes("liver")) is None
