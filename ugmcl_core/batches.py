@@ -28,13 +28,26 @@ class BatchSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-def pick(seed: int, stream: int, cases: int, start: int, count: int) -> list[int]:
-    """Items ``start`` to ``start + count`` of an endless shuffled repetition of ``cases``."""
+def pick(key: Sequence[int], cases: int, start: int, count: int) -> list[int]:
+    """Items ``start`` to ``start + count`` of an endless shuffled repetition of ``cases``; ``key``
+    seeds the shuffling."""
     chosen = []
     for n in range(start, start + count):
-        order = np.random.default_rng([seed, stream, n // cases]).permutation(cases)
+        order = np.random.default_rng([*key, n // cases]).permutation(cases)
         chosen.append(int(order[n % cases]))
     return chosen
+
+
+def first_samples(step: Step, settings: BatchSettings, mixed: bool) -> tuple[int, int]:
+    """The numbers of the first labelled and the first unlabelled sample of ``step``: as many as
+    the steps before it used, so that no sample is drawn twice. ``mixed``: whether there are
+    unlabelled samples after the supervised start."""
+    size = settings.labelled + settings.unlabelled
+    if not mixed:
+        return step.index * size, 0
+    start = min(step.index, step.warmup)
+    rest = step.index - start
+    return start * size + rest * settings.labelled, rest * settings.unlabelled
 
 
 def make_batch(
@@ -51,18 +64,21 @@ def make_batch(
     ``part(count)``. Patches are cut and turned where their case lies.
 
     Without unlabelled cases, and in the supervised-only steps, all samples are labelled. A sample
-    is a function of its number alone, so parts together are the whole.
+    is a function of its number alone, so parts together are the whole. A training that goes on
+    with another batch size draws from other streams: their numbers would repeat.
     """
     size = settings.labelled + settings.unlabelled
-    mixed = bool(unlabelled) and not step.supervised_only and settings.unlabelled > 0
+    mixed = bool(unlabelled) and settings.unlabelled > 0
+    starts = first_samples(step, settings, mixed)
+    mixed = mixed and not step.supervised_only
     known = settings.labelled if mixed else size
     streams = [(labelled, 0, known)] + ([(unlabelled, 1, size - known)] if mixed else [])
     images, weak, labels, level_sets, valid, measured = [], [], [], [], [], []
     for cases, stream, count in streams:
-        start = step.index * count
-        chosen = pick(seed, stream, len(cases), start, count)
+        start, key = starts[stream], (seed, size, stream)
+        chosen = pick(key, len(cases), start, count)
         for n in part(count):
-            rng = np.random.default_rng([seed, 2 + stream, start + n])
+            rng = np.random.default_rng([*key, start + n, 1])
             fields = _patch(cases[chosen[n]], settings, representation, rng, stream == 0)
             fields = [f.to(device=device) for f in fields]
             weak.append(fields[0])

@@ -8,6 +8,7 @@ each batch.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -79,7 +80,8 @@ class Run:
         self.half_precision = settings.half_precision and devices.has_half_gradients(
             device, deepest
         )
-        torch.manual_seed(settings.seed)
+        self.seed = _seed(settings.seed, base)
+        torch.manual_seed(self.seed)
         network, weights = DualTaskVNet(profile.network), None
         if base is not None:
             weights = with_new_classes(base.load_weights(), profile.network.classes)
@@ -162,7 +164,7 @@ class Run:
             self.unlabelled,
             profile.batch,
             profile.representation,
-            self.settings.seed,
+            self.seed,
             steps,
             parallel.part,
             self.device if self.device.type == "cuda" else None,  # others: not from two threads
@@ -195,7 +197,7 @@ class Run:
 
     def step(self, step: Step, batch: Batch) -> dict[str, Tensor]:
         """One iteration; the terms of the objective."""
-        seed = self.settings.seed * 1_000_003 + step.index + (parallel.rank() << 40)
+        seed = self.seed * 1_000_003 + step.index + (parallel.rank() << 40)
         torch.manual_seed(seed % 2**63)
         batch = _placed(batch, self.device)
         optimizer = self.optimizers["optimizer"]
@@ -283,6 +285,15 @@ class Run:
     def weights(self) -> dict[str, Tensor]:
         """The state of the network that becomes the model, without a companion."""
         return without_companion(self._saved_network().state_dict().items())
+
+
+def _seed(seed: int, base: Model | None) -> int:
+    """The training's seed: of each base another, so that a model that is fine-tuned again with
+    the same seed does not see the same patches again."""
+    if base is None:
+        return seed
+    digest = hashlib.sha256(f"{seed} {base.card.sha256}".encode()).digest()
+    return int.from_bytes(digest[:4], "little")
 
 
 def _optimizer(parameters: Iterable[nn.Parameter], profile: Profile) -> torch.optim.Optimizer:

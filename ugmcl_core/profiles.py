@@ -76,7 +76,19 @@ COMPACT = Profile(
     warmup=700,
 )
 
-PROFILES = {p.name: p for p in (PAPER, COMPACT)}
+COARSE = replace(
+    COMPACT,
+    name="coarse",
+    about="2 mm grid, 64x48x32 patches, 8 filters, otherwise as compact; minutes on one CPU core, "
+    "to compare methods",
+    representation=replace(COMPACT.representation, spacing=(2.0,) * 3),
+    network=replace(COMPACT.network, filters=8),
+    batch=replace(COMPACT.batch, patch=(64, 48, 32)),
+    iterations=1000,
+    warmup=300,
+)
+
+PROFILES = {p.name: p for p in (PAPER, COMPACT, COARSE)}
 
 
 def with_patch(profile: Profile, patch: tuple[int, int, int]) -> Profile:

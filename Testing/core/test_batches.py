@@ -329,10 +329,10 @@ def test_intensity_changes_depend_on_the_generator_alone():
 
 
 def test_each_pass_over_the_cases_sees_each_once():
-    order = pick(5, 0, 6, 0, 18)
+    order = pick((5, 0), 6, 0, 18)
     assert all(sorted(order[n : n + 6]) == list(range(6)) for n in (0, 6, 12))
     assert order[:6] != order[6:12] or order[6:12] != order[12:]
-    assert pick(5, 0, 6, 7, 3) == order[7:10]
+    assert pick((5, 0), 6, 7, 3) == order[7:10]
 
 
 def test_batches_repeat_with_the_seed_and_put_labelled_samples_first(prepared):
@@ -354,3 +354,17 @@ def test_batches_repeat_with_the_seed_and_put_labelled_samples_first(prepared):
 def test_a_cohort_without_unlabelled_cases_fills_the_batch_with_labelled_ones(prepared):
     batch = make_batch(prepared[0], [], BatchSettings((16, 16, 16)), REPRESENTATION, 0, Step(0, 9))
     assert len(batch.labels) == 4
+
+
+def test_no_labelled_patch_is_drawn_twice(prepared):
+    """Neither where the supervised start ends nor in a training that goes on with half a batch."""
+    settings = BatchSettings((16, 16, 16), 2, 2, augmentation=Augmentation(affine=1.0))
+    steps = [Step(n, 12, 4) for n in range(12)]
+    whole = list(batches(*prepared, settings, REPRESENTATION, 1, steps))
+    half = replace(settings, labelled=1, unlabelled=1)
+    resumed = list(batches(*prepared, half, REPRESENTATION, 1, steps[6:]))
+    for parts in (lambda b: b.image[: len(b.labels)], lambda b: b.image[len(b.labels) :]):
+        before = [p for b in whole[:6] for p in parts(b)]
+        for after in (whole[6:], resumed):
+            patches = [*before, *(p for b in after for p in parts(b))]
+            assert len({p.numpy().tobytes() for p in patches}) == len(patches)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from ugmcl_core import loop
 from ugmcl_core.augmentation import Augmentation
-from ugmcl_core.batches import BatchSettings
+from ugmcl_core.batches import BatchSettings, batches
 from ugmcl_core.cases import Representation, find_cohort
 from ugmcl_core.checkpoint import NAME, load
 from ugmcl_core.errors import InputError
@@ -371,6 +372,23 @@ def test_fine_tuning_starts_from_the_base(folder, tmp_path):
     # stored in half precision once more, and not trained: the same weights
     assert torch.allclose(weights(base)[key], weights(tuned)[key], atol=1e-3)
     assert tuned.card.training["base"] == base.name
+
+
+def test_a_second_round_with_the_same_seed_sees_other_patches(folder, tmp_path, monkeypatch):
+    root, profile = folder
+    few, seen = replace(profile, iterations=2, warmup=0), []
+
+    def recorded(*arguments):
+        for batch in batches(*arguments):
+            seen.append(batch.image.numpy().tobytes())
+            yield batch
+
+    monkeypatch.setattr(loop, "batches", recorded)
+    base = None
+    for folder_name in ("first", "second", "third"):
+        output = tmp_path / folder_name
+        base = train(cohort_of(root), DualTask(), few, output, CPU, base=base)
+    assert len(seen) == len(set(seen)) == 6
 
 
 def test_a_distance_head_is_there_where_it_was_trained(folder, tmp_path):

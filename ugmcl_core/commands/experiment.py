@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="la, la-h5, brats or folder (default: auto, told from what is there)",
     )
     parser.add_argument(
-        "--profile", default="compact", help="compact (two CPU cores) or paper (a GPU)"
+        "--profile",
+        default="compact",
+        help="compact (two CPU cores), coarse (quick comparisons) or paper (a GPU)",
     )
     parser.add_argument(
         "--iterations",
