@@ -68,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         default="compact",
-        help="compact (two CPU cores), coarse (quick comparisons) or paper (a GPU) (default: compact)",
+        help="compact (two CPU cores), coarse (quick comparisons) or paper (a GPU) "
+        "(default: compact)",
     )
     parser.add_argument(
         "--base", metavar="MODEL", help="start from this model, by name or folder: fine-tuning"
