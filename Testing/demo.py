@@ -142,7 +142,8 @@ def segment_and_export(panel: Any, volume: Any, folder: Path) -> Path:
 
 def dice_of(labels: Path, reference: Path) -> float:
     """Dice of an exported label map, on the same grid as its reference."""
-    from ugmcl_core import metrics, volume
+    from ugmcl_core.data import volume
+    from ugmcl_core.evaluation import metrics
 
     found, truth = volume.read_labels(labels), volume.read_labels(reference)
     if not found.grid.same_as(truth.grid):

@@ -16,12 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from demo_finetuning import HOLDOUT, LABELLED, UNLABELLED
 
-from ugmcl_core import phantoms, protocols
-from ugmcl_core.cases import find_cohort
+from ugmcl_core.data import phantoms
+from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.methods import Supervised
-from ugmcl_core.model import ClassInfo, Terminology
-from ugmcl_core.profiles import COMPACT, Profile, with_patch
-from ugmcl_core.training import Description, TrainingSettings, train
+from ugmcl_core.models.model import ClassInfo, Terminology
+from ugmcl_core.training import profiles
+from ugmcl_core.training.profiles import COMPACT, Profile, with_patch
+from ugmcl_core.training.train import Description, TrainingSettings, train
 
 SEED = 40
 START = 64
@@ -43,7 +44,7 @@ def main(folder: Path) -> None:
 
 def small(iterations: int) -> Profile:
     """A protocol whose iterations take a fraction of a second on two cores."""
-    profile = with_patch(protocols.with_iterations(COMPACT, iterations), (64, 48, 32))
+    profile = with_patch(profiles.with_iterations(COMPACT, iterations), (64, 48, 32))
     batch = replace(profile.batch, augmentation=replace(profile.batch.augmentation, affine=0.4))
     return replace(profile, network=replace(profile.network, filters=8), batch=batch, warmup=0)
 

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from . import __version__
-from .commands import COMMANDS
+from .cli import COMMANDS
 from .errors import Cancelled, InputError, in_one_line
 
 DONE, SOME_FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 130

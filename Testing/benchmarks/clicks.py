@@ -42,7 +42,7 @@ def click(
     import harness
     import module_support
 
-    from ugmcl_core import phantoms, volume
+    from ugmcl_core.data import phantoms, volume
 
     folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
     image, _ = phantoms.phantom(0, shape, spacing)

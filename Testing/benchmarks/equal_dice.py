@@ -27,15 +27,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import reference
 from field_of_view import widened
 
-from ugmcl_core import devices, metrics
-from ugmcl_core.cases import find_cohort
-from ugmcl_core.components import keep_largest
-from ugmcl_core.inference import Segmenter, build_network
-from ugmcl_core.lists import read_list
-from ugmcl_core.model import resolve
-from ugmcl_core.preprocessing import Normalization, prepare
-from ugmcl_core.volume import read
-from ugmcl_core.windows import predict_mirrored
+from ugmcl_core import devices
+from ugmcl_core.data.cases import find_cohort
+from ugmcl_core.data.components import keep_largest
+from ugmcl_core.data.pairing import read_list
+from ugmcl_core.data.preprocessing import Normalization, prepare
+from ugmcl_core.data.volume import read
+from ugmcl_core.evaluation import metrics
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.inference.sliding_window import predict_mirrored
+from ugmcl_core.models.model import resolve
+from ugmcl_core.models.network import build_network
 
 
 def main() -> int:

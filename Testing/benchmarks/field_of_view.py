@@ -18,12 +18,13 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ugmcl_core import metrics
-from ugmcl_core.cases import find_cohort
-from ugmcl_core.inference import Segmenter, SegmentSettings
-from ugmcl_core.lists import read_list
-from ugmcl_core.model import resolve
-from ugmcl_core.volume import Grid, Volume, read
+from ugmcl_core.data.cases import find_cohort
+from ugmcl_core.data.pairing import read_list
+from ugmcl_core.data.volume import Grid, Volume, read
+from ugmcl_core.evaluation import metrics
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.inference.settings import SegmentSettings
+from ugmcl_core.models.model import resolve
 
 BLUR_MM = 3.0
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ugmcl_core import devices
-from ugmcl_core.convolutions import Convolution, Upsampling
-from ugmcl_core.network import DualTaskVNet, for_inference, without_normalization
-from ugmcl_core.uncertainty import entropy
+from ugmcl_core.nn.convolutions import Convolution, Upsampling
+from ugmcl_core.nn.network import DualTaskVNet, for_inference, without_normalization
+from ugmcl_core.nn.uncertainty import entropy
 
 CROP, REPEATS = (192, 144, 96), 30
 LAYOUT = torch.channels_last_3d

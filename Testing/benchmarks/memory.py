@@ -30,9 +30,10 @@ def main() -> int:
     shape = tuple(int(n) for n in words.shape.split(","))
     spacing = tuple(float(n) for n in words.spacing.split(","))
 
-    from ugmcl_core.inference import Segmenter, SegmentSettings
-    from ugmcl_core.model import resolve
-    from ugmcl_core.volume import Grid, Volume
+    from ugmcl_core.data.volume import Grid, Volume
+    from ugmcl_core.inference.segmenter import Segmenter
+    from ugmcl_core.inference.settings import SegmentSettings
+    from ugmcl_core.models.model import resolve
 
     began, said = time.monotonic(), [0.0]
 

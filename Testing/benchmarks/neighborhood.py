@@ -20,12 +20,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ugmcl_core import devices
-from ugmcl_core.inference import Segmenter
-from ugmcl_core.lists import read_list
-from ugmcl_core.model import resolve
-from ugmcl_core.preprocessing import Normalization, prepare
-from ugmcl_core.volume import by_stem, read
-from ugmcl_core.windows import predict, spread
+from ugmcl_core.data.pairing import read_list
+from ugmcl_core.data.preprocessing import Normalization, prepare
+from ugmcl_core.data.volume import by_stem, read
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.inference.sliding_window import predict, spread
+from ugmcl_core.models.model import resolve
 
 PROBABILITIES = (0.5, 0.1, 0.02)
 MARGIN_MM = 5.0

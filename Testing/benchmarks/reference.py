@@ -18,7 +18,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ugmcl_core.network import DualTaskVNet
+from ugmcl_core.nn.network import DualTaskVNet
 
 PASSES = 8
 STRIDE = (18, 18, 4)

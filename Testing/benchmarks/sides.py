@@ -54,7 +54,7 @@ def reference_network() -> Any:
 def own_network() -> Any:
     import torch
 
-    from ugmcl_core.network import DualTaskVNet
+    from ugmcl_core.nn.network import DualTaskVNet
 
     torch.manual_seed(SEED)
     return DualTaskVNet()
@@ -77,7 +77,7 @@ def forward_ours() -> Measured:
     import torch
 
     from ugmcl_core import devices
-    from ugmcl_core.network import for_inference
+    from ugmcl_core.nn.network import for_inference
 
     devices.prepare_cpu()
     layout = torch.channels_last_3d
@@ -108,11 +108,13 @@ def step_reference(kind: str, patch: tuple[int, int, int]) -> Measured:
 
 def step_ours(method_name: str, profile_name: str, **options: Any) -> Measured:
     """Steps of the real loop, the next batch being made meanwhile as in training."""
-    from ugmcl_core import devices, phantoms, profiles
-    from ugmcl_core.cases import find_cohort
-    from ugmcl_core.loop import Run, TrainingSettings
+    from ugmcl_core import devices
+    from ugmcl_core.data import phantoms
+    from ugmcl_core.data.cases import find_cohort
     from ugmcl_core.methods import METHODS
-    from ugmcl_core.schedules import Step
+    from ugmcl_core.nn.schedules import Step
+    from ugmcl_core.training import profiles
+    from ugmcl_core.training.trainer import Run, TrainingSettings
 
     devices.prepare_cpu()
     folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
@@ -147,7 +149,7 @@ def distance_reference() -> Measured:
 
 
 def distance_ours() -> Measured:
-    from ugmcl_core.distance import signed_distance
+    from ugmcl_core.nn.level_sets import signed_distance
 
     return partial(signed_distance, np.asfortranarray(body(LA_SHAPE)), SPACING)
 
@@ -168,10 +170,11 @@ def loader_reference() -> Measured:
 
 
 def loader_ours(profile_name: str) -> Measured:
-    from ugmcl_core import phantoms, profiles
-    from ugmcl_core.batches import make_batch
-    from ugmcl_core.cases import find_cohort, prepare_cases
-    from ugmcl_core.schedules import Step
+    from ugmcl_core.data import phantoms
+    from ugmcl_core.data.batches import make_batch
+    from ugmcl_core.data.cases import find_cohort, prepare_cases
+    from ugmcl_core.nn.schedules import Step
+    from ugmcl_core.training import profiles
 
     folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
     names = phantoms.write_cohort(folder, 3, SEED, LA_SHAPE, SPACING)
@@ -197,8 +200,8 @@ def paper_model() -> Any:
     """A model on the paper's grid with the weights of the bundled model: what it finds there is of
     no use, but it is one place and not scattered noise, which would cost all that follows the
     network more than any structure does."""
-    from ugmcl_core import profiles
-    from ugmcl_core.model import resolve, save_model
+    from ugmcl_core.models.model import resolve, save_model
+    from ugmcl_core.training import profiles
 
     profile, bundled = profiles.PAPER, resolve("la-lge-mri")
     card = replace(
@@ -214,8 +217,8 @@ def paper_model() -> Any:
 
 def scan(shape: tuple[int, int, int]) -> Any:
     """A made-up scan that shows the structure; beyond the size of a heart again and again."""
-    from ugmcl_core.phantoms import phantom
-    from ugmcl_core.volume import Grid, Volume
+    from ugmcl_core.data.phantoms import phantom
+    from ugmcl_core.data.volume import Grid, Volume
 
     heart = phantom(0, LA_SHAPE, SPACING)[0].array
     more = [(0, n - m) for n, m in zip(shape, LA_SHAPE, strict=True)]
@@ -227,7 +230,7 @@ def paper_network() -> Any:
     import torch
     from reference import plain
 
-    from ugmcl_core.inference import build_network
+    from ugmcl_core.models.network import build_network
 
     network = plain(build_network(paper_model(), torch.device(DEVICE)))
     return network.to(memory_format=torch.contiguous_format)
@@ -235,8 +238,8 @@ def paper_network() -> Any:
 
 def network_image(shape: tuple[int, int, int]) -> Any:
     """`scan` as the network takes it, (1, *shape)."""
-    from ugmcl_core.model import resolve
-    from ugmcl_core.preprocessing import Normalization, prepare
+    from ugmcl_core.data.preprocessing import Normalization, prepare
+    from ugmcl_core.models.model import resolve
 
     normalization = Normalization(**resolve("la-lge-mri").card.normalization)
     return prepare(scan(shape), SPACING, normalization).image
@@ -244,8 +247,9 @@ def network_image(shape: tuple[int, int, int]) -> Any:
 
 def segment_ours(shape: tuple[int, int, int], passes: int, bundled: bool = False) -> Measured:
     """All of it: preparing, the network, bringing the results back onto the input's grid."""
-    from ugmcl_core.inference import Segmenter, SegmentSettings
-    from ugmcl_core.model import resolve
+    from ugmcl_core.inference.segmenter import Segmenter
+    from ugmcl_core.inference.settings import SegmentSettings
+    from ugmcl_core.models.model import resolve
 
     segmenter = Segmenter(resolve("la-lge-mri") if bundled else paper_model(), DEVICE)
     volume = scan(shape)
@@ -309,7 +313,7 @@ def import_ours() -> Measured:
 
 def cold_segment() -> Measured:
     """`ugmcl segment` from the start of the process to its end, with the bundled model."""
-    from ugmcl_core.volume import write
+    from ugmcl_core.data.volume import write
 
     folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
     write(folder / "scan.nrrd", scan(LA_SHAPE))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ugmcl_core import phantoms
-from ugmcl_core.batches import BatchSettings
-from ugmcl_core.cases import Representation
-from ugmcl_core.network import NetworkSettings, strides_for
-from ugmcl_core.preprocessing import Normalization
-from ugmcl_core.profiles import Optimization, Profile
-from ugmcl_core.schedules import LearningRate
+from ugmcl_core.data import phantoms
+from ugmcl_core.data.batches import BatchSettings
+from ugmcl_core.data.cases import Representation
+from ugmcl_core.data.preprocessing import Normalization
+from ugmcl_core.nn.network import NetworkSettings, strides_for
+from ugmcl_core.nn.schedules import LearningRate
+from ugmcl_core.training.profiles import Optimization, Profile
 
 PATCH = (16, 16, 8)
 TINY = Profile(

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ugmcl_core.methods import METHODS, Batch
-from ugmcl_core.network import DualTaskVNet, NetworkSettings, Output
-from ugmcl_core.schedules import Step
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings, Output
+from ugmcl_core.nn.schedules import Step
 
 MIDDLE = Step(60, 100, 20)
 RAMP = float(np.exp(-5 * (1 - 0.5) ** 2))

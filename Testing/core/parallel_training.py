@@ -11,12 +11,12 @@ from pathlib import Path
 from test_methods_training import CPU, TINY
 from torch import nn
 
-from ugmcl_core import teacher
-from ugmcl_core.cases import find_cohort
+from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.methods import METHODS
-from ugmcl_core.profiles import Optimization
-from ugmcl_core.schedules import LearningRate
-from ugmcl_core.training import train
+from ugmcl_core.nn import teacher
+from ugmcl_core.nn.schedules import LearningRate
+from ugmcl_core.training.profiles import Optimization
+from ugmcl_core.training.train import train
 
 
 def main(folder, name, output):

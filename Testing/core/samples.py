@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ugmcl_core import phantoms, volume
-from ugmcl_core.model import ClassInfo, Model, ModelCard, Terminology, save_model
-from ugmcl_core.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.volume import Grid, Volume
+from ugmcl_core.data import phantoms, volume
+from ugmcl_core.data.volume import Grid, Volume
+from ugmcl_core.models.model import ClassInfo, Model, ModelCard, Terminology, save_model
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 
 SHAPE, SPACING = (36, 30, 22), (3.0, 3.0, 2.5)
 STAYS = (".hidden", "patients.txt")  # in a model's folder, and no part of it

@@ -18,8 +18,8 @@ import torch
 from cli_support import refuse
 from samples import small_case, tiny_model, write_image
 
-from ugmcl_core import phantoms, volume
 from ugmcl_core.__main__ import main
+from ugmcl_core.data import phantoms, volume
 
 
 @pytest.fixture(scope="module")

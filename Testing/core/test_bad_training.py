@@ -10,8 +10,8 @@ import pytest
 from cli_support import refuse
 from samples import tiny_model
 
-from ugmcl_core import phantoms, volume
 from ugmcl_core.__main__ import main
+from ugmcl_core.data import phantoms, volume
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ugmcl_core import cases
-from ugmcl_core.augmentation import (
+from ugmcl_core.data import cases
+from ugmcl_core.data.augmentation import (
     Augmentation,
     Pose,
     cut,
@@ -19,19 +19,13 @@ from ugmcl_core.augmentation import (
     turn,
     vary_intensity,
 )
-from ugmcl_core.batches import BatchSettings, batches, make_batch, pick
-from ugmcl_core.cases import (
-    Case,
-    Representation,
-    find_cohort,
-    prepare_case,
-    prepare_cases,
-)
-from ugmcl_core.distance import signed_distance
+from ugmcl_core.data.batches import BatchSettings, batches, make_batch, pick
+from ugmcl_core.data.cases import Case, Representation, find_cohort, prepare_case, prepare_cases
+from ugmcl_core.data.preprocessing import Normalization
+from ugmcl_core.data.volume import Grid, Volume, write
 from ugmcl_core.errors import InputError
-from ugmcl_core.preprocessing import Normalization
-from ugmcl_core.schedules import Step
-from ugmcl_core.volume import Grid, Volume, write
+from ugmcl_core.nn.level_sets import signed_distance
+from ugmcl_core.nn.schedules import Step
 
 REPRESENTATION = Representation((1.0,) * 3, Normalization("z-score"))
 IDENTITY = np.eye(3)

@@ -14,9 +14,11 @@ import pytest
 from cli_support import files, segment
 from samples import tiny_model, write_image
 
-from ugmcl_core import inference, volume
 from ugmcl_core.__main__ import main
-from ugmcl_core.commands import COMMANDS
+from ugmcl_core.cli import COMMANDS
+from ugmcl_core.data import volume
+from ugmcl_core.inference import segmenter
+from ugmcl_core.inference.settings import SegmentSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,8 +128,8 @@ def test_a_small_scan_goes_in_one_window_unless_windows_are_to_overlap(model, tm
         words = [*words, "--uncertainty-passes", "0"]
         assert segment(model, tmp_path / name, scan, *words) == 0
     one, two = (volume.read(tmp_path / name / "scan_sdf.nrrd").array for name in said)
-    settings = inference.SegmentSettings(passes=0, overlap=0.5)
-    expected = inference.Segmenter(model, "cpu").segment(volume.read(scan), settings)
+    settings = SegmentSettings(passes=0, overlap=0.5)
+    expected = segmenter.Segmenter(model, "cpu").segment(volume.read(scan), settings)
     assert np.array_equal(two, expected.sdf[0].array)
     assert not np.array_equal(one, two)
 
@@ -155,7 +157,7 @@ def test_unexpected_errors_are_one_line_by_default(model, scan, tmp_path, monkey
     def broken(*_, **__):
         raise RuntimeError("inner\ntrouble")
 
-    monkeypatch.setattr(inference.Segmenter, "segment", broken)
+    monkeypatch.setattr(segmenter.Segmenter, "segment", broken)
     assert segment(model, tmp_path, scan) == 2
     told = capsys.readouterr().err
     assert "RuntimeError: inner trouble" in told.splitlines()[-1] and "Traceback" not in told
@@ -226,7 +228,7 @@ def test_images_may_stand_behind_options(model, scan, tmp_path):
 
 
 def test_progress_is_lines_without_a_terminal(capsys, monkeypatch):
-    from ugmcl_core.commands import progress
+    from ugmcl_core.cli import progress
 
     monkeypatch.setattr(progress, "_EVERY", 0.0)
     with progress.Progress("case") as show:
@@ -244,7 +246,7 @@ def test_progress_is_a_bar_on_a_terminal():
     parent, child = os.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     code = (
-        "from ugmcl_core.commands.progress import Progress\n"
+        "from ugmcl_core.cli.progress import Progress\n"
         "with Progress('case') as show:\n    show(0.5, 'halfway')\n    show.say('a line')\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=child, check=True)

@@ -16,8 +16,9 @@ import pytest
 from cli_support import files, segment
 from samples import contents, small_case, tiny_model, write_image
 
-from ugmcl_core import inference, volume
+from ugmcl_core.data import volume
 from ugmcl_core.errors import InputError
+from ugmcl_core.inference import segmenter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -177,14 +178,14 @@ def test_one_bad_image_fails_alone(model, scan, tmp_path, capsys):
 def test_whatever_fails_for_one_image_leaves_the_others(
     error, why, several, model, scan, tmp_path, monkeypatch, capsys
 ):
-    real = inference.Segmenter.segment
+    real = segmenter.Segmenter.segment
 
     def broken(self, image, *arguments, **options):
         if image.grid.same_as(volume.read(scan).grid):
             raise error
         return real(self, image, *arguments, **options)
 
-    monkeypatch.setattr(inference.Segmenter, "segment", broken)
+    monkeypatch.setattr(segmenter.Segmenter, "segment", broken)
     other = tmp_path / "other.nrrd"
     image = volume.read(scan)
     volume.write(other, volume.Volume(image.array[1:], volume.Grid((35, 30, 22), (3.0, 3.0, 2.5))))
@@ -303,16 +304,16 @@ def test_all_images_are_segmented_where_nobody_reads(stream, model, tmp_path):
 
 
 def test_interrupted_between_files_nothing_is_left(model, scan, tmp_path, monkeypatch, capsys):
-    from ugmcl_core import outputs
+    from ugmcl_core.inference import result_files
 
-    real = outputs.volume.write
+    real = result_files.volume.write
 
     def interrupted(path, *arguments, **options):
         if "uncertainty" in str(path):
             raise KeyboardInterrupt
         real(path, *arguments, **options)
 
-    monkeypatch.setattr(outputs.volume, "write", interrupted)
+    monkeypatch.setattr(result_files.volume, "write", interrupted)
     assert segment(model, tmp_path, scan) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "ugmcl: cancelled"
     assert files(tmp_path) == []

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from samples import tiny_model, write_case_list
 
-from ugmcl_core import volume
 from ugmcl_core.__main__ import main
+from ugmcl_core.data import volume
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 
 
 def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_path, capsys):
-    from ugmcl_core import phantoms
+    from ugmcl_core.data import phantoms
 
     names = phantoms.write_cohort(tmp_path, 4, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
     (tmp_path / "labelled.txt").write_text("\n".join(names[:2]))
@@ -55,7 +55,7 @@ def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_pa
 
 
 def test_training_ignores_what_nobody_annotated(model, tmp_path):
-    from ugmcl_core import phantoms
+    from ugmcl_core.data import phantoms
 
     (name,) = phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
     path = tmp_path / "labels" / f"{name}.nrrd"
@@ -74,7 +74,7 @@ def test_training_ignores_what_nobody_annotated(model, tmp_path):
     [("left atrium,right atrium", [1], False), ("left atrium", [0, 1], True)],
 )
 def test_classes_named_left_and_right_are_not_mirrored(classes, axes, told, tmp_path, capsys):
-    from ugmcl_core import phantoms
+    from ugmcl_core.data import phantoms
 
     phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
     words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
@@ -87,8 +87,8 @@ def test_classes_named_left_and_right_are_not_mirrored(classes, axes, told, tmp_
 
 
 def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
-    from ugmcl_core import model as models
-    from ugmcl_core import phantoms
+    from ugmcl_core.data import phantoms
+    from ugmcl_core.models import model as models
 
     phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
     words = ["train", "--images", "images", "--labels", "labels", "--base", str(model.folder),
@@ -127,7 +127,7 @@ def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
     ],
 )
 def test_training_refuses_what_it_cannot_use(words, why, tmp_path, capsys):
-    from ugmcl_core import phantoms
+    from ugmcl_core.data import phantoms
 
     phantoms.write_cohort(tmp_path, 1, shape=(16, 16, 16), spacing=(5.0, 5.0, 4.0))
     given = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),

@@ -9,13 +9,13 @@ import pytest
 from samples import tiny_model
 from scipy import ndimage
 
-from ugmcl_core.case_list import read_case_list
-from ugmcl_core.cases import Case, Representation, load_case, prepare_case, store_case
-from ugmcl_core.components import has_several_components, keep_largest
+from ugmcl_core.data.cases import Case, Representation, load_case, prepare_case, store_case
+from ugmcl_core.data.components import has_several_components, keep_largest
+from ugmcl_core.data.preprocessing import Normalization
+from ugmcl_core.data.volume import Grid, Volume, write
 from ugmcl_core.errors import InputError
-from ugmcl_core.model_card import ModelCard, class_info
-from ugmcl_core.preprocessing import Normalization
-from ugmcl_core.volume import Grid, Volume, write
+from ugmcl_core.models.card import ModelCard, class_info
+from ugmcl_core.training.case_list import read_case_list
 
 SHAPE = (16, 14, 12)
 

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ugmcl_core import convolutions, devices
-from ugmcl_core.convolutions import Convolution, Rectified, Upsampling, rectifies
-from ugmcl_core.network import DualTaskVNet, NetworkSettings, for_inference
+from ugmcl_core import devices
+from ugmcl_core.nn import convolutions
+from ugmcl_core.nn.convolutions import Convolution, Rectified, Upsampling, rectifies
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings, for_inference
 
 HALF = pytest.mark.skipif(
     not torch.cpu._is_avx512_bf16_supported(),
@@ -141,7 +142,7 @@ def test_a_network_to_segment_with_is_the_network(monkeypatch):
 
 
 def test_without_the_operation_a_network_segments_as_it_is(monkeypatch):
-    monkeypatch.setattr("ugmcl_core.network.rectifies", lambda dtype: False)
+    monkeypatch.setattr("ugmcl_core.nn.network.rectifies", lambda dtype: False)
     fast = for_inference(DualTaskVNet(NetworkSettings(filters=4)))
     assert not any(isinstance(m, Rectified) for m in fast.modules())
     assert any(isinstance(m, nn.ReLU) for m in fast.modules())

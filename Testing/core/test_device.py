@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from ugmcl_core import augmentation, devices, loop, profiles
-from ugmcl_core.batches import make_batch
-from ugmcl_core.cases import PreparedCase, find_cohort, on_device
-from ugmcl_core.loop import Run, TrainingSettings
+from ugmcl_core import devices
+from ugmcl_core.data import augmentation
+from ugmcl_core.data.batches import make_batch
+from ugmcl_core.data.cases import PreparedCase, find_cohort, on_device
+from ugmcl_core.data.phantoms import write_cohort
 from ugmcl_core.methods import METHODS, UGMCL
-from ugmcl_core.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.phantoms import write_cohort
-from ugmcl_core.profiles import Optimization
-from ugmcl_core.schedules import Step
-from ugmcl_core.teacher import Teacher
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.nn.schedules import Step
+from ugmcl_core.nn.teacher import Teacher
+from ugmcl_core.training import profiles, trainer
+from ugmcl_core.training.profiles import Optimization
+from ugmcl_core.training.trainer import Run, TrainingSettings
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 PATCH = (32, 32, 16)
@@ -147,6 +149,6 @@ def test_the_optimizer_is_one_kernel_on_a_gpu(monkeypatch, kind, name, places, f
     asked = {}
     monkeypatch.setattr(torch.optim, name, lambda _, rate, **options: asked.update(options))
     profile = replace(profiles.PAPER, optimization=Optimization(kind))
-    loop._optimizer([SimpleNamespace(device=torch.device(d)) for d in places], profile)
+    trainer._optimizer([SimpleNamespace(device=torch.device(d)) for d in places], profile)
     assert asked.get("fused", False) is fused
     assert asked["weight_decay"] == profile.optimization.weight_decay

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
-from ugmcl_core.distance import published_distance, signed_distance, to_mask, truncated_distance
+from ugmcl_core.nn.level_sets import (
+    published_distance,
+    signed_distance,
+    to_mask,
+    truncated_distance,
+)
 
 masks = arrays(bool, st.tuples(*[st.integers(2, 7)] * 3))
 spacings = st.tuples(*[st.floats(0.4, 4.0)] * 3)

@@ -13,10 +13,10 @@ import urllib.request
 import pytest
 from samples import left_over
 
-from ugmcl_core import downloads, model_store
 from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
-from ugmcl_core.model import verify
+from ugmcl_core.models import downloads, store
+from ugmcl_core.models.model import verify
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -54,7 +54,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 def server(original, tmp_path, monkeypatch):
     """Its class; https://models.test/... is sent to it without encryption."""
     handler = type("Handler", (Server,), {"ranges": []})
-    handler.content = model_store.export(original, tmp_path / "served.zip").read_bytes()
+    handler.content = store.export(original, tmp_path / "served.zip").read_bytes()
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -83,9 +83,9 @@ def test_a_download_is_checked_and_resumed(server, place):
 
     server.limit = 5000
     with pytest.raises(InputError, match="broke off after 5000"):
-        model_store.add(URL, place, sha256=server.sha256, progress=progress)
+        store.add(URL, place, sha256=server.sha256, progress=progress)
     server.limit = None
-    model = model_store.add(URL, place, sha256=server.sha256.upper(), progress=progress)
+    model = store.add(URL, place, sha256=server.sha256.upper(), progress=progress)
     verify(model)
     size = len(server.content)
     assert server.ranges == [None, "bytes=5000-"]
@@ -96,14 +96,14 @@ def test_a_download_is_checked_and_resumed(server, place):
 def test_a_server_without_ranges_sends_all_again(server, place):
     server.limit = 5000
     with pytest.raises(InputError):
-        model_store.add(URL, place, sha256=server.sha256)
+        store.add(URL, place, sha256=server.sha256)
     server.limit, server.ignores_ranges = None, True
-    verify(model_store.add(URL, place, sha256=server.sha256))
+    verify(store.add(URL, place, sha256=server.sha256))
 
 
 def test_a_download_that_is_another_file_is_deleted(server, place):
     with pytest.raises(InputError, match="not what was announced"):
-        model_store.add(URL, place, sha256="0" * 64)
+        store.add(URL, place, sha256="0" * 64)
     assert not any(p.is_file() for p in place.rglob("*"))
 
 
@@ -119,13 +119,13 @@ def test_a_download_that_is_another_file_is_deleted(server, place):
 )
 def test_downloads_that_cannot_be(server, place, url, sha256, expected):
     with pytest.raises(InputError, match=expected):
-        model_store.add(url, place, sha256=sha256)
+        store.add(url, place, sha256=sha256)
 
 
 def test_too_large_a_download_is_not_begun(server, place, monkeypatch):
     monkeypatch.setattr(downloads, "MOST_BYTES", 1000)
     with pytest.raises(InputError, match="above"):
-        model_store.add(URL, place, sha256=server.sha256)
+        store.add(URL, place, sha256=server.sha256)
 
 
 def test_without_a_network(place):
@@ -133,7 +133,7 @@ def test_without_a_network(place):
         closed.bind(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{closed.getsockname()[1]}/a.zip"
         with pytest.raises(InputError, match=r"cannot be downloaded: .*refused"):
-            model_store.add(url, place, sha256="0" * 64)
+            store.add(url, place, sha256="0" * 64)
 
 
 def test_a_redirection_away_from_https_is_refused():

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from samples import ball, contents, on_grid
 
-from ugmcl_core import evaluation, metrics, volume
 from ugmcl_core.__main__ import main
-from ugmcl_core.distance import signed_distance
+from ugmcl_core.data import volume
 from ugmcl_core.errors import InputError
+from ugmcl_core.evaluation import compare, metrics
+from ugmcl_core.nn.level_sets import signed_distance
 
 SPACING = (1.0, 1.5, 2.0)
 
@@ -46,9 +47,9 @@ def evaluate(folders, *more):
 
 
 def test_numbers_of_a_case(folders):
-    cases, missing = evaluation.find_cases(*folders)
+    cases, missing = compare.find_cases(*folders)
     assert [c.name for c in cases] == ["a", "b"] and not missing
-    found = evaluation.evaluate(cases[1])
+    found = compare.evaluate(cases[1])
     (structure,) = found.structures
     prediction, truth = ball(center=(13, 9, 8)), ball()
     assert structure.value == 1
@@ -63,8 +64,8 @@ def test_numbers_of_a_case(folders):
 
 
 def test_uncertainty_is_compared_with_dice_over_cases(folders):
-    results = [evaluation.evaluate(c) for c in evaluation.find_cases(*folders)[0]]
-    assert evaluation.totals(results)["spearman"] == -1.0
+    results = [compare.evaluate(c) for c in compare.find_cases(*folders)[0]]
+    assert compare.totals(results)["spearman"] == -1.0
 
 
 def test_table(folders, capsys):
@@ -157,8 +158,8 @@ def test_several_labels(tmp_path):
             signed_distance(truth == value, SPACING),
             notes={"ugmcl_class_value": str(value), "ugmcl_scale_mm": "10"},
         )
-    (case,), _ = evaluation.find_cases(tmp_path / "p", tmp_path / "r")
-    found = evaluation.evaluate(case)
+    (case,), _ = compare.find_cases(tmp_path / "p", tmp_path / "r")
+    found = compare.evaluate(case)
     assert [s.value for s in found.structures] == [1, 2]
     for structure in found.structures:
         assert structure.scores.dice == structure.sdf_dice == 1
@@ -169,11 +170,11 @@ def test_several_labels(tmp_path):
 def test_a_label_absent_from_a_case_is_missing_there():
     def result(name, *values):
         scores = metrics.Scores(0.5, 0.3, 1, 2, 1, 2)
-        return evaluation.CaseResult(name, tuple(evaluation.Structure(v, scores) for v in values))
+        return compare.CaseResult(name, tuple(compare.Structure(v, scores) for v in values))
 
     results = [result("a", 1, 2), result("b", 1)]
-    assert len(evaluation.rows(results)) == 4
-    dice = evaluation.totals(results)["summary"][2]["dice"]
+    assert len(compare.rows(results)) == 4
+    dice = compare.totals(results)["summary"][2]["dice"]
     assert (dice["count"], dice["missing"]) == (1, 1)
 
 
@@ -184,8 +185,8 @@ def test_clamped_sdf_is_compared_with_the_clamped_distance(tmp_path):
         write(tmp_path / folder / "x.nrrd", truth.astype(np.uint8))
     clamped = np.clip(signed_distance(truth, SPACING), -2, 2)
     write(tmp_path / "p" / "x_sdf.nrrd", clamped, notes={"ugmcl_scale_mm": "2"})
-    (case,), _ = evaluation.find_cases(tmp_path / "p", tmp_path / "r")
-    assert evaluation.evaluate(case).structures[0].sdf_mae_mm == pytest.approx(0, abs=1e-6)
+    (case,), _ = compare.find_cases(tmp_path / "p", tmp_path / "r")
+    assert compare.evaluate(case).structures[0].sdf_mae_mm == pytest.approx(0, abs=1e-6)
 
 
 def test_a_grid_that_was_written_with_few_digits_is_the_same(folders):
@@ -193,14 +194,14 @@ def test_a_grid_that_was_written_with_few_digits_is_the_same(folders):
     rounded = replace(truth.grid, origin=tuple(v + 0.01 for v in truth.grid.origin))
     found = volume.Volume(truth.array, rounded)
     volume.write(folders[0] / "a_labels.nrrd", found)
-    (case, *_), _ = evaluation.find_cases(*folders)
-    assert evaluation.evaluate(case).structures[0].scores.dice == 1.0
+    (case, *_), _ = compare.find_cases(*folders)
+    assert compare.evaluate(case).structures[0].scores.dice == 1.0
 
 
 def test_another_grid_is_refused(folders, capsys):
     volume.write(folders[0] / "a_labels.nrrd", on_grid(ball().astype(np.uint8)))
     with pytest.raises(InputError, match="another grid"):
-        evaluation.evaluate(evaluation.find_cases(*folders)[0][0])
+        compare.evaluate(compare.find_cases(*folders)[0][0])
     assert evaluate(folders) == 1
     assert "another grid" in capsys.readouterr().err
 
@@ -214,7 +215,7 @@ def test_nothing_in_common(folders, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["none/t.csv", "folder"])
 def test_a_table_that_cannot_be_written(name, folders, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluation, "evaluate", None)  # it is told before anything is measured
+    monkeypatch.setattr(compare, "evaluate", None)  # it is told before anything is measured
     (tmp_path / "folder").mkdir()
     assert evaluate(folders, "--csv", str(tmp_path / name)) == 2
     assert f"{name}: cannot be written" in capsys.readouterr().err
@@ -253,7 +254,7 @@ def test_two_files_and_where_they_differ(tmp_path, capsys):
     expected[4, 4, 3] = 3
     assert np.array_equal(errors.array, expected)
     assert errors.grid.same_as(volume.read(files[1]).grid)
-    only = evaluation.error_map(found, truth, [1])
+    only = compare.error_map(found, truth, [1])
     assert (only[4, 4, 3], only[0, 0, 0], only[5, 4, 0], only[1, 1, 1]) == (2, 0, 0, 2)
 
 

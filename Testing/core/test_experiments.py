@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from experiment_samples import TINY, write_la
 
-from ugmcl_core import checkpoint, loop, profiles
 from ugmcl_core.__main__ import main
+from ugmcl_core.training import checkpoint, profiles, trainer
 
 ROWS = "supervised,ugmcl"
 SUPERVISED, UGMCL = "supervised_2of5_tiny-4_s2022_", "ugmcl_2of5_tiny-4_s2022_"
@@ -159,20 +159,20 @@ def test_an_interrupted_training_goes_on(data, tmp_path, monkeypatch, done, caps
 
     from ugmcl_core.experiments import running
 
-    often = dataclasses.replace(loop.TrainingSettings(), checkpoint_every=1)
+    often = dataclasses.replace(trainer.TrainingSettings(), checkpoint_every=1)
     monkeypatch.setattr(running, "CHECKPOINT_EVERY", often.checkpoint_every)
-    step = loop.Run.step
+    step = trainer.Run.step
 
     def killed(self, at, batch):
         if at.index == 2:
             raise KeyboardInterrupt
         return step(self, at, batch)
 
-    monkeypatch.setattr(loop.Run, "step", killed)
+    monkeypatch.setattr(trainer.Run, "step", killed)
     assert experiment(data, tmp_path, only="supervised") == 130
     assert experiment(data, tmp_path, "--list", only="supervised") == 0
     assert "Supervised, seed 2022: 2 of 4 iterations" in capsys.readouterr().out
-    monkeypatch.setattr(loop.Run, "step", step)
+    monkeypatch.setattr(trainer.Run, "step", step)
     assert experiment(data, tmp_path, only="Supervised") == 0
     weights = "model/weights.safetensors"
     (resumed,) = tmp_path.glob(f"{SUPERVISED}*/{weights}")

@@ -11,12 +11,13 @@ from experiment_samples import TINY, write_la
 from matplotlib.colors import to_rgb
 from samples import ball
 
-from ugmcl_core import layouts, profiles
 from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
-from ugmcl_core.experiments import figures, pictures, planning, records, results, running, surfaces
-from ugmcl_core.experiments.descriptions import EXPERIMENTS
+from ugmcl_core.experiments import curves, datasets, pictures, planning, records, results, running
+from ugmcl_core.experiments import pictures as surfaces
+from ugmcl_core.experiments.paper import EXPERIMENTS
 from ugmcl_core.experiments.scoring import Scoring
+from ugmcl_core.training import profiles
 
 SEEDS = (1, 2)
 
@@ -36,7 +37,7 @@ def data(tmp_path_factory):
 def invent(name: str, data: Path, output: Path, seeds=SEEDS, without=()):
     """Records with invented Dice for the rows of an experiment but those of methods ``without``:
     its results, and the Dice by label, (S, N)."""
-    dataset = layouts.find(data)
+    dataset = datasets.find(data)
     place = running.Workplace(output, dataset, Scoring())
     rows = EXPERIMENTS[name].rows
     profile = planning.profile_for(dataset, "tiny", None)
@@ -72,7 +73,7 @@ def experiment(name, data, output, *more):
 
 @pytest.mark.parametrize(
     ("name", "draw"),
-    [("figure4", figures.against_labels), ("figure3", figures.against_threshold)],
+    [("figure4", curves.against_labels), ("figure3", curves.against_threshold)],
 )
 def test_curves_show_the_means_over_seeds_and_cases(name, draw, data, tmp_path):
     found, invented = invent(name, data, tmp_path)
@@ -94,7 +95,7 @@ def test_curves_show_the_means_over_seeds_and_cases(name, draw, data, tmp_path):
 
 def test_curves_leave_out_what_is_missing(data, tmp_path):
     found, _ = invent("figure4", data, tmp_path, without=("dtc",))
-    (axes,) = figures.against_labels(found, "about").axes
+    (axes,) = curves.against_labels(found, "about").axes
     assert set(axes.get_legend_handles_labels()[1]) == {"Supervised", "UG-MCL", "UA-MT"}
 
 

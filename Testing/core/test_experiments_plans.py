@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from experiment_samples import TINY, write_la
 
-from ugmcl_core import layouts, profiles
 from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
-from ugmcl_core.experiments import adoption, planning, records, running, scoring
-from ugmcl_core.experiments.descriptions import EXPERIMENTS, TABLE_1, TABLE_2, TABLE_3, Row, only
+from ugmcl_core.experiments import datasets, planning, records, running, scoring
+from ugmcl_core.experiments import running as adoption
+from ugmcl_core.experiments.paper import EXPERIMENTS, TABLE_1, TABLE_2, TABLE_3, Row, only
 from ugmcl_core.methods import UGMCL, Supervised
+from ugmcl_core.training import profiles
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(folder):
-    return layouts.find(folder)
+    return datasets.find(folder)
 
 
 def never(reference, other):
@@ -266,7 +267,7 @@ def test_adoption_of_half_a_training_is_refused(dataset, trained, tmp_path):
 
 def test_profiles_fit_the_data(dataset):
     other = dataclasses.replace(
-        dataset, spacing=1.0, normalization=layouts.Normalization("z-score-nonzero")
+        dataset, spacing=1.0, normalization=datasets.Normalization("z-score-nonzero")
     )
     paper = planning.profile_for(other, "paper", None)
     assert paper.representation.spacing == (1.0, 1.0, 1.0) and paper.iterations == 6000

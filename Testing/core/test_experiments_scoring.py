@@ -10,9 +10,10 @@ import pytest
 import torch
 from samples import ball, on_grid, small_case, tiny_model
 
-from ugmcl_core import metrics, volume
-from ugmcl_core.cases import Case
+from ugmcl_core.data import volume
+from ugmcl_core.data.cases import Case
 from ugmcl_core.errors import InputError
+from ugmcl_core.evaluation import metrics
 from ugmcl_core.experiments.scoring import (
     Scoring,
     case_rows,
@@ -20,8 +21,8 @@ from ugmcl_core.experiments.scoring import (
     score_cases,
     segment_as_published,
 )
-from ugmcl_core.inference import Segmenter
-from ugmcl_core.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 
 
 class Places(DualTaskVNet):

@@ -10,8 +10,8 @@ import torch
 from samples import tiny_model
 
 from ugmcl_core.__main__ import main
-from ugmcl_core.inference import build_network
-from ugmcl_core.model import resolve
+from ugmcl_core.models.model import resolve
+from ugmcl_core.models.network import build_network
 
 SIZES = ((1, 48, 32, 32), (2, 32, 16, 48))  # of a batch, the second unlike the card's patch
 
@@ -68,8 +68,8 @@ def model_with(folder, distance_head: bool):
     """A tiny model with or without the head."""
     from dataclasses import replace
 
-    from ugmcl_core.model import save_model
-    from ugmcl_core.network import DualTaskVNet, NetworkSettings
+    from ugmcl_core.models.model import save_model
+    from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 
     model = tiny_model(folder)
     if distance_head:
@@ -82,16 +82,16 @@ def model_with(folder, distance_head: bool):
 
 def test_the_bundled_model_can_be_exported_by_its_name(tmp_path):
     pytest.importorskip("onnx", reason="the package onnx is not installed")
-    from ugmcl_core import onnx_export
+    from ugmcl_core.models import onnx
 
-    path = onnx_export.export(resolve("la-lge-mri"), tmp_path / "a" / "la.onnx")
+    path = onnx.export(resolve("la-lge-mri"), tmp_path / "a" / "la.onnx")
     assert path.stat().st_size > 1e6
 
 
 def undecided(model):
     """The model with the bias by which its two classes take half of a phantom each."""
-    from ugmcl_core import phantoms
-    from ugmcl_core.model import save_model
+    from ugmcl_core.data import phantoms
+    from ugmcl_core.models.model import save_model
 
     state = model.load_weights()
     image, _labels = phantoms.phantom(1, model.card.patch, model.card.spacing)
@@ -137,7 +137,7 @@ def test_monai_runs_a_bundle_from_a_file_to_a_file(bundle, tmp_path):
     """By its own runner; on a scan on the model's grid, so that nothing is resampled."""
     monai = pytest.importorskip("monai.bundle", reason="MONAI is not installed")
     pytest.importorskip("nibabel", reason="nibabel, by which MONAI reads files, is not installed")
-    from ugmcl_core import phantoms, volume
+    from ugmcl_core.data import phantoms, volume
 
     model, target, _parser = bundle
     image, _labels = phantoms.phantom(1, model.card.patch, model.card.spacing)
@@ -181,8 +181,8 @@ def test_monai_normalizes_as_this_program_does(tmp_path, kind):
     monai = pytest.importorskip("monai.bundle", reason="MONAI is not installed")
     from dataclasses import replace
 
-    from ugmcl_core import monai_bundle
-    from ugmcl_core.preprocessing import Normalization
+    from ugmcl_core.data.preprocessing import Normalization
+    from ugmcl_core.models import monai as monai_bundle
 
     normalization = Normalization(kind, *((-20.0, 30.0) if kind == "window" else (1.0, 99.0)))
     card = replace(tiny_model(tmp_path / "m").card, normalization=normalization.to_dict())

@@ -7,14 +7,17 @@ import pytest
 import torch
 from method_samples import MIDDLE
 
-from ugmcl_core import devices, metrics, phantoms
-from ugmcl_core.inference import Segmenter, SegmentSettings
+from ugmcl_core import devices
+from ugmcl_core.data import phantoms
+from ugmcl_core.evaluation import metrics
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.inference.settings import SegmentSettings
+from ugmcl_core.inference.sliding_window import predict
 from ugmcl_core.methods import UGMCL, Batch, UGMCLPlus
-from ugmcl_core.model import resolve
-from ugmcl_core.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.teacher import Teacher, consult, noisy
-from ugmcl_core.uncertainty import entropy
-from ugmcl_core.windows import predict
+from ugmcl_core.models.model import resolve
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.nn.teacher import Teacher, consult, noisy
+from ugmcl_core.nn.uncertainty import entropy
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

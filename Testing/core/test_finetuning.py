@@ -11,13 +11,15 @@ import pytest
 import torch
 from samples import SHAPE, SPACING, tiny_model
 
-from ugmcl_core import finetuning, phantoms, requests
+from ugmcl_core.data import phantoms
 from ugmcl_core.errors import Cancelled, InputError
-from ugmcl_core.estimate import estimate
-from ugmcl_core.finetuning import finetune
-from ugmcl_core.loop import Run
-from ugmcl_core.model import open_model, update_card
-from ugmcl_core.profiles import COMPACT, with_patch
+from ugmcl_core.models.model import open_model, update_card
+from ugmcl_core.training import finetune as finetuning
+from ugmcl_core.training.estimate import estimate
+from ugmcl_core.training.finetune import finetune
+from ugmcl_core.training.profiles import COMPACT, with_patch
+from ugmcl_core.training.trainer import Run
+from ugmcl_core.worker.server import protocol
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def case_list(folder, labelled=2, unlabelled=1, holdout=1, phantoms=2, classes=N
 def asked(places, output, kind="finetune", **changes):
     given = {"command": kind, "case_list": str(case_list(places)), "base": str(places / "tiny"),
              "output": str(output), "iterations": 2, "seed": 1, "device": "cpu"}  # fmt: skip
-    return requests.parse({**given, **changes})
+    return protocol.parse({**given, **changes})
 
 
 class Told(list):
@@ -304,7 +306,7 @@ def test_an_estimate_runs_some_steps_and_writes_nothing(places, tmp_path, monkey
 
 
 def test_two_dimensions_and_empty_labels_are_named(places, tmp_path):
-    from ugmcl_core import volume
+    from ugmcl_core.data import volume
 
     path = case_list(places)
     content = json.loads(path.read_text())

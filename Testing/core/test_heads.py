@@ -6,8 +6,7 @@ import pytest
 import torch
 from samples import tiny_model
 
-from ugmcl_core.heads import with_new_classes
-from ugmcl_core.network import DualTaskVNet, NetworkSettings, load_weights
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings, load_weights, with_new_classes
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,16 @@ import pytest
 from test_preprocessing import reordered
 from test_training import CPU, SMALL, phantom
 
-from ugmcl_core import evaluation, outputs
-from ugmcl_core.cases import find_cohort
-from ugmcl_core.distance import signed_distance
+from ugmcl_core.data.cases import find_cohort
+from ugmcl_core.data.volume import Grid, Volume, index_box, write
 from ugmcl_core.errors import InputError
-from ugmcl_core.inference import Segmenter, SegmentSettings
+from ugmcl_core.evaluation import compare
+from ugmcl_core.inference import result_files
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.methods import DualTask
-from ugmcl_core.training import train
-from ugmcl_core.volume import Grid, Volume, index_box, write
+from ugmcl_core.nn.level_sets import signed_distance
+from ugmcl_core.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def segmenter(tmp_path_factory):
         write(root / f"images/p{number}.nrrd", Volume(image, grid))
         write(root / f"labels/p{number}.nrrd", Volume(labels, grid))
     cohort = find_cohort(root / "images", root / "labels")
-    profile = replace(SMALL, iterations=90, warmup=0)
+    profile = replace(SMALL, iterations=120, warmup=0)
     return Segmenter(
         train(cohort, DualTask(distance_weight=20.0), profile, root / "run", CPU), "cpu"
     )
@@ -69,12 +71,12 @@ def test_a_cases_uncertainty_is_the_one_that_evaluation_finds(segmenter, case, t
     found = segmenter.segment(image, SegmentSettings(2))
     (tmp_path / "labels").mkdir()
     write(tmp_path / "labels/x.nrrd", Volume(truth.astype(np.uint8), image.grid))
-    outputs.write(found, segmenter.model, tmp_path, "x")
-    (pair,), _ = evaluation.find_cases(tmp_path, tmp_path / "labels")
+    result_files.write(found, segmenter.model, tmp_path, "x")
+    (pair,), _ = compare.find_cases(tmp_path, tmp_path / "labels")
     near = np.abs(signed_distance(found.labels.array, image.grid.spacing)) <= 5
     expected = found.uncertainty.array[near].mean(dtype=np.float64)
     assert found.classes[0].mean_uncertainty == pytest.approx(expected)
-    assert evaluation.evaluate(pair).uncertainty == pytest.approx(expected)
+    assert compare.evaluate(pair).uncertainty == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

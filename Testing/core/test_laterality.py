@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from ugmcl_core.augmentation import draw_flips
-from ugmcl_core.laterality import (
+from ugmcl_core.data.augmentation import draw_flips
+from ugmcl_core.inference.sliding_window import predict_mirrored
+from ugmcl_core.models.card import ClassInfo
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.training.profiles import (
+    COMPACT,
+    PAPER,
     contralateral,
     has_contralateral,
     keeping_laterality,
     laterality_notice,
 )
-from ugmcl_core.model_card import ClassInfo
-from ugmcl_core.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.profiles import COMPACT, PAPER
-from ugmcl_core.windows import predict_mirrored
 
 
 def classes(*names):

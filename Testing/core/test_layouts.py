@@ -12,14 +12,16 @@ import pytest
 from experiment_samples import TINY, write_la
 from samples import on_grid
 
-from ugmcl_core import layouts, phantoms, profiles, volume
 from ugmcl_core.__main__ import main
-from ugmcl_core.cases import prepare_case
+from ugmcl_core.data import phantoms, volume
+from ugmcl_core.data.cases import prepare_case
+from ugmcl_core.data.preprocessing import Normalization
+from ugmcl_core.data.volume import Grid, Volume
 from ugmcl_core.errors import InputError
+from ugmcl_core.experiments import datasets
+from ugmcl_core.experiments.datasets import Lists
 from ugmcl_core.experiments.planning import profile_for
-from ugmcl_core.layouts import Lists
-from ugmcl_core.preprocessing import Normalization
-from ugmcl_core.volume import Grid, Volume
+from ugmcl_core.training import profiles
 
 SHAPE = (20, 18, 12)
 
@@ -78,15 +80,15 @@ def brats(tmp_path_factory):
 
 
 def test_layouts_are_told_apart(la, h5, brats, tmp_path):
-    assert [layouts.detect(f) for f in (la, h5, brats)] == ["la", "la-h5", "brats"]
+    assert [datasets.detect(f) for f in (la, h5, brats)] == ["la", "la-h5", "brats"]
     for part in ("images", "labels"):
         shutil.copytree(la / part, tmp_path / "plain" / part)
-    assert layouts.detect(tmp_path / "plain") == "folder"
-    assert layouts.detect(h5 / "2018LA_Seg_Training Set") == "la-h5"
+    assert datasets.detect(tmp_path / "plain") == "folder"
+    assert datasets.detect(h5 / "2018LA_Seg_Training Set") == "la-h5"
 
 
 def test_la_order_and_parts(la):
-    found = layouts.find(la)
+    found = datasets.find(la)
     assert found.training == tuple(f"phantom-{n:03d}" for n in range(5)) and found.standard == 2
     assert found.dev == ("phantom-005", "phantom-006")
     assert found.report == ("phantom-007", "phantom-008")
@@ -101,7 +103,7 @@ def test_la_order_and_parts(la):
 
 def test_lists_replace_the_layouts_own(la):
     lists = Lists(("phantom-004", "phantom-000"), ("phantom-001",), ("phantom-002",))
-    found = layouts.find(la, lists=lists)
+    found = datasets.find(la, lists=lists)
     assert found.training[:2] == lists.labelled and found.standard == 2
     assert (found.dev, found.report) == (lists.dev, lists.report)
     assert set(found.training) == set(found.cases) - {*lists.dev, *lists.report}
@@ -112,7 +114,7 @@ def test_a_plain_folder(la, tmp_path):
     for part in ("images", "labels"):
         shutil.copytree(la / part, tmp_path / part)
     (tmp_path / "labels" / "phantom-000.nrrd").unlink()
-    found = layouts.find(tmp_path, lists=Lists(dev=("phantom-003",)))
+    found = datasets.find(tmp_path, lists=Lists(dev=("phantom-003",)))
     assert found.layout == "folder" and found.standard == 7
     labelled, unlabelled = found.split(1.0)
     assert unlabelled == ("phantom-000",) and "phantom-003" not in labelled
@@ -120,7 +122,7 @@ def test_a_plain_folder(la, tmp_path):
 
 
 def test_h5_parts_and_files(h5, tmp_path):
-    found = layouts.find(h5)
+    found = datasets.find(h5)
     assert found.layout == "la-h5" and found.standard == 2  # 20 % of 10, as 16 of 80
     assert found.training == tuple(f"CASE{n:02d}" for n in range(10))
     assert found.report == ("CASE10", "CASE11") and found.dev == ()
@@ -136,7 +138,7 @@ def test_h5_parts_and_files(h5, tmp_path):
 
 
 def test_h5_images_keep_their_normalization_in_the_paper_profile(h5, tmp_path):
-    found = layouts.find(h5)
+    found = datasets.find(h5)
     case = found.usable(["CASE00"], tmp_path)["CASE00"]
     profile = profile_for(found, "paper", None)
     assert profile.representation.normalization == Normalization("none")
@@ -147,13 +149,13 @@ def test_h5_images_keep_their_normalization_in_the_paper_profile(h5, tmp_path):
 
 
 def test_brats_split_by_seed(brats, tmp_path):
-    found = layouts.find(brats)
+    found = datasets.find(brats)
     assert (len(found.training), len(found.dev), len(found.report)) == (9, 1, 2)
     assert found.standard == 1
     assert sorted({*found.training, *found.dev, *found.report}) == sorted(found.cases)
-    assert layouts.find(brats).training == found.training
-    assert layouts.find(brats, split_seed=5).training != found.training
-    layouts.write_lists(found, tmp_path)
+    assert datasets.find(brats).training == found.training
+    assert datasets.find(brats, split_seed=5).training != found.training
+    datasets.write_lists(found, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "dev-1.txt",
         "report-2.txt",
@@ -170,13 +172,13 @@ def test_brats_2019_has_250_25_60(tmp_path):
         place.mkdir(parents=True)
         for kind in ("flair", "seg"):
             (place / f"B{n:03d}_{kind}.nii.gz").touch()
-    found = layouts.find(tmp_path)
+    found = datasets.find(tmp_path)
     assert (len(found.training), len(found.dev), len(found.report)) == (250, 25, 60)
     assert [found.amount(s) for s in (1.0, 2.0, None)] == [25, 50, 250]
 
 
 def test_brats_is_whole_tumor_cut_to_the_brain(brats, tmp_path):
-    found = layouts.find(brats)
+    found = datasets.find(brats)
     name = found.training[0]
     case = found.usable([name], tmp_path)[name]
     image, label = volume.read(case.image), volume.read_labels(case.label)
@@ -279,7 +281,7 @@ def broken(case: str, la: Path, h5: Path, brats: Path, place: Path) -> dict:
 )
 def test_wrong_layouts_are_named_in_one_line(case, told, la, h5, brats, tmp_path):
     with pytest.raises(InputError) as error:
-        layouts.find(**broken(case, la, h5, brats, tmp_path))
+        datasets.find(**broken(case, la, h5, brats, tmp_path))
     assert told in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
@@ -291,7 +293,7 @@ def test_wrong_h5_files_are_named_in_one_line(tmp_path, monkeypatch):
 
     def convert() -> str:
         with pytest.raises(InputError) as error:
-            layouts.find(tmp_path).usable(["A"], tmp_path / "out")
+            datasets.find(tmp_path).usable(["A"], tmp_path / "out")
         (line,) = str(error.value).splitlines()
         return line
 
@@ -314,6 +316,6 @@ def test_an_empty_brats_image_is_named(tmp_path):
     (seg,) = tmp_path.glob("*/*/*_seg.nii.gz")
     volume.write(flair, empty)
     volume.write(seg, Volume(empty.array.astype(np.uint8), empty.grid))
-    case = layouts.Case(name, flair, seg)
+    case = datasets.Case(name, flair, seg)
     with pytest.raises(InputError, match="the image is empty"):
-        layouts.conversion.from_brats(case, tmp_path / "out")
+        datasets.conversion.from_brats(case, tmp_path / "out")

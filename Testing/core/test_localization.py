@@ -8,12 +8,12 @@ import torch
 from test_inference import case, dice, segmenter  # noqa: F401  (fixtures)
 from test_preprocessing import reordered
 
-from ugmcl_core import localization
-from ugmcl_core.inference import SegmentSettings
-from ugmcl_core.localization import box_around, candidates
-from ugmcl_core.preprocessing import Normalization, prepare
-from ugmcl_core.volume import Grid, Volume
-from ugmcl_core.windows import Prediction
+from ugmcl_core.data.preprocessing import Normalization, prepare
+from ugmcl_core.data.volume import Grid, Volume
+from ugmcl_core.inference import localization
+from ugmcl_core.inference.localization import box_around, candidates
+from ugmcl_core.inference.settings import SegmentSettings
+from ugmcl_core.inference.sliding_window import Prediction
 
 
 def test_candidates_are_the_largest_components_and_the_middle():

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ugmcl_core.losses import (
+from ugmcl_core.nn.losses import (
     cross_entropy,
     dice_loss,
     hard_labels,
     masked_mean,
     mean_squared_error,
 )
-from ugmcl_core.schedules import LearningRate, Step, gaussian_ramp, uncertainty_threshold
-from ugmcl_core.uncertainty import certain, entropy, maximal_entropy
+from ugmcl_core.nn.schedules import LearningRate, Step, gaussian_ramp, uncertainty_threshold
+from ugmcl_core.nn.uncertainty import certain, entropy, maximal_entropy
 
 RNG = np.random.default_rng(7)
 SHAPE = (2, 3, 4, 5, 3)

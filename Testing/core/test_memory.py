@@ -11,8 +11,8 @@ import torch
 
 from ugmcl_core.devices import has_half_gradients, precision
 from ugmcl_core.errors import InputError
-from ugmcl_core.memory import climbing_down, ladder
-from ugmcl_core.profiles import COMPACT
+from ugmcl_core.training.memory import climbing_down, ladder
+from ugmcl_core.training.profiles import COMPACT
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
@@ -64,7 +64,7 @@ def test_the_peak_of_memory_is_seen():
     """In a process of its own: this one may have freed memory to use again."""
     code = (
         "import numpy, torch\n"
-        "from ugmcl_core.memory import Peak\n"
+        "from ugmcl_core.training.memory import Peak\n"
         "with Peak(torch.device('cpu')) as before: pass\n"
         "with Peak(torch.device('cpu')) as peak: numpy.ones(40_000_000).sum()\n"
         "print(peak.bytes - before.bytes)"

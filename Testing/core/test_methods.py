@@ -9,7 +9,7 @@ import torch
 from method_samples import MIDDLE, made, small_networks
 
 from ugmcl_core.methods import METHODS, Batch
-from ugmcl_core.schedules import Step
+from ugmcl_core.nn.schedules import Step
 
 SEMI = [n for n in METHODS if METHODS[n]().uses_unlabelled]
 OPTIONS = [(n, f.name) for n in METHODS for f in dataclasses.fields(METHODS[n])]

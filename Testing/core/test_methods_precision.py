@@ -6,9 +6,9 @@ import pytest
 import torch
 from method_samples import MIDDLE, Fixed, chosen, made, small_networks
 
-from ugmcl_core.distance import to_mask
 from ugmcl_core.methods import METHODS
-from ugmcl_core.network import Output
+from ugmcl_core.nn.level_sets import to_mask
+from ugmcl_core.nn.network import Output
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -19,7 +19,7 @@ from method_samples import (
 )
 
 from ugmcl_core.methods import DTC, DTML, URPC, DualTask, EntropyMinimization, SASSNet, Supervised
-from ugmcl_core.network import DualTaskVNet
+from ugmcl_core.nn.network import DualTaskVNet
 
 
 @pytest.fixture(params=[2, 3])

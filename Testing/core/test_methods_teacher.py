@@ -17,10 +17,10 @@ from method_samples import (
     softmax,
 )
 
-from ugmcl_core import teacher as teachers
 from ugmcl_core.methods import DUWM, TCSE, UAMT, UGMCL, MeanTeacher, UGMCLOfficial, UGMCLPlus
-from ugmcl_core.methods.tcse import Transformation, draw
-from ugmcl_core.network import Output
+from ugmcl_core.methods.baselines.tcse import Transformation, draw
+from ugmcl_core.nn import teacher as teachers
+from ugmcl_core.nn.network import Output
 
 
 @pytest.fixture(params=[2, 3])

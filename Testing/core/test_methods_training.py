@@ -8,15 +8,15 @@ import pytest
 import torch
 from method_samples import made
 
-from ugmcl_core.batches import BatchSettings
-from ugmcl_core.cases import Representation, find_cohort
+from ugmcl_core.data.batches import BatchSettings
+from ugmcl_core.data.cases import Representation, find_cohort
+from ugmcl_core.data.phantoms import write_cohort
+from ugmcl_core.data.preprocessing import Normalization
 from ugmcl_core.methods import METHODS
-from ugmcl_core.network import NetworkSettings
-from ugmcl_core.phantoms import write_cohort
-from ugmcl_core.preprocessing import Normalization
-from ugmcl_core.profiles import Optimization, Profile, with_classes
-from ugmcl_core.schedules import LearningRate
-from ugmcl_core.training import TrainingSettings, train
+from ugmcl_core.nn.network import NetworkSettings
+from ugmcl_core.nn.schedules import LearningRate
+from ugmcl_core.training.profiles import Optimization, Profile, with_classes
+from ugmcl_core.training.train import TrainingSettings, train
 
 TINY = Profile(
     "tiny",

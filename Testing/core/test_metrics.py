@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import ball
 
-from ugmcl_core import metrics
-from ugmcl_core.distance import signed_distance
+from ugmcl_core.inference.surface_uncertainty import surface_uncertainty
+from ugmcl_core.evaluation import metrics
+from ugmcl_core.nn.level_sets import signed_distance
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.625, 0.625, 0.625), (0.7, 1.3, 4.0)]
 
@@ -187,14 +188,14 @@ def test_surface_uncertainty_is_the_mean_near_the_surface_only():
     unsure = np.random.default_rng(0).random(mask.shape, np.float32)
     band = np.abs(signed_distance(mask, spacing)) <= 5
     expected = unsure[band].mean(dtype=np.float64)
-    assert metrics.surface_uncertainty(unsure, mask, spacing) == pytest.approx(expected)
+    assert surface_uncertainty(unsure, mask, spacing) == pytest.approx(expected)
     at_the_edge = np.roll(mask, 12, axis=0)
     band = np.abs(signed_distance(at_the_edge, spacing)) <= 5
-    found = metrics.surface_uncertainty(unsure, at_the_edge, spacing)
+    found = surface_uncertainty(unsure, at_the_edge, spacing)
     assert found == pytest.approx(unsure[band].mean(dtype=np.float64))
 
 
 @pytest.mark.parametrize("value", [False, True])
 def test_surface_uncertainty_without_a_surface(value):
     mask = np.full((6, 6, 6), value)
-    assert math.isnan(metrics.surface_uncertainty(np.ones((6, 6, 6)), mask, (1.0, 1.0, 1.0)))
+    assert math.isnan(surface_uncertainty(np.ones((6, 6, 6)), mask, (1.0, 1.0, 1.0)))

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ugmcl_core import model as models
 from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
-from ugmcl_core.model import ClassInfo, ModelCard, Terminology
-from ugmcl_core.model_card import as_name
+from ugmcl_core.models import model as models
+from ugmcl_core.models.card import as_name
+from ugmcl_core.models.model import ClassInfo, ModelCard, Terminology
 
 
 def card(**changes) -> ModelCard:
@@ -346,9 +346,9 @@ def test_an_unknown_name_lists_what_there_is(saved, monkeypatch):
         models.resolve("liver")
 
 
-@pytest.mark.parametrize("place", ["ugmcl_core/Models", "Resources/Models"])
+@pytest.mark.parametrize("place", ["ugmcl_core/models/bundled", "Resources/Models"])
 def test_bundled_models_are_found_beside_the_package(saved, monkeypatch, tmp_path, place):
-    monkeypatch.setattr(models, "_PACKAGE", tmp_path / "install" / "ugmcl_core")
+    monkeypatch.setattr(models, "_ROOM", tmp_path / "install" / "ugmcl_core" / "models")
     monkeypatch.delenv("UGMCL_MODELS", raising=False)
     target = tmp_path / "install" / place
     target.mkdir(parents=True)
@@ -360,7 +360,7 @@ def test_bundled_models_are_found_beside_the_package(saved, monkeypatch, tmp_pat
 
 def test_importing_loads_no_torch():
     code = (
-        "import sys, ugmcl_core.model as m; m.find_models();"
+        "import sys, ugmcl_core.models.model as m; m.find_models();"
         "print({'torch', 'scipy', 'safetensors'} & set(sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

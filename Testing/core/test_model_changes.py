@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 from samples import contents, tiny_model
 
-from ugmcl_core import model_store
 from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
-from ugmcl_core.model import open_model, resolve, verify
+from ugmcl_core.models import store
+from ugmcl_core.models.model import open_model, resolve, verify
 
 
 def test_renaming_and_removing(original, place):
-    model = model_store.add(original.folder, place)
-    renamed = model_store.rename(model, "better")
+    model = store.add(original.folder, place)
+    renamed = store.rename(model, "better")
     assert renamed.name == renamed.folder.name == "better" and not model.folder.exists()
     verify(renamed)
     assert set(contents(renamed.folder)) == {"model.json", "weights.safetensors", "NOTICE.txt"}
     for name in ("no spaces", "../up", "", "la-lge-mri", "Better"):
         with pytest.raises(InputError):
-            model_store.rename(renamed, name)
+            store.rename(renamed, name)
     assert open_model(place / "better").name == "better"
-    model_store.remove(renamed.folder)
+    store.remove(renamed.folder)
     assert list(place.iterdir()) == []
 
 
@@ -38,7 +38,7 @@ def spoil(folder: Path, kind: str) -> Path:
         (folder.parent / "other.txt").write_text("x")
         path.symlink_to(folder.parent / "other.txt")
     elif kind == "NOTICE-large.txt":
-        path.write_bytes(bytes(model_store.LARGEST_NOTE + 1))
+        path.write_bytes(bytes(store.LARGEST_NOTE + 1))
     elif kind == "Thumbs.db":
         path.mkdir()  # of that name, but no file
     else:
@@ -52,13 +52,13 @@ FOREIGN = ["notes.txt", "mine", "data.nii.gz", ".hidden", "folder", "link", "NOT
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_what_is_no_part_of_a_model_is_kept(original, place, kind):
-    model = model_store.add(original.folder, place)
+    model = store.add(original.folder, place)
     foreign = spoil(model.folder, kind)
     before = sorted(model.folder.iterdir())
     with pytest.raises(InputError, match=f"holds {kind}, which is no part of the model"):
-        model_store.remove(model.folder)
+        store.remove(model.folder)
     assert sorted(model.folder.iterdir()) == before
-    renamed = model_store.rename(model, "better")
+    renamed = store.rename(model, "better")
     there = renamed.folder / kind
     assert os.path.lexists(there) and not os.path.lexists(foreign)
     verify(renamed)
@@ -67,32 +67,32 @@ def test_what_is_no_part_of_a_model_is_kept(original, place, kind):
 
 
 def test_what_file_managers_leave_is_no_obstacle(original, place):
-    model = model_store.add(original.folder, place)
+    model = store.add(original.folder, place)
     (model.folder / ".DS_Store").write_bytes(b"x")
     (model.folder / "LICENSE").write_text("of the authors")
-    model_store.remove(model.folder)
+    store.remove(model.folder)
     assert list(place.iterdir()) == []
 
 
 def test_a_rename_that_fails_changes_nothing(original, place, monkeypatch):
-    model = model_store.add(original.folder, place)
+    model = store.add(original.folder, place)
     before = contents(model.folder)
 
     def fail(*_arguments, **_changes):
         raise InputError("the disk is full")
 
-    monkeypatch.setattr(model_store, "update_card", fail)
+    monkeypatch.setattr(store, "update_card", fail)
     with pytest.raises(InputError, match="disk is full"):
-        model_store.rename(model, "better")
+        store.rename(model, "better")
     assert contents(model.folder) == before and not (place / "better").exists()
 
 
 def test_bundled_models_stay(place):
     bundled = resolve("la-lge-mri")
     with pytest.raises(InputError, match="came with the program"):
-        model_store.remove(bundled.folder)
+        store.remove(bundled.folder)
     with pytest.raises(InputError, match="came with the program"):
-        model_store.rename(bundled, "x")
+        store.rename(bundled, "x")
     assert bundled.folder.is_dir()
 
 
@@ -115,7 +115,7 @@ def test_a_place_that_is_a_link_is_the_users_choice(original, tmp_path, monkeypa
     (tmp_path / "disk").mkdir()
     (tmp_path / "models").symlink_to(tmp_path / "disk")
     monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "models"))
-    model_store.add(original.folder, tmp_path / "disk")
+    store.add(original.folder, tmp_path / "disk")
     assert main(["models", "rename", "tiny", "better"]) == 0
     assert main(["models", "remove", "better"]) == 0
     assert list((tmp_path / "disk").iterdir()) == []
@@ -140,7 +140,7 @@ def damage(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize("by", ["name", "folder"])
 @pytest.mark.parametrize("kind", ["no weights", "no JSON", "of another version"])
 def test_a_broken_model_can_be_removed(original, place, capsys, kind, by):
-    folder = model_store.add(original.folder, place).folder
+    folder = store.add(original.folder, place).folder
     damage(folder, kind)
     assert main(["models"]) == 0
     assert str(folder) in capsys.readouterr().err  # listed as broken
@@ -151,7 +151,7 @@ def test_a_broken_model_can_be_removed(original, place, capsys, kind, by):
 
 @pytest.mark.parametrize("kind", ["no weights", "no JSON"])
 def test_a_broken_model_goes_without_what_is_not_its_own(original, place, tmp_path, capsys, kind):
-    folder = model_store.add(original.folder, place).folder
+    folder = store.add(original.folder, place).folder
     damage(folder, kind)
     (folder / "scan.nrrd").write_bytes(b"x")
     before = contents(folder)

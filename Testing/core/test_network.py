@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ugmcl_core.network import (
+from ugmcl_core.nn.network import (
     DualTaskVNet,
     NetworkSettings,
     Output,

@@ -11,9 +11,10 @@ import pytest
 from cli_support import refuse
 from samples import contents, left_over, on_grid, tiny_model, write_image
 
-from ugmcl_core import outputs, volume
+from ugmcl_core.data import volume
 from ugmcl_core.errors import InputError
-from ugmcl_core.inference import Segmentation, Segmenter
+from ugmcl_core.inference import result_files
+from ugmcl_core.inference.segmenter import Segmentation, Segmenter
 
 NAMES = ["x_labels.nrrd", "x_sdf.nrrd", "x_uncertainty.nrrd"]
 
@@ -33,13 +34,13 @@ def segmentation(value: int = 1, uncertainty: bool = True) -> Segmentation:
 @pytest.mark.parametrize("former", [False, True])
 def test_a_folder_in_the_place_of_a_file(name, former, model, tmp_path):
     if former:
-        outputs.write(segmentation(), model, tmp_path, "x")
+        result_files.write(segmentation(), model, tmp_path, "x")
         (tmp_path / name).unlink()
     before = contents(tmp_path)
     (tmp_path / name).mkdir()
     (tmp_path / name / "precious").write_text("stays")
     with pytest.raises(InputError, match=rf"{name} is a folder; move it away"):
-        outputs.write(segmentation(2), model, tmp_path, "x")
+        result_files.write(segmentation(2), model, tmp_path, "x")
     assert (tmp_path / name / "precious").read_text() == "stays"
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
     assert left_over(tmp_path) == []
@@ -62,16 +63,16 @@ def fail(monkeypatch, count: int, error: BaseException) -> None:
 @pytest.mark.parametrize("count", range(4, 11))
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), KeyboardInterrupt()])
 def test_a_rename_that_fails_is_rolled_back(count, error, model, tmp_path, monkeypatch):
-    outputs.write(segmentation(), model, tmp_path, "x")
+    result_files.write(segmentation(), model, tmp_path, "x")
     (tmp_path / "x_sdf_old.nrrd").write_bytes((tmp_path / "x_sdf.nrrd").read_bytes())
     before = contents(tmp_path)
     with monkeypatch.context() as patch:
         fail(patch, count, error)
         kind = InputError if isinstance(error, OSError) else KeyboardInterrupt
         with pytest.raises(kind):
-            outputs.write(segmentation(2), model, tmp_path, "x")
+            result_files.write(segmentation(2), model, tmp_path, "x")
     assert contents(tmp_path) == before
-    outputs.write(segmentation(2), model, tmp_path, "x")
+    result_files.write(segmentation(2), model, tmp_path, "x")
     assert sorted(contents(tmp_path)) == NAMES, "the outdated file is gone"
     assert all(contents(tmp_path)[name] != before[name] for name in NAMES)
 
@@ -81,14 +82,14 @@ def test_nothing_is_left_where_nothing_was(count, model, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         fail(patch, count, PermissionError(13, "Permission denied"))
         with pytest.raises(InputError, match="cannot write there"):
-            outputs.write(segmentation(), model, tmp_path, "x")
+            result_files.write(segmentation(), model, tmp_path, "x")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("content", ["an image", "a text"])
 def test_what_someone_else_made_is_not_replaced(name, content, model, tmp_path):
-    outputs.write(segmentation(), model, tmp_path, "x")
+    result_files.write(segmentation(), model, tmp_path, "x")
     place = tmp_path / name
     if content == "an image":
         volume.write(place, segmentation().labels)
@@ -96,32 +97,32 @@ def test_what_someone_else_made_is_not_replaced(name, content, model, tmp_path):
         place.write_text("precious")
     before = contents(tmp_path)
     with pytest.raises(InputError, match=rf"{name} was not written by ugmcl; move it away"):
-        outputs.check(tmp_path, "x", model, True)
+        result_files.check(tmp_path, "x", model, True)
     with pytest.raises(InputError, match=rf"{name} was not written by ugmcl; move it away"):
-        outputs.write(segmentation(2), model, tmp_path, "x")
+        result_files.write(segmentation(2), model, tmp_path, "x")
     assert contents(tmp_path) == before
 
 
 def test_what_a_run_does_not_write_is_not_in_its_way(model, tmp_path):
     (tmp_path / "x_uncertainty.nrrd").write_text("precious")
-    outputs.check(tmp_path, "x", model, False)
-    outputs.write(segmentation(uncertainty=False), model, tmp_path, "x")
+    result_files.check(tmp_path, "x", model, False)
+    result_files.write(segmentation(uncertainty=False), model, tmp_path, "x")
     assert (tmp_path / "x_uncertainty.nrrd").read_text() == "precious"
     labels_only = tiny_model(
         tmp_path / "model", network={**model.card.network, "distance_head": False}
     )
     (tmp_path / "y_sdf.nrrd").write_text("precious")
-    outputs.check(tmp_path, "y", labels_only, True)
+    result_files.check(tmp_path, "y", labels_only, True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights")
 def test_a_link_is_replaced_unless_it_leads_to_what_someone_else_made(model, tmp_path):
-    outputs.write(segmentation(), model, tmp_path, "former")
+    result_files.write(segmentation(), model, tmp_path, "former")
     for name in NAMES[:2]:
         (tmp_path / name).symlink_to(name.replace("x", "former"))
     (tmp_path / "x_uncertainty.nrrd").symlink_to("nowhere")
     before = (tmp_path / "former_labels.nrrd").read_bytes()
-    outputs.write(segmentation(2), model, tmp_path, "x")
+    result_files.write(segmentation(2), model, tmp_path, "x")
     assert not any((tmp_path / name).is_symlink() for name in NAMES)
     assert (tmp_path / "former_labels.nrrd").read_bytes() == before
     (tmp_path / "elsewhere").mkdir()
@@ -130,7 +131,7 @@ def test_a_link_is_replaced_unless_it_leads_to_what_someone_else_made(model, tmp
         (tmp_path / "x_sdf.nrrd").unlink()
         (tmp_path / "x_sdf.nrrd").symlink_to(target)
         with pytest.raises(InputError, match="not written by ugmcl"):
-            outputs.write(segmentation(), model, tmp_path, "x")
+            result_files.write(segmentation(), model, tmp_path, "x")
         assert (tmp_path / "x_sdf.nrrd").readlink() == Path(target)
 
 

@@ -16,15 +16,15 @@ from safetensors.torch import load_file
 from samples import tiny_model
 from torch import nn
 
-from ugmcl_core import parallel
-from ugmcl_core.batches import BatchSettings, make_batch
-from ugmcl_core.cases import Representation, find_cohort, prepare_case
+from ugmcl_core.data.batches import BatchSettings, make_batch
+from ugmcl_core.data.cases import Representation, find_cohort, prepare_case
+from ugmcl_core.data.phantoms import write_cohort
+from ugmcl_core.data.preprocessing import Normalization
 from ugmcl_core.errors import InputError
-from ugmcl_core.model import open_model
-from ugmcl_core.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.phantoms import write_cohort
-from ugmcl_core.preprocessing import Normalization
-from ugmcl_core.schedules import Step
+from ugmcl_core.models.model import open_model
+from ugmcl_core.nn import parallel
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.nn.schedules import Step
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ugmcl_core import phantoms, volume
+from ugmcl_core.data import phantoms, volume
 from ugmcl_core.errors import InputError
 
 SMALL = {"shape": (44, 36, 28), "spacing": (2.5, 2.5, 2.0)}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ugmcl_core.data.preprocessing import Normalization, canonical_axes, prepare, resize
+from ugmcl_core.data.volume import Grid, Volume
 from ugmcl_core.errors import InputError
-from ugmcl_core.preprocessing import Normalization, canonical_axes, prepare, resize
-from ugmcl_core.volume import Grid, Volume
 
 MR = Normalization()
 

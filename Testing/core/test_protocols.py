@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from samples import tiny_model
 
-from ugmcl_core import protocols
 from ugmcl_core.errors import InputError
-from ugmcl_core.network import NetworkSettings
-from ugmcl_core.profiles import COMPACT, PAPER
+from ugmcl_core.nn.network import NetworkSettings
+from ugmcl_core.training import profiles
+from ugmcl_core.training.profiles import COMPACT, PAPER
 
 
 def test_a_shorter_course_keeps_its_proportions():
-    short = protocols.with_iterations(COMPACT, COMPACT.iterations // 4)
+    short = profiles.with_iterations(COMPACT, COMPACT.iterations // 4)
     assert short.iterations == COMPACT.iterations // 4
     assert short.warmup == COMPACT.warmup // 4
     assert short.optimization.rate.warmup == COMPACT.optimization.rate.warmup // 4
@@ -23,42 +23,42 @@ def test_a_shorter_course_keeps_its_proportions():
 
 def test_the_published_learning_rate_falls_at_the_same_parts_of_any_course():
     for iterations in (600, 6000, 21000):
-        rate = protocols.with_iterations(PAPER, iterations).optimization.rate
+        rate = profiles.with_iterations(PAPER, iterations).optimization.rate
         found = [rate.at(round(part * iterations), iterations) for part in (0.4, 0.43, 0.85)]
         assert found == pytest.approx([0.01, 0.001, 0.0001])
 
 
 def test_the_start_is_forgotten_even_in_a_very_short_course():
-    decay = protocols.with_iterations(COMPACT, 50).optimization.decay
+    decay = profiles.with_iterations(COMPACT, 50).optimization.decay
     assert decay**50 < 1e-3
 
 
 def test_a_teacher_that_is_not_saved_and_a_longer_course_keep_their_decay():
-    assert protocols.with_iterations(PAPER, 60).optimization.decay == PAPER.optimization.decay
-    longer = protocols.with_iterations(COMPACT, 2 * COMPACT.iterations)
+    assert profiles.with_iterations(PAPER, 60).optimization.decay == PAPER.optimization.decay
+    longer = profiles.with_iterations(COMPACT, 2 * COMPACT.iterations)
     assert longer.optimization.decay == COMPACT.optimization.decay
 
 
 def test_fine_tuning_is_on_the_bases_grid_and_gentle(tmp_path):
     base = tiny_model(tmp_path / "tiny", classes=3)
-    profile = protocols.fine_tuning(base, COMPACT, 100)
+    profile = profiles.fine_tuning(base, COMPACT, 100)
     assert profile.representation.spacing == base.card.spacing
     assert profile.representation.classes == profile.network.classes == 3
     assert profile.network == NetworkSettings(**base.card.network)
     assert profile.batch.patch == base.card.patch
     assert (profile.iterations, profile.warmup) == (100, 0)
     rate = profile.optimization.rate.base
-    assert rate == pytest.approx(protocols.GENTLE * COMPACT.optimization.rate.base)
+    assert rate == pytest.approx(profiles.GENTLE * COMPACT.optimization.rate.base)
 
 
 def test_a_base_of_several_images_a_case_is_refused(tmp_path):
     two = tiny_model(tmp_path / "two", channels=("T1", "T2"))
     with pytest.raises(InputError, match="model tiny takes 2 images a case"):
-        protocols.fine_tuning(two, COMPACT, 100)
+        profiles.fine_tuning(two, COMPACT, 100)
 
 
 def test_unknown_names_list_what_there_is():
     with pytest.raises(InputError, match="ugmcl"):
-        protocols.method_named("magic")
+        profiles.method_named("magic")
     with pytest.raises(InputError, match="compact"):
-        protocols.profile_named("magic")
+        profiles.profile_named("magic")

@@ -13,13 +13,17 @@ from samples import ball, tiny_model, write_image
 # the trained model and its case are fixtures of that file
 from test_inference import case, segmenter  # noqa: F401
 
-from ugmcl_core import metrics, ranking, volume
+from ugmcl_core.inference.surface_uncertainty import surface_uncertainty
 from ugmcl_core.__main__ import main
+from ugmcl_core.data import volume
+from ugmcl_core.data.preprocessing import Normalization, prepare
+from ugmcl_core.data.volume import Volume
 from ugmcl_core.errors import InputError
-from ugmcl_core.inference import Segmenter, SegmentSettings
-from ugmcl_core.preprocessing import Normalization, prepare
-from ugmcl_core.ranking import Assessment, agreement, assess, ranked
-from ugmcl_core.volume import Volume
+from ugmcl_core.evaluation import metrics
+from ugmcl_core.inference import ranking
+from ugmcl_core.inference.ranking import Assessment, agreement, assess, ranked
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.inference.settings import SegmentSettings
 
 
 def test_the_agreement_is_the_soft_dice_with_the_prediction():
@@ -47,7 +51,7 @@ def test_a_case_is_assessed_on_the_models_grid(segmenter, case):  # noqa: F811
         image, SegmentSettings(3), progress=lambda f, t: None
     )
     mask = prediction.foreground[0].numpy() > 0.5
-    unsure = metrics.surface_uncertainty(prediction.uncertainty[0].numpy(), mask, prepared.spacing)
+    unsure = surface_uncertainty(prediction.uncertainty[0].numpy(), mask, prepared.spacing)
     assert found.uncertainty == pytest.approx(unsure)
     q = prediction.sampled[0].numpy()
     expected = 2 * q[mask].sum() / (mask.sum() + q.sum())
@@ -105,7 +109,7 @@ def test_the_command_ranks_what_it_can_read(tmp_path, capsys):
 @pytest.mark.parametrize("kind", ["dropout", "flips", "both"])
 def test_the_uncertainty_is_the_entropy_of_the_mean_of_its_samples(tmp_path, kind, monkeypatch):
     """Against numpy, from the very samples that the network gave."""
-    from ugmcl_core.network import DualTaskVNet
+    from ugmcl_core.nn.network import DualTaskVNet
 
     model = tiny_model(tmp_path / "tiny", classes=3, mirror_axes=(0, 2))
     segmenter = Segmenter(model, "cpu")  # noqa: F811

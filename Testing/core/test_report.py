@@ -10,11 +10,21 @@ import pytest
 from samples import small_case, tiny_model
 from scipy import stats
 
-from ugmcl_core import metrics, volume
-from ugmcl_core.cases import Case, Representation
-from ugmcl_core.inference import Segmenter, SegmentSettings
-from ugmcl_core.preprocessing import Normalization
-from ugmcl_core.report import BETTER, NOT_BETTER, REPORTED, UNKNOWN, conclude, interval, measure
+from ugmcl_core.data import volume
+from ugmcl_core.data.cases import Case, Representation
+from ugmcl_core.data.preprocessing import Normalization
+from ugmcl_core.evaluation import metrics
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.inference.settings import SegmentSettings
+from ugmcl_core.training.verdict import (
+    BETTER,
+    NOT_BETTER,
+    REPORTED,
+    UNKNOWN,
+    conclude,
+    interval,
+    measure,
+)
 
 
 def rows(before, after, supervised=None):

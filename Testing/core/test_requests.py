@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from ugmcl_core import requests
 from ugmcl_core.errors import InputError
+from ugmcl_core.worker.server import protocol
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_requests_are_checked(tmp_path, content, word):
     plain = {"command": "segment", "image": "i", "model": "m", "output": str(tmp_path)}
     given = content if content.get("command") else {**plain, **content}
     with pytest.raises(InputError, match=word):
-        requests.parse(given)
+        protocol.parse(given)
 
 
 def test_a_request_without_options_has_defaults(tmp_path):
     plain = {"id": 3, "command": "segment", "image": "/x/scan.nii.gz", "model": "m",
              "output": str(tmp_path)}  # fmt: skip
-    found = requests.parse(plain)
+    found = protocol.parse(plain)
     assert (found.passes, found.device, found.roi, found.output_stem) == (8, "auto", None, "scan")
 
 
@@ -56,4 +56,4 @@ def test_outputs_are_named_after_the_link_that_was_given(tmp_path):
     (tmp_path / "given.nrrd").symlink_to(tmp_path / "true.nrrd")
     plain = {"command": "segment", "image": str(tmp_path / "given.nrrd"), "model": "m",
              "output": str(tmp_path)}  # fmt: skip
-    assert requests.parse(plain).output_stem == "given"
+    assert protocol.parse(plain).output_stem == "given"

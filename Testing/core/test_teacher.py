@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from ugmcl_core.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.teacher import Teacher, consult, consult_by_decoder, noisy
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.nn.teacher import Teacher, consult, consult_by_decoder, noisy
 
 
 @pytest.fixture

@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from ugmcl_core import loop
-from ugmcl_core.augmentation import Augmentation
-from ugmcl_core.batches import BatchSettings, batches
-from ugmcl_core.cases import Representation, find_cohort
-from ugmcl_core.checkpoint import NAME, load
+from ugmcl_core.data.augmentation import Augmentation
+from ugmcl_core.data.batches import BatchSettings, batches
+from ugmcl_core.data.cases import Representation, find_cohort
+from ugmcl_core.data.preprocessing import Normalization
+from ugmcl_core.data.volume import Grid, Volume, read, write
 from ugmcl_core.errors import InputError
-from ugmcl_core.inference import Segmenter, SegmentSettings
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.methods import METHODS, UGMCL, DualTask, Supervised
-from ugmcl_core.model import open_model
-from ugmcl_core.network import NetworkSettings
-from ugmcl_core.preprocessing import Normalization
-from ugmcl_core.profiles import COMPACT, Optimization, Profile, with_classes
-from ugmcl_core.schedules import LearningRate
-from ugmcl_core.training import Description, TrainingSettings, train
-from ugmcl_core.volume import Grid, Volume, read, write
+from ugmcl_core.models.model import open_model
+from ugmcl_core.nn.network import NetworkSettings
+from ugmcl_core.nn.schedules import LearningRate
+from ugmcl_core.training import trainer
+from ugmcl_core.training.checkpoint import NAME, load
+from ugmcl_core.training.profiles import COMPACT, Optimization, Profile, with_classes
+from ugmcl_core.training.train import Description, TrainingSettings, train
 
 SMALL = Profile(
     "small",
@@ -383,7 +384,7 @@ def test_a_second_round_with_the_same_seed_sees_other_patches(folder, tmp_path, 
             seen.append(batch.image.numpy().tobytes())
             yield batch
 
-    monkeypatch.setattr(loop, "batches", recorded)
+    monkeypatch.setattr(trainer, "batches", recorded)
     base = None
     for folder_name in ("first", "second", "third"):
         output = tmp_path / folder_name

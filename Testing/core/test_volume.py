@@ -8,8 +8,8 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ugmcl_core.data.volume import Grid, Volume, index_box, read, read_labels, resample, write
 from ugmcl_core.errors import InputError
-from ugmcl_core.volume import Grid, Volume, index_box, read, read_labels, resample, write
 
 
 def rotation(angles):

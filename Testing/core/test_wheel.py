@@ -37,7 +37,8 @@ def test_a_wheel_holds_the_program_and_the_bundled_models(tmp_path):
         found = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
         return {f"{inside}/{p.as_posix()}" for p in found}
 
-    wanted = files(models, "ugmcl_core/Models") | files(source / "ugmcl_core", "ugmcl_core")
-    assert {"ugmcl_core/Models/tiny/model.json", "ugmcl_core/__main__.py"} <= wanted
+    wanted = files(models, "ugmcl_core/models/bundled")
+    wanted |= files(source / "ugmcl_core", "ugmcl_core")
+    assert {"ugmcl_core/models/bundled/tiny/model.json", "ugmcl_core/__main__.py"} <= wanted
     assert not wanted - held
     assert not [n for n in held if not n.startswith("ugmcl") or "Testing" in n]

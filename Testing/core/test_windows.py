@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ugmcl_core.errors import Cancelled
-from ugmcl_core.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.windows import importance, predict, predict_mirrored, starts, window_size
+from ugmcl_core.inference.sliding_window import (
+    importance,
+    predict,
+    predict_mirrored,
+    starts,
+    window_size,
+)
+from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 
 PATCH = (32, 16, 16)
 

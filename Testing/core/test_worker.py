@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from worker_support import LONG, Process, make_places, request, training
 
-from ugmcl_core import volume, worker
+from ugmcl_core.data import volume
+from ugmcl_core.worker import server
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +265,7 @@ def test_a_finetune_pauses_continues_cancels_and_resumes(running, tmp_path):
 
 def test_lines_of_a_wire_are_whole():
     file = io.BytesIO()
-    wire = worker.Wire(file)
+    wire = server.Wire(file)
     threads = [
         threading.Thread(target=lambda n=n: [wire.send("x", n=n) for _ in range(50)])
         for n in range(4)

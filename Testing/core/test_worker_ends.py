@@ -64,11 +64,11 @@ def serve(code: str, requests: int = 1) -> subprocess.Popen:
 def test_a_stuck_request_does_not_keep_the_process():
     """The watchdog ends the process if a step does not end in time."""
     code = (
-        "import sys, time; from ugmcl_core import worker; worker.GRACE = 0.3\n"
+        "import sys, time; from ugmcl_core.worker import server; server.GRACE = 0.3\n"
         "class Stuck:\n"
         "    def do(self, request, send, cancelled): send('progress'); time.sleep(60)\n"
-        "worker._start = lambda wire: wire.send('hello') or Stuck()\n"
-        "sys.exit(worker.serve())"
+        "server._start = lambda wire: wire.send('hello') or Stuck()\n"
+        "sys.exit(server.serve())"
     )
     process = serve(code)
     events = [json.loads(process.stdout.readline())["event"] for _ in range(3)]
@@ -106,13 +106,13 @@ def test_a_single_job_is_cancelled_by_a_file(places, tmp_path):
 
 def test_stray_prints_do_not_reach_the_protocol():
     code = (
-        "import os, sys; from ugmcl_core import worker\n"
+        "import os, sys; from ugmcl_core.worker import server\n"
         "class Loud:\n"
         "    def do(self, request, send, cancelled):\n"
         "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
         "        return {'value': float('nan')}\n"
-        "worker._start = lambda wire: wire.send('hello') or Loud()\n"
-        "sys.exit(worker.serve())"
+        "server._start = lambda wire: wire.send('hello') or Loud()\n"
+        "sys.exit(server.serve())"
     )
     process = serve(code)
     events = [json.loads(process.stdout.readline()) for _ in range(3)]
@@ -126,15 +126,16 @@ def test_stray_prints_do_not_reach_the_protocol():
 @pytest.mark.parametrize("ending", ["return {}", "raise RuntimeError('trouble')"])
 def test_memory_goes_back_to_the_system_after_a_request(ending):
     code = (
-        "import sys, numpy as np, psutil; from ugmcl_core import devices, worker\n"
+        "import sys, numpy as np, psutil; from ugmcl_core import devices\n"
+        "from ugmcl_core.worker import server\n"
         "devices.prepare_cpu()\n"
         "class Work:\n"
         "    def do(self, request, send, cancelled):\n"
         "        send('log', resident=psutil.Process().memory_info().rss)\n"
         "        blocks = [np.ones(1 << 19) for _ in range(100)]\n"
         f"        {ending}\n"
-        "worker._start = lambda wire: wire.send('hello') or Work()\n"
-        "sys.exit(worker.serve())"
+        "server._start = lambda wire: wire.send('hello') or Work()\n"
+        "sys.exit(server.serve())"
     )
     process = serve(code, requests=2)
     events = [json.loads(process.stdout.readline()) for _ in range(7)]

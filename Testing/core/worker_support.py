@@ -13,7 +13,7 @@ from pathlib import Path
 
 from samples import tiny_model, write_case_list, write_image
 
-from ugmcl_core import phantoms, volume
+from ugmcl_core.data import phantoms, volume
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {"passes": 64}

@@ -163,7 +163,7 @@ def select_rows(panel: support.Panel, *names: str) -> None:
 
 def add_model(folder: Path, *classes: tuple[str, str]) -> str:
     """A model's card with these classes (name, SNOMED code or ""); returns its folder."""
-    from ugmcl_core.model_card import ClassInfo, ModelCard, Terminology
+    from ugmcl_core.models.card import ClassInfo, ModelCard, Terminology
 
     infos = tuple(
         ClassInfo(value, name, terminology=Terminology("SCT", code, name) if code else None)

@@ -14,15 +14,15 @@ def train_tiny(folder: Path, iterations: int = 50) -> Path:
     """A few dozen iterations on `blob` images, on one thread; returns the model's folder."""
     import torch
 
-    from ugmcl_core.batches import BatchSettings
-    from ugmcl_core.cases import Representation, find_cohort
+    from ugmcl_core.data.batches import BatchSettings
+    from ugmcl_core.data.cases import Representation, find_cohort
+    from ugmcl_core.data.preprocessing import Normalization
+    from ugmcl_core.data.volume import Grid, Volume, write
     from ugmcl_core.methods import DualTask
-    from ugmcl_core.network import NetworkSettings
-    from ugmcl_core.preprocessing import Normalization
-    from ugmcl_core.profiles import Optimization, Profile
-    from ugmcl_core.schedules import LearningRate
-    from ugmcl_core.training import TrainingSettings, train
-    from ugmcl_core.volume import Grid, Volume, write
+    from ugmcl_core.nn.network import NetworkSettings
+    from ugmcl_core.nn.schedules import LearningRate
+    from ugmcl_core.training.profiles import Optimization, Profile
+    from ugmcl_core.training.train import TrainingSettings, train
 
     names = [f"blob{seed}" for seed in range(3)]
     for seed, name in enumerate(names):

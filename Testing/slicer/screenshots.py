@@ -28,7 +28,7 @@ def add_phantom(folder: Path):
     """A heart-like scan, written by ugmcl_core and loaded as a user would."""
     import slicer
 
-    from ugmcl_core import phantoms, volume
+    from ugmcl_core.data import phantoms, volume
 
     image, labels = phantoms.phantom(3, (150, 128, 64), (0.9, 0.9, 1.6))
     volume.write(folder / "Phantom.nrrd", image)
@@ -39,7 +39,7 @@ def add_phantom(folder: Path):
 
 def add_model_card(folder: Path) -> None:
     """What the model selector lists; the fake worker never opens it."""
-    from ugmcl_core.model_card import ClassInfo, ModelCard
+    from ugmcl_core.models.card import ClassInfo, ModelCard
 
     card = ModelCard(
         name=folder.name, description="", modality="LGE-MRI", channels=("image",),

@@ -35,7 +35,7 @@ def open_panel(folder: Path) -> Any:
     """The panel with a few phantoms, those that are not unlabeled with a segmentation."""
     import scipy.ndimage
 
-    from ugmcl_core import phantoms, volume
+    from ugmcl_core.data import phantoms, volume
 
     harness.start()
     import slicer

@@ -114,12 +114,12 @@ def grab_models(panel, path: Path, user: Path):
     """With one model of the user's own, here the bundled one under another name."""
     from UGMCLSegmentationLib import userFolder
 
-    from ugmcl_core import model_store
-    from ugmcl_core.model import resolve
+    from ugmcl_core.models import store
+    from ugmcl_core.models.model import resolve
 
     ui = panel.ui
     userFolder.setPath(user)
-    model_store.add(resolve("la-lge-mri").folder, userFolder.models(), name="our-scanner")
+    store.add(resolve("la-lge-mri").folder, userFolder.models(), name="our-scanner")
     ui.segmentSection.collapsed = ui.seeSection.collapsed = True
     ui.modelsSection.collapsed = False
     ui.storedModelSelector.currentIndex = ui.storedModelSelector.findData("our-scanner")

@@ -28,13 +28,14 @@ harness.start()
 panel = support.Panel(command=None)
 from UGMCLSegmentationLib import child, models
 import ugmcl_core
+from ugmcl_core.models.model import find_models
 lines = []
 other = child.Child([sys.executable, "-c", "import ugmcl_core; print(ugmcl_core.__file__)"],
                     lines.append, lambda ending: None)
 panel.widget.logic.worker.start()
 harness.wait_until(lambda: panel.widget.logic.worker.hello is not None, 120)
 harness.wait_until(lambda: bool(lines), 60)
-folders = [str(model.folder) for model in __import__("ugmcl_core.model").model.find_models()]
+folders = [str(model.folder) for model in find_models()]
 told = dict(package=ugmcl_core.__file__, lib=child.__file__, worker=lines[0],
             hello=panel.widget.logic.worker.hello["version"], folders=folders,
             listed=[info.key for info in models.installed()])

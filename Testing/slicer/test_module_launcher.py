@@ -35,8 +35,8 @@ def panel(scene):
 
 @pytest.mark.parametrize("kind", ["closed", "held"])
 def test_a_launcher_that_forwards_no_stdin(panel, monkeypatch, kind):
-    worker = panel.widget.logic.worker
-    worker.command = [*LAUNCHER, kind]
+    server = panel.widget.logic.worker
+    server.command = [*LAUNCHER, kind]
     volume = support.add_volume()
     panel.select(volume)
     panel.click("segmentButton")
@@ -55,19 +55,19 @@ def test_a_launcher_that_forwards_no_stdin(panel, monkeypatch, kind):
 
 def test_a_slow_start_is_waited_for(panel, monkeypatch):
     """As PyTorch's first import on a slow disk; later runs have the same process."""
-    worker = panel.widget.logic.worker
-    worker.helloTimeout = 1.0
+    server = panel.widget.logic.worker
+    server.helloTimeout = 1.0
     monkeypatch.setenv("FAKE_LOADING", "3")
     panel.segment(support.add_volume())
-    pid = worker.pid
+    pid = server.pid
     assert pid and "load" in panel.ui.logText.toPlainText()
     panel.segment()
-    assert worker.pid == pid
+    assert server.pid == pid
 
 
 def test_a_start_that_never_ends_is_given_up(panel, monkeypatch):
-    worker = panel.widget.logic.worker
-    worker.helloTimeout = worker.loadTimeout = 1.0
+    server = panel.widget.logic.worker
+    server.helloTimeout = server.loadTimeout = 1.0
     monkeypatch.setenv("FAKE_LOADING", "0")
     monkeypatch.setenv("FAKE_NO_HELLO", "1")
     panel.select(support.add_volume())
@@ -79,9 +79,9 @@ def test_a_start_that_never_ends_is_given_up(panel, monkeypatch):
 def test_the_worker_says_that_it_loads():
     from UGMCLSegmentationLib import process
 
-    from ugmcl_core import worker
+    from ugmcl_core.worker import server
 
-    assert process._LOADING == worker.LOADING
+    assert process._LOADING == server.LOADING
 
 
 def test_a_launcher_that_forwards_stdin(panel):
@@ -95,17 +95,17 @@ def test_a_launcher_that_forwards_stdin(panel):
 @pytest.mark.parametrize("kind", ["held", "forwarded"])
 def test_killing_the_launcher_ends_the_worker(panel, monkeypatch, kind):
     """Before its hello, when only the tree of processes tells who the worker is, and after."""
-    worker = panel.widget.logic.worker
-    worker.command = [*LAUNCHER, kind]
-    worker.start()
-    harness.wait_until(lambda: worker.hello is not None, 20)
+    server = panel.widget.logic.worker
+    server.command = [*LAUNCHER, kind]
+    server.start()
+    harness.wait_until(lambda: server.hello is not None, 20)
     assert len(workers()) == 2
-    worker.kill()
+    server.kill()
     harness.wait_until(lambda: workers() == [], 5)
     monkeypatch.setenv("FAKE_NO_HELLO", "1")
-    worker.start()
+    server.start()
     harness.wait_until(lambda: len(workers()) == 2, 20)
-    worker.kill()
+    server.kill()
     harness.wait_until(lambda: workers() == [], 5)
 
 

@@ -260,7 +260,7 @@ def test_the_license_is_agreed_to_once(panel, model, slicer_app, monkeypatch):
     import slicer
     from UGMCLSegmentationLib import license
 
-    from ugmcl_core.model import resolve
+    from ugmcl_core.models.model import resolve
 
     told = []
     monkeypatch.setattr(

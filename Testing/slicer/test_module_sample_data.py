@@ -11,7 +11,7 @@ import module_support as support
 import numpy as np
 import pytest
 
-from ugmcl_core import phantoms
+from ugmcl_core.data import phantoms
 
 
 @pytest.fixture

@@ -297,8 +297,8 @@ def test_axes_that_the_worker_refuses_are_refused_before(scene, tmp_path, spacin
     from UGMCLSegmentationLib import geometry, inputs
     from UGMCLSegmentationLib.errors import PanelError
 
+    from ugmcl_core.data.volume import read
     from ugmcl_core.errors import InputError
-    from ugmcl_core.volume import read
 
     matrix = np.diag([spacing, spacing, spacing, 1.0])
     matrix[0, 1] = shear * spacing

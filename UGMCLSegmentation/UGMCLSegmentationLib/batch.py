@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from slicer.i18n import tr as _
 
-from . import inputs, outputs
-from .errors import PanelError
-from .process import Worker
-from .run import CANCELLED, DONE, Listener, Outcome, Run
-from .segmentWork import SegmentWork, Settings
+from UGMCLSegmentationLib import inputs, outputs
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.process import Worker
+from UGMCLSegmentationLib.run import CANCELLED, DONE, Listener, Outcome, Run
+from UGMCLSegmentationLib.segmentWork import SegmentWork, Settings
 
 
 class BatchRun:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from slicer.i18n import tr as _
 
-from . import cases
-from .connections import Connections
-from .logic import UGMCLSegmentationLogic
-from .parameters import Parameters
-from .run import Outcome
-from .taskView import TaskView
+from UGMCLSegmentationLib import cases
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.run import Outcome
+from UGMCLSegmentationLib.taskView import TaskView
 
 
 class BatchSection:

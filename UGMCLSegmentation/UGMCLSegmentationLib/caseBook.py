@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import slicer
 
-from . import caseChecks, caseFiles, cases, results, structures
-from .parameters import Parameters
-from .steps import Deadline, Steps
+from UGMCLSegmentationLib import caseChecks, caseFiles, cases, results, structures
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.steps import Deadline, Steps
 
 _PAUSE = 0.15  # seconds without a change before the scene is looked at: brush strokes are many
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from slicer.i18n import tr as _
 
-from . import geometry, labels, structures
-from .cases import HOLDOUT, LABELLED, UNLABELLED, Case
-from .errors import PanelError
+from UGMCLSegmentationLib import geometry, labels, structures
+from UGMCLSegmentationLib.cases import HOLDOUT, LABELLED, UNLABELLED, Case
+from UGMCLSegmentationLib.errors import PanelError
 
 
 def check(

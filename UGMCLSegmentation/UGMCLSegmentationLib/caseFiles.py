@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from slicer.i18n import tr as _
 
-from . import labels
-from .cases import LABELLED, ROLES, UNLABELLED, Case, Rank
-from .errors import PanelError
+from UGMCLSegmentationLib import labels
+from UGMCLSegmentationLib.cases import LABELLED, ROLES, UNLABELLED, Case, Rank
+from UGMCLSegmentationLib.errors import PanelError
 
 _SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha", ".nhdr", ".mhd")
 _LABEL_ENDS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg", ".seg", ".label")

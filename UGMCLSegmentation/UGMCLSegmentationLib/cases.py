@@ -14,8 +14,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from . import inputs, results
-from .errors import PanelError
+from UGMCLSegmentationLib import inputs, results
+from UGMCLSegmentationLib.errors import PanelError
 
 LABELLED, UNLABELLED, HOLDOUT, IGNORE = "labelled", "unlabelled", "holdout", "ignore"
 ROLES = (LABELLED, UNLABELLED, HOLDOUT, IGNORE)

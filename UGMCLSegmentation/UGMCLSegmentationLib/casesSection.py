@@ -10,11 +10,11 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from . import caseChecks, caseFiles, cases, choices
-from .caseBook import CaseBook, Contents
-from .connections import Connections
-from .errors import PanelError
-from .parameters import Parameters
+from UGMCLSegmentationLib import caseChecks, caseFiles, cases, choices
+from UGMCLSegmentationLib.caseBook import CaseBook, Contents
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.parameters import Parameters
 
 _NAME, _ROLE, _LABEL, _RANK = range(4)
 _WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 54}
@@ -215,7 +215,7 @@ class CasesSection:
 
 
 def _segmentations() -> list:
-    from . import results
+    from UGMCLSegmentationLib import results
 
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     return [node for node in nodes if not node.GetAttribute(results.OVERLAY)]

@@ -16,7 +16,7 @@ from pathlib import Path
 import qt
 import slicer
 
-from . import userFolder
+from UGMCLSegmentationLib import userFolder
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from . import models
-from .parameters import Parameters
+from UGMCLSegmentationLib import models
+from UGMCLSegmentationLib.parameters import Parameters
 
 
 class Choices:

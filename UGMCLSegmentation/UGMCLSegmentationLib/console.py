@@ -10,16 +10,16 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from . import cases, export, inputs, models, newModels, plan, runs, structures
-from .batch import BatchRun
-from .caseBook import Contents
-from .errors import PanelError
-from .evaluateWork import EvaluateWork
-from .finetune import FinetuneRun
-from .process import Worker
-from .rankWork import RankWork
-from .run import DONE, Run, Work
-from .segmentWork import SegmentWork, Settings
+from UGMCLSegmentationLib import cases, export, inputs, models, newModels, plan, runs, structures
+from UGMCLSegmentationLib.batch import BatchRun
+from UGMCLSegmentationLib.caseBook import Contents
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.evaluateWork import EvaluateWork
+from UGMCLSegmentationLib.finetune import FinetuneRun
+from UGMCLSegmentationLib.process import Worker
+from UGMCLSegmentationLib.rankWork import RankWork
+from UGMCLSegmentationLib.run import DONE, Run, Work
+from UGMCLSegmentationLib.segmentWork import SegmentWork, Settings
 
 
 class Console:

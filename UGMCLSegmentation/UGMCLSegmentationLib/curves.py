@@ -12,8 +12,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from . import results
-from .steps import Deadline
+from UGMCLSegmentationLib import results
+from UGMCLSegmentationLib.steps import Deadline
 
 _KIND = "UGMCLSegmentation.Curves"  # attribute: which of the nodes it is
 _PAUSE = 1.0  # seconds between two updates of the nodes

@@ -12,8 +12,8 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from . import hierarchy, results
-from .errors import PanelError
+from UGMCLSegmentationLib import hierarchy, results
+from UGMCLSegmentationLib.errors import PanelError
 
 _INSTANCES = "DICOM.instanceUIDs"  # the attribute by which Slicer links a volume to its files
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import slicer
 
-from . import colors, legends, results, surfaces
+from UGMCLSegmentationLib import colors, legends, results, surfaces
 
 
 def create(volumeNode) -> None:

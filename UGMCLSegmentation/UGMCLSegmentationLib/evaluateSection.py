@@ -8,13 +8,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import evaluateWork
-from .connections import Connections
-from .evaluateWork import EvaluateWork
-from .logic import UGMCLSegmentationLogic
-from .parameters import Parameters
-from .run import Outcome
-from .taskView import TaskView
+from UGMCLSegmentationLib import evaluateWork
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.evaluateWork import EvaluateWork
+from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.run import Outcome
+from UGMCLSegmentationLib.taskView import TaskView
 
 _ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
 

@@ -10,9 +10,9 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from . import geometry, hierarchy, inputs, labels, outputs, results, structures
-from .errors import PanelError
-from .process import Event
+from UGMCLSegmentationLib import geometry, hierarchy, inputs, labels, outputs, results, structures
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.process import Event
 
 COLUMNS = ("dice", "jaccard", "asd_mm", "hd95_mm")
 _KIND = "evaluation"  # of the table node

@@ -14,8 +14,8 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from . import results
-from .errors import PanelError
+from UGMCLSegmentationLib import results
+from UGMCLSegmentationLib.errors import PanelError
 
 FORMATS = (".nrrd", ".nii.gz", ".seg.nrrd")
 

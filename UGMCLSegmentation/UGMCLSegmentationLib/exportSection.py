@@ -8,11 +8,11 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from . import dicomExport, export, results
-from .connections import Connections
-from .errors import PanelError
-from .logic import UGMCLSegmentationLogic
-from .parameters import Parameters
+from UGMCLSegmentationLib import dicomExport, export, results
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+from UGMCLSegmentationLib.parameters import Parameters
 
 _MOST_NAMES = 10  # in a question
 

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from slicer.i18n import tr as _
 
-from . import newModels, plan, runs
-from .errors import PanelError
-from .process import ENDS, Event, Worker
-from .run import CANCELLED, DONE, FAILED, GRACE, lineOf
-from .steps import Deadline, Steps
+from UGMCLSegmentationLib import newModels, plan, runs
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.process import ENDS, Event, Worker
+from UGMCLSegmentationLib.run import CANCELLED, DONE, FAILED, GRACE, lineOf
+from UGMCLSegmentationLib.steps import Deadline, Steps
 
 
 @dataclass(frozen=True)

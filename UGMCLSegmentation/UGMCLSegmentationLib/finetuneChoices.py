@@ -6,9 +6,9 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from . import choices, models, presets
-from .connections import Connections
-from .parameters import Parameters
+from UGMCLSegmentationLib import choices, models, presets
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.parameters import Parameters
 
 SCRATCH = "(scratch)"  # the parameter's value for no base; no model can have that name
 

@@ -10,18 +10,28 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from . import cases, dependencies, finetune, newModels, plan, presets, report, runs, views
-from .caseBook import CaseBook
-from .connections import Connections
-from .curves import Curves, chart
-from .errors import PanelError
-from .finetune import FinetuneRun
-from .finetuneChoices import FinetuneChoices, baseOf
-from .parameters import Parameters
-from .presets import Estimate
-from .process import Worker
-from .resumeSection import ResumeSection
-from .run import CANCELLED, DONE
+from UGMCLSegmentationLib import (
+    cases,
+    dependencies,
+    finetune,
+    newModels,
+    plan,
+    presets,
+    report,
+    runs,
+    views,
+)
+from UGMCLSegmentationLib.caseBook import CaseBook
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.curves import Curves, chart
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.finetune import FinetuneRun
+from UGMCLSegmentationLib.finetuneChoices import FinetuneChoices, baseOf
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.presets import Estimate
+from UGMCLSegmentationLib.process import Worker
+from UGMCLSegmentationLib.resumeSection import ResumeSection
+from UGMCLSegmentationLib.run import CANCELLED, DONE
 
 SEED = 0
 

@@ -10,7 +10,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from .errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError
 
 _TOLERANCE = 1e-4  # voxels: a face that touches a voxel's border does not include the voxel
 

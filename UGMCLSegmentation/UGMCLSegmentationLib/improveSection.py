@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .caseBook import CaseBook, Contents
-from .casesSection import CasesSection
-from .connections import Connections
-from .finetuneSection import FinetuneSection
-from .logic import UGMCLSegmentationLogic
-from .nextSection import NextSection
-from .parameters import Parameters
-from .structuresSection import StructuresSection
+from UGMCLSegmentationLib.caseBook import CaseBook, Contents
+from UGMCLSegmentationLib.casesSection import CasesSection
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.finetuneSection import FinetuneSection
+from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+from UGMCLSegmentationLib.nextSection import NextSection
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.structuresSection import StructuresSection
 
 _READ = ("base", "caseFiles", "targets")  # the parameters that the cases depend on
 

@@ -9,8 +9,8 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from . import geometry, nrrd, results
-from .errors import PanelError
+from UGMCLSegmentationLib import geometry, nrrd, results
+from UGMCLSegmentationLib.errors import PanelError
 
 # as the worker has them, which knows files only and could not name the volume
 _SPACINGS = 1e-6, 100.0  # mm; anything outside, 1 nm to 10 cm, is a broken header, not an image

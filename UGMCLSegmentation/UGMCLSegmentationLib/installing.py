@@ -14,7 +14,7 @@ from subprocess import CalledProcessError
 import slicer
 from slicer.i18n import tr as _
 
-from . import dependencies
+from UGMCLSegmentationLib import dependencies
 
 TITLE = "UGMCL Segmentation"
 _OFFLINE = re.compile(

@@ -13,9 +13,9 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from . import geometry, nrrd
-from .errors import PanelError
-from .structures import IGNORE_VALUE
+from UGMCLSegmentationLib import geometry, nrrd
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.structures import IGNORE_VALUE
 
 LABELMAP = "Binary labelmap"
 _DRAWN = ("Closed surface", "Planar contour")  # of files such as STL and RTSTRUCT

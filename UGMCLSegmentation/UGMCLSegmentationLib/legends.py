@@ -6,7 +6,7 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from . import results
+from UGMCLSegmentationLib import results
 
 _HOSTED = "UGMCLSegmentation.HostedLegend"
 

@@ -7,7 +7,7 @@ import hashlib
 import slicer
 from slicer.i18n import tr as _
 
-from . import userFolder
+from UGMCLSegmentationLib import userFolder
 
 KEY = "UGMCLSegmentation/AcknowledgedLicenses"
 _NOTICE = "NOTICE.txt"
@@ -19,7 +19,7 @@ def acknowledge(name: str) -> bool:
     Fine-tuned models carry their base's license and are not asked about again. Returns whether
     the model may be used.
     """
-    from ugmcl_core.model import find_models
+    from ugmcl_core.models.model import find_models
 
     if slicer.app.testingEnabled():
         return True  # nobody is there to be asked

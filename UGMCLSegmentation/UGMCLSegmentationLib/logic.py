@@ -8,14 +8,14 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from . import cases, inputs, results
-from .batch import BatchRun
-from .console import Console
-from .errors import PanelError
-from .parameters import Parameters
-from .process import Worker
-from .run import Listener, Run, Work
-from .segmentWork import SegmentWork, settingsOf
+from UGMCLSegmentationLib import cases, inputs, results
+from UGMCLSegmentationLib.batch import BatchRun
+from UGMCLSegmentationLib.console import Console
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.process import Worker
+from UGMCLSegmentationLib.run import Listener, Run, Work
+from UGMCLSegmentationLib.segmentWork import SegmentWork, settingsOf
 
 
 class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from slicer.i18n import tr as _
 
-from . import labels, results
+from UGMCLSegmentationLib import labels, results
 
 
 def lines(segmentationNode) -> list[str]:

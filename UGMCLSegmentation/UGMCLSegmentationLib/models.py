@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
-from . import userFolder
+from UGMCLSegmentationLib import userFolder
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ModelInfo:
 
 def installed() -> list[ModelInfo]:
     """The usable models in the places where models are looked for."""
-    from ugmcl_core.model import find_models
+    from ugmcl_core.models.model import find_models
 
     found = find_models(userFolder.modelPlaces())
     return [_info(model.name, model.card) for model in found]
@@ -29,9 +29,8 @@ def installed() -> list[ModelInfo]:
 def fromFolder(folder: str) -> ModelInfo:
     """A model in a folder of the user's choice; raises PanelError if it is none."""
     from ugmcl_core.errors import InputError
-    from ugmcl_core.model import open_model
-
-    from .errors import PanelError
+    from ugmcl_core.models.model import open_model
+    from UGMCLSegmentationLib.errors import PanelError
 
     try:
         model = open_model(folder)

@@ -10,9 +10,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import runs, storage, userFolder
-from .child import Child, Ending, pythonExecutable
-from .errors import PanelError
+from UGMCLSegmentationLib import runs, storage, userFolder
+from UGMCLSegmentationLib.child import Child, Ending, pythonExecutable
+from UGMCLSegmentationLib.errors import PanelError
 
 _TITLE = "UGMCL Segmentation"
 
@@ -68,14 +68,14 @@ class ModelsSection:
         """Look for models and at the sizes again; costs nothing while the section is closed."""
         if self._ui.modelsSection.collapsed:
             return
-        from ugmcl_core import model_store
         from ugmcl_core.errors import InputError
-        from ugmcl_core.model import find_models
+        from ugmcl_core.models import store
+        from ugmcl_core.models.model import find_models
 
         chosen = self._key
         self._models = {m.name: m for m in find_models(userFolder.modelPlaces())}
         try:
-            self._known = model_store.known_models(userFolder.modelPlaces())
+            self._known = store.known_models(userFolder.modelPlaces())
         except InputError as error:
             self._known = []
             self._say(str(error), isError=True)
@@ -218,22 +218,22 @@ class ModelsSection:
     # What is quick
 
     def _onRename(self, _checked: bool = False) -> None:
-        from ugmcl_core import model_store
+        from ugmcl_core.models import store
 
         model = self._models[self._key]
         name = qt.QInputDialog.getText(
             slicer.util.mainWindow(), _TITLE, _("New name:"), qt.QLineEdit.Normal, model.name
         )
-        if name and name != model.name and self._tell(lambda: model_store.rename(model, name)):
+        if name and name != model.name and self._tell(lambda: store.rename(model, name)):
             self._changed(model.name, name)
 
     def _onDelete(self, _checked: bool = False) -> None:
-        from ugmcl_core import model_store
+        from ugmcl_core.models import store
 
         model = self._models[self._key]
         question = _("Delete the model {name} from this computer?").format(name=model.name)
         if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._tell(
-            lambda: model_store.remove(model.folder)
+            lambda: store.remove(model.folder)
         ):
             self._changed(model.name, "")
 

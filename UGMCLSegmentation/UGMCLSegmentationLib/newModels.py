@@ -8,14 +8,14 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from . import models, runs, userFolder
-from .errors import PanelError
+from UGMCLSegmentationLib import models, runs, userFolder
+from UGMCLSegmentationLib.errors import PanelError
 
 
 def nameFor(wanted: str) -> str:
     """A name that models may have, and that no model and no run to resume has yet, in whatever
     case: not all file systems tell cases apart. Raises PanelError."""
-    from ugmcl_core.model_card import as_name
+    from ugmcl_core.models.card import as_name
 
     names = [info.key for info in models.installed()] + [p.name for p in _folders()]
     names += [run.request["name"] for run in runs.unfinished()]
@@ -48,7 +48,7 @@ def adopt(folder: Path, name: str) -> Path:
 def _rename(folder: Path, name: str) -> None:
     """Write the name into the model's card. Raises PanelError."""
     from ugmcl_core.errors import InputError
-    from ugmcl_core.model import CARD, open_model
+    from ugmcl_core.models.model import CARD, open_model
 
     try:
         card = replace(open_model(folder).card, name=name)
@@ -60,7 +60,7 @@ def _rename(folder: Path, name: str) -> None:
 def keyOf(folder: Path) -> str:
     """What the list of models calls the one in `folder`."""
     from ugmcl_core.errors import InputError
-    from ugmcl_core.model import open_model
+    from ugmcl_core.models.model import open_model
 
     try:
         return open_model(folder).name

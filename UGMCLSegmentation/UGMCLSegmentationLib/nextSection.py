@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from slicer.i18n import tr as _
 
-from . import caseFiles, cases, display, inputs, outputs, results, views
-from .caseBook import CaseBook
-from .casesSection import CasesSection
-from .connections import Connections
-from .errors import PanelError
-from .logic import UGMCLSegmentationLogic
-from .parameters import Parameters
-from .rankWork import RankWork
-from .run import Listener, Outcome
-from .segmentWork import SegmentWork, settingsOf
-from .taskView import TaskView
+from UGMCLSegmentationLib import caseFiles, cases, display, inputs, outputs, results, views
+from UGMCLSegmentationLib.caseBook import CaseBook
+from UGMCLSegmentationLib.casesSection import CasesSection
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.rankWork import RankWork
+from UGMCLSegmentationLib.run import Listener, Outcome
+from UGMCLSegmentationLib.segmentWork import SegmentWork, settingsOf
+from UGMCLSegmentationLib.taskView import TaskView
 
 _PASSES = 4  # at least: without any, nothing is known of the uncertainty
 

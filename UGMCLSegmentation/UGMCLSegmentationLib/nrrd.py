@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from slicer.i18n import tr as _
 
-from .errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError
 
 CHUNK = 4 << 20  # bytes between two yields
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # MRML is RAS, files are LPS; the matrix is its own inverse

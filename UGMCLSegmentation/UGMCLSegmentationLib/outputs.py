@@ -13,8 +13,8 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from . import cases, display, geometry, hierarchy, inputs, nrrd, results
-from .errors import PanelError
+from UGMCLSegmentationLib import cases, display, geometry, hierarchy, inputs, nrrd, results
+from UGMCLSegmentationLib.errors import PanelError
 
 _LABELMAP = "Binary labelmap"
 

@@ -5,8 +5,8 @@ from typing import Annotated
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from .export import FORMATS, PATTERN
-from .segmentWork import UNCERTAINTIES
+from UGMCLSegmentationLib.export import FORMATS, PATTERN
+from UGMCLSegmentationLib.segmentWork import UNCERTAINTIES
 
 
 @parameterNodeWrapper

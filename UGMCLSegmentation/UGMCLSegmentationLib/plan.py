@@ -11,10 +11,10 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from . import caseChecks, geometry, inputs, labels, runs, structures
-from .caseBook import Contents
-from .cases import IGNORE, Case
-from .errors import PanelError
+from UGMCLSegmentationLib import caseChecks, geometry, inputs, labels, runs, structures
+from UGMCLSegmentationLib.caseBook import Contents
+from UGMCLSegmentationLib.cases import IGNORE, Case
+from UGMCLSegmentationLib.errors import PanelError
 
 
 @dataclass(frozen=True)

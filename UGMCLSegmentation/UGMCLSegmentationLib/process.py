@@ -11,11 +11,11 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from .child import Child, Ending, workerCommand
-from .steps import Deadline
+from UGMCLSegmentationLib.child import Child, Ending, workerCommand
+from UGMCLSegmentationLib.steps import Deadline
 
 Event = dict[str, Any]
-_LOADING = "ugmcl: loading PyTorch"  # as ugmcl_core.worker says it
+_LOADING = "ugmcl: loading PyTorch"  # as ugmcl_core.worker.server says it
 ENDS = ("result", "error", "cancelled", "crashed")
 
 

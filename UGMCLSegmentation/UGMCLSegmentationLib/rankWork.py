@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import geometry, inputs
-from .cases import Case, Rank
-from .process import Event
-from .segmentWork import Settings
+from UGMCLSegmentationLib import geometry, inputs
+from UGMCLSegmentationLib.cases import Case, Rank
+from UGMCLSegmentationLib.process import Event
+from UGMCLSegmentationLib.segmentWork import Settings
 
 
 class RankWork:

@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 import vtk
 
-from . import geometry
+from UGMCLSegmentationLib import geometry
 
 _LEVEL = 0.5  # of the normalized entropy; half of the largest value where nothing reaches it
 _LEAST = 0.05  # below that nothing is worth a look

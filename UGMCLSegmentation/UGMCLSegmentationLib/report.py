@@ -12,7 +12,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from . import results, runs
+from UGMCLSegmentationLib import results, runs
 
 BETTER, NOT_BETTER, NO_EVIDENCE = "better", "not better", "not enough evidence"
 FILE = "report.html"

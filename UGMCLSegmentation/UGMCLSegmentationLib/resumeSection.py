@@ -8,8 +8,8 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from . import choices, runs
-from .connections import Connections
+from UGMCLSegmentationLib import choices, runs
+from UGMCLSegmentationLib.connections import Connections
 
 
 class ResumeSection:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
-from . import outputs, regions, results
-from .connections import Connections
-from .parameters import Parameters
+from UGMCLSegmentationLib import outputs, regions, results
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.parameters import Parameters
 
 
 class ReviewSection:

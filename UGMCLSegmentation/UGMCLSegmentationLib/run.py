@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from slicer.i18n import tr as _
 
-from . import storage
-from .errors import PanelError
-from .process import ENDS, Event, Worker
-from .steps import Deadline, Steps
+from UGMCLSegmentationLib import storage
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.process import ENDS, Event, Worker
+from UGMCLSegmentationLib.steps import Deadline, Steps
 
 DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
 GRACE = 0.7  # seconds that a cancelled worker may take before the panel goes on without it

@@ -19,8 +19,8 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from . import storage, userFolder
-from .errors import PanelError
+from UGMCLSegmentationLib import storage, userFolder
+from UGMCLSegmentationLib.errors import PanelError
 
 REQUEST, RESULT, METRICS, OWNER = "request.json", "result.json", "metrics.jsonl", "owner"
 CASES, CASE_LIST = "cases", "cases.json"

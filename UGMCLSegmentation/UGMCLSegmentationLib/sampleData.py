@@ -61,7 +61,7 @@ def loadCohort(_source=None) -> list:
 
 def _add(seed: int, name: str) -> tuple:
     """A volume node and its labels as an array k, j, i."""
-    from ugmcl_core import phantoms
+    from ugmcl_core.data import phantoms
 
     image, labels = phantoms.phantom(seed, SHAPE, SPACING)
     voxels = np.ascontiguousarray(image.array.T)

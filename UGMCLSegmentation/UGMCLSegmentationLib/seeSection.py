@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 from slicer.i18n import tr as _
 
-from . import display, measures, results, surfaces
-from .connections import Connections
-from .outputs import isInScene
-from .parameters import Parameters
-from .reviewSection import ReviewSection
+from UGMCLSegmentationLib import display, measures, results, surfaces
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.outputs import isInScene
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.reviewSection import ReviewSection
 
 _SHOWN = (
     "shownClass", "showSegmentation", "segmentationOpacity", "showDistance", "distanceOpacity",

@@ -9,10 +9,10 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from . import inputs, outputs, results
-from .errors import PanelError
-from .geometry import Box
-from .process import Event
+from UGMCLSegmentationLib import inputs, outputs, results
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.geometry import Box
+from UGMCLSegmentationLib.process import Event
 
 UNCERTAINTIES = ("dropout", "flips", "both")  # where the uncertainty comes from
 

@@ -30,7 +30,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         self.setUp()
 
     def test_resultsAppearOnTheGridOfTheVolume(self) -> None:
-        from . import results, storage
+        from UGMCLSegmentationLib import results, storage
 
         volumeNode = _addVolume()
         folder = storage.makeFolder()
@@ -47,8 +47,8 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         self.assertIs(results.sourceOf(node), volumeNode)
 
     def test_overlaysCanBeShownAndHidden(self) -> None:
-        from . import display, results, storage
-        from .logic import UGMCLSegmentationLogic
+        from UGMCLSegmentationLib import display, results, storage
+        from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
 
         volumeNode = _addVolume()
         folder = storage.makeFolder()
@@ -67,7 +67,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
                 self.assertEqual(composite.GetNumberOfAdditionalLayers(), int(isShown))
 
     def test_exportedFilesHoldTheResult(self) -> None:
-        from . import export, storage
+        from UGMCLSegmentationLib import export, storage
 
         volumeNode = _addVolume()
         folder = storage.makeFolder()
@@ -80,7 +80,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         shutil.rmtree(folder)
 
     def test_theCurvesAppearInAPlotView(self) -> None:
-        from . import curves, views
+        from UGMCLSegmentationLib import curves, views
 
         shown = curves.Curves()
         for step in range(1, 4):
@@ -92,7 +92,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         self.assertIn(curves.chart().GetID(), charts)
 
     def test_theSegmentEditorOpensOnAResult(self) -> None:
-        from . import storage, views
+        from UGMCLSegmentationLib import storage, views
 
         if not hasattr(slicer.modules, "segmenteditor"):
             self.skipTest("there is no Segment Editor")
@@ -105,7 +105,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         self.assertIs(editor.segmentationNode(), node)
 
     def test_casesAreListedWithTheirRoles(self) -> None:
-        from . import cases
+        from UGMCLSegmentationLib import cases
 
         volumeNode = _addVolume()
         case = cases.read(volumeNode, lambda node: False)
@@ -128,7 +128,7 @@ def _addVolume():
 
 def segment(volumeNode, folder: Path):
     """What a run does, with a threshold in place of the model."""
-    from . import geometry, outputs
+    from UGMCLSegmentationLib import geometry, outputs
 
     result = answer(volumeNode, folder)
     return finish(outputs.build(result, volumeNode, geometry.fullBox(volumeNode)))
@@ -136,7 +136,7 @@ def segment(volumeNode, folder: Path):
 
 def answer(volumeNode, folder: Path, level: float = 100.0) -> dict:
     """What a worker answers, its files in `folder`."""
-    from . import geometry, nrrd
+    from UGMCLSegmentationLib import geometry, nrrd
 
     voxels, matrix = slicer.util.arrayFromVolume(volumeNode), geometry.ijkToRas(volumeNode)
     files = {

@@ -9,9 +9,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import dependencies, installing, userFolder
-from .dependencies import Situation
-from .errors import PanelError
+from UGMCLSegmentationLib import dependencies, installing, userFolder
+from UGMCLSegmentationLib.dependencies import Situation
+from UGMCLSegmentationLib.errors import PanelError
 
 _LINES_SHOWN = 3
 

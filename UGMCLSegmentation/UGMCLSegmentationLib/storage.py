@@ -12,7 +12,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from .errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError
 
 _NAME = re.compile(r"ugmcl-(\d+)-\w+\Z")
 

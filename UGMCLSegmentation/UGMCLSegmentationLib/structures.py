@@ -10,8 +10,8 @@ from typing import Any
 import vtk
 from slicer.i18n import tr as _
 
-from .cases import Case
-from .errors import PanelError
+from UGMCLSegmentationLib.cases import Case
+from UGMCLSegmentationLib.errors import PanelError
 
 UNUSED, NEW, UNKNOWN = "unused", "new", "unknown"  # what a segment is used as, or a class's value
 IGNORE_VALUE = 255  # of voxels that nobody annotated
@@ -57,9 +57,8 @@ def modelClasses(model: str) -> list[ClassSpec]:
     if not model:
         return []
     from ugmcl_core.errors import InputError
-    from ugmcl_core.model import find_models, open_model
-
-    from . import userFolder
+    from ugmcl_core.models.model import find_models, open_model
+    from UGMCLSegmentationLib import userFolder
 
     named = {found.name: found for found in find_models(userFolder.modelPlaces())}
     try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
-from . import cases, choices, structures
-from .caseBook import CaseBook, Contents
-from .casesSection import CasesSection
-from .connections import Connections
-from .parameters import Parameters
+from UGMCLSegmentationLib import cases, choices, structures
+from UGMCLSegmentationLib.caseBook import CaseBook, Contents
+from UGMCLSegmentationLib.casesSection import CasesSection
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.parameters import Parameters
 
 _ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import slicer
 from slicer.i18n import tr as _
 
-from . import dependencies, presets
-from .connections import Connections
-from .errors import PanelError
-from .logic import UGMCLSegmentationLogic
-from .run import CANCELLED, DONE, Listener, Outcome
+from UGMCLSegmentationLib import dependencies, presets
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+from UGMCLSegmentationLib.run import CANCELLED, DONE, Listener, Outcome
 
 
 class TaskView:

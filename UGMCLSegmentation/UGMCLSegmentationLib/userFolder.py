@@ -13,7 +13,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from .errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError
 
 KEY = "UGMCLSegmentation/UserFolder"
 NAME = "UGMCLSegmentation"

@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from . import (
+from UGMCLSegmentationLib import (
     dependencies,
     display,
     inputs,
@@ -27,20 +27,20 @@ from . import (
     runs,
     storage,
 )
-from .batchSection import BatchSection
-from .choices import Choices
-from .connections import Connections
-from .errors import PanelError
-from .evaluateSection import EvaluateSection
-from .exportSection import ExportSection
-from .improveSection import ImproveSection
-from .logic import UGMCLSegmentationLogic
-from .modelsSection import ModelsSection
-from .parameters import Parameters
-from .run import CANCELLED, DONE, Outcome
-from .seeSection import SeeSection
-from .setupSection import SetupSection
-from .shortcuts import Shortcuts
+from UGMCLSegmentationLib.batchSection import BatchSection
+from UGMCLSegmentationLib.choices import Choices
+from UGMCLSegmentationLib.connections import Connections
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.evaluateSection import EvaluateSection
+from UGMCLSegmentationLib.exportSection import ExportSection
+from UGMCLSegmentationLib.improveSection import ImproveSection
+from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+from UGMCLSegmentationLib.modelsSection import ModelsSection
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.run import CANCELLED, DONE, Outcome
+from UGMCLSegmentationLib.seeSection import SeeSection
+from UGMCLSegmentationLib.setupSection import SetupSection
+from UGMCLSegmentationLib.shortcuts import Shortcuts
 
 _SECTIONS = ("Improve", "Evaluate", "Batch")  # files of their own
 _FIRST_SECTION = 2  # the first one's place in the panel, after Segment and See

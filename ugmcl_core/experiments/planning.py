@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import protocols
 from ..errors import InputError
-from ..layouts import Dataset
 from ..methods import METHODS, Method
-from ..profiles import PAPER, Profile, with_classes
-from .descriptions import Row
+from ..training import profiles
+from ..training.profiles import PAPER, Profile, with_classes
+from .datasets import Dataset
+from .paper import Row
 
 TimedIterations = Callable[["Training", "Training"], int | None]
 """Iterations of the second training that fit in the time of the first; None: not known yet."""
@@ -87,9 +87,9 @@ class Planned:
 
 def profile_for(dataset: Dataset, name: str, iterations: int | None) -> Profile:
     """The profile ``name`` on the data set's own grid, classes and normalization."""
-    profile = protocols.profile_named(name)
+    profile = profiles.profile_named(name)
     if iterations is not None and iterations != profile.iterations:
-        profile = protocols.with_iterations(profile, iterations)
+        profile = profiles.with_iterations(profile, iterations)
     profile = with_classes(profile, len(dataset.classes) + 1)
     r = profile.representation
     if dataset.spacing is not None:
@@ -134,7 +134,7 @@ def plan(
             if iterations is None:
                 planned.append(Planned(row, seed, None, pair))
             else:
-                longer = protocols.with_iterations(profile, iterations)
+                longer = profiles.with_iterations(profile, iterations)
                 planned.append(Planned(row, seed, _training(row, dataset, longer, seed)))
     return planned
 

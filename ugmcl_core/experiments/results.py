@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import statistics
-from .descriptions import Row
+from .paper import Row
 from .planning import Planned
 from .running import Workplace, finished, scores
 

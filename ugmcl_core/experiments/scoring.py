@@ -14,14 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .. import devices, metrics, volume
-from ..cases import Case, read_pair
-from ..components import keep_largest
-from ..inference import Segmenter, SegmentSettings
-from ..model import Model
-from ..network import DualTaskVNet
-from ..preprocessing import Normalization, prepare
-from ..volume import Volume
+from .. import devices
+from ..data import volume
+from ..data.cases import Case, read_pair
+from ..data.components import keep_largest
+from ..data.preprocessing import Normalization, prepare
+from ..data.volume import Volume
+from ..evaluation import metrics
+from ..inference.segmenter import Segmenter
+from ..inference.settings import SegmentSettings
+from ..models.model import Model
+from ..nn.network import DualTaskVNet
 
 PAPER_STRIDE = (18, 18, 4)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import statistics
-from .descriptions import PUBLISHED_GAIN, Experiment
+from .paper import PUBLISHED_GAIN, Experiment
 from .results import Result, Results
 from .running import Workplace
 

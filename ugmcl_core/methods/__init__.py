@@ -9,21 +9,22 @@ A method is a frozen dataclass of its options, a subclass of ``Method``, with
 
 from __future__ import annotations
 
-from .base import Batch, Method
-from .dtc import DTC
-from .dtml import DTML
+from ..nn.batch import Batch
+from .base import Method
+from .baselines.dtc import DTC
+from .baselines.dtml import DTML
+from .baselines.duwm import DUWM
+from .baselines.entropy_minimization import EntropyMinimization
+from .baselines.mean_teacher import MeanTeacher
+from .baselines.sassnet import SASSNet
+from .baselines.tcse import TCSE
+from .baselines.ua_mt import UAMT
+from .baselines.urpc import URPC
 from .dual_task import DualTask
-from .duwm import DUWM
-from .entropy_minimization import EntropyMinimization
-from .mean_teacher import MeanTeacher
-from .sassnet import SASSNet
 from .supervised import Supervised
-from .tcse import TCSE
-from .ua_mt import UAMT
 from .ugmcl import UGMCL
 from .ugmcl_official import UGMCLOfficial
 from .ugmcl_plus import UGMCLPlus
-from .urpc import URPC
 
 METHODS: dict[str, type[Method]] = {
     m.name: m

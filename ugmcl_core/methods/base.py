@@ -4,51 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
-from ..network import DualTaskVNet
-from ..schedules import Step
+from ..nn.batch import Batch
+from ..nn.network import DualTaskVNet
+from ..nn.schedules import Step
 from . import options
 
 C = TypeVar("C", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A two-stream batch: labelled samples first.
-
-    ``image`` (B, channels, I, J, K) is the student's view, ``weak`` the same patches as the
-    teacher sees them (without intensity augmentation; the same tensor where there is none).
-    Of the first L samples: ``labels`` (L, C, ...) class fractions of each voxel, ``level_set``
-    (L, C-1, ...) T(y), ``valid`` (L, 1, ...) 1 where annotated, ``measured`` (L, C-1, ...) 1 where
-    ``level_set`` is known: ``valid`` less what lies too near an ignored region.
-    """
-
-    image: Tensor
-    weak: Tensor
-    labels: Tensor
-    level_set: Tensor
-    valid: Tensor
-    measured: Tensor
-
-    @property
-    def labelled(self) -> slice:
-        """The labelled samples."""
-        return slice(0, len(self.labels))
-
-    @property
-    def unlabelled(self) -> slice:
-        """The unlabelled samples."""
-        return slice(len(self.labels), len(self.image))
-
-    @property
-    def all_labelled(self) -> bool:
-        """Whether there is no unlabelled sample: in supervised-only steps, and in a training
-        without unlabelled cases."""
-        return len(self.labels) == len(self.image)
 
 
 class Method(ABC):

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..losses import masked_mean
-from ..network import DualTaskVNet, Output
-from ..schedules import Step
-from .base import Batch, Method
+from ..nn.batch import Batch
+from ..nn.losses import masked_mean
+from ..nn.network import DualTaskVNet, Output
+from ..nn.schedules import Step
+from .base import Method
 from .options import Weight, option
 from .supervised import segmentation_terms
 

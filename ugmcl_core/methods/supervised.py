@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..losses import cross_entropy, dice_loss
-from ..network import DualTaskVNet, Output
-from ..schedules import Step
-from .base import Batch, Method
+from ..nn.batch import Batch
+from ..nn.losses import cross_entropy, dice_loss
+from ..nn.network import DualTaskVNet, Output
+from ..nn.schedules import Step
+from .base import Method
 
 
 def segmentation_terms(out: Output, batch: Batch, weight: float = 0.5) -> dict[str, Tensor]:

@@ -7,13 +7,14 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ..distance import to_mask
-from ..losses import mean_squared_error
-from ..network import DualTaskVNet, Output
-from ..schedules import Step, annealed, gaussian_ramp, uncertainty_threshold
-from ..teacher import Advice, consult
-from ..uncertainty import certain, maximal_entropy, quantile
-from .base import Batch, Method
+from ..nn.batch import Batch
+from ..nn.level_sets import to_mask
+from ..nn.losses import mean_squared_error
+from ..nn.network import DualTaskVNet, Output
+from ..nn.schedules import Step, annealed, gaussian_ramp, uncertainty_threshold
+from ..nn.teacher import Advice, consult
+from ..nn.uncertainty import certain, maximal_entropy, quantile
+from .base import Method
 from .dual_task import distance_term
 from .options import Count, Share, Weight, option
 from .supervised import segmentation_terms

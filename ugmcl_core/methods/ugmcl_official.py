@@ -7,13 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..distance import to_mask
-from ..losses import foreground_dice_loss, mean_squared_error
-from ..network import DualTaskVNet
-from ..schedules import Step, gaussian_ramp, uncertainty_threshold
-from ..teacher import consult
-from ..uncertainty import certain, maximal_entropy
-from .base import Batch, Method
+from ..nn.batch import Batch
+from ..nn.level_sets import to_mask
+from ..nn.losses import foreground_dice_loss, mean_squared_error
+from ..nn.network import DualTaskVNet
+from ..nn.schedules import Step, gaussian_ramp, uncertainty_threshold
+from ..nn.teacher import consult
+from ..nn.uncertainty import certain, maximal_entropy
+from .base import Method
 from .options import Count, Weight, option
 from .supervised import segmentation_terms
 

@@ -8,19 +8,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..distance import to_mask
-from ..losses import (
-    cross_entropy,
-    dice_loss,
-    hard_labels,
-    masked_mean,
-    mean_squared_error,
-)
-from ..network import DualTaskVNet
-from ..schedules import Step, gaussian_ramp, uncertainty_threshold
-from ..teacher import consult_by_decoder
-from ..uncertainty import certain, maximal_entropy
-from .base import Batch, Method
+from ..nn.batch import Batch
+from ..nn.level_sets import to_mask
+from ..nn.losses import cross_entropy, dice_loss, hard_labels, masked_mean, mean_squared_error
+from ..nn.network import DualTaskVNet
+from ..nn.schedules import Step, gaussian_ramp, uncertainty_threshold
+from ..nn.teacher import consult_by_decoder
+from ..nn.uncertainty import certain, maximal_entropy
+from .base import Method
 from .options import Count, Positive, Share, Weight, option
 from .supervised import segmentation_terms
 

@@ -1,0 +1,20 @@
+"""The commands, one small file each: NAME, HELP, DESCRIPTION, EPILOG, add_arguments and run.
+
+None of them imports torch, numpy or scipy before it runs.
+"""
+
+from types import ModuleType
+
+from . import evaluate, experiment, finetune, methods, models, rank, segment, train, worker
+
+COMMANDS: tuple[ModuleType, ...] = (
+    segment,
+    rank,
+    finetune,
+    train,
+    evaluate,
+    experiment,
+    methods,
+    models,
+    worker,
+)

@@ -1,0 +1,328 @@
+"""`ugmcl experiment`: the paper's tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, in_one_line
+from .train import count, whole
+
+if TYPE_CHECKING:
+    from ..experiments.paper import Experiment, Row
+    from ..experiments.planning import Planned
+    from ..experiments.running import Workplace
+    from ..training.profiles import Profile
+    from .progress import Progress
+
+NAME = "experiment"
+HELP = "run the paper's experiments and show their tables and figures"
+DESCRIPTION = """\
+Train and score what a table or figure of the paper compares, and show it beside the published
+values. Trainings lie in folders of OUTPUT, which are named by what defines them: what is done is
+skipped, what was interrupted goes on, and experiments share trainings. Run the same command with
+--shard 1/4, 2/4, ... in several processes, on several GPUs or machines to split the work (copy the
+folders together afterwards), with --list to see what is done, with --render to show what is there.
+Cases are scored with the last checkpoint. --score report opens the report (or test) cases: ask for
+it only when all settings are fixed."""
+EPILOG = """\
+examples:
+  ugmcl experiment table3 --data LA --profile compact --iterations 600 --output runs
+  ugmcl experiment table3 --data LA --profile paper --device cuda:0 --shard 1/2 --output runs
+  ugmcl experiment table3 --data LA --iterations 600 --output runs --list
+  ugmcl experiment figure5 --data LA --iterations 600 --output runs --render"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which experiment, on which cases, under which protocol, and what to do of it."""
+    parser.add_argument("name", metavar="NAME", help="table1 to table4, figure3 to figure6")
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the trainings")
+    parser.add_argument(
+        "--layout",
+        default="auto",
+        metavar="LAYOUT",
+        help="la, la-h5, brats or folder (default: auto, told from what is there)",
+    )
+    parser.add_argument(
+        "--profile",
+        default="compact",
+        help="compact (two CPU cores), coarse (quick comparisons) or paper (a GPU)",
+    )
+    parser.add_argument(
+        "--iterations",
+        type=count,
+        metavar="N",
+        help="length of every training (default: the profile's)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=seeds,
+        default=(2022,),
+        metavar="S,...",
+        help="train every row with each of these (default: 2022)",
+    )
+    parser.add_argument(
+        "--only",
+        type=words,
+        default=(),
+        metavar="ROW,...",
+        help="train, list or render these rows alone, by method or by label (default: all)",
+    )
+    parser.add_argument(
+        "--shard",
+        type=part,
+        default=(1, 1),
+        metavar="I/N",
+        help="do the I-th of N parts of the trainings, from 1 (default: 1/1)",
+    )
+    parser.add_argument(
+        "--score",
+        choices=("dev", "report"),
+        default="dev",
+        help="score the development cases, or at the very end the report cases (default: dev)",
+    )
+    parser.add_argument(
+        "--paper-stride",
+        action="store_true",
+        help="segment with the paper's windows, every 18x18x4 voxels (slow)",
+    )
+    for role, text in (
+        ("labelled", "the labelled training cases, in the order in which more are labelled"),
+        ("dev", "the development cases, not trained on"),
+        ("report", "the report or test cases, not trained on"),
+    ):
+        parser.add_argument(
+            f"--{role}-list",
+            metavar="FILE",
+            help=f"{text}, one name a line (default: the layout's)",
+        )
+    parser.add_argument(
+        "--split-seed",
+        type=whole,
+        default=2022,
+        metavar="S",
+        help="draws the parts of BraTS (default: 2022)",
+    )
+    parser.add_argument(
+        "--adopt",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="take over the finished training that `ugmcl train` made in DIR; its method, "
+        "profile, iterations, seed and cases must be those of one of the experiment's "
+        "(repeatable)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="show the trainings and their state; train nothing"
+    )
+    parser.add_argument("--render", action="store_true", help="show what is there; train nothing")
+    parser.add_argument(
+        "--render-to",
+        metavar="DIR",
+        help="folder for tables, figures and records (default: OUTPUT/rendered)",
+    )
+    parser.add_argument(
+        "--cases",
+        type=words,
+        default=(),
+        metavar="NAME,...",
+        help="cases that figure5 and figure6 show (default: those with the lowest, the median and "
+        "the highest Dice of UG-MCL)",
+    )
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Different whole numbers, with commas."""
+    numbers = tuple(whole(part.strip()) for part in text.split(","))
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} names a seed twice")
+    return numbers
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words with commas."""
+    return tuple(w.strip() for w in text.split(",") if w.strip())
+
+
+def part(text: str) -> tuple[int, int]:
+    """I/N with 1 <= I <= N."""
+    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+    number, total = (int(g) for g in match.groups()) if match else (0, 0)
+    if not 1 <= number <= total:
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N, such as 1/4")
+    return number, total
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List, render, or do this shard's trainings and render; 1 if a training failed."""
+    from ..data.pairing import read_list
+    from ..experiments import datasets, paper
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "an experiment's trainings run in one process each: start it without torchrun and "
+            "split it with --shard, or adopt what torchrun -m ugmcl_core train made (--adopt)"
+        )
+    experiment = paper.experiment_named(arguments.name)
+    rows = paper.only(experiment, arguments.only)
+    given = (arguments.labelled_list, arguments.dev_list, arguments.report_list)
+    lists = datasets.Lists(*(tuple(read_list(p)) if p else None for p in given))
+    dataset = datasets.find(arguments.data, arguments.layout, lists, arguments.split_seed)
+    scored = dataset.dev if arguments.score == "dev" else dataset.report
+    if not scored:
+        raise InputError(
+            f"{arguments.data}: there are no {arguments.score} cases to score; give "
+            f"--{arguments.score}-list, or score others with --score"
+        )
+
+    # torch: after what can fail without it
+    from ..experiments import planning, report, running, scoring
+
+    report.check(experiment)
+
+    output = Path(arguments.output).expanduser()
+    place = running.Workplace(
+        output,
+        dataset,
+        scoring.Scoring(arguments.score, arguments.paper_stride),
+        arguments.device,
+    )
+    profile = planning.profile_for(dataset, arguments.profile, arguments.iterations)
+
+    def planned(some: tuple[Row, ...]) -> list[Planned]:
+        return planning.plan(
+            some,
+            dataset,
+            profile,
+            arguments.seeds,
+            lambda reference, other: running.iterations_in_time(place, reference, other),
+        )
+
+    if dataset.layout == "brats":
+        datasets.write_lists(dataset, output / f"brats-split-{arguments.split_seed}")
+    # `--only` trains a part; the table that follows still shows all that is there
+    every = tuple(r for r in experiment.rows if r in rows or dataset.has_labels_for(r.share))
+    for source in arguments.adopt:
+        _adopt(Path(source), planned(every), place)
+    if arguments.list:
+        _list(planned(rows), place)
+        return 0
+    failed = 0
+    if arguments.score == "report":
+        print(
+            "ugmcl: these are the report cases: settings should be fixed by now, and not be "
+            "changed for what they show",
+            file=sys.stderr,
+        )
+    if not arguments.render:
+        failed = _run(lambda: planned(rows), place, arguments.shard, arguments.score)
+        rows = every
+    _render(experiment, rows, planned(rows), place, profile, arguments)
+    return 1 if failed else 0
+
+
+def _adopt(source: Path, planned: list[Planned], place: Workplace) -> None:
+    from ..experiments import running
+    from ..experiments import running as adoption
+
+    trainings = [p.training for p in planned if p.training is not None]
+    try:
+        training = adoption.adopt(source, trainings, place)
+    except running.Busy:
+        raise InputError(
+            f"{source}: another process is at this training; adopt it later"
+        ) from None
+    found = "there already" if training is None else f"adopted as {training.folder}"
+    print(f"ugmcl: {source}: {found}", file=sys.stderr)
+
+
+def _list(planned: list[Planned], place: Workplace) -> None:
+    from ..experiments import running
+
+    for item in planned:
+        if item.training is None:
+            waits = " and ".join(t.folder for t in item.waits_for)
+            print(f"{item.row.label}, seed {item.seed}: waits for {waits}")
+        else:
+            state = running.state(place, item.training)
+            print(f"{item.row.label}, seed {item.seed}: {state} ({item.training.folder})")
+
+
+def _run(planned: Any, place: Workplace, shard: tuple[int, int], score: str) -> int:
+    """Do the shard's trainings one after the other; how many failed."""
+    from ..experiments import planning, running
+    from .progress import Progress
+
+    handled: set[str] = set()
+    failed = 0
+    while True:
+        # planned anew each time: a training may have waited for the record of the one before
+        mine = planning.shard(planned(), *shard)
+        left = [t for t in mine if t.folder not in handled]
+        if not left:
+            break
+        training = left[0]
+        handled.add(training.folder)
+        with Progress(training.folder) as progress:
+            try:
+                if running.state(place, training) == "done":
+                    progress.say("done")
+                    continue
+                progress.say(f"starting ({len(handled)} of {len(mine)})")
+                running.do(place, training, lambda event: _show(progress, event))
+                progress.say(f"done ({score} cases scored)")
+            except running.Busy:
+                progress.say("skipped: another process is at it")
+            except InputError as error:
+                failed += 1
+                progress.say(f"failed: {in_one_line(error)}")
+    for item in planned():
+        if item.training is None:
+            print(
+                f"ugmcl: {item.row.label}, seed {item.seed}, waits for "
+                f"{' and '.join(t.folder for t in item.waits_for)}: run again when they are done",
+                file=sys.stderr,
+            )
+    return failed
+
+
+def _show(progress: Progress, event: dict[str, Any]) -> None:
+    if event["event"] in ("preparing", "scoring"):
+        progress(event["fraction"], event["text"])
+    elif event["event"] == "progress":
+        losses = " ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
+        progress(
+            event["step"] / event["total"],
+            f"{event['step']}/{event['total']} {event['speed']:.2f} it/s, "
+            f"{event['remaining']:.0f} s left, {losses}",
+        )
+
+
+def _render(
+    experiment: Experiment,
+    rows: tuple[Row, ...],
+    planned: list[Planned],
+    place: Workplace,
+    profile: Profile,
+    arguments: argparse.Namespace,
+) -> None:
+    from ..experiments import report
+
+    target = arguments.render_to or place.output / "rendered"
+    protocol = (
+        f"Profile {profile.name}, {profile.iterations} iterations, "
+        f"seed{'s' if len(arguments.seeds) > 1 else ''} "
+        f"{', '.join(map(str, arguments.seeds))}."
+    )
+    for path in report.render(
+        experiment, rows, planned, place, profile, protocol, Path(target), arguments.cases
+    ):
+        print(path)

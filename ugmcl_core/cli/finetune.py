@@ -1,0 +1,172 @@
+"""`ugmcl finetune`: a base model, a case list, and a report on unseen cases."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .train import count, whole
+
+if TYPE_CHECKING:
+    from .progress import Progress
+
+NAME = "finetune"
+HELP = "fine-tune a model on the cases of a list"
+DESCRIPTION = """\
+Fine-tune a model on labelled and unlabelled volumes and say whether it helped: Dice and distances
+of each hold-out case before and after, and a verdict. CASES.json is what the Slicer panel works
+with as well:
+
+  {"cases": [{"name": "a", "role": "labelled", "image": "a.nrrd", "label": "a-label.nrrd"},
+             {"name": "b", "role": "unlabelled", "image": "b.nrrd"},
+             {"name": "c", "role": "holdout", "image": "c.nrrd", "label": "c-label.nrrd"}],
+   "classes": [{"value": 1, "name": "left atrium"}], "ignore": 255}
+
+Paths are absolute or relative to the file. "classes" (of the labels; without it those of the base)
+may name new ones, which get a head of their own; "ignore" is the label of voxels that nobody
+annotated, if there are any. The model is written to OUTPUT/model, the report to
+OUTPUT/report.json; Ctrl-C leaves a usable model, and --resume continues."""
+EPILOG = """\
+examples:
+  ugmcl finetune cases.json --base la-lge-mri --output runs/mine
+  ugmcl finetune cases.json --base la-lge-mri --output runs/mine --iterations 600 --compare
+  ugmcl finetune cases.json --base runs/mine/model --output runs/next --leave-one-out
+  ugmcl finetune cases.json --base la-lge-mri --output runs/mine --estimate
+  ugmcl finetune cases.json --from-scratch --output runs/new --iterations 2400"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The keys of the worker's `finetune` request."""
+    parser.add_argument("case_list", metavar="CASES.json", help="the case list, see above")
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--base", metavar="MODEL", help="start from this model, by name or folder")
+    start.add_argument(
+        "--from-scratch", action="store_true", help="start from nothing, by the compact profile"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of this run")
+    parser.add_argument("--method", default="ugmcl", help="see `ugmcl methods` (default: ugmcl)")
+    parser.add_argument(
+        "--iterations", type=count, default=300, metavar="N", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole,
+        default=0,
+        metavar="S",
+        help="same seed, same machine, same model on a CPU (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in --output")
+    parser.add_argument(
+        "--name", default="", help="name of the new model (default: that of --output)"
+    )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="also train supervised on the same labels, and report both",
+    )
+    parser.add_argument(
+        "--leave-one-out",
+        action="store_true",
+        help="without hold-out cases, judge by a training without each labeled case in turn",
+    )
+    parser.add_argument(
+        "--keep-names", action="store_true", help="write the cases' names into the model's card"
+    )
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="only measure what it would take on this machine; writes nothing",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fine-tune, or estimate, and print the result."""
+    from ..worker import protocol
+    from .progress import Progress
+
+    kind = "estimate" if arguments.estimate else "finetune"
+    keys = ("case_list", "output", "method", "iterations", "seed", "device", "resume", "name",
+            "compare", "leave_one_out", "keep_names")  # fmt: skip
+    content = {key: getattr(arguments, key) for key in keys}
+    request = protocol.parse({"command": kind, **content, "base": arguments.base or ""})
+    work = _work(kind)
+    with Progress(kind) as progress:
+
+        def send(event: str, **content: Any) -> None:
+            if event == "log":
+                progress.say(content["text"])
+            elif event == "metrics" and content["dice"] is not None:
+                part = f"{content['part']}: " if content["part"] else ""
+                progress.say(f"{part}hold-out Dice {content['dice']:.3f} at {content['step']}")
+
+        def advance(fraction: float, text: str, remaining: float | None = None) -> None:
+            left = "" if remaining is None else f", {remaining:.0f} s left"
+            progress(fraction, text + left)
+
+        try:
+            result = work(request, send, advance, lambda: False)
+        except KeyboardInterrupt:
+            _say_what_is_left(Path(arguments.output), progress)
+            raise
+    if arguments.json:
+        print(json.dumps(_finite(result)))
+    else:
+        print(_estimated(result) if arguments.estimate else _text(result))
+    return 0
+
+
+def _work(kind: str):
+    """The function that does it; imports torch."""
+    if kind == "estimate":
+        from ..training.estimate import estimate
+
+        return estimate
+    from ..training.finetune import finetune
+
+    return finetune
+
+
+def _finite(result: dict[str, Any]) -> dict[str, Any]:
+    from ..training.finetune import finite
+
+    return finite(result)
+
+
+def _say_what_is_left(output: Path, progress: Progress) -> None:
+    if (output / "model" / "model.json").exists():
+        progress.say(f"stopped; a usable model is in {output}/model, and --resume continues")
+
+
+def _estimated(result: dict[str, Any]) -> str:
+    return (
+        f"about {result['seconds'] / 60:.0f} min ({result['seconds_per_iteration']:.2f} s an "
+        f"iteration), {result['memory_bytes'] / 2**30:.1f} GiB of memory"
+    )
+
+
+def _text(result: dict[str, Any]) -> str:
+    """A line for each case, the verdict, and where the model is."""
+    lines = []
+    for case in result["cases"]:
+        parts = [
+            f"{what} {_measures(case[what])}"
+            for what in ("before", "after", "supervised")
+            if case[what] is not None
+        ]
+        lines.append(f"{case['name']}: {'; '.join(parts)}")
+    lines += [f"{result['verdict']}: {result['text']}", f"model written to {result['model']}"]
+    return "\n".join(lines)
+
+
+def _measures(row: dict[str, float | None]) -> str:
+    def number(key: str, places: int) -> str:
+        value = row[key]
+        return "-" if value is None or value != value else f"{value:.{places}f}"
+
+    return f"Dice {number('dice', 3)}, 95HD {number('hd95_mm', 1)} mm"

@@ -1,0 +1,105 @@
+"""From what a user names on the command line to images: files, folders, DICOM series folders."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..data import volume
+from ..errors import InputError
+from ..inference.result_files import is_output, source_of
+
+
+def find_images(named: Sequence[str]) -> tuple[dict[str, Path], dict[str, InputError]]:
+    """Images by the stem of their outputs, in the order given; and what is wrong with what stands
+    for no image: it does not exist, holds nothing, cannot be looked into, or has the name of
+    another.
+
+    A folder stands for its image files; without any, for the DICOM series in it, or for those in
+    its subfolders. Labels and results beside their image are left out of folders. A link counts
+    under its own name. Images of one name are told apart by their folders' names.
+    """
+    paths: list[Path] = []
+    wrong: dict[str, InputError] = {}
+    for name in named:
+        for path, error in _expanded(Path(name).expanduser()):
+            if error is None:
+                paths.append(path)
+            else:
+                wrong[str(path)] = error
+    found: dict[str, Path] = {}
+    for stem, alike in _by_stem(paths).items():
+        if len(alike) == 1:
+            found[stem] = alike[0]
+            continue
+        for path, other in zip(alike, [*alike[1:], alike[0]], strict=True):
+            wrong[str(path)] = InputError(
+                f"{path} and {other} would have outputs of the same name; "
+                "segment them into two folders"
+            )
+    return found, wrong
+
+
+def _by_stem(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Different images by the stem of their outputs; of one stem only where the names of their
+    folders do not tell them apart."""
+    alike: dict[str, dict[Path, Path]] = defaultdict(dict)
+    for path in paths:
+        alike[_stem(path)].setdefault(path.resolve(), path)
+    found: dict[str, list[Path]] = defaultdict(list)
+    for stem, several in alike.items():
+        for path in several.values():
+            parent = Path(os.path.abspath(path)).parent.name
+            found[stem if len(several) == 1 else f"{parent}_{stem}"].append(path)
+    return found
+
+
+def _stem(path: Path) -> str:
+    return volume.stem(os.path.abspath(path))
+
+
+def _expanded(path: Path) -> Iterator[tuple[Path, InputError | None]]:
+    """The images that `path` stands for, and what in it stands for none, with the reason."""
+    try:
+        inside = _inside(path)
+    except InputError as error:
+        yield path, error
+    except OSError as error:
+        yield path, InputError(f"{path}: cannot be looked into ({error.strerror})")
+    else:
+        if inside is None:
+            yield path, None
+        for entry in inside or ():
+            yield from _expanded(entry)
+
+
+def _inside(path: Path) -> list[Path] | None:
+    """What a folder that is no image itself stands for; None of a file and of a DICOM series."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        return None
+    files = volume.image_files(path)
+    stems = {volume.stem(p) for p in files}
+    if images := [p for p in files if not _is_result(p, stems)]:
+        return images
+    others = sorted(p for p in path.iterdir() if not p.name.startswith(".") and p not in files)
+    if not others:
+        raise InputError(
+            f"{path}: the folder holds nothing but results of ugmcl"
+            if files
+            else f"{path}: the folder is empty"
+        )
+    folders = [p for p in others if not p.is_file()]
+    if folders and not volume.dicom_series(path):
+        return folders  # whatever lies beside them, such as a README or a DICOMDIR
+    return None  # taken for a DICOM series; reading it says so if it is none
+
+
+def _is_result(path: Path, stems: set[str]) -> bool:
+    """Whether it has an output's name and lies beside its image, whoever made it (labels are no
+    image to segment), or was written by ugmcl."""
+    source = source_of(volume.stem(path))
+    return source is not None and (source in stems or is_output(path))

@@ -1,0 +1,116 @@
+"""`ugmcl rank`: which image to annotate next."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from ..errors import Cancelled, in_one_line
+from ..inference.settings import MOST_PASSES
+from .segment import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from ..inference.ranking import Assessment
+
+NAME = "rank"
+HELP = "sort images by how unsure a model is of them"
+DESCRIPTION = """\
+Sort unlabelled images by what a model makes of them, the one to annotate next first: images in
+which no surface is found, then by falling uncertainty (mean entropy within 5 mm of the predicted
+surface, 0 to 1). The predicted Dice comes from how far Monte Carlo samples agree with the
+prediction; it orders cases better than it predicts their true Dice."""
+EPILOG = """\
+examples:
+  ugmcl rank scans/
+  ugmcl rank a.nrrd b.nrrd c.nrrd --model runs/mine/model --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Images and a model."""
+    parser.set_defaults(several="images")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image file (NRRD, NIfTI, MHA), folder of image files, or folder of a DICOM series",
+    )
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_DIR",
+        help="a model by name (see `ugmcl models`) or by folder (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
+    )
+    parser.add_argument(
+        "--passes", type=passes, default=8, metavar="T",
+        help=f"Monte Carlo passes, 1 to {MOST_PASSES} (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def passes(text: str) -> int:
+    """Whole number from 1 to MOST_PASSES."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_PASSES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST_PASSES}")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Assess every image; one that fails is reported and left out. 0, 1 if some failed, 2 if all
+    did."""
+    from .. import devices
+    from ..data import volume
+    from ..models import model as models
+    from .images import find_images
+    from .progress import Progress
+
+    images, wrong = find_images(arguments.images)
+    for error in wrong.values():
+        print(f"ugmcl: {in_one_line(error)}", file=sys.stderr)
+    failed = len(wrong)
+    if not images:
+        return 2
+    model = models.resolve(arguments.model)
+
+    from ..inference import ranking  # torch: after what can fail without it
+    from ..inference.segmenter import Segmenter
+
+    segmenter = Segmenter(model, arguments.device)
+    found: list[tuple[str, Assessment]] = []
+    with Progress("rank") as progress:
+        for number, (stem, path) in enumerate(images.items()):
+            progress(number / len(images), stem)
+            try:
+                image = volume.read(path)
+                found.append((str(path), ranking.assess(segmenter, image, arguments.passes)))
+            except Cancelled:
+                raise
+            except Exception as error:
+                failed += 1
+                progress.say(f"{stem} failed: {in_one_line(error)}")
+                if arguments.debug:
+                    traceback.print_exc()
+            devices.release_memory()
+    if not found:
+        return 2
+    order = ranking.ranked(found)
+    if arguments.json:
+        print(json.dumps({"cases": [ranking.described(*pair) for pair in order]}))
+    else:
+        print(_table(order))
+    return 1 if failed else 0
+
+
+def _table(order: list[tuple[str, Assessment]]) -> str:
+    lines = ["uncertainty  predicted Dice  image"]
+    for path, item in order:
+        unsure = (
+            "no surface" if item.uncertainty != item.uncertainty else f"{item.uncertainty:.3f}"
+        )
+        lines.append(f"{unsure:>11}  {item.predicted_dice:>14.3f}  {path}")
+    return "\n".join(lines)

@@ -1,0 +1,225 @@
+"""`ugmcl segment`: labels, signed distance and uncertainty of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import Cancelled, in_one_line
+from ..inference.settings import MOST_OVERLAP, MOST_PASSES, MOST_PATCHES, UNCERTAINTIES
+
+if TYPE_CHECKING:
+    from ..inference.segmenter import Segmenter
+    from ..inference.settings import SegmentSettings
+    from .progress import Progress
+
+NAME = "segment"
+HELP = "segment images"
+DESCRIPTION = """\
+Segment 3D images and write, for each IMAGE named STEM, on its own grid:
+
+  STEM_labels.nrrd        the structures, one value each
+  STEM_sdf.nrrd           signed distance to the surface in mm, negative inside
+                          (STEM_sdf_CLASS.nrrd for each of several structures)
+  STEM_uncertainty.nrrd   where the model is unsure: predictive entropy, 0 to 1
+
+Images of one name take that of their folder too: p1_DICOM and p2_DICOM of p1/DICOM and p2/DICOM.
+Results of an earlier run are replaced. A file of such a name that ugmcl did not write is never
+replaced: its image fails. A folder given as IMAGE stands for its images, without such files."""
+EPILOG = """\
+examples:
+  ugmcl segment scan.nrrd --output results
+  ugmcl segment scans/ dicom/patient1/ --output results --json
+  ugmcl segment scan.nrrd --output results --uncertainty both
+  ugmcl segment scan.nii.gz --output results --roi -60,60,-80,40,-50,50 --device cuda"""
+
+DEFAULT_MODEL = "la-lge-mri"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of DESIGN's contract."""
+    parser.set_defaults(several="images")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image file (NRRD, NIfTI, MHA), folder of image files, or folder of a DICOM series",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_DIR",
+        help="a model by name (see `ugmcl models`) or by folder (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto, the fastest there is)",
+    )
+    parser.add_argument(
+        "--uncertainty-passes",
+        type=passes,
+        default=8,
+        metavar="T",
+        help=f"Monte Carlo passes for the uncertainty, 0 to {MOST_PASSES}; 0 writes none "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--uncertainty",
+        choices=UNCERTAINTIES,
+        default="dropout",
+        help="what varies: dropout (Monte Carlo passes), flips (mirrored views, where the model "
+        "was trained on them; needs no passes of its own), or both (the passes spread over the "
+        "mirrored views) (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--roi",
+        type=box,
+        metavar="x0,x1,y0,y1,z0,z1",
+        help="segment only this box, in mm, RAS (x to the right, y to the front, z up); "
+        "everything outside is background",
+    )
+    parser.add_argument(
+        "--all-components",
+        action="store_true",
+        help="keep every island of a structure that is one piece, not only the largest",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=overlap,
+        metavar="F",
+        help="pass windows of the model's patch that overlap by at least this share, "
+        f"0 to {MOST_OVERLAP}; more takes longer and averages more (default: a scan of up to "
+        f"{MOST_PATCHES} patches in one window, a larger one with 0.5)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per image on stdout"
+    )
+
+
+def passes(text: str) -> int:
+    """Whole number from 0 to MOST_PASSES."""
+    if not text.isascii() or not text.isdigit() or int(text) > MOST_PASSES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_PASSES}")
+    return int(text)
+
+
+def overlap(text: str) -> float:
+    """Number from 0 to MOST_OVERLAP."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= MOST_OVERLAP:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_OVERLAP}")
+    return share
+
+
+def box(text: str) -> tuple[float, ...]:
+    """Six finite numbers, each lower bound below its upper one."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    ordered = all(a < b for a, b in zip(numbers[::2], numbers[1::2], strict=False))
+    if len(numbers) != 6 or not ordered or any(abs(n) == float("inf") for n in numbers):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not x0,x1,y0,y1,z0,z1 in mm with x0 < x1, y0 < y1, z0 < z1"
+        )
+    return numbers
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Segment every image; one that fails, for whatever reason, is reported and the others go on,
+    also where nobody reads what is printed any more.
+
+    Returns 0, 1 if some failed, 2 if all did.
+    """
+    from .. import devices
+    from ..inference import result_files
+    from ..models import model as models
+    from .images import find_images
+    from .progress import Progress, tell
+
+    images, wrong = find_images(arguments.images)
+    for name, error in wrong.items():
+        if arguments.debug:
+            traceback.print_exception(error)
+        tell(f"ugmcl: {in_one_line(error)}", sys.stderr)
+        if arguments.json:
+            tell(json.dumps({"image": name, "error": in_one_line(error)}), sys.stdout)
+    failed, total = len(wrong), len(wrong) + len(images)
+    if images:
+        model = models.resolve(arguments.model)
+        folder = result_files.make_folder(arguments.output)
+
+        from ..inference.segmenter import Segmenter
+        from ..inference.settings import SegmentSettings
+
+        segmenter = Segmenter(model, arguments.device)
+        settings = SegmentSettings(
+            arguments.uncertainty_passes,
+            arguments.all_components,
+            arguments.overlap,
+            uncertainty=arguments.uncertainty,
+        )
+    for stem, path in images.items():
+        with Progress(stem) as progress:
+            try:
+                found = _segment(segmenter, settings, path, stem, folder, arguments, progress)
+            except Cancelled:
+                raise
+            except Exception as error:
+                failed += 1
+                found = {"error": in_one_line(error)}
+                progress.say(f"failed: {found['error']}")
+                if arguments.debug:
+                    traceback.print_exc()
+        devices.release_memory()
+        if arguments.json:
+            tell(json.dumps({"image": str(path), **found}), sys.stdout)
+        elif "error" not in found:
+            tell(_text(stem, found), sys.stdout)
+    if not failed:
+        return 0
+    if total > 1:
+        tell(f"ugmcl: {failed} of {total} images failed", sys.stderr)
+    return 1 if failed < total else 2
+
+
+def _segment(
+    segmenter: Segmenter,
+    settings: SegmentSettings,
+    path: Path,
+    stem: str,
+    folder: Path,
+    arguments: argparse.Namespace,
+    progress: Progress,
+) -> dict:
+    from ..data import volume
+    from ..inference import result_files
+
+    result_files.check(folder, stem, segmenter.model, settings.passes > 0)
+    result = segmenter.segment(volume.read(path), settings, roi=arguments.roi, progress=progress)
+    written = result_files.write(result, segmenter.model, folder, stem)
+    if not arguments.json:
+        for advice in result.advice:
+            progress.say(advice)
+    return result_files.describe(
+        result, segmenter.model, written, str(segmenter.device), settings.passes
+    )
+
+
+def _text(stem: str, found: dict) -> str:
+    parts = []
+    for info in found["classes"]:
+        unsure = info["mean_uncertainty"]
+        tail = "" if unsure is None else f", mean uncertainty {unsure:.3f}"
+        parts.append(f"{info['name']} {info['volume_ml']:.1f} mL{tail}")
+    return f"{stem}: {'; '.join(parts)} ({found['seconds']:.1f} s) -> {found['labels']}"

@@ -1,0 +1,283 @@
+"""`ugmcl train`: a model from labelled and unlabelled images."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..models.card import ClassInfo, as_name
+
+if TYPE_CHECKING:
+    from .progress import Progress
+
+NAME = "train"
+HELP = "train or fine-tune a model"
+DESCRIPTION = """\
+Train a model from the images of one folder and the labels of another. An image without a label of
+the same name, or outside the labeled list, is unlabeled: semi-supervised methods learn from it
+too. The model is written to OUTPUT/model, with a checkpoint beside it; Ctrl-C leaves a usable
+model, and --resume continues where it stopped."""
+EPILOG = """\
+examples:
+  ugmcl train --images images --labels labels --output runs/first
+  ugmcl train --images images --labels labels --base la-lge-mri --iterations 300 --output runs/mine
+  ugmcl train --images images --labels labels --labelled-list 16.txt --exclude-list test.txt \\
+      --method ugmcl --option beta=0.5 --profile paper --device cuda --output runs/paper
+  torchrun --nproc-per-node 2 -m ugmcl_core train --images images --labels labels \\
+      --profile paper --output runs/two-gpus"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of DESIGN's contract, and what a model card needs."""
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of images")
+    parser.add_argument(
+        "--labels",
+        required=True,
+        metavar="DIR",
+        help="folder of label maps with the names and on the grids of their images",
+    )
+    parser.add_argument(
+        "--labelled-list",
+        metavar="FILE",
+        help="use only these labels, one name a line; the others are unlabeled",
+    )
+    parser.add_argument(
+        "--exclude-list",
+        metavar="FILE",
+        help="leave these cases out altogether, such as those for testing",
+    )
+    parser.add_argument(
+        "--holdout-list",
+        metavar="FILE",
+        help="never train on these labeled cases, but report their Dice",
+    )
+    parser.add_argument("--method", default="ugmcl", help="see `ugmcl methods` (default: ugmcl)")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, see `ugmcl methods METHOD`; repeatable",
+    )
+    parser.add_argument(
+        "--profile",
+        default="compact",
+        help="compact (two CPU cores), coarse (quick comparisons) or paper (a GPU) "
+        "(default: compact)",
+    )
+    parser.add_argument(
+        "--base", metavar="MODEL", help="start from this model, by name or folder: fine-tuning"
+    )
+    parser.add_argument(
+        "--iterations",
+        type=count,
+        metavar="N",
+        help="length of the training (default: the profile's)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=samples,
+        metavar="L+U",
+        help="labeled + unlabeled samples a step, over all processes (default: the profile's)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole,
+        default=2022,
+        metavar="S",
+        help="same seed, same machine, same model on a CPU (default: 2022)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of this training")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the training in --output; start one if there is none",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="NAME,...",
+        help="names of the label values 1, 2, ... (default: one, `structure`; "
+        "with --base those of the base)",
+    )
+    parser.add_argument(
+        "--ignore-label",
+        type=count,
+        metavar="N",
+        help="label value of voxels that nobody annotated: they are not learned from",
+    )
+    parser.add_argument("--modality", default="", help="kind of image, for the model's card")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def count(text: str) -> int:
+    """Whole number from 1."""
+    number = whole(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return number
+
+
+def whole(text: str) -> int:
+    """Whole number from 0 that a seed may be."""
+    if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
+    return int(text)
+
+
+def samples(text: str) -> tuple[int, int]:
+    """Labelled and unlabelled samples, as in ``2+2``."""
+    labelled, plus, unlabelled = text.partition("+")
+    if not plus:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LABELLED+UNLABELLED, such as 2+2")
+    return count(labelled), whole(unlabelled)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, and say where the model is; of several processes only the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        return _run(arguments)
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Train, and say where the model is."""
+    from ..data.pairing import read_list
+    from ..models import model as models
+    from .progress import Progress
+
+    def names(path: str | None) -> list[str] | None:
+        return read_list(path) if path else None
+
+    lists = [
+        names(p) for p in (arguments.labelled_list, arguments.exclude_list, arguments.holdout_list)
+    ]
+    base = models.resolve(arguments.base) if arguments.base else None
+
+    from ..data.cases import find_cohort
+    from ..models.network import check_model
+    from ..training import profiles  # torch: after what can fail without it
+    from ..training.profiles import keeping_laterality, laterality_notice, with_classes
+    from ..training.train import TrainingSettings, describe, train
+
+    method = profiles.method_named(arguments.method, arguments.option)
+    profile = profiles.profile_named(arguments.profile)
+    cohort = find_cohort(
+        arguments.images, arguments.labels, lists[0], lists[1] or (), lists[2] or ()
+    )
+    iterations = arguments.iterations or profile.iterations
+    classes = _classes(arguments)
+    if base is None:
+        profile = with_classes(profiles.with_iterations(profile, iterations), len(classes) + 1)
+    else:
+        check_model(base)
+        profile = profiles.fine_tuning(base, profile, iterations)
+    if arguments.batch is not None:
+        labelled, unlabelled = arguments.batch
+        batch = replace(profile.batch, labelled=labelled, unlabelled=unlabelled)
+        profile = replace(profile, batch=batch)
+    if (ignored := arguments.ignore_label) is not None:
+        if ignored < profile.network.classes:
+            raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")
+        representation = replace(profile.representation, ignore=ignored)
+        profile = replace(profile, representation=representation)
+    classes = base.card.classes if base else classes
+    profile = keeping_laterality(profile, classes)
+    description = describe(base, as_name(Path(arguments.output).resolve().name), profile)
+    description = replace(
+        description,
+        classes=classes,
+        modality=arguments.modality or description.modality,
+    )
+    settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
+    last: dict[str, Any] = {}
+    with Progress("train") as progress:
+        used = len(cohort.unlabelled) if method.uses_unlabelled else 0
+        progress.say(f"{method.name}, {len(cohort.labelled)} labeled and {used} unlabeled cases")
+        if text := laterality_notice(profile, classes, len(classes) if base else 0):
+            progress.say(text)
+
+        def heard(event: dict[str, Any]) -> None:
+            last.update(event)
+            _show(progress, event)
+
+        try:
+            model = train(
+                cohort,
+                method,
+                profile,
+                Path(arguments.output),
+                settings,
+                description=description,
+                base=base,
+                resume=arguments.resume,
+                on_event=heard,
+            )
+        except KeyboardInterrupt:
+            if (Path(arguments.output) / "model" / "model.json").exists():
+                progress.say(
+                    f"stopped; a usable model is in {arguments.output}/model, and "
+                    "--resume continues"
+                )
+            raise
+    dice = last.get("dice")
+    if arguments.json:
+        print(
+            json.dumps(
+                {
+                    "model": str(model.folder),
+                    "iterations": profile.iterations,
+                    "holdout_dice": dice,
+                }
+            )
+        )
+    else:
+        print(f"model written to {model.folder}")
+        if dice:
+            print(f"hold-out Dice {100 * sum(dice) / len(dice):.1f} % over {len(dice)} cases")
+    return 0
+
+
+def _classes(arguments: argparse.Namespace) -> tuple[ClassInfo, ...]:
+    """The classes of a model from scratch."""
+    if arguments.base and arguments.classes:
+        raise InputError("--classes cannot be given with --base: the base's are used")
+    words = [w.strip() for w in (arguments.classes or "structure").split(",")]
+    if not all(words) or len(set(words)) < len(words):
+        raise InputError(f"--classes {arguments.classes!r}: give different names with commas")
+    colors = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
+    return tuple(
+        ClassInfo(n, word, colors[(n - 1) % len(colors)], largest_component=None)
+        for n, word in enumerate(words, 1)
+    )
+
+
+def _show(progress: Progress, event: dict[str, Any]) -> None:
+    """One event of the training as progress."""
+    if event["event"] == "preparing":
+        progress(0.0, event["text"])
+    elif event["event"] == "notice":
+        progress.say(event["text"])
+    elif event["event"] == "progress":
+        losses = " ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
+        progress(
+            event["step"] / event["total"],
+            f"{event['step']}/{event['total']} {event['speed']:.2f} it/s, "
+            f"{event['remaining']:.0f} s left, {losses}",
+        )
+    elif event["event"] == "holdout" and event["dice"]:
+        mean = sum(event["dice"]) / len(event["dice"])
+        progress.say(f"hold-out Dice {100 * mean:.1f} % at {event['step']}")

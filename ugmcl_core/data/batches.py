@@ -1,0 +1,158 @@
+"""Two-stream batches: labelled samples first, each step's batch a function of its seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..nn.batch import Batch
+from ..nn.schedules import Step
+from .augmentation import Augmentation, cut, draw_flips, draw_pose, turn, vary_intensity
+from .cases import PreparedCase, Representation
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """``labelled`` + ``unlabelled`` patches of ``patch`` voxels a step; a ``foreground`` share of
+    the labelled ones is centered near a voxel of a random class, the rest is anywhere."""
+
+    patch: tuple[int, int, int]
+    labelled: int = 2
+    unlabelled: int = 2
+    foreground: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def pick(key: Sequence[int], cases: int, start: int, count: int) -> list[int]:
+    """Items ``start`` to ``start + count`` of an endless shuffled repetition of ``cases``; ``key``
+    seeds the shuffling."""
+    chosen = []
+    for n in range(start, start + count):
+        order = np.random.default_rng([*key, n // cases]).permutation(cases)
+        chosen.append(int(order[n % cases]))
+    return chosen
+
+
+def first_samples(step: Step, settings: BatchSettings, mixed: bool) -> tuple[int, int]:
+    """The numbers of the first labelled and the first unlabelled sample of ``step``: as many as
+    the steps before it used, so that no sample is drawn twice. ``mixed``: whether there are
+    unlabelled samples after the supervised start."""
+    size = settings.labelled + settings.unlabelled
+    if not mixed:
+        return step.index * size, 0
+    start = min(step.index, step.warmup)
+    rest = step.index - start
+    return start * size + rest * settings.labelled, rest * settings.unlabelled
+
+
+def make_batch(
+    labelled: Sequence[PreparedCase],
+    unlabelled: Sequence[PreparedCase],
+    settings: BatchSettings,
+    representation: Representation,
+    seed: int,
+    step: Step,
+    part: Callable[[int], range] = range,
+    device: torch.device | None = None,
+) -> Batch:
+    """The batch of ``step`` on ``device`` (None: the CPU); of each stream's samples those of
+    ``part(count)``. Patches are cut and turned where their case lies.
+
+    Without unlabelled cases, and in the supervised-only steps, all samples are labelled. A sample
+    is a function of its number alone, so parts together are the whole. A training that goes on
+    with another batch size draws from other streams: their numbers would repeat.
+    """
+    size = settings.labelled + settings.unlabelled
+    mixed = bool(unlabelled) and settings.unlabelled > 0
+    starts = first_samples(step, settings, mixed)
+    mixed = mixed and not step.supervised_only
+    known = settings.labelled if mixed else size
+    streams = [(labelled, 0, known)] + ([(unlabelled, 1, size - known)] if mixed else [])
+    images, weak, labels, level_sets, valid, measured = [], [], [], [], [], []
+    for cases, stream, count in streams:
+        start, key = starts[stream], (seed, size, stream)
+        chosen = pick(key, len(cases), start, count)
+        for n in part(count):
+            rng = np.random.default_rng([*key, start + n, 1])
+            fields = _patch(cases[chosen[n]], settings, representation, rng, stream == 0)
+            fields = [f.to(device=device) for f in fields]
+            weak.append(fields[0])
+            strength = settings.augmentation.intensity
+            images.append(vary_intensity(fields[0], rng, strength) if strength else fields[0])
+            if stream == 0:
+                fractions = fields[1]
+                labels.append(torch.cat([1.0 - fractions.sum(0, keepdim=True), fractions]))
+                level_sets.append(fields[2])
+                valid.append(fields[3])
+                measured.append(fields[4])
+    weak_views = torch.stack(weak)
+    views = torch.stack(images) if settings.augmentation.intensity else weak_views
+    targets = map(torch.stack, (labels, level_sets, valid, measured))
+    return Batch(views, weak_views, *targets)
+
+
+def _patch(
+    case: PreparedCase,
+    settings: BatchSettings,
+    representation: Representation,
+    rng: np.random.Generator,
+    with_labels: bool,
+) -> list[Tensor]:
+    """image, and of a labelled case fractions, level set, valid, measured: each (N, *patch)."""
+    case = case.opened()
+    target = None
+    if with_labels and rng.random() < settings.foreground:
+        present = [p for p in case.places if len(p)]
+        if present:
+            places = present[int(rng.integers(len(present)))]
+            target = places[int(rng.integers(len(places)))]
+    pose = draw_pose(
+        rng, settings.augmentation, case.image.shape[1:], settings.patch, case.spacing, target
+    )
+    turns, axes = draw_flips(rng, settings.augmentation, settings.patch, case.spacing)
+    fields, outside = [case.image], [pose.outside]
+    if with_labels:
+        known = [] if case.measured is None else [case.measured]
+        fields += [case.fractions, case.distance, case.valid, *known]
+        # mirrored surroundings show the structure once more; else it goes on as at the border
+        beyond = "reflection" if pose.outside == "reflection" else "border"
+        outside += [beyond] * (3 + len(known))
+    parts = [turn(f, turns, axes) for f in cut(fields, pose, settings.patch, outside)]
+    if with_labels:
+        distance = parts[2]
+        if representation.sdf == "truncated":  # magnified structures lie further apart
+            distance = distance * pose.zoom / representation.scale
+        parts[2] = distance.clamp(-1.0, 1.0)
+        parts[3] = (parts[3] > 0.99).float()
+        known = parts[4] > 0.99 if parts[4:] else 1.0
+        parts[4:] = [(parts[3] * known).expand_as(distance)]
+    return parts
+
+
+def batches(
+    labelled: Sequence[PreparedCase],
+    unlabelled: Sequence[PreparedCase],
+    settings: BatchSettings,
+    representation: Representation,
+    seed: int,
+    steps: Sequence[Step],
+    part: Callable[[int], range] = range,
+    device: torch.device | None = None,
+) -> Iterator[Batch]:
+    """The batches of ``steps``, the next one made by a thread while one is used."""
+
+    def make(step: Step) -> Batch:
+        return make_batch(labelled, unlabelled, settings, representation, seed, step, part, device)
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(make, steps[0]) if steps else None
+        for number in range(len(steps)):
+            batch = ahead.result()
+            if number + 1 < len(steps):
+                ahead = pool.submit(make, steps[number + 1])
+            yield batch

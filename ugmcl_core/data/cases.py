@@ -1,0 +1,379 @@
+"""Labelled and unlabelled cases: found in folders, prepared once, kept in memory or on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..nn.level_sets import published_distance, signed_distance
+from .components import has_several_components
+from .preprocessing import Normalization, prepare, resize, to_canonical
+from .volume import ROUNDED, Volume, by_stem, read, read_labels, resample
+
+_ARRAYS = ("image", "fractions", "distance", "valid", "measured")
+_LAYOUT = 2  # of stored cases
+_CLIP = 4.0  # distances are kept up to this many scales, so that a zoomed patch is still right
+_FAR = 1.5  # scales from which on every distance is the same, in a patch zoomed out by that much
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image, its label map or None, and its name (the file's stem).
+
+    ``resample``: labels on another grid than the image are resampled onto it, not refused. For
+    cases that someone paired by hand, as in a case list; in folders paired by name they are
+    rather a mistake.
+    """
+
+    name: str
+    image: Path
+    label: Path | None = None
+    resample: bool = False
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The cases of a training: ``holdout`` cases are labelled and never trained on."""
+
+    labelled: tuple[Case, ...]
+    unlabelled: tuple[Case, ...] = ()
+    holdout: tuple[Case, ...] = ()
+
+
+@dataclass(frozen=True)
+class Representation:
+    """How cases are represented for a model: its grid, its normalization, its level sets.
+
+    ``sdf`` is ``truncated`` (clamp at ``scale`` mm) or ``published``; ``values`` are the label
+    values of the classes 1, 2, ... where they are not these numbers themselves; ``ignore`` is the
+    label of voxels that nobody annotated, or None.
+    """
+
+    spacing: tuple[float, float, float]
+    normalization: Normalization
+    classes: int = 2
+    sdf: str = "truncated"
+    scale: float = 10.0
+    ignore: int | None = None
+    values: tuple[int, ...] = ()
+
+    def numbered(self, labels: np.ndarray, where: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The class of each voxel (0 where it is ignored), and where it is not ignored.
+
+        Raises InputError, naming the file ``where``, for a label that is no class.
+        """
+        valid = np.ones(labels.shape, bool) if self.ignore is None else labels != self.ignore
+        values = self.values or tuple(range(1, self.classes))
+        classes = np.zeros(labels.shape, np.uint8)
+        for number, value in enumerate(values, 1):
+            classes[labels == value] = number
+        unknown = np.unique(labels[valid & (classes == 0) & (labels != 0)])
+        if unknown.size:
+            known = ", ".join(map(str, values))
+            raise InputError(
+                f"{where}: label {unknown[-1]} is unknown; the labels of the classes are {known}"
+            )
+        return classes, valid
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case on the model's grid, arrays (N, I, J, K) in float16, on a GPU tensors, or the files
+    that hold them.
+
+    ``fractions`` (C-1 foreground classes' share of each voxel), ``distance`` (C-1, mm, or the
+    published level set), ``valid`` (1, 0 where not annotated) and ``places`` (foreground voxels,
+    one array (n, 3) a class) are None without a label. ``measured`` (C-1, 0 where the distance
+    is not known) is None as well where it would be 1 everywhere. ``several_components`` is of each
+    class, see `components.has_several_components`.
+    """
+
+    name: str
+    image: np.ndarray | torch.Tensor | Path
+    spacing: tuple[float, float, float]
+    fractions: np.ndarray | torch.Tensor | Path | None = None
+    distance: np.ndarray | torch.Tensor | Path | None = None
+    valid: np.ndarray | torch.Tensor | Path | None = None
+    measured: np.ndarray | torch.Tensor | Path | None = None
+    places: tuple[np.ndarray, ...] = ()
+    several_components: tuple[bool, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the arrays in the computer's memory; those in files or on a GPU take none."""
+        arrays = (getattr(self, key) for key in _ARRAYS)
+        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+    def opened(self) -> PreparedCase:
+        """The case with arrays alone: files are mapped, and closed when the result is dropped, so
+        that thousands of cases do not hold thousands of files open."""
+        mapped = {
+            key: np.load(getattr(self, key), mmap_mode="r")
+            for key in _ARRAYS
+            if isinstance(getattr(self, key), Path)
+        }
+        return replace(self, **mapped) if mapped else self
+
+
+def on_device(
+    cases: Sequence[PreparedCase], device: torch.device, budget: int
+) -> list[PreparedCase]:
+    """``cases`` with their arrays on ``device``, up to ``budget`` bytes in all; the rest, and what
+    is in files, as it was."""
+    placed = []
+    for case in cases:
+        budget -= case.nbytes
+        if budget >= 0:
+            arrays = {k: getattr(case, k) for k in _ARRAYS}
+            case = replace(
+                case,
+                **{
+                    k: torch.from_numpy(a).to(device)
+                    for k, a in arrays.items()
+                    if isinstance(a, np.ndarray)
+                },
+            )
+        placed.append(case)
+    return placed
+
+
+def find_cohort(
+    images: str | Path,
+    labels: str | Path | None = None,
+    labelled: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    holdout: Sequence[str] = (),
+) -> Cohort:
+    """Pair the images of a folder with the labels of the same name in another.
+
+    An image without a label, or outside the ``labelled`` names when they are given, is unlabelled;
+    ``exclude`` names take no part. Raises InputError for names that are not there.
+    """
+    folders = [Path(f) for f in (images, labels) if f is not None]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder")
+    by_name = by_stem(Path(images))
+    label_of = by_stem(Path(labels)) if labels is not None else {}
+    if not by_name:
+        raise InputError(f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha)")
+    for what, names in (
+        ("labelled", labelled or ()),
+        ("excluded", exclude),
+        ("hold-out", holdout),
+    ):
+        missing = [n for n in names if n not in by_name]
+        if missing:
+            raise InputError(
+                f"{images}: no image for the {what} case {missing[0]}"
+                + (f" and {len(missing) - 1} others" if missing[1:] else "")
+            )
+    for name in [*(labelled or ()), *holdout]:
+        if name not in label_of:
+            raise InputError(f"{labels}: no label for the case {name}")
+    if both := set(labelled or ()) & set(holdout):
+        raise InputError(
+            f"{sorted(both)[0]} is both labeled for training and held out: choose one"
+        )
+    teaching = set(label_of) & set(by_name) if labelled is None else set(labelled)
+    teaching -= set(exclude) | set(holdout)
+    if not teaching:
+        raise InputError(f"{labels}: no labeled case is left to train on")
+    rest = sorted(set(by_name) - teaching - set(exclude) - set(holdout))
+
+    def case(name: str, label: Path | None) -> Case:
+        return Case(name, by_name[name], label)
+
+    order = sorted(teaching) if labelled is None else [n for n in labelled if n in teaching]
+    return Cohort(
+        tuple(case(n, label_of[n]) for n in order),
+        tuple(case(n, None) for n in rest),
+        tuple(case(n, label_of[n]) for n in holdout),
+    )
+
+
+def read_pair(
+    case: Case, notice: Callable[[str], None] | None = None
+) -> tuple[Volume, Volume | None]:
+    """The image of a case and its labels on the image's grid, None without.
+
+    Labels on another grid are resampled (nearest voxel; background where they do not reach) where
+    the case allows it, which ``notice`` is told. Raises InputError otherwise, and for files that
+    cannot be read.
+    """
+    image = read(case.image)
+    if case.label is None:
+        return image, None
+    labels = read_labels(case.label)
+    if labels.grid.same_as(image.grid, ROUNDED):
+        labels = Volume(labels.array, image.grid)
+    else:
+        if not case.resample:
+            raise InputError(
+                f"{case.label}: lies on another grid than {case.image.name}; resample it onto "
+                "that grid, or pair the two in a case list for `ugmcl finetune`, which does"
+            )
+        labels = resample(labels, image.grid, nearest=True)
+        if notice is not None:
+            notice(f"{case.label}: resampled onto the grid of {case.image.name}")
+    return image, labels
+
+
+def prepare_case(
+    case: Case, representation: Representation, notice: Callable[[str], None] | None = None
+) -> PreparedCase:
+    """Read and prepare one case; InputError names the file that cannot be used."""
+    r = representation
+    volume, labels = read_pair(case, notice)
+    try:
+        prepared = prepare(volume, r.spacing, r.normalization)
+    except InputError as error:
+        raise InputError(f"{case.image}: {error}") from error
+    image = prepared.image.numpy().astype(np.float16)
+    if labels is None:
+        return PreparedCase(case.name, image, prepared.spacing)
+    array, valid = r.numbered(
+        to_canonical(labels.array, prepared.order, prepared.flips), case.label
+    )
+    if not array.any():
+        raise InputError(
+            f"{case.label}: the label is empty: it has no voxel of a class on the grid of "
+            f"{case.image.name}; annotate it, or use the image without it"
+        )
+    spacing = tuple(volume.grid.spacing[a] for a in prepared.order)
+    size = image.shape[1:]
+
+    def sampled(full: np.ndarray) -> np.ndarray:
+        field = torch.from_numpy(np.ascontiguousarray(full, np.float32))[None]
+        return resize(field, size)[0].numpy()
+
+    gap = None if valid.all() else signed_distance(~valid, spacing)
+    fractions, distances, measured, places, several_components = [], [], [], [], []
+    for value in range(1, r.classes):
+        mask = array == value
+        fractions.append(sampled(mask))
+        phi = signed_distance(mask, spacing)
+        if gap is not None:
+            measured.append(sampled(_is_measured(phi, gap, r)) > 0.99)
+        phi = (
+            published_distance(phi)
+            if r.sdf == "published"
+            else np.clip(phi, -_CLIP * r.scale, _CLIP * r.scale)
+        )
+        distances.append(sampled(phi))
+        places.append(_some_voxels(fractions[-1] > 0.5))
+        several_components.append(has_several_components(mask, None if gap is None else valid))
+    return replace(
+        PreparedCase(case.name, image, prepared.spacing),
+        fractions=np.stack(fractions).astype(np.float16),
+        distance=np.stack(distances).astype(np.float16),
+        valid=(sampled(valid) > 0.99)[None].astype(np.float16),
+        measured=np.stack(measured).astype(np.float16) if measured else None,
+        places=tuple(places),
+        several_components=tuple(several_components),
+    )
+
+
+def _is_measured(phi: np.ndarray, gap: np.ndarray, r: Representation) -> np.ndarray:
+    """Where a signed distance ``phi`` (mm) is right whatever the ignored region holds.
+
+    The class may go on in the ignored region, ``gap`` mm away, so that the true boundary may be as
+    near as that. What is known is where the known boundary is nearer still, and where both are so
+    far that the truncated distance is at its limit.
+    """
+    far = _FAR * r.scale if r.sdf == "truncated" else np.inf
+    return gap > np.minimum(np.abs(phi), far) + 1e-3
+
+
+def _some_voxels(mask: np.ndarray, most: int = 4096) -> np.ndarray:
+    """Up to ``most`` voxels of ``mask``, evenly spread over its list; (n, 3)."""
+    places = np.argwhere(mask)
+    return places[:: max(1, -(-len(places) // most))]
+
+
+def prepare_cases(
+    cases: Sequence[Case],
+    representation: Representation,
+    *,
+    cache: Path,
+    budget: int = 4 << 30,
+    used: int = 0,
+    progress: Callable[[float, str], None] | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> list[PreparedCase]:
+    """Prepare ``cases``, in memory up to ``budget`` bytes in all (``used`` of them gone already).
+
+    The rest is kept as files under ``cache``, mapped when it is needed; those of an earlier,
+    interrupted training are used again if case and representation are the same. ``notice`` gets
+    what a user should know of a case.
+    """
+    prepared = []
+    for number, case in enumerate(cases):
+        if progress is not None:
+            progress(number / len(cases), f"preparing {case.name}")
+        folder = cache / _key(case, representation)
+        item = load_case(folder)
+        if item is None:
+            item = prepare_case(case, representation, notice)
+            used += item.nbytes
+            if used > budget:
+                item = store_case(item, folder)
+        prepared.append(item)
+    return prepared
+
+
+def _key(case: Case, representation: Representation) -> str:
+    """Changes whenever a file of the case or the representation does."""
+    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in (case.image, case.label)
+             if p is not None and p.is_file()]  # fmt: skip
+    text = repr((_LAYOUT, case.name, files, case.label is None, representation))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def store_case(case: PreparedCase, folder: Path) -> PreparedCase:
+    """Write the arrays into ``folder``; the returned case holds their paths instead."""
+    partial = folder.with_name(folder.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    names = [k for k in _ARRAYS if getattr(case, k) is not None]
+    header = {
+        "name": case.name, "spacing": case.spacing, "arrays": names,
+        "classes": len(case.places), "several_components": case.several_components,
+    }  # fmt: skip
+    try:
+        for key in names:
+            np.save(partial / f"{key}.npy", getattr(case, key))
+        for number, places in enumerate(case.places):
+            np.save(partial / f"places-{number}.npy", places)
+        (partial / "case.json").write_text(json.dumps(header), encoding="utf-8")
+        partial.rename(folder)
+    except OSError:  # a full disk: give back what there is
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    stored = load_case(folder)
+    assert stored is not None
+    return stored
+
+
+def load_case(folder: Path) -> PreparedCase | None:
+    """The case that `store_case` wrote, its arrays as paths; None if there is none."""
+    try:
+        header = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    places = tuple(np.load(folder / f"places-{n}.npy") for n in range(header["classes"]))
+    arrays = {key: folder / f"{key}.npy" for key in header["arrays"]}
+    return PreparedCase(
+        name=header["name"],
+        spacing=tuple(header["spacing"]),
+        places=places,
+        several_components=tuple(header["several_components"]),
+        **arrays,
+    )

@@ -1,0 +1,170 @@
+"""What ITK takes on trust in a DICOM series: that it is whole, and that its slices form a grid.
+
+ITK leaves a file that it cannot read out without a word, and lays whatever slices are left evenly
+between the first and the last one, at right angles to them.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+
+# How far a slice may lie from its even place: a missing one shifts others by half a step or more,
+_UNEVEN = 0.1  # ... in steps,
+_ROUNDED = 0.11  # ... or in mm, as scanners round positions, some to 0.1 mm,
+_MOST_UNEVEN = 0.45  # ... which for thin slices is much of a step
+# Drift beside the normal, by length: rounded cosines make 0.8e-3, 0.5° of gantry tilt 9e-3.
+_TILT = 2e-3
+_TURN = 5e-3  # by how much direction cosines may differ between slices
+_PIXEL = 1e-2  # and pixel spacings, as a ratio
+_MAGIC_END = 132  # a DICOM file has 128 bytes of anything, then DICM
+_LONG_VALUES = (b"OB", b"OW", b"OF", b"SQ", b"UN", b"UT")
+_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One file of a series: `position` (3,) in mm, `orientation` (6,), the cosines of the rows and
+    the columns, and `pixel` (2,), its spacing in mm; None for what the file does not hold."""
+
+    name: str
+    position: np.ndarray | None
+    orientation: np.ndarray | None
+    pixel: np.ndarray | None
+
+
+def numbers(text: str | None, count: int) -> np.ndarray | None:
+    """The `count` finite numbers of a decimal string such as ``1\\0\\0``, else None."""
+    try:
+        found = np.array([float(word) for word in (text or "").strip(" \0").split("\\")])
+    except ValueError:
+        return None
+    return found if found.shape == (count,) and np.isfinite(found).all() else None
+
+
+def check_folder(folder: Path, listed: Sequence[str], sop_class: str) -> None:
+    """Raise InputError if a file in `folder` seems to be a slice but is not among those `listed`:
+    one of the slices' `sop_class`, or one named like them that is no DICOM file at all.
+
+    Other objects beside a series (DICOMDIR, reports, structure sets) hold no image and pass.
+    """
+    names = {Path(name).name for name in listed}
+    patterns = {_pattern(name) for name in names}
+    for path in sorted(folder.iterdir()):
+        if path.name in names or path.name.startswith(".") or not path.is_file():
+            continue
+        alike = _pattern(path.name) in patterns or path.suffix.lower() in _SUFFIXES
+        try:
+            with path.open("rb") as file:
+                kind = _sop_class(file.read(1024))
+        except OSError as error:
+            if not alike:
+                continue
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        if kind in ("", sop_class) or (kind is None and alike):
+            raise InputError(
+                f"{path}: the DICOM file is damaged or truncated, so the series is incomplete; "
+                "get it again"
+            )
+
+
+def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
+    """Raise InputError unless `slices`, in the order in which they are read, are parallel, one
+    right above the other, and evenly spaced. A single one passes."""
+    if len(slices) < 2:
+        return
+    first = slices[0]
+    for s in slices:
+        if s.position is None or s.orientation is None or not _normal(s.orientation).any():
+            raise InputError(
+                f"{folder}: {s.name} does not say where its slice lies (Image Position and "
+                "Orientation); export the series with its geometry"
+            )
+        if np.abs(s.orientation - first.orientation).max() > _TURN or not _same_pixels(s, first):
+            raise InputError(
+                f"{folder}: {s.name} has another orientation or pixel spacing than {first.name}; "
+                "put each stack of slices into a folder of its own"
+            )
+    normal = _normal(first.orientation)
+    places = np.array([s.position - first.position for s in slices])
+    heights = places @ normal
+    _check_heights(folder, slices, heights)
+    drift = np.linalg.norm(places - np.outer(heights, normal), axis=1)
+    length, most = np.ptp(heights), int(np.argmax(drift))
+    if drift[most] > max(_UNEVEN * length / (len(slices) - 1), _TILT * length):
+        raise InputError(
+            f"{folder}: the slices are not right above one another ({slices[most].name} lies "
+            f"{drift[most]:.3g} mm aside, as with a tilted gantry); resample the series onto a "
+            "regular grid"
+        )
+
+
+def _check_heights(folder: Path, slices: Sequence[Slice], heights: np.ndarray) -> None:
+    """The same for the positions along the normal, in mm."""
+    order = np.argsort(heights, kind="stable")
+    steps = np.diff(heights[order])
+    step = float(np.median(steps))
+    low, high = (
+        (slices[order[n]].name, slices[order[n + 1]].name)
+        for n in (int(np.argmin(steps)), int(np.argmax(steps)))
+    )
+    if steps.min() <= _UNEVEN * step:
+        raise InputError(
+            f"{folder}: {low[0]} and {low[1]} lie at the same place (copies, or several phases in "
+            "one series); leave one image of each place in the folder"
+        )
+    even = np.linspace(heights[0], heights[-1], len(heights))
+    mean = np.ptp(heights) / (len(heights) - 1)  # the median of rounded steps may be far from it
+    if np.abs(heights - even).max() > max(_UNEVEN * step, min(_ROUNDED, _MOST_UNEVEN * mean)):
+        raise InputError(
+            f"{folder}: slices are missing or unevenly spaced ({steps.max():.4g} mm from "
+            f"{high[0]} to {high[1]}, mostly {step:.4g} mm); get the whole series or resample it"
+        )
+
+
+def _normal(orientation: np.ndarray) -> np.ndarray:
+    """The unit vector at right angles to a slice; zeros where the cosines name no plane."""
+    normal = np.cross(orientation[:3], orientation[3:])
+    length = np.linalg.norm(normal)
+    return normal / length if length > 0 else normal
+
+
+def _same_pixels(a: Slice, b: Slice) -> bool:
+    if a.pixel is None or b.pixel is None:
+        return a.pixel is b.pixel
+    return bool(np.allclose(a.pixel, b.pixel, rtol=_PIXEL, atol=0))
+
+
+def _pattern(name: str) -> str:
+    """`name` with its numbers left open: IM0012 is named like IM0013."""
+    return re.sub(r"\d+", "#", name.lower())
+
+
+def _sop_class(head: bytes) -> str | None:
+    """The SOP class UID (0002,0002) that the `head` of a DICOM file holds; "" if the file ends
+    before it, None if it is no DICOM file or does not tell."""
+    if head[128:_MAGIC_END] != b"DICM":
+        return None
+    place = _MAGIC_END
+    while len(head) >= place + 8:
+        group, element, kind, length = struct.unpack_from("<HH2sH", head, place)
+        if group != 2:
+            return None
+        place += 8
+        if kind in _LONG_VALUES:
+            if len(head) < place + 4:
+                break
+            (length,) = struct.unpack_from("<I", head, place)
+            place += 4
+        if element == 2:
+            value = head[place : place + length]
+            return value.decode("latin-1").strip(" \0") if len(value) == length else ""
+        place += length
+    return ""

@@ -1,0 +1,213 @@
+"""What ITK takes on trust in an image file: that all of it is there, and the spacing of NIfTI.
+
+ITK fills a truncated NIfTI file up with anything, reads a spacing of 0 or NaN as 1 mm, voxels that
+are NaN or infinite as 0 and corrupt compressed ones as noise, and complains of a truncated
+MetaImage on stderr.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from ..errors import InputError
+
+SHEARED = "the axes are not at right angles (sheared); resample it onto a regular grid"
+NOT_FINITE = "the image has NaN or infinite voxels; replace them first"
+_DAMAGED = "the file is damaged or truncated; get it again"
+_CHUNK = 1 << 24
+_LONGEST_LINE = 4096
+_NIFTI_HEADER = 348  # its length in bytes, which is also the number that starts it; NIfTI-2: 540
+_NIFTI_FLOATS = {16: "f4", 64: "f8"}
+_METAIO_BYTES = {
+    "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
+    "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8,
+}  # fmt: skip
+_MEANINGS = (
+    ("Refusing to change spacing", "a spacing is zero; correct the file's header"),
+    ("orthonormal", SHEARED),
+    ("fread got only", _DAMAGED),
+    ("bytes but received", _DAMAGED),
+    ("Unable to determine ImageIO", "cannot be read as an image (NRRD, NIfTI or MHA)"),
+)
+
+
+class _Broken(Exception):
+    """What is wrong with a file; `check` adds which."""
+
+
+def check(path: Path) -> None:
+    """Raise InputError unless the file is whole and, if it is NIfTI, all its numbers usable.
+
+    A file that is not what its suffix says is left to ITK, which refuses it.
+    """
+    name = path.name.lower()
+    unpacked = path.with_suffix("")
+    if name.endswith(".nii.gz") and unpacked.is_file():  # whose voxels ITK would read
+        raise InputError(f"{path}: {unpacked.name} lies beside it; which is meant? Move one away")
+    try:
+        with path.open("rb") as file:
+            if name.endswith((".nii", ".nii.gz")):
+                _check_nifti(file, name.endswith(".gz"))
+            elif name.endswith((".mha", ".mhd")):
+                _check_metaio(file, path)
+            elif name.endswith(".nrrd"):
+                _check_nrrd(file)
+    except _Broken as error:
+        raise InputError(f"{path}: {error}") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: the compressed file is damaged or truncated ({reason}); get it again"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def explain(error: Exception) -> str:
+    """What an error of ITK means to the owner of the file, with what to do where that is known."""
+    text = " ".join(str(error).split())
+    for sign, meaning in _MEANINGS:
+        if sign in text:
+            return meaning
+    return f"cannot be read as an image ({last_line(error)})"
+
+
+def last_line(error: Exception) -> str:
+    """The last line of an error's text, where ITK puts the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _check_nifti(file: BinaryIO, compressed: bool) -> None:
+    content = gzip.GzipFile(fileobj=file) if compressed else file
+    head = content.read(_NIFTI_HEADER)
+    start = {struct.unpack_from(f"{order}i", head.ljust(4, b"\0"))[0]: order for order in "<>"}
+    if 540 in start:
+        raise _Broken("NIfTI-2 is not supported; save the image as NIfTI-1 or NRRD")
+    if _NIFTI_HEADER not in start:
+        return
+    if len(head) < _NIFTI_HEADER:
+        raise _Broken(_DAMAGED)
+    order = start[_NIFTI_HEADER]
+    rank, *dim = struct.unpack_from(f"{order}8h", head, 40)
+    kind, bits = struct.unpack_from(f"{order}2h", head, 70)
+    pixdim = struct.unpack_from(f"{order}8f", head, 76)
+    (offset,) = struct.unpack_from(f"{order}f", head, 108)
+    if not 1 <= rank <= 7 or min(dim[:rank]) < 1 or bits < 1 or not abs(offset) < math.inf:
+        raise _Broken("the header is damaged; get the file again")
+    spacing = pixdim[1 : min(rank, 3) + 1]
+    if not all(math.isfinite(s) and s > 0 for s in spacing):
+        shown = " x ".join(f"{s:g}" for s in spacing)
+        raise _Broken(f"spacing {shown} mm is not usable; correct the file's header")
+    begin = max(int(offset), _NIFTI_HEADER)
+    needed = begin + -(-math.prod(dim[:rank]) * bits // 8)
+    position = _skip(content, len(head), begin)
+    floats = np.dtype(order + _NIFTI_FLOATS[kind]) if kind in _NIFTI_FLOATS else None
+    size, finite = _count_finite(content, position, needed, floats)
+    _compare(size, needed)
+    if not finite:
+        raise _Broken(NOT_FINITE)
+
+
+def _skip(file: BinaryIO, position: int, begin: int) -> int:
+    """Read `file` on from byte `position` to byte `begin`, or to its end; where that is."""
+    while position < begin and (part := file.read(min(_CHUNK, begin - position))):
+        position += len(part)
+    return position
+
+
+def _count_finite(
+    file: BinaryIO, position: int, end: int, kind: np.dtype | None
+) -> tuple[int, bool]:
+    """How many bytes `file`, which stands at byte `position`, has, and whether its numbers of
+    `kind` up to byte `end` are finite (those of no kind are); in bounded memory."""
+    finite = True
+    while part := file.read(_CHUNK):
+        if kind is not None and position < end:
+            count = min(len(part), end - position) // kind.itemsize
+            finite = finite and bool(np.isfinite(np.frombuffer(part, kind, count)).all())
+        position += len(part)
+    return position, finite
+
+
+def _check_metaio(file: BinaryIO, path: Path) -> None:
+    """The voxels are behind the header, or in one file beside it."""
+    fields: dict[str, str] = {}
+    while "ElementDataFile" not in fields:
+        line = file.readline(_LONGEST_LINE)
+        key, sign, value = line.decode("latin-1").partition("=")
+        if not sign:
+            return
+        fields[key.strip()] = value.strip()
+    place = fields["ElementDataFile"]
+    if place == "LIST" or "%" in place:
+        return
+    if place.upper() != "LOCAL":
+        beside = path.parent / place
+        if not beside.is_file():
+            raise _Broken(f"its voxels, {place}, are missing beside it")
+        with beside.open("rb") as voxels:
+            return _check_metaio_voxels(voxels, fields)
+    return _check_metaio_voxels(file, fields)
+
+
+def _check_metaio_voxels(file: BinaryIO, fields: dict[str, str]) -> None:
+    kind = fields.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY")
+    try:
+        sizes = [int(n) for n in fields["DimSize"].split()]
+        channels = int(fields.get("ElementNumberOfChannels", "1"))
+        needed = math.prod(sizes) * channels * _METAIO_BYTES[kind]
+    except (KeyError, ValueError):
+        return
+    compressed = fields.get("CompressedData", "").lower().startswith("t")
+    text = fields.get("BinaryData", "True").lower().startswith("f")
+    if not text:
+        _compare(_count_inflated(file) if compressed else _count(file), needed)
+
+
+def _check_nrrd(file: BinaryIO) -> None:
+    """Compressed voxels behind the header; raw ones ITK counts itself."""
+    lines = []
+    while line := file.readline(_LONGEST_LINE).strip():
+        lines.append(line.lower())
+    words = b" ".join(lines).split()
+    if any(line.startswith((b"data file", b"datafile", b"line skip", b"byte skip",
+                            b"lineskip", b"byteskip")) for line in lines):  # fmt: skip
+        return
+    if b"gzip" in words or b"gz" in words:
+        _count(gzip.GzipFile(fileobj=file))
+
+
+def _count(file: BinaryIO) -> int:
+    """How many bytes are left in `file`."""
+    total = 0
+    while part := file.read(_CHUNK):
+        total += len(part)
+    return total
+
+
+def _count_inflated(file: BinaryIO) -> int:
+    """How many bytes the zlib stream in `file` holds; zlib.error or EOFError if it is damaged."""
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    total = 0
+    while not inflate.eof:
+        part = inflate.unconsumed_tail or file.read(_CHUNK)
+        if not part:
+            total += len(inflate.flush())
+            break
+        total += len(inflate.decompress(part, _CHUNK))
+    if not inflate.eof:
+        raise EOFError("it ends too early")
+    return total
+
+
+def _compare(size: int, needed: int) -> None:
+    if size < needed:
+        raise _Broken(f"{_DAMAGED} (it has {size} of {needed} bytes)")

@@ -1,0 +1,223 @@
+"""From a volume to what the network sees, and the exact way back.
+
+    volume → region of interest → canonical axes (permute, flip) → model's spacing → normalized
+
+Only the resampling interpolates. Grids are aligned at their outer faces and not at voxel centers,
+so the model's grid has a whole number of voxels and its true spacing differs from the asked one by
+less than half a voxel over the whole extent; the way back is the same map reversed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from .volume import Grid, Volume, index_box
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_KINDS = ("robust-z", "z-score", "z-score-nonzero", "window", "none")
+_PADDING = 0.05
+_STATISTICS_VOXELS = 2_000_000  # percentiles of more voxels than this differ only in the noise
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How intensities are normalized, from the given image alone.
+
+    ``robust-z``: clip to the ``low`` and ``high`` percentiles, then zero mean and unit variance,
+    of all voxels but those of an empty surrounding.
+    ``z-score``: the same without clipping, of all voxels. ``z-score-nonzero``: of those that are
+    not 0, such as a skull-stripped brain; zeros stay 0. ``window``: clip to ``low`` and ``high``
+    intensity (HU) and map them to -1 and 1. ``none``: the file is normalized already.
+    """
+
+    kind: str = "robust-z"
+    low: float = 1.0
+    high: float = 99.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS or self.low >= self.high:
+            raise ValueError(f"unknown normalization {self}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As stored in a model card."""
+        return asdict(self)
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        """Normalize ``array``; float32. InputError if the image is constant."""
+        array = np.asarray(array, np.float32)
+        if self.kind == "none":
+            return array
+        if self.kind == "window":
+            center, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+            return np.clip((array - center) / half, -1.0, 1.0)
+        flat = array.ravel(order="K")
+        if self.kind == "z-score-nonzero":
+            flat = flat[flat != 0.0] if flat.any() else flat
+        flat = flat[:: max(1, flat.size // _STATISTICS_VOXELS)]
+        if self.kind == "robust-z":
+            flat = _without_padding(flat)
+            low, high = map(float, np.percentile(flat, [self.low, self.high]))
+            if low == high:  # more than 98 % of the voxels are equal: an empty surrounding
+                low, high = float(flat.min()), float(flat.max())
+            flat, array = np.clip(flat, low, high), np.clip(array, low, high)
+        mean, deviation = float(flat.mean(dtype=np.float64)), float(flat.std(dtype=np.float64))
+        if not deviation > 1e-6 * max(1.0, abs(mean)):
+            raise InputError(
+                "the image is constant where it is looked at; there is nothing to "
+                "segment (check the file and the region of interest)"
+            )
+        if self.kind == "z-score-nonzero":
+            return np.where(array != 0.0, (array - mean) / deviation, np.float32(0.0))
+        return (array - mean) / deviation
+
+
+def _without_padding(values: np.ndarray) -> np.ndarray:
+    """``values`` less those of an empty surrounding: the lowest one, where it fills more than
+    ``_PADDING`` of the image, so that padding a scan with zeros does not change its contrast."""
+    lowest = values == values.min()
+    if lowest.mean() <= _PADDING:
+        return values
+    rest = values[~lowest]
+    return rest if rest.size and rest.min() < rest.max() else values
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A volume on the model's grid, and the way back.
+
+    ``image`` is (channels, I', J', K') float32, normalized, in canonical axes: i, j, k run along
+    the body axes R, A, S that they are closest to. ``spacing`` is the model grid's true spacing.
+    """
+
+    image: Tensor
+    spacing: tuple[float, float, float]
+    grid: Grid
+    box: tuple[slice, slice, slice]
+    order: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def restore(self, fields: Tensor) -> Tensor:
+        """Interpolate ``fields`` (N, I', J', K') at the voxel centers of the region of interest;
+        (N, *shape of the region) in the input's own axes, a view where possible."""
+        shape = [self.box[a].stop - self.box[a].start for a in self.order]
+        fields = resize(fields, shape)
+        flipped = [a + 1 for a in range(3) if self.flips[a]]
+        inverse = [self.order.index(a) + 1 for a in range(3)]
+        return (fields.flip(flipped) if flipped else fields).permute(0, *inverse)
+
+    def place(self, region: np.ndarray, outside: float) -> np.ndarray:
+        """Put a region's array (I, J, K) into the input's full grid, ``outside`` elsewhere."""
+        if region.shape == tuple(self.grid.shape):
+            return region
+        full = np.full(self.grid.shape, outside, region.dtype)
+        full[self.box] = region
+        return full
+
+
+def canonical_axes(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """The permutation and the flips that bring the index axes closest to R, A, S.
+
+    Canonical axis a is input axis ``order[a]``, reversed where ``flips[a]``.
+    """
+    axes = np.asarray(grid.axes, float)
+    order = max(
+        itertools.permutations(range(3)),
+        key=lambda p: round(sum(abs(axes[a, p[a]]) for a in range(3)), 9),
+    )
+    return order, tuple(bool(axes[a, order[a]] < 0) for a in range(3))
+
+
+def prepare(
+    volumes: Volume | Sequence[Volume],
+    spacing: Sequence[float],
+    normalization: Normalization,
+    roi: Sequence[float] | None = None,
+    *,
+    box: tuple[slice, slice, slice] | None = None,
+) -> Prepared:
+    """Prepare one volume, or one per input channel on a common grid, for a model.
+
+    ``roi`` is a RAS box (x0, x1, y0, y1, z0, z1) in mm, ``box`` one of voxels; None for all.
+    Raises InputError for constant images, grids that differ, a region outside the volume.
+    """
+    import torch
+
+    volumes = [volumes] if isinstance(volumes, Volume) else list(volumes)
+    grid = volumes[0].grid
+    if not all(grid.same_as(v.grid) for v in volumes[1:]):
+        raise InputError("the channels of one case lie on different grids; resample them first")
+    if box is None:
+        box = index_box(grid, roi) if roi is not None else tuple(slice(0, n) for n in grid.shape)
+    order, flips = canonical_axes(grid)
+    arrays = [to_canonical(v.array[box], order, flips) for v in volumes]
+    size = model_shape(arrays[0].shape, [grid.spacing[a] for a in order], spacing)
+    image = torch.stack(
+        [
+            torch.from_numpy(normalization(resize(_tensor(a)[None], size)[0].numpy()))
+            for a in arrays
+        ]
+    )
+    true = tuple(
+        float(n * grid.spacing[a] / m)
+        for n, a, m in zip(arrays[0].shape, order, size, strict=True)
+    )
+    return Prepared(image, true, grid, box, order, flips)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """A copy of (I, J, K) as float32. Always a copy: numpy counts a flipped axis of one voxel as
+    contiguous, and torch refuses its negative stride."""
+    import torch
+
+    return torch.from_numpy(np.array(array, np.float32, order="C", copy=True))
+
+
+def to_canonical(array: np.ndarray, order: Sequence[int], flips: Sequence[bool]) -> np.ndarray:
+    """Permute and flip (I, J, K) into canonical axes; a view."""
+    return array.transpose(order)[tuple(slice(None, None, -1 if f else None) for f in flips)]
+
+
+def model_shape(
+    shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]
+) -> tuple[int, int, int]:
+    """Voxels of the model's grid for ``shape`` voxels of ``spacing`` mm; InputError if huge, or if
+    all of them lie within one voxel."""
+    extent = [n * s for n, s in zip(shape, spacing, strict=True)]
+    size = tuple(max(1, round(e / w)) for e, w in zip(extent, wanted, strict=True))
+    if np.prod(size, dtype=float) > 512**3:
+        spans = " x ".join(f"{e:.0f}" for e in extent)
+        raise InputError(
+            f"the volume spans {spans} mm, too large for this model's grid; "
+            "set a region of interest or correct the spacing"
+        )
+    if all(e < w for e, w in zip(extent, wanted, strict=True)):
+        spans = " x ".join(f"{e:.2g}" for e in extent)
+        raise InputError(
+            f"what is looked at spans {spans} mm, less than one voxel of this model's grid; "
+            "correct the spacing or set a larger region of interest"
+        )
+    return size
+
+
+def resize(fields: Tensor, shape: Sequence[int]) -> Tensor:
+    """Linear interpolation of (N, I, J, K) to ``shape``, faces aligned, widened to a triangle
+    filter where an axis shrinks so that nothing aliases."""
+    from torch.nn.functional import interpolate
+
+    shape = tuple(int(n) for n in shape)
+    if tuple(fields.shape[1:]) == shape:
+        return fields
+    if all(new >= old for new, old in zip(shape, fields.shape[1:], strict=True)):
+        return interpolate(fields[None], shape, mode="trilinear", align_corners=False)[0]
+    plane = interpolate(fields, shape[1:], mode="bilinear", antialias=True)
+    line = plane.flatten(2)[:, None]
+    line = interpolate(line, (shape[0], line.shape[-1]), mode="bilinear", antialias=True)
+    return line[:, 0].unflatten(2, shape[1:])

@@ -1,0 +1,373 @@
+"""A volume: an array and the grid it lies on; reading, writing and resampling of image files.
+
+World coordinates are RAS millimeters here and everywhere else in this package; image files are
+LPS, and this file alone converts. Arrays are indexed ``[i, j, k]``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from . import dicom_check, file_check
+
+SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd")
+_LPS_RAS = np.diag([-1.0, -1.0, 1.0])
+_SPACINGS = 1e-6, 100.0  # mm; anything outside, 1 nm to 10 cm, is a broken header, not an image
+ROUNDED = 0.05
+"""Voxels by which grids may differ that some program has written with few digits."""
+_SKEW = 1e-3  # by how much the scalar products of the axes may differ from 0 and 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels lie: ``shape`` voxels along i, j, k, ``spacing`` in mm, ``origin`` the RAS
+    position of the center of voxel (0, 0, 0), and ``axes``, whose column a is the unit RAS
+    direction of index axis a (any rotation, left-handed ones too)."""
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    axes: tuple[tuple[float, float, float], ...] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+
+    @property
+    def affine(self) -> np.ndarray:
+        """The 4x4 matrix from index (i, j, k) to RAS."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.asarray(self.axes, float) * np.asarray(self.spacing, float)
+        matrix[:3, 3] = self.origin
+        return matrix
+
+    @property
+    def extent(self) -> tuple[float, float, float]:
+        """Size in mm along the index axes."""
+        return tuple(n * s for n, s in zip(self.shape, self.spacing, strict=True))
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in milliliters."""
+        return math.prod(self.spacing) / 1000.0
+
+    def cropped(self, box: Sequence[slice]) -> Grid:
+        """The grid of ``array[box]`` (slices without step)."""
+        start = [s.start for s in box]
+        origin = self.affine @ np.array([*start, 1.0])
+        shape = tuple(s.stop - s.start for s in box)
+        return Grid(shape, self.spacing, tuple(origin[:3].tolist()), self.axes)
+
+    def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
+        """Whether both grids have the same voxels, corners equal within ``tolerance`` voxels."""
+        if tuple(self.shape) != tuple(other.shape):
+            return False
+        corners = np.array(
+            [
+                [i, j, k, 1]
+                for i in (0, self.shape[0])
+                for j in (0, self.shape[1])
+                for k in (0, self.shape[2])
+            ],
+            float,
+        ).T
+        gap = np.abs((self.affine - other.affine) @ corners)[:3].max()
+        return bool(gap <= tolerance * min(self.spacing))
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scalar image: ``array`` of shape (I, J, K) on its ``grid``."""
+
+    array: np.ndarray
+    grid: Grid
+
+
+def stem(path: str | Path) -> str:
+    """The file's name without its (possibly double) image suffix."""
+    name = Path(path).name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name if Path(path).is_dir() else Path(path).stem
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The image files directly in ``folder``, sorted by name."""
+    return sorted(
+        p
+        for p in Path(folder).iterdir()
+        if p.is_file() and not p.name.startswith(".") and p.name.lower().endswith(SUFFIXES)
+    )
+
+
+def by_stem(folder: str | Path) -> dict[str, Path]:
+    """The image files directly in ``folder`` by `stem`, sorted by name.
+
+    Raises InputError if there is no such folder, and for two files of one stem.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in image_files(folder):
+        other = found.setdefault(stem(path), path)
+        if other != path:
+            raise InputError(
+                f"{other} and {path.name} have the same name; which one is meant? Move one away"
+            )
+    return found
+
+
+def dicom_series(folder: str | Path) -> tuple[str, ...]:
+    """The identifiers of the DICOM series whose files lie directly in ``folder``."""
+    import SimpleITK as sitk
+
+    return tuple(_quiet(sitk, sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder)))
+
+
+def read(path: str | Path) -> Volume:
+    """Read a 3D scalar image: NRRD, NIfTI, MHA, or a folder holding one DICOM series.
+
+    Raises InputError for what cannot be used: missing or truncated files, DICOM slices that form
+    no regular grid, a slice without its series, other than three dimensions, several components,
+    complex, NaN or infinite voxels, impossible spacing, sheared axes.
+    """
+    import SimpleITK as sitk
+
+    path = Path(path)
+    image = _read_dicom(path, sitk) if path.is_dir() else _read_file(path, sitk)
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise InputError(
+            f"{path}: the image has {image.GetDimension()} dimensions; give a single 3D volume"
+        )
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(
+            f"{path}: the image has {image.GetNumberOfComponentsPerPixel()} "
+            "components a voxel (color or vector); give a scalar volume"
+        )
+    spacing = image.GetSpacing()
+    if not all(_SPACINGS[0] <= s <= _SPACINGS[1] for s in spacing):
+        raise InputError(f"{path}: spacing {spacing} mm is not usable; correct the file's header")
+    array = sitk.GetArrayFromImage(image)
+    _check_voxels(path, array)
+    axes = _LPS_RAS @ np.array(image.GetDirection()).reshape(3, 3)
+    origin = _LPS_RAS @ np.array(image.GetOrigin())
+    if not (np.isfinite(axes).all() and np.isfinite(origin).all()):
+        raise InputError(f"{path}: the origin or the axes are not finite; correct the header")
+    if np.abs(axes.T @ axes - np.eye(3)).max() > _SKEW:
+        raise InputError(f"{path}: {file_check.SHEARED}")
+    grid = Grid(
+        tuple(image.GetSize()),
+        tuple(spacing),
+        tuple(origin.tolist()),
+        tuple(map(tuple, axes.tolist())),
+    )
+    return Volume(array.transpose(2, 1, 0), grid)
+
+
+def _check_voxels(path: Path, array: np.ndarray) -> None:
+    """Raise InputError for no voxels, and for others than real numbers in the range of float32,
+    in which everything is computed."""
+    if array.size == 0:
+        raise InputError(f"{path}: the image has no voxels")
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{path}: the voxels are complex numbers; save their magnitude instead")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"{path}: {file_check.NOT_FINITE}")
+    largest = max(array.max(), -array.min()) if array.dtype == np.float64 else 0.0
+    if largest > np.finfo(np.float32).max:
+        raise InputError(f"{path}: voxels of {largest:.2g} are beyond float32; rescale the image")
+
+
+def read_notes(path: str | Path) -> dict[str, str]:
+    """The header fields of an image file, with the notes that `write` stored; InputError."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        _quiet(sitk, reader.ReadImageInformation)
+    except RuntimeError as error:
+        raise InputError(f"{path}: {file_check.explain(error)}") from None
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+
+
+def read_labels(path: str | Path) -> Volume:
+    """Read a label map; values must be whole numbers from 0 to 65535 (uint16 in the result)."""
+    volume = read(path)
+    array = volume.array
+    if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
+        raise InputError(f"{path}: the labels are not whole numbers; is this an image?")
+    if array.min() < 0 or array.max() > 65535:
+        raise InputError(
+            f"{path}: labels must lie between 0 and 65535, found {array.min()} to {array.max()}"
+        )
+    return Volume(array.astype(np.uint16), volume.grid)
+
+
+def write(
+    path: str | Path,
+    volume: Volume,
+    *,
+    notes: Mapping[str, str] | None = None,
+    compress: bool = True,
+) -> None:
+    """Write a volume under a temporary name and rename it, so that no broken file is ever left.
+
+    ``notes`` become header fields where the format has them (NRRD, MHA).
+    """
+    import SimpleITK as sitk
+
+    path = Path(path)
+    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+    if suffix is None or suffix in (".mhd", ".nhdr"):
+        raise InputError(f"{path}: cannot write this format; use .nrrd, .nii.gz or .mha")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose(2, 1, 0)))
+    image.SetSpacing([float(s) for s in volume.grid.spacing])
+    image.SetOrigin((_LPS_RAS @ np.array(volume.grid.origin, float)).tolist())
+    image.SetDirection((_LPS_RAS @ np.array(volume.grid.axes, float)).ravel().tolist())
+    for key, value in (notes or {}).items():
+        image.SetMetaData(key, value)
+    temporary = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        # Level 1 is about four times faster than the default and hardly larger on label maps.
+        sitk.WriteImage(image, name, useCompression=compress, compressionLevel=1)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: cannot be written ({file_check.last_line(error)}); "
+            "check the folder, its permissions and the free space"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def resample(volume: Volume, grid: Grid, *, nearest: bool = False, outside: float = 0.0) -> Volume:
+    """Resample onto ``grid`` (linear, or ``nearest`` for labels); ``outside`` fills the rest."""
+    import SimpleITK as sitk
+
+    def image_of(v: np.ndarray, g: Grid) -> sitk.Image:
+        image = sitk.GetImageFromArray(np.ascontiguousarray(v.transpose(2, 1, 0)))
+        image.SetSpacing(g.spacing)
+        image.SetOrigin(g.origin)
+        image.SetDirection(np.asarray(g.axes, float).ravel().tolist())
+        return image
+
+    source = image_of(volume.array, volume.grid)
+    direction = np.asarray(grid.axes, float).ravel().tolist()
+    kind = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+    result = sitk.Resample(
+        source,
+        [int(n) for n in grid.shape],
+        identity,
+        kind,
+        grid.origin,
+        grid.spacing,
+        direction,
+        outside,
+    )
+    return Volume(sitk.GetArrayFromImage(result).transpose(2, 1, 0), grid)
+
+
+def index_box(grid: Grid, ras_box: Sequence[float]) -> tuple[slice, slice, slice]:
+    """The smallest index box that contains the RAS box (x0, x1, y0, y1, z0, z1) in mm.
+
+    Raises InputError when the box is malformed or does not meet the volume.
+    """
+    values = np.asarray(ras_box, float)
+    finite = values.shape == (6,) and np.isfinite(values).all()
+    if not finite or (values[::2] >= values[1::2]).any():
+        raise InputError(
+            f"region of interest {list(ras_box)}: give x0,x1,y0,y1,z0,z1 in mm (RAS) "
+            "with x0 < x1, y0 < y1, z0 < z1"
+        )
+    corners = np.array([[x, y, z, 1] for x in values[:2] for y in values[2:4] for z in values[4:]])
+    index = (np.linalg.inv(grid.affine) @ corners.T)[:3]
+    low = np.floor(index.min(axis=1) + 0.5 + 1e-6).astype(int)
+    high = np.ceil(index.max(axis=1) - 0.5 - 1e-6).astype(int) + 1
+    low, high = np.maximum(low, 0), np.minimum(high, grid.shape)
+    if (low >= high).any():
+        raise InputError(
+            "the region of interest lies outside the volume; move it onto the "
+            "structure or leave it out"
+        )
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def _read_file(path: Path, sitk):
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    file_check.check(path)
+    try:
+        image = _quiet(sitk, sitk.ReadImage, str(path))
+    except RuntimeError as error:
+        raise InputError(f"{path}: {file_check.explain(error)}") from error
+    kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
+    if kind == "GDCMImageIO" and image.GetSize()[2:] in ((), (1,)):
+        raise InputError(f"{path}: a single DICOM slice; give the folder of its series")
+    return image
+
+
+def _read_dicom(folder: Path, sitk):
+    reader = sitk.ImageSeriesReader()
+    series = dicom_series(folder)
+    if not series:
+        raise InputError(f"{folder}: the folder holds no DICOM series")
+    if len(series) > 1:
+        raise InputError(
+            f"{folder}: the folder holds {len(series)} DICOM series; "
+            "put the wanted one into a folder of its own"
+        )
+    names = reader.GetGDCMSeriesFileNames(str(folder), series[0])
+    reader.SetFileNames(names)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    try:
+        image = _quiet(sitk, reader.Execute)
+    except RuntimeError as error:
+        reason = file_check.last_line(error)
+        raise InputError(f"{folder}: the DICOM series cannot be read ({reason})") from error
+
+    def tag(n: int, key: str) -> str:
+        return reader.GetMetaData(n, key) if reader.HasMetaDataKey(n, key) else ""
+
+    dicom_check.check_folder(folder, names, tag(0, "0008|0016").strip(" \0"))
+    slices = [
+        dicom_check.Slice(
+            Path(name).name,
+            dicom_check.numbers(tag(n, "0020|0032"), 3),
+            dicom_check.numbers(tag(n, "0020|0037"), 6),
+            dicom_check.numbers(tag(n, "0028|0030"), 2),
+        )
+        for n, name in enumerate(names)
+    ]
+    if image.GetDimension() == 3:  # several multi-frame files have four, which `read` refuses
+        dicom_check.check_slices(folder, slices)
+    return image
+
+
+def _quiet(sitk, function, *arguments):
+    """ITK prints warnings beside the exceptions that it raises; one line is enough."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    try:
+        return function(*arguments)
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

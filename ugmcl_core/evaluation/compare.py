@@ -1,0 +1,240 @@
+"""Predictions on disk against references on disk: which belong together, and their measures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data import volume
+from ..errors import InputError
+from ..inference.result_files import LABELS, SDF, UNCERTAINTY, source_of
+from ..inference.surface_uncertainty import surface_uncertainty
+from . import metrics
+
+MEASURES = tuple(f.name for f in fields(metrics.Scores))
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case; `sdf` may hold one file per class, `uncertainty` may be absent."""
+
+    name: str
+    prediction: Path
+    reference: Path
+    sdf: tuple[Path, ...]
+    uncertainty: Path | None
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The measures of one label value in one case; the SDF's are NaN without an SDF file."""
+
+    value: int
+    scores: metrics.Scores
+    sdf_dice: float = math.nan
+    sdf_mae_mm: float = math.nan
+
+    def row(self) -> dict[str, float]:
+        """The measures by name."""
+        return {**asdict(self.scores), "sdf_dice": self.sdf_dice, "sdf_mae_mm": self.sdf_mae_mm}
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The measures of one case; the uncertainty's are NaN without an uncertainty file."""
+
+    name: str
+    structures: tuple[Structure, ...]
+    auroc: float = math.nan
+    uncertainty: float = math.nan
+
+    @property
+    def dice(self) -> float:
+        """Mean Dice over the structures, NaN if there is none."""
+        values = [s.scores.dice for s in self.structures]
+        return float(np.mean(values)) if values else math.nan
+
+
+def find_cases(
+    predictions: Path, references: Path, names: Collection[str] | None = None
+) -> tuple[list[Case], list[str]]:
+    """Pair predictions (STEM_labels or STEM) with references (STEM), both image files.
+
+    Returns the cases, sorted by name, and the names among `names` that lack one of the two; with
+    `names` None, every case that has both, and the references without prediction. Raises
+    InputError if nothing can be compared.
+    """
+    made = volume.by_stem(predictions)
+    found = volume.by_stem(references)
+    wanted = {stem: path for stem, path in found.items() if source_of(stem) not in found}
+    labels = {
+        stem: made[stem + LABELS] if stem + LABELS in made else made[stem]
+        for stem in wanted
+        if stem + LABELS in made or stem in made
+    }
+    cases = []
+    for stem in sorted(labels if names is None else set(labels) & set(names)):
+        mine = [p for s, p in sorted(made.items()) if source_of(s) == stem]
+        sdf = tuple(p for p in mine if volume.stem(p).startswith(stem + SDF))
+        cases.append(Case(stem, labels[stem], wanted[stem], sdf, made.get(stem + UNCERTAINTY)))
+    if not cases:
+        raise InputError(
+            f"nothing to compare: no prediction in {predictions} is named like a reference in "
+            f"{references} (STEM_labels.nrrd or STEM.nrrd for STEM.nrrd)"
+        )
+    return cases, sorted(set(wanted if names is None else names) - set(labels))
+
+
+def pair_of_files(prediction: Path, reference: Path) -> Case:
+    """The case of two label maps, with the outputs of `ugmcl segment` beside the prediction;
+    raises InputError unless both are files."""
+    for path in (prediction, reference):
+        if not path.is_file():
+            raise InputError(f"{path}: is no file; compare two files or two folders")
+    stem = source_of(volume.stem(prediction)) or volume.stem(prediction)
+    beside = {volume.stem(p): p for p in volume.image_files(prediction.parent)}
+    mine = [p for s, p in sorted(beside.items()) if s.startswith(stem + SDF)]
+    sdf = tuple(p for p in mine if source_of(volume.stem(p)) == stem)
+    return Case(volume.stem(reference), prediction, reference, sdf, beside.get(stem + UNCERTAINTY))
+
+
+def check_target(target: Path, *inputs: Path) -> None:
+    """Raise InputError if writing ``target`` would overwrite one of the files compared."""
+    for path in inputs:
+        if target.exists() and path.exists() and target.samefile(path):
+            raise InputError(f"{target} is one of the files to compare; choose another to write")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two label maps compared: the measures of each structure, and the map of `error_map`."""
+
+    structures: tuple[Structure, ...]
+    errors: volume.Volume
+
+
+def compare(
+    prediction: Path, reference: Path, values: Collection[int] | None = None
+) -> Comparison:
+    """Compare two files, the label ``values`` or all that occur; raises InputError."""
+    found, truth = _pair(prediction, reference)
+    if values is None:
+        values = {int(v) for array in (found.array, truth.array) for v in np.unique(array)} - {0}
+    structures = [
+        Structure(
+            value, metrics.score(found.array == value, truth.array == value, truth.grid.spacing)
+        )
+        for value in sorted(values)
+    ]
+    errors = error_map(found.array, truth.array, values)
+    return Comparison(tuple(structures), volume.Volume(errors, truth.grid))
+
+
+def error_map(
+    prediction: np.ndarray, reference: np.ndarray, values: Collection[int]
+) -> np.ndarray:
+    """Where label maps (I, J, K) differ in ``values``, uint8: 1 where only the prediction holds a
+    structure, 2 where only the reference does, 3 where they hold different ones."""
+    a, b = (np.where(np.isin(array, list(values)), array, 0) for array in (prediction, reference))
+    errors = np.where(a != 0, np.where(b != 0, 3, 1), 2).astype(np.uint8)
+    errors[a == b] = 0
+    return errors
+
+
+def _pair(prediction: Path, reference: Path) -> tuple[volume.Volume, volume.Volume]:
+    """Two label maps on one grid; raises InputError."""
+    found, truth = volume.read_labels(prediction), volume.read_labels(reference)
+    if not found.grid.same_as(truth.grid, volume.ROUNDED):
+        raise InputError(
+            f"{prediction}: lies on another grid than {reference}; resample one onto the other"
+        )
+    return found, truth
+
+
+def evaluate(case: Case) -> CaseResult:
+    """Measure one case; raises InputError if its files cannot be compared."""
+    prediction, reference = _pair(case.prediction, case.reference)
+    spacing = reference.grid.spacing
+    values = set(np.unique(prediction.array)) | set(np.unique(reference.array))
+    sdf = _sdf_by_value(case, values - {0})
+    structures = []
+    for value in sorted(int(v) for v in values - {0}):
+        truth = reference.array == value
+        scores = metrics.score(prediction.array == value, truth, spacing)
+        extra = _sdf_measures(sdf[value], truth, reference.grid) if value in sdf else ()
+        structures.append(Structure(value, scores, *extra))
+    if case.uncertainty is None:
+        return CaseResult(case.name, tuple(structures))
+    unsure = _on_grid(case.uncertainty, reference.grid)
+    quality = metrics.error_auroc(unsure, prediction.array, reference.array, spacing)
+    level = surface_uncertainty(unsure, prediction.array > 0, spacing)
+    return CaseResult(case.name, tuple(structures), quality, level)
+
+
+def _sdf_by_value(case: Case, values: set[int]) -> dict[int, Path]:
+    """SDF files by label value: from their header, or the only file for the only value."""
+    found = {}
+    for path in case.sdf:
+        noted = volume.read_notes(path).get("ugmcl_class_value", "")
+        if noted.isdigit():
+            found[int(noted)] = path
+        elif len(case.sdf) == 1 and len(values) == 1:
+            found[int(next(iter(values)))] = path
+    return found
+
+
+def _sdf_measures(path: Path, truth: np.ndarray, grid: volume.Grid) -> tuple[float, float]:
+    sdf = _on_grid(path, grid)
+    noted = volume.read_notes(path).get("ugmcl_scale_mm")
+    scale = float(noted) if noted else None
+    error = metrics.sdf_error(sdf, truth, grid.spacing, scale_mm=scale)
+    return metrics.dice(sdf < 0, truth), error
+
+
+def _on_grid(path: Path, grid: volume.Grid) -> np.ndarray:
+    found = volume.read(path)
+    if not found.grid.same_as(grid, volume.ROUNDED):
+        raise InputError(f"{path}: lies on another grid than the reference")
+    return found.array
+
+
+def rows(results: list[CaseResult]) -> list[dict[str, Any]]:
+    """One row per case and label that occurs in any case: its name, label and all measures.
+
+    A label that a case lacks, in prediction and reference, has NaN there.
+    """
+    labels = sorted({s.value for r in results for s in r.structures})
+    nothing = Structure(0, metrics.Scores(*[math.nan] * len(MEASURES))).row()
+    table = []
+    for result in results:
+        present = {s.value: s.row() for s in result.structures}
+        extra = {"auroc": result.auroc, "uncertainty": result.uncertainty}
+        for label in labels or [1]:
+            row = present.get(label, nothing)
+            table.append({"case": result.name, "label": label, **row, **extra})
+    return table
+
+
+def totals(results: list[CaseResult]) -> dict[str, Any]:
+    """`summary`: by label and measure mean, sd, count, missing; `spearman`: of case uncertainty
+    with case Dice (negative when the model is unsure where it is worse)."""
+    table = rows(results)
+    labels = sorted({row["label"] for row in table})
+    found: dict[int, dict[str, dict[str, float]]] = {}
+    for label in labels:
+        measures = [
+            {k: v for k, v in row.items() if k not in ("case", "label")}
+            for row in table
+            if row["label"] == label
+        ]
+        found[label] = {k: asdict(v) for k, v in metrics.summary(measures).items()}
+    unsure = np.array([r.uncertainty for r in results])
+    return {
+        "summary": found,
+        "spearman": metrics.spearman(unsure, np.array([r.dice for r in results])),
+    }

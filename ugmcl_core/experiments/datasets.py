@@ -1,0 +1,421 @@
+"""Data sets as they lie on disk: which files are cases, which train, which are scored.
+
+``la``      images/, labels/ and lists of names (labelled-*.txt, unlabelled-*.txt, dev-*.txt,
+            report-*.txt or test-*.txt) beside them
+``la-h5``   the public LA files: CASE/mri_norm2.h5 with the data sets ``image`` (normalized) and
+            ``label``; train.list and test.list beside or above them
+``brats``   BraTS 2019: HGG/CASE and LGG/CASE with CASE_flair.nii.gz and CASE_seg.nii.gz
+``folder``  images/ and labels/ alone; an image without a label of its name is unlabelled
+
+The last three have no list of development cases: they are given, drawn, or done without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..data import volume
+from ..data.cases import Case, Cohort
+from ..data.pairing import read_list
+from ..data.preprocessing import Normalization
+from ..data.volume import Grid, Volume
+from ..errors import InputError
+from ..models.card import ClassInfo, Terminology
+
+LAYOUTS = ("la", "la-h5", "brats", "folder")
+LABELLED_SHARE = 0.2  # of the training cases of la-h5: 16 of 80
+BRATS_SHARES = (25 / 335, 60 / 335)  # development and report cases of BraTS 2019
+BRATS_LABELLED = 0.1  # of its training cases: 25 of 250
+H5_NAME = "mri_norm2.h5"
+_H5_FOLDER, _BRATS_FOLDER = "2018LA_Seg_Training Set", "MICCAI_BraTS_2019_Data_Training"
+
+ATRIUM = ClassInfo(1, "left atrium", terminology=Terminology("SCT", "82471001", "Left atrium"))
+TUMOR = ClassInfo(1, "whole tumor", color=(0.95, 0.84, 0.57), largest_component=False)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Names that replace the layout's own; None leaves them."""
+
+    labelled: tuple[str, ...] | None = None
+    dev: tuple[str, ...] | None = None
+    report: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The cases of a data set and their parts.
+
+    ``training`` names the training cases in the order in which they become labelled, of which
+    ``standard`` are labelled unless an experiment says otherwise; ``dev`` (to choose settings) and
+    ``report`` cases are never trained on. Where the data ask for it, ``spacing`` (mm) replaces
+    that of the full-resolution profile, and ``normalization`` a profile's plain z-score.
+    """
+
+    layout: str
+    cases: Mapping[str, Case]
+    training: tuple[str, ...]
+    standard: int
+    dev: tuple[str, ...]
+    report: tuple[str, ...]
+    classes: tuple[ClassInfo, ...]
+    modality: str
+    spacing: float | None = None
+    normalization: Normalization | None = None
+
+    def amount(self, share: float | None) -> int:
+        """Number of labelled cases: ``share`` times the standard one, or all (None).
+
+        Raises InputError when there are not that many labels.
+        """
+        if share is None:
+            return self._known
+        wanted = max(1, round(share * self.standard))
+        if wanted > self._known:
+            raise InputError(
+                f"{wanted} labeled training cases are asked for ({share:g} times "
+                f"{self.standard}) but only {self._known} have labels"
+            )
+        return wanted
+
+    def has_labels_for(self, share: float | None) -> bool:
+        """Whether there are as many labels as `amount` asks for."""
+        return share is None or round(share * self.standard) <= self._known
+
+    @property
+    def _known(self) -> int:
+        return sum(self.cases[n].label is not None for n in self.training)
+
+    def split(self, share: float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of the labelled cases, in order, and of the others, sorted."""
+        count = self.amount(share)
+        known = [n for n in self.training if self.cases[n].label is not None][:count]
+        return tuple(known), tuple(sorted(set(self.training) - set(known)))
+
+    def cohort(
+        self,
+        labelled: Sequence[str],
+        unlabelled: Sequence[str],
+        folder: Path,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Cohort:
+        """The cases with files that `cases.prepare_case` reads, converted into ``folder`` where
+        the layout's own files are others."""
+        usable = self.usable([*labelled, *unlabelled], folder, progress)
+        return Cohort(
+            tuple(usable[n] for n in labelled),
+            tuple(replace(usable[n], label=None) for n in unlabelled),
+        )
+
+    def usable(
+        self,
+        names: Sequence[str],
+        folder: Path,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> dict[str, Case]:
+        """The named cases as image files, see `cohort`."""
+        convert = {"la-h5": from_h5, "brats": from_brats}.get(self.layout)
+        if convert is None:
+            return {n: self.cases[n] for n in names}
+        found = {}
+        for number, name in enumerate(names):
+            if progress is not None:
+                progress(number / len(names), f"converting {name}")
+            found[name] = convert(self.cases[name], folder)
+        return found
+
+
+def find(
+    folder: str | Path,
+    layout: str = "auto",
+    lists: Lists = Lists(),
+    split_seed: int = 2022,
+) -> Dataset:
+    """The data set in ``folder``; the layout is told from what is there when it is ``auto``.
+
+    Raises InputError with one line for a folder of another layout, missing files and lists that
+    do not fit. ``split_seed`` draws the parts of BraTS.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    if layout == "auto":
+        layout = detect(folder)
+    finders = {"la": _la, "la-h5": _h5, "brats": _brats, "folder": _folder}
+    if layout not in finders:
+        raise InputError(f"unknown layout {layout!r}; known are {', '.join(LAYOUTS)}")
+    dataset = finders[layout](folder, lists, split_seed)
+    _check(dataset, folder)
+    return dataset
+
+
+def detect(folder: Path) -> str:
+    """The layout of ``folder``; InputError if it is none of them."""
+    if (folder / "images").is_dir() and (folder / "labels").is_dir():
+        return "la" if _list_files(folder, "labelled") else "folder"
+    if next(_h5_root(folder).glob(f"*/{H5_NAME}"), None) is not None:
+        return "la-h5"
+    if any((_brats_root(folder) / grade).is_dir() for grade in ("HGG", "LGG")):
+        return "brats"
+    raise InputError(
+        f"{folder}: no known layout; there is neither images/ with labels/, nor CASE/{H5_NAME}, "
+        "nor HGG/ or LGG/ of BraTS 2019"
+    )
+
+
+def write_lists(dataset: Dataset, folder: Path) -> None:
+    """The parts as lists of names: train-N.txt (in the order in which cases become labelled),
+    dev-N.txt, report-N.txt; lists that are there are left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {"train": dataset.training, "dev": dataset.dev, "report": dataset.report}
+    for part, names in parts.items():
+        path = folder / f"{part}-{len(names)}.txt"
+        if names and not path.exists():
+            partial = path.with_name(f".writing-{path.name}")
+            partial.write_text("\n".join(names) + "\n", encoding="utf-8")
+            partial.replace(path)
+
+
+def _la(folder: Path, lists: Lists, split_seed: int) -> Dataset:
+    labelled = lists.labelled or _names(folder, "labelled")
+    if labelled is None:
+        raise InputError(
+            f"{folder}: the layout la needs a list labelled-*.txt; give --labelled-list or "
+            "--layout folder"
+        )
+    dev = _first(lists.dev, _names(folder, "dev"))
+    report = _first(lists.report, _names(folder, "report"), _names(folder, "test"))
+    further = _names(folder, "unlabelled") or ()
+    dataset = _pairs(folder, "la", labelled, further, dev, report)
+    return replace(dataset, classes=(ATRIUM,), modality="LGE-MRI")
+
+
+def _folder(folder: Path, lists: Lists, split_seed: int) -> Dataset:
+    return _pairs(folder, "folder", lists.labelled, (), lists.dev or (), lists.report or ())
+
+
+def _pairs(
+    folder: Path,
+    layout: str,
+    labelled: tuple[str, ...] | None,
+    further: tuple[str, ...],
+    dev: tuple[str, ...],
+    report: tuple[str, ...],
+) -> Dataset:
+    """images/ and labels/: the ``labelled`` (None: all with a label), then the ``further`` ones,
+    then the others by name."""
+    for part in ("images", "labels"):
+        if not (folder / part).is_dir():
+            raise InputError(f"{folder}: the layout {layout} needs the folder {part}/ in it")
+    images = volume.by_stem(folder / "images")
+    labels = volume.by_stem(folder / "labels")
+    if not images:
+        raise InputError(f"{folder / 'images'}: no images here (.nrrd, .nii.gz, .nii or .mha)")
+    cases = {n: Case(n, path, labels.get(n)) for n, path in images.items()}
+    held = {*dev, *report}
+    if labelled is None:
+        labelled = tuple(n for n in sorted(cases) if cases[n].label and n not in held)
+    order = [n for n in further if n not in {*held, *labelled}]
+    rest = sorted(set(cases) - held - set(labelled) - set(order))
+    classes = (ClassInfo(1, "structure", largest_component=None),)
+    training = (*labelled, *order, *rest)
+    return Dataset(layout, cases, training, len(labelled), dev, report, classes, "")
+
+
+def _h5(folder: Path, lists: Lists, split_seed: int) -> Dataset:
+    root = _h5_root(folder)
+    cases = {p.parent.name: Case(p.parent.name, p, p) for p in sorted(root.glob(f"*/{H5_NAME}"))}
+    if not cases:
+        raise InputError(f"{folder}: the layout la-h5 needs files CASE/{H5_NAME} in it")
+    listed = {part: _list_beside(root, f"{part}.list") for part in ("train", "test")}
+    if listed["train"] is None:
+        raise InputError(f"{root}: the layout la-h5 needs train.list beside the cases or above")
+    report = _first(lists.report, listed["test"])
+    dev = lists.dev or ()
+    order = [n for n in listed["train"] if n not in {*dev, *report}]
+    standard = max(1, round(LABELLED_SHARE * len(listed["train"])))
+    labelled = lists.labelled or tuple(order[:standard])
+    training = (*labelled, *(n for n in order if n not in labelled))
+    # the files hold (image - mean) / sd of the whole scan already
+    stored = Normalization("none")
+    return Dataset(
+        "la-h5", cases, training, len(labelled), dev, report, (ATRIUM,), "LGE-MRI", None, stored
+    )
+
+
+def _brats(folder: Path, lists: Lists, split_seed: int) -> Dataset:
+    import numpy as np
+
+    root = _brats_root(folder)
+    cases = {}
+    for place in sorted(p for grade in ("HGG", "LGG") for p in root.glob(f"{grade}/*/")):
+        name = place.name
+        cases[name] = Case(name, *(_brats_file(place, kind) for kind in ("flair", "seg")))
+    if not cases:
+        raise InputError(f"{folder}: the layout brats needs HGG/CASE or LGG/CASE folders in it")
+    order = [sorted(cases)[n] for n in np.random.default_rng(split_seed).permutation(len(cases))]
+    dev, report = lists.dev, lists.report
+    if dev is None or report is None:
+        counts = [max(1, round(share * len(order))) for share in BRATS_SHARES]
+        dev = tuple(order[: counts[0]]) if dev is None else dev
+        free = [n for n in order if n not in dev]
+        report = tuple(free[: counts[1]]) if report is None else report
+    order = [n for n in order if n not in {*dev, *report}]
+    labelled = lists.labelled or tuple(order[: max(1, round(BRATS_LABELLED * len(order)))])
+    training = (*labelled, *(n for n in order if n not in labelled))
+    return Dataset(
+        "brats",
+        cases,
+        training,
+        len(labelled),
+        dev,
+        report,
+        (TUMOR,),
+        "T2-FLAIR MRI",
+        1.0,
+        Normalization("z-score-nonzero"),
+    )
+
+
+def _brats_file(place: Path, kind: str) -> Path:
+    for suffix in (".nii.gz", ".nii"):
+        path = place / f"{place.name}_{kind}{suffix}"
+        if path.is_file():
+            return path
+    raise InputError(f"{place}: {place.name}_{kind}.nii.gz is missing")
+
+
+def _h5_root(folder: Path) -> Path:
+    return folder / _H5_FOLDER if (folder / _H5_FOLDER).is_dir() else folder
+
+
+def _brats_root(folder: Path) -> Path:
+    return folder / _BRATS_FOLDER if (folder / _BRATS_FOLDER).is_dir() else folder
+
+
+def _list_beside(folder: Path, name: str) -> tuple[str, ...] | None:
+    for place in (folder, folder.parent):
+        if (place / name).is_file():
+            return tuple(read_list(place / name))
+    return None
+
+
+def _list_files(folder: Path, part: str) -> list[Path]:
+    return sorted({*folder.glob(f"{part}.txt"), *folder.glob(f"{part}-*.txt")})
+
+
+def _names(folder: Path, part: str) -> tuple[str, ...] | None:
+    """The names in the folder's one list of ``part``, None without; InputError for several."""
+    files = _list_files(folder, part)
+    if len(files) > 1:
+        raise InputError(
+            f"{folder}: {files[0].name} and {files[1].name} are both there; say which one is meant"
+            " with --labelled-list, --dev-list or --report-list, or move one away"
+        )
+    return tuple(read_list(files[0])) if files else None
+
+
+def _first(*choices: tuple[str, ...] | None) -> tuple[str, ...]:
+    return next((c for c in choices if c is not None), ())
+
+
+def _check(dataset: Dataset, folder: Path) -> None:
+    """Every name has a case, those that are scored or teach have labels, and no two parts
+    share one."""
+    parts = {
+        "labelled": dataset.training[: dataset.standard],
+        "development": dataset.dev,
+        "report": dataset.report,
+        "training": dataset.training,
+    }
+    for part, names in parts.items():
+        for name in names:
+            if name not in dataset.cases:
+                raise InputError(f"{folder}: there is no {part} case {name}")
+            if part != "training" and dataset.cases[name].label is None:
+                raise InputError(f"{folder}: the {part} case {name} has no label")
+    for a, b in (("training", "development"), ("training", "report"), ("development", "report")):
+        if both := sorted(set(parts[a]) & set(parts[b])):
+            raise InputError(
+                f"{folder}: {both[0]} is both a {a} and a {b} case; a case may have one role"
+            )
+    if not dataset.standard:
+        raise InputError(f"{folder}: no labeled case is left to train on")
+
+
+
+LA_SPACING = (0.625, 0.625, 0.625)  # mm; the .h5 files do not say it
+_LPS_AXES = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
+_MARGIN = 4  # voxels around the brain
+
+
+def from_h5(case: Case, folder: Path) -> Case:
+    """The image (float32, as stored) and the label (0, 1) of a public LA .h5 file as images/ and
+    labels/ in ``folder``; files that are there are used again. InputError for other contents."""
+    try:
+        import h5py
+    except ImportError:
+        raise InputError(
+            "h5py is needed to read .h5 files; install it (pip install h5py)"
+        ) from None
+    done = _target(case, folder)
+    if done.image.exists() and done.label.exists():
+        return done
+    try:
+        with h5py.File(case.image, "r") as file:
+            if missing := [k for k in ("image", "label") if k not in file]:
+                raise InputError(f"{case.image}: has no data set {missing[0]!r}")
+            image = np.asarray(file["image"], np.float32)
+            label = np.asarray(file["label"])
+    except OSError as error:
+        raise InputError(f"{case.image}: is not a readable HDF5 file ({error})") from None
+    if image.ndim != 3 or image.shape != label.shape:
+        raise InputError(
+            f"{case.image}: image {image.shape} and label {label.shape} are not one 3D grid"
+        )
+    if not np.isfinite(image).all():
+        raise InputError(f"{case.image}: the image has NaN or infinite voxels")
+    grid = Grid(image.shape, LA_SPACING, axes=_LPS_AXES)
+    return _written(done, Volume(image, grid), Volume((label > 0).astype(np.uint8), grid))
+
+
+def from_brats(case: Case, folder: Path) -> Case:
+    """T2-FLAIR and whole tumor (any label above 0) as images/ and labels/ in ``folder``, cut to
+    the box of the skull-stripped brain: all beyond it is 0. InputError for an empty image."""
+    done = _target(case, folder)
+    if done.image.exists() and done.label.exists():
+        return done
+    image, label = volume.read(case.image), volume.read_labels(case.label)
+    if not label.grid.same_as(image.grid):
+        raise InputError(f"{case.label}: lies on another grid than {case.image.name}")
+    places = np.argwhere((image.array != 0) | (label.array > 0))
+    if not len(places):
+        raise InputError(f"{case.image}: the image is empty")
+    low = np.maximum(places.min(axis=0) - _MARGIN, 0)
+    high = np.minimum(places.max(axis=0) + 1 + _MARGIN, image.array.shape)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    grid = image.grid.cropped(box)
+    return _written(
+        done,
+        Volume(np.ascontiguousarray(image.array[box], np.float32), grid),
+        Volume((label.array[box] > 0).astype(np.uint8), grid),
+    )
+
+
+def _target(case: Case, folder: Path) -> Case:
+    return Case(
+        case.name,
+        folder / "images" / f"{case.name}.nrrd",
+        folder / "labels" / f"{case.name}.nrrd",
+    )
+
+
+def _written(target: Case, image: Volume, label: Volume) -> Case:
+    for path, content in ((target.image, image), (target.label, label)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        volume.write(path, content)
+    return target

@@ -1,0 +1,118 @@
+"""Where to look for a structure in a field of view much larger than the training's.
+
+A network that was trained on crops finds false structures outside them, and an image's contrast is
+normalized differently with other surroundings. So the volume is looked at once, crops of the
+training's size around the largest finds are looked at again, each as if it were the image, and
+the most structure-like is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from ..data.preprocessing import Normalization, Prepared, prepare
+from ..data.volume import Volume
+from ..models.card import ModelCard
+from ..nn.network import DualTaskVNet
+from .sliding_window import predict
+
+_CANDIDATES = 4
+_LEAST = 0.2  # foreground probability from which on a voxel counts as a find
+
+
+def exceeds(card: ModelCard, prepared: Prepared, factor: float) -> bool:
+    """Whether an extent is over ``factor`` times the largest that the training saw."""
+    if card.field_of_view_mm is None:
+        return False
+    extent = [n * s for n, s in zip(prepared.image.shape[1:], prepared.spacing, strict=True)]
+    return any(e > factor * m for e, m in zip(extent, card.field_of_view_mm[1], strict=True))
+
+
+def localize(
+    network: DualTaskVNet,
+    volumes: Sequence[Volume],
+    whole: Prepared,
+    card: ModelCard,
+    cancelled: Callable[[], bool] | None = None,
+) -> Prepared:
+    """The crop of ``whole`` that holds the structure, prepared; ``whole`` if nothing is found.
+
+    Candidates are the centers of the largest components of a first prediction and the middle of
+    the volume; the one with the highest `likeness` is taken. Raises Cancelled.
+    """
+    found = predict(network, whole.image, card.patch, cancelled=cancelled)
+    best, highest = whole, 0.0
+    for center in candidates(found.foreground.sum(0).cpu().numpy() > 0.5):
+        crop = prepare(
+            volumes,
+            card.spacing,
+            Normalization(**card.normalization),
+            box=box_around(center, whole, card.field_of_view_mm[1]),
+        )
+        score = likeness(network, crop.image, card, cancelled)
+        if score > highest:
+            best, highest = crop, score
+    return best
+
+
+def candidates(mask: np.ndarray) -> list[np.ndarray]:
+    """Centers (voxels) of the largest components of ``mask``, then the middle of the volume."""
+    from scipy import ndimage
+
+    components, count = ndimage.label(mask)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+    largest = (np.argsort(-sizes)[: _CANDIDATES - 1] + 1).tolist()
+    centers = ndimage.center_of_mass(mask, components, largest) if largest else []
+    return [*map(np.array, centers), (np.array(mask.shape) - 1) / 2]
+
+
+def box_around(
+    center: np.ndarray, whole: Prepared, extent: Sequence[float]
+) -> tuple[slice, slice, slice]:
+    """The index box of the input's grid with ``extent`` mm along the canonical axes around a
+    voxel of ``whole``, moved inside the region that ``whole`` covers."""
+    box: list[slice] = [slice(0, 0)] * 3
+    for a in range(3):
+        axis = whole.order[a]
+        region = whole.box[axis]
+        length = region.stop - region.start
+        place = (center[a] + 0.5) / whole.image.shape[1 + a] * length
+        if whole.flips[a]:
+            place = length - place
+        size = min(length, round(extent[a] / whole.grid.spacing[axis]))
+        start = min(max(0, round(place - size / 2)), length - size)
+        box[axis] = slice(region.start + start, region.start + start + size)
+    return tuple(box)
+
+
+def likeness(
+    network: DualTaskVNet,
+    image: Tensor,
+    card: ModelCard,
+    cancelled: Callable[[], bool] | None = None,
+) -> float:
+    """How much what is found in ``image`` looks like a structure, 0 to 1; raises Cancelled.
+
+    The depth that the level set reaches (a false find is shallow) times the Dice between the finds
+    in the image and in its mirrored views, which a false find seldom survives; for a model that
+    was not trained on mirrored images, times the mean of |2 p - 1| over the find.
+    """
+    found = predict(network, image, card.patch, cancelled=cancelled)
+    p = found.foreground.sum(0)
+    if not bool((p > _LEAST).any()):
+        return 0.0
+    depth = 1.0
+    if found.distance is not None:
+        depth = float((-found.distance).max().clamp_min(0.0))
+    if not card.mirror_axes:
+        return depth * float((2.0 * p[p > _LEAST] - 1.0).abs().mean())
+    agreements = []
+    for axis in card.mirror_axes:
+        view = predict(network, image.flip([axis + 1]), card.patch, cancelled=cancelled)
+        mirrored = view.foreground.sum(0).flip([axis]) > 0.5
+        common, both = ((p > 0.5) & mirrored).sum(), (p > 0.5).sum() + mirrored.sum()
+        agreements.append(2.0 * float(common) / max(1.0, float(both)))
+    return depth * float(np.mean(agreements))

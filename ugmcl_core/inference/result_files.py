@@ -1,0 +1,220 @@
+"""The files that a segmentation becomes, written all together or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import tempfile
+from collections.abc import Sequence, Set
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data import volume
+from ..errors import InputError
+from ..models.model import ClassInfo, Model
+
+if TYPE_CHECKING:
+    from ..data.volume import Volume
+    from .segmenter import Segmentation
+
+LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
+NOTE = "ugmcl_model"
+"""The header field that every output has, and that tells it from what others have made."""
+_OUTPUT = re.compile(r"(.+)(?:_labels|_uncertainty|_sdf(?:_[A-Za-z0-9.-]+)?)\Z")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where the files of one segmentation are; `sdf` has one path per class, or none if the
+    model has no distance head."""
+
+    labels: Path
+    sdf: tuple[Path, ...]
+    uncertainty: Path | None
+
+
+def make_folder(folder: Path | str) -> Path:
+    """Create the folder for outputs if need be; raises InputError if that cannot be."""
+    folder = Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot write there ({error.strerror}); choose another output folder"
+        ) from None
+    return folder
+
+
+def source_of(stem: str) -> str | None:
+    """The stem of the image that a file named like an output belongs to, else None."""
+    match = _OUTPUT.match(stem)
+    return match.group(1) if match else None
+
+
+def is_output(path: Path) -> bool:
+    """Whether `write` made the file, by its header."""
+    try:
+        return NOTE in volume.read_notes(path)
+    except InputError:
+        return False
+
+
+def check(folder: Path, stem: str, model: Model, uncertainty: bool) -> None:
+    """Raise InputError where `write` would have to replace what is not its own; a link counts as
+    what it leads to."""
+    suffixes = [LABELS]
+    if model.card.network.get("distance_head", True):
+        suffixes += sdf_suffixes(model.card.classes)
+    if uncertainty:
+        suffixes.append(UNCERTAINTY)
+    _check([folder / f"{stem}{suffix}.nrrd" for suffix in suffixes])
+
+
+def _check(places: Sequence[Path]) -> None:
+    for place in places:
+        if _is_folder(place):
+            raise InputError(f"{place} is a folder; move it away or choose another output folder")
+        if place.exists() and not is_output(place):
+            raise InputError(
+                f"{place} was not written by ugmcl; move it away or choose another output folder"
+            )
+
+
+def sdf_suffixes(classes: Sequence[ClassInfo]) -> tuple[str, ...]:
+    """`_sdf` for the only class, `_sdf_NAME` for each of several."""
+    if len(classes) == 1:
+        return (SDF,)
+    names = [re.sub(r"[^A-Za-z0-9.]+", "-", c.name).strip("-") or "class" for c in classes]
+    return tuple(
+        f"{SDF}_{name}" if names.count(name) == 1 else f"{SDF}_{name}-{c.value}"
+        for name, c in zip(names, classes, strict=True)
+    )
+
+
+def write(
+    segmentation: Segmentation, model: Model, folder: Path, stem: str, compress: bool = True
+) -> Written:
+    """Write STEM_labels.nrrd, STEM_sdf*.nrrd and STEM_uncertainty.nrrd into `folder`.
+
+    All files are completed in a temporary folder beside them first, so that a full disk leaves
+    none of them. What an earlier run wrote for the same STEM and this one did not (another
+    model's classes, an uncertainty) is removed then. Raises InputError if that cannot be, or would
+    replace what others made; the folder is then as it was.
+    """
+    files: list[tuple[str, Volume, dict[str, str]]] = []
+    files.append((LABELS, segmentation.labels, {NOTE: model.name}))
+    suffixes = sdf_suffixes(model.card.classes)[: len(segmentation.sdf)]
+    for suffix, info, sdf in zip(suffixes, model.card.classes, segmentation.sdf, strict=False):
+        files.append((suffix, sdf, _sdf_notes(model, info)))
+    if segmentation.uncertainty is not None:
+        notes = {NOTE: model.name, "ugmcl_unit": "entropy divided by ln C, 0 to 1"}
+        files.append((UNCERTAINTY, segmentation.uncertainty, notes))
+    places = [folder / f"{stem}{suffix}.nrrd" for suffix, _, _ in files]
+    _check(places)
+    try:
+        # what lay there before may be held open by others, and then cannot be deleted
+        with tempfile.TemporaryDirectory(
+            prefix=".writing-", dir=folder, ignore_cleanup_errors=True
+        ) as partial:
+            for place, (_, content, notes) in zip(places, files, strict=True):
+                volume.write(Path(partial) / place.name, content, notes=notes, compress=compress)
+            outdated = _outdated(folder, stem, {suffix for suffix, _, _ in files})
+            _exchange(Path(partial), places, outdated)
+    except InputError as error:
+        raise InputError(str(error).replace(partial, str(folder))) from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror or error})") from error
+    last = None if segmentation.uncertainty is None else places[-1]
+    return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), last)
+
+
+def _exchange(partial: Path, places: Sequence[Path], outdated: Sequence[Path]) -> None:
+    """Move the files of those names in `partial` to `places`, and what lay there and the
+    `outdated` ones into `partial`; all of it, or nothing if an error or Ctrl-C comes between."""
+    former = partial / "former"
+    former.mkdir()
+    with contextlib.ExitStack() as undo:
+
+        def move(path: Path, target: Path) -> None:
+            undo.callback(_move, target, path)
+            _move(path, target)
+
+        for place in places:
+            move(place, former / place.name)
+            move(partial / place.name, place)
+        for path in outdated:
+            move(path, former / path.name)
+        undo.pop_all()
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename a file, if it is there."""
+    if os.path.lexists(path):
+        path.replace(target)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder itself, and not a link, which can be replaced like a file."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def _outdated(folder: Path, stem: str, current: Set[str]) -> list[Path]:
+    """The files in `folder` that `write` made for `stem`, by name and by header, and whose suffix
+    is not among the `current` ones."""
+    found = []
+    for path in folder.glob(f"{glob.escape(stem)}_*.nrrd"):
+        suffix = volume.stem(path)[len(stem) :]
+        if suffix not in current and source_of(stem + suffix) == stem and is_output(path):
+            found.append(path)
+    return found
+
+
+def _sdf_notes(model: Model, info: ClassInfo) -> dict[str, str]:
+    card = model.card
+    if card.sdf == "published":
+        source = "signed distance to the zero level of the network's published-normalization map"
+    else:
+        source = "the network's signed distance"
+    return {
+        NOTE: model.name,
+        "ugmcl_class": info.name,
+        "ugmcl_class_value": str(info.value),
+        "ugmcl_scale_mm": f"{card.scale_mm:g}",
+        "ugmcl_unit": f"mm, negative inside, clamped at {card.scale_mm:g}; {source}",
+    }
+
+
+def describe(
+    segmentation: Segmentation, model: Model, written: Written, device: str, passes: int
+) -> dict[str, Any]:
+    """The result as the worker and `--json` report it (docs/architecture.md)."""
+    classes = []
+    paths = written.sdf or (None,) * len(model.card.classes)
+    for info, found, sdf in zip(model.card.classes, segmentation.classes, paths, strict=True):
+        classes.append(
+            {
+                "value": info.value,
+                "name": info.name,
+                "color": list(info.color),
+                "terminology": asdict(info.terminology) if info.terminology else None,
+                "sdf": None if sdf is None else str(sdf),
+                "volume_ml": found.volume_ml,
+                "mean_uncertainty": found.mean_uncertainty,
+            }
+        )
+    return {
+        "labels": str(written.labels),
+        "uncertainty": None if written.uncertainty is None else str(written.uncertainty),
+        "classes": classes,
+        "sdf_scale_mm": model.card.scale_mm,
+        "advice": list(segmentation.advice),
+        "model": model.name,
+        "device": device,
+        "passes": passes,
+        "seconds": round(segmentation.seconds, 3),
+    }

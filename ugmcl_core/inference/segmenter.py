@@ -1,0 +1,230 @@
+"""From a volume and a model to labels, signed distance and uncertainty on its grid."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .. import devices
+from ..data.components import keep_largest
+from ..data.preprocessing import Normalization, Prepared, prepare
+from ..data.volume import Volume
+from ..errors import Cancelled, InputError
+from ..models.card import ModelCard
+from ..models.model import Model
+from ..models.network import build_network
+from ..nn.level_sets import signed_distance
+from ..nn.network import for_inference
+from .localization import exceeds, localize
+from .settings import SegmentSettings
+from .sliding_window import Prediction, predict_mirrored
+from .surface_uncertainty import surface_uncertainty
+
+_SEED = 2022
+# Times the largest extent seen in training from which on ...
+_WIDE = 1.3  # ... the structure is looked for first,
+_TOO_WIDE = 1.5  # ... a region of interest is advised.
+
+
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class of a segmentation: volume in ml; mean uncertainty within 5 mm of its surface, or
+    None where there is no surface or no uncertainty."""
+
+    value: int
+    name: str
+    volume_ml: float
+    mean_uncertainty: float | None
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Everything on the input's grid: ``labels`` uint8; ``sdf`` mm, float32, negative inside, one
+    per class, from the network's distance head; ``uncertainty`` 0 to 1, float32, or None."""
+
+    labels: Volume
+    sdf: tuple[Volume, ...]
+    uncertainty: Volume | None
+    classes: tuple[ClassResult, ...]
+    advice: tuple[str, ...]
+    seconds: float
+
+
+
+
+
+
+
+
+class Segmenter:
+    """A model loaded on a device, to segment any number of volumes."""
+
+    def __init__(self, model: Model, device: str = "auto") -> None:
+        devices.prepare_cpu()
+        self.model = model
+        self.device = devices.resolve(device)
+        self.network = for_inference(build_network(model, self.device))
+
+    def segment(
+        self,
+        volume: Volume | Sequence[Volume],
+        settings: SegmentSettings | None = None,
+        *,
+        roi: Sequence[float] | None = None,
+        progress: Callable[[float, str], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Segmentation:
+        """Segment a volume (or one per input channel), all of it or the RAS box ``roi`` in mm.
+
+        ``progress`` gets a fraction and a line of text. Raises InputError for volumes that cannot
+        be segmented and Cancelled.
+        """
+        settings = settings or SegmentSettings()
+        began = time.monotonic()
+        report = progress or (lambda fraction, text: None)
+        prediction, prepared, wide = self.predict(
+            volume, settings, roi=roi, progress=report, cancelled=cancelled
+        )
+        report(0.9, "bringing results back")
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        return self._assemble(prediction, prepared, settings, wide, began)
+
+    def predict(
+        self,
+        volume: Volume | Sequence[Volume],
+        settings: SegmentSettings,
+        *,
+        roi: Sequence[float] | None = None,
+        progress: Callable[[float, str], None],
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[Prediction, Prepared, bool]:
+        """The prediction on the model's grid, the way back, and whether the field of view is far
+        beyond the training's; arguments and errors as of `segment`."""
+        card = self.model.card
+        if settings.passes and settings.uncertainty == "flips" and not card.mirror_axes:
+            raise InputError(
+                f"model {self.model.name} was not trained on mirrored images, so that flips say "
+                "nothing of its uncertainty; choose dropout"
+            )
+        volumes = [volume] if isinstance(volume, Volume) else list(volume)
+        if len(volumes) != len(card.channels):
+            raise InputError(
+                f"model {self.model.name} takes {len(card.channels)} images a case "
+                f"({', '.join(card.channels)}), {len(volumes)} given"
+            )
+        progress(0.0, "preparing")
+        prepared = prepare(volumes, card.spacing, Normalization(**card.normalization), roi)
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        whole = prepared
+        # a seed of its own: the same volume has the same uncertainty, run after run
+        with devices.autocast(self.device), torch.random.fork_rng():
+            torch.manual_seed(_SEED)
+            if self._is_one_piece(settings) and exceeds(card, whole, _WIDE):
+                progress(0.02, "looking for the structure")
+                prepared = localize(self.network, volumes, whole, card, cancelled)
+            prediction = predict_mirrored(
+                self.network,
+                prepared.image,
+                card.patch,
+                card.mirror_axes,
+                passes=settings.passes,
+                uncertainty=settings.uncertainty,
+                overlap=settings.overlap,
+                together=1 if self.device.type == "cpu" else 4,
+                cancelled=cancelled,
+                progress=lambda fraction: progress(0.05 + 0.85 * fraction, "segmenting"),
+            )
+        return prediction, prepared, exceeds(card, whole, _TOO_WIDE)
+
+    def _is_one_piece(self, settings: SegmentSettings) -> bool:
+        """Whether all that is wanted lies in one place."""
+        return not settings.all_components and all(
+            c.largest_component for c in self.model.card.classes
+        )
+
+    def _assemble(
+        self,
+        prediction: Prediction,
+        prepared: Prepared,
+        settings: SegmentSettings,
+        wide: bool,
+        began: float,
+    ) -> Segmentation:
+        """Interpolate probabilities, level sets and entropy, then threshold."""
+        card, grid = self.model.card, prepared.grid
+        count = len(card.classes)
+
+        def back(field: torch.Tensor) -> np.ndarray:
+            return prepared.restore(field.cpu().float()).numpy()
+
+        labels = _labels(back(prediction.foreground))
+        if not settings.all_components:
+            for item in card.classes:
+                if item.largest_component:
+                    keep_largest(labels, item.value)
+        labels = prepared.place(labels, 0)
+        scale = card.scale_mm
+        sdf = []
+        for n in range(count if prediction.distance is not None else 0):
+            level = back(prediction.distance[n : n + 1])[0]
+            if card.sdf == "truncated":
+                mm = level * np.float32(scale)
+            else:  # no unit of its own: the distance to its zero level, clamped like the others
+                mm = np.clip(signed_distance(level < 0, grid.spacing), -scale, scale)
+            sdf.append(Volume(prepared.place(mm, scale), grid))
+        uncertainty = None
+        if prediction.uncertainty is not None:
+            uncertainty = Volume(prepared.place(back(prediction.uncertainty)[0], 0.0), grid)
+        results = []
+        for item in card.classes:
+            mask = labels == item.value
+            volume_ml = float(np.count_nonzero(mask)) * grid.voxel_ml
+            mean = None
+            if uncertainty is not None and mask.any():
+                mean = surface_uncertainty(uncertainty.array, mask, grid.spacing)
+                mean = None if math.isnan(mean) else mean
+            results.append(ClassResult(item.value, item.name, volume_ml, mean))
+        return Segmentation(
+            Volume(labels, grid),
+            tuple(sdf),
+            uncertainty,
+            tuple(results),
+            tuple(_advice(card, wide, results)),
+            time.monotonic() - began,
+        )
+
+
+def _labels(foreground: np.ndarray) -> np.ndarray:
+    """The most probable class of each voxel; (C-1, I, J, K) to (I, J, K) uint8."""
+    if len(foreground) == 1:
+        return (foreground[0] > 0.5).astype(np.uint8)
+    best = foreground.argmax(axis=0)
+    highest = np.take_along_axis(foreground, best[None], axis=0)[0]
+    return np.where(highest > 1.0 - foreground.sum(axis=0), best + 1, 0).astype(np.uint8)
+
+
+def _advice(card: ModelCard, wide: bool, results: Sequence[ClassResult]) -> list[str]:
+    """What the user should know: a field of view beyond the training's, an empty result."""
+    advice = []
+    if wide:
+        seen = " x ".join(f"{v:.0f}" for v in card.field_of_view_mm[1])
+        advice.append(
+            "The field of view is much larger than the crops that the model was trained on "
+            f"(up to {seen} mm), and the structure was looked for in it: check that the right one "
+            "was found, or set a region of interest around it."
+        )
+    if all(r.volume_ml == 0 for r in results):
+        advice.append(
+            "Nothing was found: check that the model fits this kind of image, and set a "
+            "region of interest around the structure."
+        )
+    return advice

@@ -1,0 +1,52 @@
+"""The settings of a segmentation and the limits that every part of the program shares.
+
+Imports no torch: Slicer reads it in its own process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+MOST_PASSES = 64
+"""More Monte Carlo passes than this change nothing but the time they take."""
+
+MOST_PATCHES = 2.7
+"""Of how many patches' voxels a volume may be that goes through the network as one window."""
+
+MOST_OVERLAP = 0.9
+"""The part of a window that its neighbor covers too, at most: beyond, ever more windows tell ever
+less."""
+
+UNCERTAINTIES = ("dropout", "flips", "both")
+"""The samples whose mean's entropy is the uncertainty (`sliding_window.predict_mirrored`)."""
+
+BAND_MM = 5.0
+"""How near a surface (mm) a voxel counts for the measures of signed distance and uncertainty."""
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """How a volume is segmented.
+
+    ``passes`` Monte Carlo passes (0: no uncertainty); ``all_components`` keeps every component of
+    classes that normally have one; window ``overlap`` as in `sliding_window.predict`, 0 to
+    `MOST_OVERLAP`; the kind of ``uncertainty`` as in `sliding_window.predict_mirrored` (with
+    ``flips`` any number of passes above 0 gives the same). InputError for other values.
+    """
+
+    passes: int = 8
+    all_components: bool = False
+    overlap: float | None = None
+    uncertainty: str = "dropout"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.passes <= MOST_PASSES:
+            raise InputError(f"{self.passes} Monte Carlo passes: choose 0 to {MOST_PASSES}")
+        if self.overlap is not None and not 0 <= self.overlap <= MOST_OVERLAP:
+            raise InputError(f"a window overlap of {self.overlap}: choose 0 to {MOST_OVERLAP}")
+        if self.uncertainty not in UNCERTAINTIES:
+            raise InputError(
+                f"uncertainty {self.uncertainty!r} is not one of {', '.join(UNCERTAINTIES)}"
+            )

@@ -1,0 +1,209 @@
+"""The sliding window: the network over a whole volume, with Monte Carlo passes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..errors import Cancelled
+from ..nn.network import DualTaskVNet, set_dropout
+from ..nn.uncertainty import entropy
+from .settings import MOST_PATCHES
+
+_OVERLAP = 0.5  # of the windows of a larger volume, unless a caller says how much
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """On the model's grid, float32: ``foreground`` (C-1, I, J, K) probabilities, ``distance``
+    (C-1, ...) level sets or None; ``sampled``, in the form of ``foreground``, the mean of the
+    samples that the uncertainty is of, or None."""
+
+    foreground: Tensor
+    distance: Tensor | None
+    sampled: Tensor | None = None
+
+    @cached_property
+    def uncertainty(self) -> Tensor | None:
+        """Predictive entropy / ln C of the samples, (1, I, J, K), or None."""
+        return None if self.sampled is None else spread(self.sampled)
+
+
+def spread(foreground: Tensor) -> Tensor:
+    """Predictive entropy / ln C, 0 to 1, of the foreground's mean probabilities (C-1, I, J, K);
+    (1, I, J, K)."""
+    everything = torch.cat([(1.0 - foreground.sum(0, keepdim=True)).clamp_min(0.0), foreground])
+    return (entropy(everything[None])[0] / math.log(len(everything))).clamp(0.0, 1.0)
+
+
+def window_size(
+    shape: tuple[int, ...],
+    patch: tuple[int, ...],
+    multiple: tuple[int, ...],
+    most: float = MOST_PATCHES,
+) -> tuple[int, ...]:
+    """The window for a volume: all of it where that is at most ``most`` patches, else a patch
+    cut down to the volume; multiples of the network's strides."""
+    whole = tuple(-(-n // m) * m for n, m in zip(shape, multiple, strict=True))
+    if math.prod(whole) <= most * math.prod(patch):
+        return whole
+    return tuple(min(w, p) for w, p in zip(whole, patch, strict=True))
+
+
+def starts(length: int, window: int, overlap: float) -> list[int]:
+    """First voxels of windows that cover ``length``, evenly spread, overlapping by at least
+    ``overlap`` of a window."""
+    if length <= window:
+        return [0]
+    count = 1 + math.ceil((length - window) / max(1, int(window * (1.0 - overlap))))
+    return [round(n * (length - window) / (count - 1)) for n in range(count)]
+
+
+def importance(window: tuple[int, ...]) -> Tensor:
+    """Weights of a window's voxels: a Gaussian of 1/4 of its size, never below 1 % of its peak."""
+    axes = []
+    for n in window:
+        x = (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) / (n / 4)
+        axes.append(torch.exp(-0.5 * x * x))
+    return torch.einsum("i,j,k->ijk", *axes).clamp_min(0.01)
+
+
+@torch.inference_mode()
+def predict(
+    network: DualTaskVNet,
+    image: Tensor,
+    patch: tuple[int, int, int],
+    *,
+    passes: int = 0,
+    overlap: float | None = None,
+    together: int = 1,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Prediction:
+    """Segment ``image`` (channels, I, J, K), normalized, on the network's device.
+
+    Probabilities and level sets come from one pass without dropout; the uncertainty is the
+    predictive entropy (Eq. 3) of ``passes`` passes with dropout, which share the pass's encoding
+    since nothing random happens in it. A volume that is not much larger than a patch is one
+    window; with an ``overlap`` windows are patches that overlap by at least this share of theirs.
+    Results of overlapping windows are averaged by `importance`; ``together`` windows go through
+    the network at once. Raises Cancelled when ``cancelled()`` turns true, checked at every pass.
+    """
+    device = next(network.parameters()).device
+    classes = network.settings.classes
+    shape = tuple(image.shape[1:])
+    most = MOST_PATCHES if overlap is None else 0.0
+    window = window_size(shape, patch, network.settings.multiple, most)
+    overlap = _OVERLAP if overlap is None else overlap
+    around = [(0, max(0, w - n)) for n, w in zip(shape, window, strict=True)]
+    image = pad(image[None], [m for pair in reversed(around) for m in pair], mode="replicate")
+    image = image.to(device)
+    corners = list(
+        itertools.product(
+            *(starts(n, w, overlap) for n, w in zip(image.shape[2:], window, strict=True))
+        )
+    )
+    weight = importance(window).to(device) if len(corners) > 1 else torch.ones((), device=device)
+    has_distance = network.distance_head is not None
+    kinds = 1 + has_distance + (passes > 0)
+    total = torch.zeros((kinds, classes - 1, *image.shape[2:]), device=device)
+    weights = torch.zeros(image.shape[2:], device=device)
+    groups = [corners[n : n + together] for n in range(0, len(corners), together)]
+    done, work = 0, len(groups) * (2 + passes)
+
+    def advance() -> None:
+        nonlocal done
+        if progress is not None:
+            progress(done / work)
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        done += 1
+
+    network.eval()
+    for group in groups:
+        boxes = [
+            tuple(slice(a, a + w) for a, w in zip(corner, window, strict=True)) for corner in group
+        ]
+        advance()
+        part = torch.cat([image[(slice(None), slice(None), *box)] for box in boxes])
+        features = network.encode(part.contiguous(memory_format=torch.channels_last_3d))
+        advance()
+        out = network.decode(features)
+        fields = [out.foreground] + ([out.distance] if has_distance else [])
+        if passes:
+            set_dropout(network, True)
+            try:
+                mean = torch.zeros_like(fields[0])
+                for _ in range(passes):
+                    advance()
+                    mean += network.decode(features, distance=False).foreground
+            finally:
+                set_dropout(network, False)
+            fields.append(mean / passes)
+        for n, box in enumerate(boxes):
+            total[(slice(None), slice(None), *box)] += torch.stack([f[n] for f in fields]) * weight
+            weights[box] += weight
+    if progress is not None:
+        progress(1.0)
+    total /= weights
+    total = total[(slice(None), slice(None), *(slice(0, n) for n in shape))]
+    return Prediction(
+        total[0], total[1] if has_distance else None, total[-1] if passes else None
+    )
+
+
+def predict_mirrored(
+    network: DualTaskVNet,
+    image: Tensor,
+    patch: tuple[int, int, int],
+    axes: tuple[int, ...],
+    *,
+    passes: int = 0,
+    uncertainty: str = "dropout",
+    progress: Callable[[float], None] | None = None,
+    **options,
+) -> Prediction:
+    """`predict`, its probabilities and level sets averaged over all mirrored views along ``axes``.
+
+    The uncertainty is the entropy of a mean: by ``dropout`` over ``passes`` Monte Carlo passes on
+    the unmirrored view; by ``flips`` over the views, without dropout; by ``both`` over Monte Carlo
+    passes on all views, as many in all as ``passes`` or one a view. Without passes there is none.
+    ``options`` are those of `predict`.
+    """
+    views = [v for n in range(len(axes) + 1) for v in itertools.combinations(axes, n)]
+    each = -(-passes // len(views)) if uncertainty == "both" else 0
+    first = passes if uncertainty == "dropout" else each
+    counts = [first] + [each] * (len(views) - 1)
+    costs = [2 + count for count in counts]
+    done, parts = 0, []
+    for view, count, cost in zip(views, counts, costs, strict=True):
+
+        def advance(fraction: float, done: int = done, cost: int = cost) -> None:
+            if progress is not None:
+                progress((done + fraction * cost) / sum(costs))
+
+        turned = [a + 1 for a in view]
+        part = predict(
+            network, image.flip(turned), patch, passes=count, progress=advance, **options
+        )
+        done += cost
+        fields = (part.foreground, part.distance, part.sampled)
+        parts.append([None if f is None else f.flip(turned) for f in fields])
+
+    def mean(number: int) -> Tensor | None:
+        fields = [p[number] for p in parts]
+        return None if fields[0] is None else torch.stack(fields).mean(dim=0)
+
+    foreground, distance = mean(0), mean(1)
+    sampled = None
+    if passes:
+        sampled = {"dropout": parts[0][2], "flips": foreground}.get(uncertainty)
+        sampled = mean(2) if sampled is None else sampled
+    return Prediction(foreground, distance, sampled)

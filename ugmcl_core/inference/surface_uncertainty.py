@@ -1,0 +1,24 @@
+"""How uncertain a predicted surface is: one number for a case."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..data.components import bounding_box
+from ..nn.level_sets import signed_distance
+from .settings import BAND_MM
+
+
+def surface_uncertainty(
+    uncertainty: np.ndarray,
+    mask: np.ndarray,
+    spacing: tuple[float, float, float],
+    band_mm: float = BAND_MM,
+) -> float:
+    """Mean of `uncertainty` (I, J, K) within `band_mm` of the surface of
+    the predicted `mask` (I, J, K); `spacing` in mm. NaN for a mask without surface."""
+    where = bounding_box(mask, [1 + math.ceil(band_mm / s) for s in spacing])
+    band = np.abs(signed_distance(mask[where], spacing)) <= band_mm
+    return float(uncertainty[where][band].mean(dtype=np.float64)) if band.any() else math.nan

@@ -1,0 +1,46 @@
+"""The mean teacher: the student agrees with the average of its past on unlabelled samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ...nn.batch import Batch
+from ...nn.losses import mean_squared_error
+from ...nn.network import DualTaskVNet
+from ...nn.schedules import Step, gaussian_ramp
+from ...nn.teacher import target
+from ..base import Method
+from ..options import Weight, option
+from ..supervised import segmentation_terms
+
+
+@dataclass(frozen=True)
+class MeanTeacher(Method):
+    """0.5 (CE + Dice) + λ mean (p - p')² on unlabelled samples (Tarvainen & Valpola, 2017).
+
+    The teacher makes one pass in train mode: dropout, input noise, batch statistics of the
+    unlabelled samples.
+    """
+
+    name: ClassVar[str] = "mean-teacher"
+    paper: ClassVar[str] = "Tarvainen and Valpola, Mean teachers, NeurIPS"
+    year: ClassVar[int] = 2017
+    when: ClassVar[str] = "the plainest semi-supervised method: one teacher pass a step"
+    uses_teacher: ClassVar[bool] = True
+    uses_unlabelled: ClassVar[bool] = True
+
+    weight: Weight = option(0.1, "λ at the end of its ramp")
+
+    def losses(
+        self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
+    ) -> dict[str, Tensor]:
+        out = student(batch.image)
+        terms = segmentation_terms(out[batch.labelled], batch)
+        if step.supervised_only or batch.all_labelled:
+            return terms
+        advice = target(teacher, batch.weak[batch.unlabelled])
+        difference = mean_squared_error(out[batch.unlabelled].probabilities, advice.probabilities)
+        return {**terms, "consistency": self.weight * gaussian_ramp(step.progress) * difference}

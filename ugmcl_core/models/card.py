@@ -1,0 +1,282 @@
+"""The card of a model: everything about it but its weights, as `model.json` stores it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from ..errors import InputError
+
+FORMAT = 1
+"""Version of the layout of `model.json`; a reader refuses every other one."""
+
+SDF_CONVENTIONS = ("truncated", "published")
+LARGEST_LABEL = 255
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class Terminology:
+    """A code for an anatomical structure, for example SCT 82471001, Left atrium."""
+
+    scheme: str
+    code: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One foreground class.
+
+    `value` is its number in label volumes and its channel in the network (1, 2, ... in the order
+    of the card), `color` RGB from 0 to 1, and `largest_component` says that the structure is one
+    piece, so that smaller islands of it are mistakes; None, which no card holds, leaves it to the
+    labels that a training sees.
+    """
+
+    value: int
+    name: str
+    color: tuple[float, float, float] = (0.86, 0.36, 0.31)
+    terminology: Terminology | None = None
+    largest_component: bool | None = True
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is, expects and was made from.
+
+    `spacing` (mm) and `patch` (voxels) are those of the model's grid, by array axis.
+    `normalization` is {"kind": ..., numbers}. `sdf` and `scale_mm` say what the distance head's
+    -1 to 1 mean. `network` holds the arguments of `network.NetworkSettings`. `field_of_view_mm`
+    is the range of extents seen in training, ((least by axis), (most by axis)), or None.
+    `mirror_axes` are the canonical axes (0 to 2) along which training saw mirrored images, so that
+    inference can average over mirrored views.
+    `training` and `scores` are records for a reader, not used by the program.
+    """
+
+    name: str
+    description: str
+    modality: str
+    classes: tuple[ClassInfo, ...]
+    channels: tuple[str, ...]
+    spacing: tuple[float, float, float]
+    patch: tuple[int, int, int]
+    normalization: dict[str, Any]
+    network: dict[str, Any]
+    sdf: str = "truncated"
+    scale_mm: float = 10.0
+    field_of_view_mm: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    mirror_axes: tuple[int, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    license: str = ""
+    intended_use: str = ""
+    sha256: str = ""
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The text of `model.json`."""
+        content = asdict(self)
+        return json.dumps({"format": content.pop("format"), **content}, indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str, where: str = "model.json") -> ModelCard:
+        """The card that `text` holds; `where` names the file in errors.
+
+        Raises InputError with one line for anything that is not a card of this format version.
+        """
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where} is not valid JSON ({error})") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{where} is not a model card: it holds no JSON object")
+        if content.get("format") != FORMAT or isinstance(content.get("format"), bool):
+            raise InputError(
+                f"{where} has format version {content.get('format')!r}; this version of ugmcl "
+                f"reads {FORMAT}: use a matching version of the model or of ugmcl"
+            )
+        try:
+            return _card(content)
+        except _Wrong as error:
+            raise InputError(f"{where} is not a usable model card: {error}") from None
+
+
+def class_info(value: Any) -> ClassInfo:
+    """The class that an object of a JSON file describes: ``value``, ``name`` and, if given,
+    ``color``, ``terminology`` and ``largest_component`` (else None); raises InputError."""
+    try:
+        found = _class(value)
+        return found if "largest_component" in value else replace(found, largest_component=None)
+    except _Wrong as error:
+        raise InputError(str(error)) from None
+
+
+def as_name(text: str) -> str:
+    """`text` as a name that a card accepts: other characters become dashes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:100] or "model"
+
+
+class _Wrong(Exception):
+    """What is wrong with one field; `from_json` adds where."""
+
+
+def _card(content: dict[str, Any]) -> ModelCard:
+    known = {f.name for f in fields(ModelCard)}
+    if unknown := sorted(set(content) - known):
+        raise _Wrong(f"unknown field {unknown[0]!r}")
+    optional = {
+        "field_of_view_mm": None,
+        "mirror_axes": (),
+        "training": {},
+        "scores": {},
+        "license": "",
+        "intended_use": "",
+        "sdf": "truncated",
+        "scale_mm": 10.0,
+    }
+    content = {**optional, **content}
+    if missing := sorted(known - set(content)):
+        raise _Wrong(f"field {missing[0]!r} is missing")
+
+    name = _text(content, "name")
+    if not _NAME.match(name):
+        raise _Wrong(f"name {name!r} may only hold letters, digits, dot, dash and underscore")
+    sdf = _text(content, "sdf")
+    if sdf not in SDF_CONVENTIONS:
+        raise _Wrong(f"sdf is {sdf!r}, not one of {', '.join(SDF_CONVENTIONS)}")
+    sha256 = _text(content, "sha256")
+    if not _SHA256.match(sha256):
+        raise _Wrong("sha256 is not 64 hexadecimal digits")
+    normalization = _object(content, "normalization")
+    if not isinstance(normalization.get("kind"), str):
+        raise _Wrong("normalization has no kind")
+    if not all(_is_number(v) for k, v in normalization.items() if k != "kind"):
+        raise _Wrong("normalization holds something that is not a number")
+    return ModelCard(
+        name=name,
+        description=_text(content, "description"),
+        modality=_text(content, "modality"),
+        classes=_classes(content["classes"]),
+        channels=_channels(content["channels"]),
+        spacing=_numbers(content["spacing"], "spacing", 3),
+        patch=_sizes(content["patch"]),
+        normalization=normalization,
+        network=_object(content, "network"),
+        sdf=sdf,
+        scale_mm=_numbers([content["scale_mm"]], "scale_mm", 1)[0],
+        field_of_view_mm=_extents(content["field_of_view_mm"]),
+        mirror_axes=_axes(content["mirror_axes"]),
+        training=_object(content, "training"),
+        scores=_object(content, "scores"),
+        license=_text(content, "license"),
+        intended_use=_text(content, "intended_use"),
+        sha256=sha256,
+    )
+
+
+def _text(content: dict[str, Any], key: str) -> str:
+    if not isinstance(content[key], str):
+        raise _Wrong(f"{key} is not a text")
+    return content[key]
+
+
+def _object(content: dict[str, Any], key: str) -> dict[str, Any]:
+    if not isinstance(content[key], dict):
+        raise _Wrong(f"{key} is not an object")
+    return content[key]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(value: Any, what: str, count: int) -> tuple[Any, ...]:
+    """`count` positive finite numbers, as floats."""
+    if not isinstance(value, list | tuple) or len(value) != count:
+        raise _Wrong(f"{what} is not a list of {count} numbers")
+    if not all(_is_number(v) and v > 0 for v in value):
+        raise _Wrong(f"{what} holds something that is not a positive number")
+    return tuple(float(v) for v in value)
+
+
+def _sizes(value: Any) -> tuple[int, int, int]:
+    numbers = _numbers(value, "patch", 3)
+    if any(n != int(n) for n in numbers):
+        raise _Wrong("patch holds something that is not a whole number")
+    a, b, c = (int(n) for n in numbers)
+    return a, b, c
+
+
+def _axes(value: Any) -> tuple[int, ...]:
+    axes = list(value) if isinstance(value, list | tuple) else [None]
+    if any(a not in (0, 1, 2) for a in axes) or len(set(axes)) < len(axes):
+        raise _Wrong("mirror_axes holds something else than different axes 0, 1, 2")
+    return tuple(axes)
+
+
+def _extents(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise _Wrong("field_of_view_mm is not a pair of three extents each")
+    least, most = (_numbers(v, "field_of_view_mm", 3) for v in value)
+    if any(a > b for a, b in zip(least, most, strict=True)):
+        raise _Wrong("field_of_view_mm has a least extent above the most")
+    return least, most
+
+
+def _channels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+        raise _Wrong("channels is not a list of one name per input channel")
+    return tuple(value)
+
+
+def _classes(value: Any) -> tuple[ClassInfo, ...]:
+    if not isinstance(value, list) or not value:
+        raise _Wrong("classes is not a list of at least one class")
+    classes = tuple(_class(v) for v in value)
+    if [c.value for c in classes] != list(range(1, len(classes) + 1)):
+        raise _Wrong("the values of the classes are not 1, 2, ... in this order")
+    if len({c.name for c in classes}) < len(classes):
+        raise _Wrong("two classes have the same name")
+    return classes
+
+
+def _class(value: Any) -> ClassInfo:
+    if not isinstance(value, dict):
+        raise _Wrong("a class is not an object")
+    content = {"color": list(ClassInfo.color), "terminology": None, "largest_component": True}
+    content.update(value)
+    if set(content) != {f.name for f in fields(ClassInfo)}:
+        raise _Wrong("a class needs value, name, color, terminology and largest_component")
+    number, name, color = content["value"], content["name"], content["color"]
+    whole = isinstance(number, int) and not isinstance(number, bool)
+    if not whole or not 1 <= number <= LARGEST_LABEL:
+        raise _Wrong(f"class value {number!r} is not a whole number from 1 to {LARGEST_LABEL}")
+    if not isinstance(name, str) or not name.strip():
+        raise _Wrong(f"class {number} has no name")
+    if (
+        not isinstance(color, list | tuple)
+        or len(color) != 3
+        or not all(_is_number(v) and 0 <= v <= 1 for v in color)
+    ):
+        raise _Wrong(f"the color of class {name} is not three numbers from 0 to 1")
+    if not isinstance(content["largest_component"], bool):
+        raise _Wrong(f"largest_component of class {name} is neither true nor false")
+    r, g, b = (float(v) for v in color)
+    terminology = _terminology(content["terminology"], name)
+    return ClassInfo(number, name, (r, g, b), terminology, content["largest_component"])
+
+
+def _terminology(value: Any, name: str) -> Terminology | None:
+    if value is None:
+        return None
+    keys = ("scheme", "code", "meaning")
+    if not isinstance(value, dict) or set(value) != set(keys):
+        raise _Wrong(f"the terminology of class {name} needs scheme, code and meaning")
+    return Terminology(*(_text(value, key) for key in keys))

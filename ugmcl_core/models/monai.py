@@ -1,0 +1,189 @@
+"""A model as a MONAI bundle: a folder that MONAI's own tools and servers run without this program.
+
+The network is stored as TorchScript. Its output has the class probabilities as its first channels
+and the level sets after them. What MONAI does before and after is close to what this program does
+and not the same: percentiles count empty surroundings too, windows are resampled otherwise, and
+nothing is averaged over mirrored views.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from . import store
+from .card import ModelCard
+from .model import Model
+from .onnx import pure_network
+
+OLDEST_MONAI = "1.3.0"
+OVERLAP = 0.5
+
+
+def export(model: Model, target: str | Path) -> Path:
+    """Write the bundle to the new folder `target`; returns it. MONAI itself is not needed.
+
+    Raises InputError if the target exists or cannot be written, or the model is unusable.
+    """
+    target = Path(target).expanduser().absolute()
+    if target.exists():
+        raise InputError(f"{target} exists: choose another name")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".bundle-", dir=target.parent))
+        try:
+            _write(model, folder)
+            folder.chmod(0o755)
+            folder.rename(target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    return target
+
+
+def _write(model: Model, folder: Path) -> None:
+    import torch
+    from torch import nn
+
+    class Joined(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.cat(self.network(image), dim=1)
+
+    for name in ("configs", "models", "docs"):
+        (folder / name).mkdir()
+    plain = pure_network(model)
+    network = Joined(plain).eval()
+    patch = torch.zeros(1, len(model.card.channels), *model.card.patch)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing is deprecated, and what MONAI reads
+        torch.jit.trace(network, patch, check_trace=False).save(str(folder / "models/model.ts"))
+    torch.save(network.state_dict(), folder / "models" / "model.pt")  # which the format demands
+    has_distance = plain.settings.distance_head
+    for name, content in (
+        ("metadata", _metadata(model.card, has_distance)),
+        ("inference", _inference(model.card)),
+    ):
+        text = json.dumps(content, indent=2) + "\n"
+        (folder / "configs" / f"{name}.json").write_text(text, encoding="utf-8")
+    (folder / "docs" / "README.md").write_text(_readme(model.card), encoding="utf-8")
+    notes = store.notes(model.folder)
+    texts = [model.card.license, *(p.read_text("utf-8", errors="replace") for p in notes)]
+    (folder / "docs" / "license.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+
+
+def _metadata(card: ModelCard, has_distance: bool) -> dict[str, Any]:
+    names = ["background", *(info.name for info in card.classes)]
+    if has_distance:
+        unit = f"signed distance / {card.scale_mm:g} mm, negative inside"
+        names += [f"{info.name}: {unit}" for info in card.classes]
+    shared = {"type": "image", "modality": card.modality, "spatial_shape": list(card.patch),
+              "dtype": "float32", "is_patch_data": True}  # fmt: skip
+    return {
+        "version": "1.0.0",
+        "changelog": {"1.0.0": f"exported from {card.name} ({card.sha256})"},
+        "monai_version": _version("monai") or OLDEST_MONAI,
+        "pytorch_version": (_version("torch") or "2.3.0").split("+")[0],
+        "numpy_version": _version("numpy") or "1.26.0",
+        "optional_packages_version": {"nibabel": "5.0.0"},
+        "task": f"Segmentation of {', '.join(names[1 : 1 + len(card.classes)])}",
+        "description": card.description or card.name,
+        "authors": "see docs/license.txt",
+        "copyright": card.license or "see docs/license.txt",
+        "intended_use": card.intended_use,
+        "network_data_format": {
+            "inputs": {"image": {
+                **shared, "format": "magnitude", "num_channels": len(card.channels),
+                "value_range": [], "channel_def": dict(enumerate(card.channels))}},
+            "outputs": {"pred": {
+                **shared, "format": "classes", "num_channels": len(names),
+                "value_range": [-1, 1] if has_distance else [0, 1],
+                "channel_def": dict(enumerate(names))}},
+        },
+    }  # fmt: skip
+
+
+def _inference(card: ModelCard) -> dict[str, Any]:
+    """What `python -m monai.bundle run` takes, as the bundle's README says."""
+    loaded = [
+        {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
+        {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
+        {"_target_": "Spacingd", "keys": "image", "pixdim": list(card.spacing),
+         "mode": "bilinear"},
+    ]  # fmt: skip
+    classes = 1 + len(card.classes)
+    return {
+        "imports": ["$import torch"],
+        "bundle_root": ".",
+        "inputs": ["image.nii.gz"],
+        "output_dir": "$@bundle_root + '/eval'",
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "network_def": "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device)",
+        "network": "$@network_def.eval()",
+        "preprocessing": {"_target_": "Compose", "transforms": loaded + _normalization(card)},
+        "inferer": {
+            "_target_": "SlidingWindowInferer", "roi_size": list(card.patch), "sw_batch_size": 1,
+            "overlap": OVERLAP, "mode": "gaussian",
+        },
+        "postprocessing": {"_target_": "Compose", "transforms": [
+            {"_target_": "Lambdad", "keys": "pred", "func": f"$lambda x: x[:{classes}]"},
+            {"_target_": "Invertd", "keys": "pred", "orig_keys": "image",
+             "transform": "@preprocessing", "nearest_interp": False},
+            {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+        ]},
+        "saver": {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir",
+                  "output_postfix": "labels"},
+        "predict": "$lambda item: @postprocessing({**item, 'pred': @inferer("
+                   "item['image'][None].to(@device), @network)[0]})",
+        "run": ["$[@saver(@predict(@preprocessing({'image': path}))) for path in @inputs]"],
+    }  # fmt: skip
+
+
+def _normalization(card: ModelCard) -> list[dict[str, Any]]:
+    settings = dict(card.normalization)
+    kind, low, high = settings["kind"], settings.get("low", 1.0), settings.get("high", 99.0)
+    normalize = {"_target_": "NormalizeIntensityd", "keys": "image"}
+    if kind == "robust-z":
+        clip = {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", "lower": low,
+                "upper": high, "b_min": 0.0, "b_max": 1.0, "clip": True}  # fmt: skip
+        return [clip, normalize]
+    if kind == "window":
+        return [{"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": low, "a_max": high,
+                 "b_min": -1.0, "b_max": 1.0, "clip": True}]  # fmt: skip
+    if kind == "z-score-nonzero":
+        return [{**normalize, "nonzero": True}]
+    return [] if kind == "none" else [normalize]
+
+
+def _readme(card: ModelCard) -> str:
+    return f"""# {card.name}
+
+{card.description}
+
+{card.intended_use}
+
+    python -m monai.bundle run --config_file configs/inference.json \\
+        --meta_file configs/metadata.json --bundle_root . --inputs "['scan.nii.gz']"
+
+The first channels of the network's output are the probabilities of the classes, those after them
+the signed distance to each structure divided by {card.scale_mm:g} mm, negative inside. Results
+differ a little from those of the program that exported this bundle, whose preprocessing is not
+quite that of MONAI and which averages over mirrored views.
+"""
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

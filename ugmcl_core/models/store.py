@@ -1,0 +1,344 @@
+"""The user's models: brought in from a folder, a zip or the network, given away, renamed, removed.
+
+Neither torch nor safetensors is imported: the panel does some of this in Slicer's own process.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import InputError
+from . import archives, downloads
+from .card import ModelCard
+from .model import (
+    CARD,
+    PICKLES,
+    WEIGHTS,
+    Model,
+    broken_models,
+    find_models,
+    is_bundled,
+    model_folders,
+    name_of_broken,
+    open_model,
+    update_card,
+)
+
+INDEX = "index.json"
+LARGEST_NOTE = 1 << 20
+"""Bytes of a text beside a model that is taken along."""
+_NOTES = re.compile(
+    r"(notice|licen[sc]e|copying|readme|citation|changelog|authors)[\w. -]*", re.IGNORECASE
+)
+_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
+"""What file managers leave in folders without being asked."""
+_LARGEST_HEADER = 100 << 20
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """An entry of an `index.json`: a model that can be got, by its name."""
+
+    name: str
+    description: str
+    license: str
+    url: str
+    sha256: str
+    bytes: int
+
+
+def known_models(further: str | None = None) -> list[KnownModel]:
+    """The entries of the index that comes with the program and of those in the folders `further`
+    (without it UGMCL_MODELS), one per name. Raises InputError for an index that is none."""
+    found: dict[str, KnownModel] = {}
+    for place in model_folders(further):
+        path = place / INDEX
+        if path.is_file():
+            for entry in _read_index(path):
+                found.setdefault(entry.name, entry)
+    return list(found.values())
+
+
+def _read_index(path: Path) -> list[KnownModel]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != 1:
+            raise InputError(f"{path} has format {content['format']!r}, not 1")
+        entries = [KnownModel(**entry) for entry in content["models"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"{path} is not an index of models ({text})") from None
+    for entry in entries:
+        texts = (entry.name, entry.description, entry.license, entry.url, entry.sha256)
+        if not all(isinstance(t, str) for t in texts) or not isinstance(entry.bytes, int):
+            raise InputError(f"{path}: an entry needs texts, and bytes as a number")
+    return entries
+
+
+def add(
+    source: str | Path,
+    place: Path,
+    name: str = "",
+    sha256: str = "",
+    progress: downloads.Progress = lambda done, total: None,
+) -> Model:
+    """Copy a model into a folder of that name in `place`; returns it as it stands there.
+
+    `source` is a model folder, a zip of one, an https address of such a zip (with the `sha256`
+    of the zip), or the name of a known model. Everything is checked before anything is in
+    `place`. Raises InputError, also if there is a model of that name already.
+    """
+    text = str(source)
+    known = {entry.name: entry for entry in known_models()} if "/" not in text else {}
+    if text in known:
+        text, sha256 = known[text].url, known[text].sha256
+    if "://" in text:
+        archive = downloads.fetch(text, sha256, place / ".downloads", progress)
+        try:
+            return _add_zip(archive, place, name)
+        finally:
+            archive.unlink(missing_ok=True)
+            with suppress(OSError):
+                archive.parent.rmdir()  # unless another download waits there to be resumed
+    path = Path(text).expanduser()
+    if path.is_file() and path.suffix.lower() == ".zip":
+        if sha256 and downloads.sha256_of(path) != sha256.strip().lower():
+            raise InputError(f"{path} is not what was announced: its SHA-256 differs")
+        return _add_zip(path, place, name)
+    if sha256:
+        raise InputError(f"{path} is no zip, so that it has no SHA-256 to compare")
+    return _add_folder(path, place, name)
+
+
+def _add_zip(archive: Path, place: Path, name: str) -> Model:
+    with _scratch(place) as folder:
+        return _add_folder(archives.unpack(archive, folder), place, name)
+
+
+def _add_folder(source: Path, place: Path, name: str) -> Model:
+    model = open_model(source)
+    check_weights(model)
+    card = model.card if not name else _renamed(model.card, name)
+    _refuse_taken(card.name, place)
+    with _scratch(place) as folder:
+        for file, target in _files(model.folder).items():
+            shutil.copyfile(file, folder / target)
+        (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+        folder.chmod(0o755)
+        folder.rename(place / card.name)
+    return open_model(place / card.name)
+
+
+def check_weights(model: Model) -> None:
+    """Compare the weights with the card's SHA-256 and look at their header; raises InputError.
+
+    A safetensors file is 8 bytes of length, a JSON header of that length, and numbers.
+    """
+    path = model.folder / WEIGHTS
+    if path.is_symlink():
+        raise InputError(f"{path} is a link: give the folder that it leads to")
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if 2 <= size <= _LARGEST_HEADER else None
+        digest = downloads.sha256_of(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        header, digest = None, ""  # no text, or no JSON
+    if not isinstance(header, dict):
+        raise InputError(f"{path} is not a safetensors file; a pickle is never read")
+    if digest != model.card.sha256:
+        raise InputError(f"{path} is not the file that {CARD} describes: its SHA-256 differs")
+
+
+def to_change(name_or_folder: str | Path) -> Model:
+    """The model of that name, or in that folder, to be renamed.
+
+    Raises InputError for one that is only linked to: what a link leads to may be somebody else's.
+    """
+    wanted = str(name_or_folder)
+    model = next((m for m in find_models() if m.name == wanted), None)
+    if model is None:
+        path = Path(wanted).expanduser()
+        if path.is_symlink():
+            raise InputError(
+                f"{path} is a link: give the folder that it leads to, or remove the link"
+            )
+        if not path.exists():
+            raise InputError(f"there is no model or model folder {wanted!r}")
+        return open_model(path)
+    if model.folder.parent not in model_folders():
+        raise InputError(
+            f"{wanted} is reached through a link and lies in {model.folder}: give that folder, or "
+            "remove the link"
+        )
+    return model
+
+
+def to_remove(name_or_folder: str | Path) -> Path:
+    """The folder of the model that `to_change` finds, or of a broken one with a card; InputError
+    as there."""
+    try:
+        return to_change(name_or_folder).folder
+    except InputError:
+        wanted = str(name_or_folder)
+        named = (f for f in broken_models() if name_of_broken(f) == wanted)
+        folder = next(named, Path(wanted).expanduser())
+        if folder.is_symlink() or not _is_broken(folder):
+            raise
+        return folder.resolve()
+
+
+def _is_broken(folder: Path) -> bool:
+    """Whether it has a card, but is no model that can be opened."""
+    try:
+        open_model(folder)
+    except InputError:
+        return (folder / CARD).is_file()
+    return False
+
+
+def rename(model: Model, name: str) -> Model:
+    """Give a model of the user's another name; all that its folder holds stays with it.
+
+    Raises InputError, and changes nothing then.
+    """
+    _refuse_bundled(model.folder)
+    card = _renamed(model.card, name)
+    _refuse_taken(card.name, model.folder.parent)
+    target = model.folder.with_name(card.name)
+    try:
+        model.folder.rename(target)
+    except OSError as error:
+        raise InputError(f"{model.name} cannot be renamed: {error.strerror}") from None
+    try:
+        return update_card(open_model(target), name=card.name)
+    except InputError:
+        target.rename(model.folder)
+        raise
+
+
+def remove(folder: Path) -> None:
+    """Delete a model of the user's, intact or not: its card, weights and texts, and the folder.
+
+    Raises InputError, and deletes nothing, if the folder holds anything else.
+    """
+    _refuse_bundled(folder)
+    entries = sorted(folder.iterdir())
+    own = [path for path in entries if _is_part(path) or _is_of_the_system(path)]
+    if other := next((path for path in entries if path not in own), None):
+        raise InputError(
+            f"{folder} holds {other.name}, which is no part of the model: "
+            "move it elsewhere first"
+        )
+    # under a hidden name first, so that a failure leaves no half of a model in the lists
+    place = folder.parent
+    hidden = place / f".removed-{folder.name}-{time.time_ns()}"
+    try:
+        folder.rename(hidden)
+        for path in own:
+            (hidden / path.name).unlink(missing_ok=True)
+        hidden.rmdir()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be removed: {error.strerror}") from None
+
+
+def export(model: Model, target: str | Path) -> Path:
+    """Write a model to a new folder, or to a zip if `target` ends so; returns it.
+
+    `add` takes both. Raises InputError if the target exists or cannot be written.
+    """
+    target = Path(target).expanduser().absolute()
+    check_weights(model)
+    if target.exists():
+        raise InputError(f"{target} exists: choose another name")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files = _files(model.folder)
+        with _scratch(target.parent) as folder:
+            if target.suffix.lower() == ".zip":
+                names = {f"{model.name}/{name}": file for file, name in files.items()}
+                archives.pack(names, folder / "model.zip")
+                (folder / "model.zip").rename(target)
+            else:
+                for file, name in files.items():
+                    shutil.copyfile(file, folder / name)
+                folder.chmod(0o755)
+                folder.rename(target)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    return target
+
+
+def _files(folder: Path) -> dict[Path, str]:
+    """What belongs to a model: card, weights and texts; links and all else stay behind.
+
+    Raises InputError for a pickle, which somebody might load later.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICKLES:
+            raise InputError(f"{path} is a pickle, which can run code when it is loaded: refused")
+    return {path: path.name for path in sorted(folder.iterdir()) if _is_part(path)}
+
+
+def notes(folder: Path) -> list[Path]:
+    """The texts that belong to the model in `folder`, such as its license."""
+    return [p for p in sorted(folder.iterdir()) if _is_part(p) and p.name not in (CARD, WEIGHTS)]
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file in a model's folder is the model's: card, weights, or a text such as a
+    license."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.name in (CARD, WEIGHTS):
+        return True
+    is_text = path.suffix.lower() in (".txt", ".md", ".cff", "")
+    return is_text and bool(_NOTES.fullmatch(path.name)) and path.stat().st_size <= LARGEST_NOTE
+
+
+def _is_of_the_system(path: Path) -> bool:
+    return path.name in _SYSTEM and path.is_file()
+
+
+def _renamed(card: ModelCard, name: str) -> ModelCard:
+    card = replace(card, name=name)
+    return ModelCard.from_json(card.to_json(), f"a model named {name!r}")  # checks the name
+
+
+def _refuse_taken(name: str, place: Path) -> None:
+    taken = next((m for m in find_models() if m.name.lower() == name.lower()), None)
+    if taken is not None:
+        raise InputError(f"there is a model {taken.name} in {taken.folder}: choose another name")
+    if (place / name).exists():
+        raise InputError(f"{place / name} exists: choose another name")
+
+
+def _refuse_bundled(folder: Path) -> None:
+    if is_bundled(folder):
+        raise InputError(f"{folder.name} came with the program and stays as it is")
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    """A hidden folder in `place` that is gone afterwards, unless it was renamed."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".incoming-", dir=place))
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror}") from None
+    try:
+        yield folder
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

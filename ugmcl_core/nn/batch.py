@@ -1,0 +1,42 @@
+"""What a training step sees: one batch with a labeled and an unlabeled stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A two-stream batch: labelled samples first.
+
+    ``image`` (B, channels, I, J, K) is the student's view, ``weak`` the same patches as the
+    teacher sees them (without intensity augmentation; the same tensor where there is none).
+    Of the first L samples: ``labels`` (L, C, ...) class fractions of each voxel, ``level_set``
+    (L, C-1, ...) T(y), ``valid`` (L, 1, ...) 1 where annotated, ``measured`` (L, C-1, ...) 1 where
+    ``level_set`` is known: ``valid`` less what lies too near an ignored region.
+    """
+
+    image: Tensor
+    weak: Tensor
+    labels: Tensor
+    level_set: Tensor
+    valid: Tensor
+    measured: Tensor
+
+    @property
+    def labelled(self) -> slice:
+        """The labelled samples."""
+        return slice(0, len(self.labels))
+
+    @property
+    def unlabelled(self) -> slice:
+        """The unlabelled samples."""
+        return slice(len(self.labels), len(self.image))
+
+    @property
+    def all_labelled(self) -> bool:
+        """Whether there is no unlabelled sample: in supervised-only steps, and in a training
+        without unlabelled cases."""
+        return len(self.labels) == len(self.image)

@@ -1,0 +1,178 @@
+"""Case lists: the JSON files that say which volumes a fine-tuning learns from, and as what.
+
+The layout is in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..data.cases import Case, Cohort
+from ..errors import InputError
+from ..models.card import ClassInfo, class_info
+
+ROLES = ("labelled", "unlabelled", "holdout")
+_LARGEST_LABEL = 65535
+_UNTYPED = ("85756007", "T-D0050")  # "Tissue", the default of Slicer: it tells nothing apart
+
+
+@dataclass(frozen=True)
+class CaseList:
+    """What a case list holds: ``classes`` with the values that they have in its labels, or None
+    for those of the base model; ``ignore``, the value of voxels that nobody annotated, or None."""
+
+    cohort: Cohort
+    classes: tuple[ClassInfo, ...] | None = None
+    ignore: int | None = None
+
+
+def read_case_list(path: str | Path) -> CaseList:
+    """The case list in a file; its paths are absolute or relative to it.
+
+    Raises InputError, in one line with the case's name, for anything that cannot be used, missing
+    files among it.
+    """
+    path = Path(path).expanduser()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is not valid JSON ({error})") from None
+    try:
+        return _case_list(content, path.parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _case_list(content: Any, folder: Path) -> CaseList:
+    if not isinstance(content, dict) or not isinstance(content.get("cases"), list):
+        raise InputError('is no case list: it needs {"cases": [...]}')
+    if unknown := sorted(set(content) - {"cases", "classes", "ignore"}):
+        raise InputError(f"unknown key {unknown[0]!r}; known are cases, classes, ignore")
+    by_role: dict[str, list[Case]] = {role: [] for role in ROLES}
+    by_image: dict[Path, str] = {}
+    for number, item in enumerate(content["cases"], 1):
+        role, case = _case(item, number, folder)
+        if any(case.name == c.name for cases in by_role.values() for c in cases):
+            raise InputError(f"two cases are named {case.name}; give each a name of its own")
+        other = by_image.setdefault(case.image.resolve(), case.name)
+        if other != case.name:  # a hold-out case would be trained on
+            raise InputError(f"cases {other} and {case.name} have the same image; keep one")
+        by_role[role].append(case)
+    if not by_role["labelled"]:
+        raise InputError("no case is labeled; at least one is needed to learn from")
+    classes = _classes(content.get("classes"))
+    ignore = content.get("ignore")
+    if ignore is not None and not (_is_whole(ignore) and 1 <= ignore <= _LARGEST_LABEL):
+        raise InputError(f"ignore is {ignore!r}, not a label from 1 to {_LARGEST_LABEL} or null")
+    for item in classes or ():
+        if item.value == ignore:
+            raise InputError(f"ignore {ignore} is the label of {item.name}; choose another")
+    return CaseList(Cohort(*(tuple(by_role[role]) for role in ROLES)), classes, ignore)
+
+
+def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
+    if not isinstance(item, dict):
+        raise InputError(f"case {number} is no object")
+    name, role = item.get("name"), item.get("role")
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"case {number} has no name")
+    if role not in ROLES:
+        raise InputError(f"case {name}: role is {role!r}, not one of {', '.join(ROLES)}")
+    if unknown := sorted(set(item) - {"name", "role", "image", "label"}):
+        raise InputError(f"case {name}: unknown key {unknown[0]!r}")
+    files = {}
+    for key in ("image", "label"):
+        given = item.get(key)
+        if given is None:
+            continue
+        if not isinstance(given, str) or "\0" in given or not given:
+            raise InputError(f"case {name}: {key} is no path")
+        files[key] = folder / Path(given).expanduser()
+        if not files[key].exists():
+            raise InputError(f"case {name}: there is no {key} {files[key]}")
+    if "image" not in files:
+        raise InputError(f"case {name} has no image")
+    if role != "unlabelled" and "label" not in files:
+        raise InputError(f"case {name} is {role} and has no label; add it or make it unlabeled")
+    label = files["label"] if role != "unlabelled" else None
+    return role, Case(name, files["image"], label, resample=True)
+
+
+def _classes(value: Any) -> tuple[ClassInfo, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value:
+        raise InputError("classes is neither null nor a list of at least one class")
+    classes = tuple(class_info(item) for item in value)
+    for what in ("value", "name"):
+        seen = [getattr(c, what) for c in classes]
+        if twice := [s for s in seen if seen.count(s) > 1]:
+            raise InputError(f"two classes have the {what} {twice[0]!r}")
+    return classes
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def join_classes(
+    base: Sequence[ClassInfo], listed: Sequence[ClassInfo] | None
+) -> tuple[tuple[ClassInfo, ...], tuple[int, ...]]:
+    """The classes of the model to make, numbered 1, 2, ..., and the label value of each.
+
+    A listed class is the base's of the same name, or else, among those that no name matches, of
+    the same terminology, where one listed class and one of the base's alone have it; any other
+    is new, and comes after the base's in the order of the list. Raises InputError where two listed
+    classes are one of the base's, and where one of the base's is not in the labels: their
+    background would teach the model to forget it.
+    """
+    if listed is None:
+        return tuple(base), tuple(c.value for c in base)
+    values: dict[int, int] = {}
+    new = []
+    matches = _matches(base, listed)
+    for item, match in zip(listed, matches, strict=True):
+        if match is None:
+            new.append(item)
+        elif match.value in values:
+            raise InputError(f"two classes of the labels are the base's {match.name}; merge them")
+        else:
+            values[match.value] = item.value
+    for item in base:
+        if item.value not in values:
+            raise InputError(
+                f"the labels have no class {item.name}, which the base model finds: annotate it "
+                "too, mark what is not annotated with the ignore value, or start from scratch"
+            )
+    names = {c.name for c in base}
+    numbered = []
+    for number, item in enumerate(new, len(base) + 1):
+        if item.name in names:
+            raise InputError(f"the new class {item.name} has the name of another; rename it")
+        numbered.append(replace(item, value=number))
+    classes = (*base, *numbered)
+    return classes, (*(values[c.value] for c in base), *(c.value for c in new))
+
+
+def _matches(base: Sequence[ClassInfo], listed: Sequence[ClassInfo]) -> list[ClassInfo | None]:
+    """The base's class that each listed one is: names first, then codes among what is left."""
+    named = {known.name.casefold(): known for known in base}
+    matches = [named.get(item.name.casefold()) for item in listed]
+    rest = [known for known in base if known not in matches]
+    codes = [None if m else _code(item) for item, m in zip(listed, matches, strict=True)]
+    for number, code in enumerate(codes):
+        found = [known for known in rest if code is not None and _code(known) == code]
+        if len(found) == 1 and codes.count(code) == 1:
+            matches[number] = found[0]
+    return matches
+
+
+def _code(item: ClassInfo) -> tuple[str, str] | None:
+    known = item.terminology
+    return None if known is None or known.code in _UNTYPED else (known.scheme, known.code)

@@ -1,0 +1,144 @@
+"""What a fine-tuning will take, measured by doing a little of it; nothing is written."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import devices
+from ..data.augmentation import floats
+from ..data.cases import Case, Cohort, PreparedCase
+from ..errors import Cancelled
+from ..inference.sliding_window import predict
+from ..methods import Method
+from ..nn.schedules import Step
+from .finetune import Plan, evaluate_every, parts_of, plan
+from .memory import Peak, Rung, climbing_down, ladder
+from .settings import FinetuneSettings
+from .trainer import Run, TrainingSettings
+
+_STEPS, _SECONDS = 4, 10.0  # at most so many timed steps of a kind, and no new one after this
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds: of preparing one case, of one iteration on average over the course, of a network
+    going over one case; ``memory`` in bytes."""
+
+    case: float
+    iteration: float
+    prediction: float
+    memory: int
+
+
+def estimate(
+    request: FinetuneSettings,
+    send: Callable[..., None],
+    progress: Callable[..., None],
+    cancelled: Callable[[], bool],
+) -> dict[str, Any]:
+    """The `result` of docs/architecture.md for what `finetune` would do with this request.
+
+    Some steps of each method run on the first labelled and unlabelled case, on the true window and
+    device, the first step of each not counted. Raises InputError and Cancelled.
+    """
+    planned = plan(request)
+    parts = parts_of(planned, Path(request.output))
+    devices.prepare_cpu()
+    costs: dict[str, Cost] = {}
+    for method in {p.method.name: p.method for p in parts}.values():
+        progress(len(costs) / 2, f"measuring {method.name}")
+        costs[method.name] = climbing_down(
+            ladder(planned.profile, str(devices.resolve(request.device))),
+            lambda rung, method=method: measure(planned, method, rung, request.seed, cancelled),
+            lambda text: send("log", level="warning", text=text),
+        )
+    cohort = planned.cohort
+    views = 2 ** len(planned.profile.batch.augmentation.mirror_axes)
+    judged = len(cohort.labelled if planned.report == "leave-one-out" else cohort.holdout)
+    seconds = 0.0
+    for part in parts:
+        cost = costs[part.method.name]
+        unlabelled = part.cohort.unlabelled if part.method.uses_unlabelled else ()
+        cases = len(part.cohort.labelled) + len(unlabelled) + len(part.cohort.holdout)
+        looks = len(part.cohort.holdout) * request.iterations // evaluate_every(request.iterations)
+        seconds += cost.case * cases + cost.iteration * request.iterations
+        seconds += cost.prediction * looks
+    reports = bool(planned.base) + 1 + bool(planned.comparison)
+    own = costs[planned.method.name]
+    seconds += judged * reports * (own.case + views * own.prediction)
+    return {
+        "seconds": round(seconds, 1),
+        "seconds_per_iteration": own.iteration,
+        "memory_bytes": max(c.memory for c in costs.values()),
+    }
+
+
+def measure(
+    planned: Plan, method: Method, rung: Rung, seed: int, cancelled: Callable[[], bool]
+) -> Cost:
+    """What one method costs on the first case of each kind; raises Cancelled."""
+    devices.release_memory()
+    device = torch.device(rung.device)
+    network = replace(rung.profile.network, distance_head=method.uses_distance)
+    profile = replace(rung.profile, network=network)
+    cohort = Cohort(planned.cohort.labelled[:1], planned.cohort.unlabelled[:1])
+    nowhere = Path(tempfile.gettempdir())  # nothing exceeds the budget, so nothing is written
+    settings = TrainingSettings(seed, rung.device, memory=1 << 62, resident=False)
+    room = devices.room_for_cases(device)
+    with Peak(device) as peak:
+        began = time.monotonic()
+        run = Run(
+            cohort,
+            method,
+            profile,
+            settings,
+            device,
+            planned.base,
+            nowhere,
+            {},
+            lambda event: None,
+        )
+        case = (time.monotonic() - began) / (len(run.labelled) + len(run.unlabelled))
+        first = [profile.warmup] + ([0] if profile.warmup else [])
+        late, *early = [_seconds(run, index, cancelled) for index in first]
+        part = profile.warmup / profile.iterations
+        iteration = late if not early else part * early[0] + (1 - part) * late
+        image = floats(run.labelled[0].opened().image)
+        began = time.monotonic()
+        with devices.autocast(device):
+            predict(run.student, image, profile.batch.patch, cancelled=cancelled)
+        prediction = time.monotonic() - began
+    kept = _bytes_of(run.labelled, planned.cohort.labelled)
+    kept += _bytes_of(run.unlabelled, planned.cohort.unlabelled)
+    return Cost(case, iteration, prediction, peak.bytes + min(room, kept))
+
+
+def _bytes_of(seen: Sequence[PreparedCase], cases: Sequence[Case]) -> int:
+    """What all ``cases`` take if each takes as much as those ``seen``."""
+    return sum(c.nbytes for c in seen) * len(cases) // max(1, len(seen))
+
+
+def _seconds(run: Run, index: int, cancelled: Callable[[], bool]) -> float:
+    """Seconds of an iteration from ``index`` on, batches made beside it as in the loop."""
+    profile = run.profile
+    steps = [Step(index, profile.iterations, profile.warmup)] * (_STEPS + 1)
+    began, done = 0.0, 0
+    for number, (step, batch) in enumerate(zip(steps, run.batches(steps), strict=True)):
+        if cancelled():
+            raise Cancelled
+        terms = run.step(step, batch)
+        float(sum(terms.values()))  # a GPU works on behind Python's back until it is asked
+        if number == 0:
+            began = time.monotonic()
+            continue
+        done = number
+        if time.monotonic() - began > _SECONDS:
+            break
+    return (time.monotonic() - began) / done

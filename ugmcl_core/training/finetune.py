@@ -1,0 +1,376 @@
+"""Fine-tuning as the panel offers it: a case list, a base model, and a report on unseen cases."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import devices
+from ..data.cases import Case, Cohort
+from ..errors import Cancelled, InputError
+from ..inference.segmenter import Segmenter
+from ..methods import DualTask, Method, Supervised
+from ..models.card import as_name
+from ..models.model import Model, open_model, resolve, update_card
+from ..models.network import check_model
+from . import profiles
+from .case_list import join_classes, read_case_list
+from .memory import Rung, climbing_down, ladder
+from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
+from .settings import FinetuneSettings
+from .train import Description, TrainingSettings, describe, train
+from .verdict import Row, conclude, measure
+
+Send = Callable[..., None]
+REPORT = "report.json"
+_BEFORE, _AFTER = 0.03, 0.95  # parts of the progress bar that the first and last measures take
+_CHECKPOINT_EVERY = 25  # iterations, up to a minute's work on two cores
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A fine-tuning, checked: what is trained on what, and the cases that judge it.
+
+    ``report`` is `holdout`, `leave-one-out` or `none`; ``comparison`` is the supervised method to
+    compare with, or None.
+    """
+
+    cohort: Cohort
+    base: Model | None
+    method: Method
+    comparison: Method | None
+    profile: Profile
+    description: Description
+    report: str
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training of a fine-tuning; the model itself has no ``name``."""
+
+    name: str
+    folder: Path
+    cohort: Cohort
+    method: Method
+
+
+def plan(request: FinetuneSettings) -> Plan:
+    """Check a request before anything runs; raises InputError."""
+    listed = read_case_list(request.case_list)
+    method = profiles.method_named(request.method)
+    base = resolve(request.base) if request.base else None
+    try:
+        if base is None and listed.classes is None:
+            raise InputError("classes are needed where there is no base model")
+        classes, values = join_classes(base.card.classes if base else (), listed.classes)
+        if listed.ignore in values:
+            raise InputError(f"ignore {listed.ignore} is the label of a class; choose another")
+    except InputError as error:
+        raise InputError(f"{request.case_list}: {error}") from None
+    if base is None:
+        profile = profiles.with_iterations(COMPACT, request.iterations)
+    else:
+        check_model(base)
+        # for new classes the start is not good: they need the whole learning rate
+        gentleness = 1.0 if len(classes) > len(base.card.classes) else profiles.GENTLE
+        profile = profiles.fine_tuning(base, COMPACT, request.iterations, gentleness)
+    profile = keeping_laterality(with_classes(profile, len(classes) + 1), classes)
+    known = replace(profile.representation, values=values, ignore=listed.ignore)
+    profile = replace(profile, representation=known)
+    name = as_name(request.name or Path(request.output).resolve().name)
+    description = replace(
+        describe(base, name, profile),
+        classes=classes,
+        provenance=_provenance(request, listed, base),
+    )
+    cohort, notices = listed.cohort, []
+    if text := laterality_notice(profile, classes, len(base.card.classes) if base else 0):
+        notices.append(text)
+    if method.uses_unlabelled and not cohort.unlabelled:
+        notices.append("There are no unlabeled volumes: only the labeled ones are learned from.")
+    report = "holdout" if cohort.holdout else "none"
+    if not cohort.holdout and request.leave_one_out:
+        if len(cohort.labelled) > 1:
+            report = "leave-one-out"
+        else:
+            notices.append("Leaving one out needs two labeled cases: there will be no report.")
+    if report != "none" and base is not None and base.card.training.get("parents"):
+        notices.append(
+            f"{base.name} was fine-tuned itself: if it learned from the cases that judge, before "
+            "and after are too good."
+        )
+    comparison = None
+    if request.compare and report == "none":
+        notices.append("There is no hold-out case to compare with supervised fine-tuning on.")
+    elif request.compare and (comparison := _comparison(method)) is None:
+        notices.append(f"{method.name} is supervised already: there is nothing to compare with.")
+    return Plan(cohort, base, method, comparison, profile, description, report, tuple(notices))
+
+
+def _comparison(method: Method) -> Method | None:
+    """What is left of a method without its unlabelled volumes."""
+    if not method.uses_unlabelled:
+        return None
+    return DualTask() if method.uses_distance else Supervised()
+
+
+def _provenance(request: FinetuneSettings, listed: Any, base: Model | None) -> dict[str, Any]:
+    """What the new model's card says of where it comes from, beside what every card says."""
+    parents = []
+    if base is not None:
+        parents = [{"name": base.name, "sha256": base.card.sha256}]
+        former = base.card.training.get("parents", [])
+        parents += former if isinstance(former, list) else []
+    content: dict[str, Any] = {"parents": parents, "holdout": len(listed.cohort.holdout)}
+    if request.keep_names:
+        groups = ("labelled", "unlabelled", "holdout")
+        content["cases"] = {g: [c.name for c in getattr(listed.cohort, g)] for g in groups}
+    return content
+
+
+def evaluate_every(iterations: int) -> int:
+    """Iterations between two looks at the hold-out cases."""
+    return max(25, iterations // 8)
+
+
+def parts_of(plan: Plan, output: Path) -> list[Part]:
+    """The trainings of a plan, the model itself first."""
+    parts = [Part("", output, plan.cohort, plan.method)]
+    methods = [plan.method] + ([plan.comparison] if plan.comparison else [])
+    if plan.report == "holdout":
+        folder = output / "supervised"
+        parts += [Part("supervised", folder, plan.cohort, m) for m in methods[1:]]
+    elif plan.report == "leave-one-out":
+        for number, left in enumerate(plan.cohort.labelled):
+            rest = tuple(c for c in plan.cohort.labelled if c is not left)
+            fold = replace(plan.cohort, labelled=rest)
+            for method in methods:
+                kind = "" if method is plan.method else "supervised "
+                folder = f"{kind.strip() or 'fold'}-{number + 1}"
+                parts.append(Part(f"{kind}without {left.name}", output / folder, fold, method))
+    return parts
+
+
+def finetune(
+    request: FinetuneSettings,
+    send: Send,
+    progress: Callable[..., None],
+    cancelled: Callable[[], bool],
+) -> dict[str, Any]:
+    """Train, and return the `result` of docs/architecture.md.
+
+    `send` gets the `metrics` and `log` events. Raises InputError, and Cancelled after a cancel;
+    the run's folder then holds a checkpoint of each training begun, to resume from, and the model
+    as far as it got.
+    """
+    output = Path(request.output)
+    if request.resume and (output / REPORT).is_file():
+        return _finished(output, request)
+    planned = plan(request)
+    run = _Run(request, planned, send, progress, cancelled)
+    for text in planned.notices:
+        send("log", level="warning", text=text)
+    judged = planned.cohort.holdout
+    if planned.report == "leave-one-out":
+        judged = planned.cohort.labelled
+    before: list[Row | None] = [None] * len(judged)
+    if planned.base is not None:
+        before = run.measured(planned.base, judged, 0.0, _BEFORE)
+    models: dict[str, Model] = {}
+    for number, part in enumerate(run.parts):
+        models[part.name] = run.trained(part, number)
+    after, supervised = run.judged(models, judged)
+    cases = [
+        {"name": c.name, "before": b, "after": a, "supervised": s}
+        for c, b, a, s in zip(judged, before, after, supervised, strict=True)
+    ]
+    names = [c.name for c in planned.description.classes]
+    old = len(planned.base.card.classes) if planned.base else len(names)
+    verdict, text = conclude(cases, planned.report, names[old:])
+    scores = {"report": planned.report, "verdict": verdict, "text": text,
+              "cases": cases if request.keep_names else [_nameless(c) for c in cases]}  # fmt: skip
+    model = update_card(models[""], scores=finite(scores) if cases else {})
+    result = {"model": str(model.folder), "report": planned.report, "cases": cases,
+              "verdict": verdict, "text": text}  # fmt: skip
+    _write_report(output / REPORT, finite(result))
+    return result
+
+
+def _finished(output: Path, request: FinetuneSettings) -> dict[str, Any]:
+    """The result of a run that was finished before; InputError if another one was asked for."""
+    try:
+        result = json.loads((output / REPORT).read_text(encoding="utf-8"))
+        done = open_model(result["model"]).card.training
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{output / REPORT}: cannot be read ({error}); delete it") from None
+    for name in ("method", "iterations", "seed"):
+        if done.get(name) != getattr(request, name):
+            raise InputError(
+                f"{output}: holds a finished fine-tuning with other settings ({name} "
+                f"{done.get(name)}); choose another folder or the same settings"
+            )
+    return result
+
+
+def _nameless(case: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in case.items() if k != "name"}
+
+
+def finite(value: Any) -> Any:
+    """NaN as null: neither a card nor a report has any."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _write_report(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}")
+    try:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class _Run:
+    """The trainings and measures of one request, and what is told of them."""
+
+    def __init__(
+        self,
+        request: FinetuneSettings,
+        planned: Plan,
+        send: Send,
+        progress: Callable[..., None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.request, self.plan = request, planned
+        self.send, self.progress, self.cancelled = send, progress, cancelled
+        self.parts = parts_of(planned, Path(request.output))
+        self.device = str(devices.resolve(request.device))
+
+    def warn(self, text: str) -> None:
+        self.send("log", level="warning", text=text)
+
+    def trained(self, part: Part, number: int) -> Model:
+        """Train one part, on less memory where there is not enough; raises Cancelled."""
+        request = self.request
+        seen: dict[str, Any] = {"losses": {}, "speed": None}
+
+        def work(rung: Rung) -> Model:
+            every = evaluate_every(request.iterations) if part.cohort.holdout else 0
+            settings = TrainingSettings(
+                request.seed,
+                rung.device,
+                checkpoint_every=_CHECKPOINT_EVERY,
+                evaluate_every=every,
+                resident=rung is rungs[0],
+            )
+            # a rung below takes up what the one above has left
+            resume = request.resume or rung is not rungs[0]
+            return train(
+                part.cohort,
+                part.method,
+                rung.profile,
+                part.folder,
+                settings,
+                base=self.plan.base,
+                resume=resume,
+                description=self.plan.description,
+                on_event=lambda event: self._heard(event, part, number, seen),
+                should_stop=self.cancelled,
+            )
+
+        rungs = ladder(self.plan.profile, self.device)
+        model = climbing_down(rungs, work, self.warn)
+        if self.cancelled():
+            raise Cancelled
+        return model
+
+    def _heard(self, event: dict[str, Any], part: Part, number: int, seen: dict[str, Any]) -> None:
+        """Pass on what a training says."""
+        kind = event["event"]
+        share = (_AFTER - _BEFORE) / len(self.parts)
+        done = _BEFORE + share * number
+        prefix = f"{part.name}: " if part.name else ""
+        if kind == "preparing":
+            if self.cancelled():
+                raise Cancelled
+            self.progress(done, prefix + event["text"])
+        elif kind == "notice":
+            if not part.name:  # once is enough
+                self.send("log", level="info", text=event["text"])
+        elif kind == "progress":
+            step, total = event["step"], event["total"]
+            left = (total - step + total * (len(self.parts) - number - 1)) / event["speed"]
+            text = f"{prefix}iteration {step} of {total}"
+            self.progress(done + share * step / total, text, remaining=round(left, 1))
+            seen.update(losses=event["losses"], speed=event["speed"])
+            self._metrics(event["step"], part, seen, None)
+        elif event.get("dice"):
+            known = [d for d in event["dice"] if not math.isnan(d)]
+            self._metrics(event["step"], part, seen, sum(known) / len(known) if known else None)
+
+    def _metrics(self, step: int, part: Part, seen: dict[str, Any], dice: float | None) -> None:
+        self.send(
+            "metrics",
+            step=step,
+            part=part.name,
+            losses=seen["losses"],
+            dice=dice,
+            speed=seen["speed"],
+        )
+
+    def measured(self, model: Model, cases: Sequence[Case], start: float, end: float) -> list[Row]:
+        """The measures of each case, on the CPU where a GPU has not enough memory."""
+        if not cases:
+            return []
+        rungs = [Rung(self.plan.profile, self.device)]
+        if self.device != "cpu":
+            rungs.append(Rung(self.plan.profile, "cpu", "the CPU"))
+
+        def work(rung: Rung) -> list[Row]:
+            segmenter = Segmenter(model, rung.device)
+            rows = []
+            for number, case in enumerate(cases):
+                fraction = start + (end - start) * number / len(cases)
+                self.progress(fraction, f"measuring {case.name}")
+                rows.append(
+                    measure(
+                        segmenter,
+                        case,
+                        self.plan.profile.representation,
+                        self.plan.description.classes,
+                        self.cancelled,
+                    )
+                )
+            return rows
+
+        return climbing_down(rungs, work, self.warn)
+
+    def judged(
+        self, models: dict[str, Model], cases: Sequence[Case]
+    ) -> tuple[list[Row], list[Row | None]]:
+        """Each case as the new model finds it, and as the supervised one does, if there is one."""
+        compared = self.plan.comparison is not None
+        middle = (1.0 + _AFTER) / 2 if compared else 1.0
+        spans = [("", _AFTER, middle)] + ([("supervised", middle, 1.0)] if compared else [])
+        columns: list[list[Any]] = []
+        for kind, start, end in spans:
+            if self.plan.report != "leave-one-out":
+                columns.append(self.measured(models[kind], cases, start, end))
+                continue
+            column = []
+            for case in cases:
+                name = f"{kind} without {case.name}".strip()
+                column += self.measured(models[name], [case], start, end)
+            columns.append(column)
+        return columns[0], columns[1] if compared else [None] * len(cases)

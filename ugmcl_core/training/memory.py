@@ -1,0 +1,150 @@
+"""How much memory a training takes, and what to do when there is not enough."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from ..errors import is_out_of_memory
+from .profiles import Profile
+
+Result = TypeVar("Result")
+_SMALLEST = 3  # voxels of the coarsest level that a window keeps along an axis
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to train, ``text`` saying in what it is smaller than the one before it."""
+
+    profile: Profile
+    device: str
+    text: str = ""
+
+
+def ladder(profile: Profile, device: str) -> list[Rung]:
+    """What to try in turn when memory runs out on ``device`` (a resolved one): half the batch, a
+    window halved along each axis too, and, from a GPU, the CPU with the batch as it was."""
+    rungs = [Rung(profile, device)]
+    batch = profile.batch
+    if batch.labelled + batch.unlabelled > 2:
+        batch = replace(
+            batch, labelled=max(1, batch.labelled // 2), unlabelled=max(1, batch.unlabelled // 2)
+        )
+        rungs.append(Rung(replace(profile, batch=batch), device, "half the batch"))
+    multiple = profile.network.multiple
+    patch = tuple(
+        min(n, max(_SMALLEST * m, -(-n // (2 * m)) * m))
+        for n, m in zip(batch.patch, multiple, strict=True)
+    )
+    if patch != batch.patch:
+        size = "x".join(map(str, patch))
+        smaller = replace(profile, batch=replace(batch, patch=patch))
+        rungs.append(Rung(smaller, device, f"a window of {size} voxels"))
+    if torch.device(device).type != "cpu":
+        rungs.append(Rung(profile, "cpu", "the CPU"))
+    return rungs
+
+
+def climbing_down(
+    rungs: list[Rung], work: Callable[[Rung], Result], warn: Callable[[str], None]
+) -> Result:
+    """The result of ``work`` on the first rung that it has memory for; ``warn`` is told of every
+    step down. Raises what the last rung raises, and any other error at once."""
+    for rung, below in zip(rungs, [*rungs[1:], None], strict=True):
+        try:
+            return work(rung)
+        except (RuntimeError, MemoryError) as error:
+            if below is None or not is_out_of_memory(error):
+                raise
+        # outside of the handler, so that the error's frames and their tensors are gone
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        where = "memory" if rung.device == "cpu" else "GPU memory"
+        warn(f"Not enough {where}: going on with {below.text}.")
+    raise AssertionError("there is always a first rung")
+
+
+class Peak:
+    """Measures the largest memory in use, as a context manager: ``bytes`` afterwards.
+
+    On a GPU what torch reserved there; else the process's resident memory, looked at every
+    20 ms, or the largest so far where the system tells no more than that.
+    """
+
+    _EVERY = 0.02
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._end = threading.Event()
+        self.bytes = 0
+
+    def __enter__(self) -> Peak:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_reserved(self._device)
+        else:
+            self._end.set()
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self.bytes = max(self.bytes, resident())
+            if self._end.wait(self._EVERY):
+                return
+
+
+def resident() -> int:
+    """Bytes of main memory that this process holds: now on Linux, at most so far elsewhere; 0
+    where it cannot be told."""
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        import resource
+
+        return pages * resource.getpagesize()
+    if sys.platform == "win32":
+        return _windows_peak()
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def _windows_peak() -> int:
+    import ctypes
+    from ctypes import wintypes
+
+    class Counters(ctypes.Structure):
+        """PROCESS_MEMORY_COUNTERS of psapi.h."""
+
+        _fields_ = (
+            ("cb", wintypes.DWORD),
+            ("PageFaultCount", wintypes.DWORD),
+            *((name, ctypes.c_size_t) for name in (
+                "PeakWorkingSetSize", "WorkingSetSize", "QuotaPeakPagedPoolUsage",
+                "QuotaPagedPoolUsage", "QuotaPeakNonPagedPoolUsage", "QuotaNonPagedPoolUsage",
+                "PagefileUsage", "PeakPagefileUsage",
+            )),
+        )  # fmt: skip
+
+    counters = Counters()
+    counters.cb = ctypes.sizeof(counters)
+    kernel = ctypes.WinDLL("kernel32")
+    kernel.GetCurrentProcess.restype = wintypes.HANDLE
+    kernel.K32GetProcessMemoryInfo.argtypes = (
+        wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD)  # fmt: skip
+    found = kernel.K32GetProcessMemoryInfo(
+        kernel.GetCurrentProcess(), ctypes.byref(counters), counters.cb
+    )
+    return int(counters.WorkingSetSize) if found else 0

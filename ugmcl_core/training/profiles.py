@@ -1,0 +1,236 @@
+"""Profiles: everything that defines a training apart from the cases and the method."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..data.augmentation import Augmentation
+from ..data.batches import BatchSettings
+from ..data.cases import Representation
+from ..data.preprocessing import Normalization
+from ..errors import InputError
+from ..methods import METHODS, Method
+from ..methods.options import with_options
+from ..models.card import ClassInfo, ModelCard
+from ..models.model import Model
+from ..nn.network import NetworkSettings, strides_for
+from ..nn.schedules import LearningRate
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """``optimizer`` is ``sgd`` (momentum 0.9) or ``adamw``; ``clip`` bounds the gradient's norm
+    (0: off); ``decay`` is the teacher's EMA; see `teacher.Teacher` for ``average_buffers``."""
+
+    optimizer: str = "sgd"
+    rate: LearningRate = LearningRate()  # noqa: RUF009
+    weight_decay: float = 1e-4
+    clip: float = 0.0
+    decay: float = 0.99
+    average_buffers: bool = False
+    saved: str = "student"  # or "teacher": whose weights become the model
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A training protocol. ``warmup`` of the ``iterations`` are supervised only."""
+
+    name: str
+    about: str
+    representation: Representation
+    network: NetworkSettings
+    batch: BatchSettings
+    optimization: Optimization
+    iterations: int
+    warmup: int = 0
+
+
+PAPER = Profile(
+    name="paper",
+    about="the published protocol: 0.625 mm grid, 112x112x80 patches, 6000 iterations; for a GPU",
+    representation=Representation((0.625,) * 3, Normalization("z-score"), sdf="published"),
+    network=NetworkSettings(),
+    batch=BatchSettings((112, 112, 80), augmentation=Augmentation(quarter_turns=True)),
+    optimization=Optimization(),
+    iterations=6000,
+)
+
+COMPACT = Profile(
+    name="compact",
+    about="1.25 mm grid, 96x80x48 patches, strong augmentation; one to two hours on two CPU cores",
+    representation=Representation((1.25,) * 3, Normalization("robust-z", 1.0, 99.0)),
+    network=NetworkSettings(distance_dropout=False),
+    batch=BatchSettings(
+        (96, 80, 48),
+        foreground=1 / 3,
+        augmentation=Augmentation(
+            affine=0.7, shift=0.08, flips=(0.5, 0.5, 0.0), surroundings=True, intensity=1.0
+        ),
+    ),
+    optimization=Optimization(
+        "adamw",
+        LearningRate(1e-3, "cosine", warmup=100),
+        1e-2,
+        clip=5.0,
+        decay=0.995,
+        average_buffers=True,
+        saved="teacher",
+    ),
+    iterations=2400,
+    warmup=700,
+)
+
+COARSE = replace(
+    COMPACT,
+    name="coarse",
+    about="2 mm grid, 64x48x32 patches, 8 filters, otherwise as compact; minutes on one CPU core, "
+    "to compare methods",
+    representation=replace(COMPACT.representation, spacing=(2.0,) * 3),
+    network=replace(COMPACT.network, filters=8),
+    batch=replace(COMPACT.batch, patch=(64, 48, 32)),
+    iterations=1000,
+    warmup=300,
+)
+
+PROFILES = {p.name: p for p in (PAPER, COMPACT, COARSE)}
+
+
+def with_patch(profile: Profile, patch: tuple[int, int, int]) -> Profile:
+    """``profile`` with another patch size, and strides that fit it."""
+    return replace(
+        profile,
+        batch=replace(profile.batch, patch=patch),
+        network=replace(profile.network, strides=strides_for(patch)),
+    )
+
+
+def with_classes(profile: Profile, classes: int) -> Profile:
+    """``profile`` for ``classes`` classes, the background included."""
+    return replace(
+        profile,
+        network=replace(profile.network, classes=classes),
+        representation=replace(profile.representation, classes=classes),
+    )
+
+
+def profile_of(card: ModelCard, like: Profile) -> Profile:
+    """The protocol ``like`` on the grid, network and conventions of a model: for fine-tuning."""
+    representation = replace(
+        like.representation,
+        spacing=card.spacing,
+        sdf=card.sdf,
+        scale=card.scale_mm,
+        normalization=Normalization(**card.normalization),
+        classes=len(card.classes) + 1,
+    )
+    return replace(
+        like,
+        representation=representation,
+        network=NetworkSettings(**card.network),
+        batch=replace(like.batch, patch=card.patch),
+    )
+
+
+
+
+GENTLE = 0.3
+"""Part of the profile's learning rate for fine-tuning, where the start is good already. A guess:
+it was never compared with other values."""
+
+
+def method_named(name: str, options: Sequence[str] = ()) -> Method:
+    """The method `name` with `options` as NAME=VALUE; raises InputError for what is not there."""
+    if name not in METHODS:
+        raise InputError(f"unknown method {name!r}; known are {', '.join(METHODS)}")
+    return with_options(METHODS[name], options)
+
+
+def profile_named(name: str) -> Profile:
+    """The profile `name`; raises InputError if there is none."""
+    if name not in PROFILES:
+        raise InputError(f"unknown profile {name!r}; known are {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def with_iterations(profile: Profile, iterations: int) -> Profile:
+    """`profile` with its course squeezed or stretched to `iterations`: the supervised start, the
+    warm-up and the steps of the learning rate; in a shorter one also the memory of a teacher that
+    becomes the model, which would otherwise still hold much of the untrained start at the end."""
+    part = iterations / profile.iterations
+    o = profile.optimization
+    rate = replace(o.rate, warmup=round(o.rate.warmup * part))
+    if rate.kind == "step":
+        rate = replace(rate, step_size=max(1, round(rate.step_size * part)))
+    decay = o.decay
+    if o.saved == "teacher" and part < 1:
+        decay = max(0.5, 1.0 - (1.0 - o.decay) / part)
+    return replace(
+        profile,
+        iterations=iterations,
+        warmup=round(profile.warmup * part),
+        optimization=replace(o, rate=rate, decay=decay),
+    )
+
+
+def fine_tuning(
+    base: Model, like: Profile, iterations: int, gentleness: float = GENTLE
+) -> Profile:
+    """The protocol `like` from the weights of `base`: on its grid, with its network, `gentleness`
+    times its learning rate, and semi-supervised from the first iteration on. InputError for a base
+    of several images a case: a training has one."""
+    if len(base.card.channels) > 1:
+        raise InputError(
+            f"model {base.name} takes {len(base.card.channels)} images a case, and trainings are "
+            "of one; choose another base"
+        )
+    profile = with_iterations(profile_of(base.card, like), iterations)
+    rate = profile.optimization.rate
+    optimization = replace(profile.optimization, rate=replace(rate, base=gentleness * rate.base))
+    return replace(profile, warmup=0, optimization=optimization)
+
+
+
+
+_SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
+_OTHER = {"left": "right", "right": "left"}
+
+
+def contralateral(name: str) -> str | None:
+    """The name of the structure on the other side, in lower case; None of what has no side."""
+    renamed, count = _SIDE.subn(lambda word: _OTHER[word[0]], name.casefold())
+    return renamed if count else None
+
+
+def has_contralateral(classes: Sequence[ClassInfo]) -> bool:
+    """Whether two of the classes are the left and the right one of the same."""
+    names = {c.name.casefold() for c in classes}
+    return any(contralateral(name) in names for name in names)
+
+
+def keeping_laterality(profile: Profile, classes: Sequence[ClassInfo]) -> Profile:
+    """``profile`` without views that are mirrored left to right where `has_contralateral`: in
+    those the left one looks like the right one, and a mean over both views finds neither."""
+    if not has_contralateral(classes):
+        return profile
+    augmentation = profile.batch.augmentation
+    augmentation = replace(
+        augmentation, flips=(0.0, *augmentation.flips[1:]), quarter_turns=False
+    )
+    return replace(profile, batch=replace(profile.batch, augmentation=augmentation))
+
+
+def laterality_notice(
+    profile: Profile, classes: Sequence[ClassInfo], known: int = 0
+) -> str | None:
+    """What a user should know of mirrored patches where one of the ``classes`` has a side; the
+    first ``known`` of them a base model has learned before. None where there is nothing."""
+    mirrored = profile.batch.augmentation
+    others = [other for c in classes[known:] if (other := contralateral(c.name))]
+    if not others or not (mirrored.flips[0] or mirrored.quarter_turns):
+        return None
+    return (
+        f"Patches are mirrored left to right: where the images show the {others[0]} too, annotate "
+        "it as a class of its own."
+    )

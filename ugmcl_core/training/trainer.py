@@ -1,0 +1,377 @@
+"""The only training loop: whatever differs between methods is in their losses.
+
+Every step's batch, dropout and noise are functions of the seed and the step's number, so a resumed
+training gives the numbers of an uninterrupted one on the same machine's CPU; on a GPU some sums
+have no fixed order. With several processes (`parallel`) every rank runs this loop on its part of
+each batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import devices
+from ..data.augmentation import floats
+from ..data.batches import batches
+from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases
+from ..errors import Cancelled, InputError
+from ..inference.sliding_window import predict
+from ..methods.base import Method
+from ..models.model import Model
+from ..nn import parallel
+from ..nn.batch import Batch
+from ..nn.network import DualTaskVNet, load_weights, with_new_classes, without_companion
+from ..nn.schedules import Step
+from ..nn.teacher import Teacher
+from . import checkpoint
+from .profiles import Profile
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How one training runs, apart from protocol and method.
+
+    ``memory`` is the budget in bytes for prepared cases, of all processes on this machine; what
+    exceeds it is mapped from disk. ``resident``: those that are trained on lie on the GPU, if
+    there is one, while they fit (`devices.room_for_cases`).
+    ``checkpoint_every`` and ``evaluate_every`` (hold-out Dice; 0: at the end only) count
+    iterations.
+    """
+
+    seed: int = 2022
+    device: str = "auto"
+    checkpoint_every: int = 200
+    evaluate_every: int = 0
+    memory: int = 4 << 30
+    resident: bool = True
+    half_precision: bool = True
+
+
+class Run:
+    """One training's state: networks, optimizer, prepared cases, the number of done iterations."""
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        method: Method,
+        profile: Profile,
+        settings: TrainingSettings,
+        device: torch.device,
+        base: Model | None,
+        output: Path,
+        fingerprint: dict[str, Any],
+        tell: Listener,
+    ) -> None:
+        self.method, self.profile, self.settings = method, profile, settings
+        self.device, self.base = device, base
+        self.output, self.fingerprint, self.tell = output, fingerprint, tell
+        self.index, self.speed = 0, 0.0
+        deepest = profile.batch.patch[0] // profile.network.multiple[0]
+        self.half_precision = settings.half_precision and devices.has_half_gradients(
+            device, deepest
+        )
+        self.seed = _seed(settings.seed, base)
+        torch.manual_seed(self.seed)
+        network, weights = DualTaskVNet(profile.network), None
+        if base is not None:
+            weights = with_new_classes(base.load_weights(), profile.network.classes)
+            load_weights(network, weights, same_heads=False)
+        self.student = self._placed(network)
+        o = profile.optimization
+        # The teacher is kept for methods without one as well: its average may be what is saved.
+        self.teacher = Teacher(self.student, o.decay, o.average_buffers)
+        self.optimizers = self._optimizers(weights)
+        self.labelled, self.unlabelled, self.holdout = self._prepare(cohort)
+
+    def _placed(self, network: nn.Module) -> nn.Module:
+        """``network`` on the device, and the same on every rank."""
+        network = parallel.with_shared_statistics(network, self.device)
+        network = network.to(self.device, memory_format=torch.channels_last_3d)
+        parallel.equal_start(network)
+        return network
+
+    def _optimizers(
+        self, base: Mapping[str, Tensor] | None
+    ) -> dict[str, torch.optim.Optimizer]:
+        """The student's optimizer, after giving it its companion, and that of an opponent."""
+        companion = self.method.companion(self.student, base)
+        if companion is not None:
+            self.student.companion = self._placed(companion)
+        if not self.method.adversarial:
+            return {"optimizer": _optimizer(self.student.parameters(), self.profile)}
+        own = without_companion(self.student.named_parameters()).values()
+        opponent = torch.optim.Adam(companion.parameters(), 1e-4, betas=(0.9, 0.99))
+        return {"optimizer": _optimizer(own, self.profile), "opponent": opponent}
+
+    def _prepare(self, cohort: Cohort) -> list[list[PreparedCase]]:
+        groups: list[list[PreparedCase]] = []
+        unlabelled = cohort.unlabelled if self.method.uses_unlabelled else ()
+        holdout = cohort.holdout if parallel.rank() == 0 else ()
+        cache = self.output / "cache"
+        if parallel.size() > 1:  # each rank's own, since they all prepare at the same time
+            cache = cache / f"rank{parallel.rank()}"
+        used = 0
+        for cases in (cohort.labelled, unlabelled, holdout):
+            group = prepare_cases(
+                cases,
+                self.profile.representation,
+                cache=cache,
+                budget=self.settings.memory // parallel.neighbours(),
+                used=used,
+                progress=lambda f, text: self.tell(
+                    {"event": "preparing", "fraction": f, "text": text}
+                ),
+                notice=lambda text: self.tell({"event": "notice", "text": text}),
+            )
+            used += sum(c.nbytes for c in group)
+            groups.append(group)
+        known, new, held_out = groups
+        room = devices.room_for_cases(self.device) if self.settings.resident else 0
+        if room:
+            placed = on_device([*known, *new], self.device, room)
+            known, new = placed[: len(known)], placed[len(known) :]
+        return [known, new, held_out]
+
+    def restore(self, former: checkpoint.Checkpoint) -> None:
+        checkpoint.restore(former, self.student, self.teacher, self.optimizers)
+        self.index = former.index
+        parallel.agree(self.index, self.device, "checkpoints")
+
+    def save(self) -> None:
+        """Write the checkpoint; InputError, and the former one is left, if there is nothing finite
+        to go on from."""
+        if not all(bool(p.isfinite().all()) for p in self.student.parameters()):
+            raise self._diverged("its weights are not finite")
+        checkpoint.save(
+            self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizers
+        )
+
+    def batches(self, steps: Sequence[Step]) -> Iterator[Batch]:
+        """This rank's part of the batch of each step, the next one made while one is used."""
+        profile = self.profile
+        return batches(
+            self.labelled,
+            self.unlabelled,
+            profile.batch,
+            profile.representation,
+            self.seed,
+            steps,
+            parallel.part,
+            self.device if self.device.type == "cuda" else None,  # others: not from two threads
+        )
+
+    def loop(self, should_stop: Callable[[], bool]) -> None:
+        """Run the remaining iterations, or until ``should_stop()``."""
+        total, warmup = self.profile.iterations, self.profile.warmup
+        steps = [Step(n, total, warmup) for n in range(self.index, total)]
+        clock, clocked = time.monotonic(), self.index
+        for step, batch in zip(steps, self.batches(steps), strict=True):
+            terms = self.step(step, batch)
+            self.index = step.index + 1
+            now = time.monotonic()
+            if now - clock > 2.0 or self.index == total:
+                self.speed = (self.index - clocked) / max(now - clock, 1e-9)
+                clock, clocked = now, self.index
+                self._report(terms)
+            every = self.settings.evaluate_every
+            if every and self.index % every == 0 and self.index < total:
+                dice = self.holdout_dice(should_stop)
+                self.tell({"event": "holdout", "step": self.index, "dice": dice})
+            if parallel.rank() == 0 and self.index % self.settings.checkpoint_every == 0:
+                self._check(terms)
+                self.save()
+            asked = time.monotonic()
+            if parallel.anywhere(should_stop(), self.device):
+                return
+            clock += time.monotonic() - asked  # a pause is no part of the speed
+
+    def step(self, step: Step, batch: Batch) -> dict[str, Tensor]:
+        """One iteration; the terms of the objective."""
+        seed = self.seed * 1_000_003 + step.index + (parallel.rank() << 40)
+        torch.manual_seed(seed % 2**63)
+        batch = _placed(batch, self.device)
+        optimizer = self.optimizers["optimizer"]
+        rate = self.profile.optimization.rate.at(step.index, step.total)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        self.student.train()
+        with devices.autocast(self.device, self.half_precision):
+            terms = self.method.losses(self.student, self.teacher.network, batch, step)
+        self._descend(optimizer, terms, self.profile.optimization.clip)
+        if self.device.type == "cpu":
+            parallel.average_statistics(self.student)
+        self.teacher.update(self.student, step.index)
+        if self.method.adversarial:
+            with devices.autocast(self.device, self.half_precision):
+                opposing = self.method.opposing_losses(self.student, batch, step)
+            if opposing:
+                self._descend(self.optimizers["opponent"], opposing)
+            terms = {**terms, **opposing}
+        return {k: v.detach() for k, v in terms.items()}
+
+    def _descend(
+        self, optimizer: torch.optim.Optimizer, terms: dict[str, Tensor], clip: float = 0.0
+    ) -> None:
+        """One step of ``optimizer`` on the sum of ``terms``."""
+        optimizer.zero_grad(set_to_none=True)
+        sum(terms.values()).backward()
+        parameters = optimizer.param_groups[0]["params"]
+        parallel.average_gradients(parameters)
+        if clip:
+            nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+
+    def _check(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        """The terms as numbers; InputError if one is not finite, before it gets anywhere."""
+        losses = {k: float(v) for k, v in terms.items()}
+        if not all(map(math.isfinite, losses.values())):
+            raise self._diverged(str(losses))
+        return losses
+
+    def _diverged(self, why: str) -> InputError:
+        return InputError(
+            f"{self.output}: the training diverged at iteration {self.index} ({why}); lower the "
+            "learning rate"
+        )
+
+    def _report(self, terms: dict[str, Tensor]) -> None:
+        losses = self._check(terms)
+        total = self.profile.iterations
+        self.tell(
+            {
+                "event": "progress",
+                "step": self.index,
+                "total": total,
+                "losses": losses,
+                "speed": self.speed,
+                "remaining": (total - self.index) / self.speed,
+            }
+        )
+
+    def holdout_dice(self, should_stop: Callable[[], bool]) -> list[float] | None:
+        """Mean Dice over the classes of each hold-out case on the model's grid; None without,
+        and when ``should_stop()`` turns true meanwhile: many large cases take longer than a step.
+        """
+        if not self.holdout:
+            return None
+        try:
+            with devices.autocast(self.device, self.settings.half_precision):
+                return [self._found(case.opened(), should_stop) for case in self.holdout]
+        except Cancelled:
+            return None
+
+    def _found(self, case: PreparedCase, should_stop: Callable[[], bool]) -> float:
+        """Mean Dice of one case; raises Cancelled."""
+        image = floats(case.image)
+        found = predict(
+            self._saved_network(), image, self.profile.batch.patch, cancelled=should_stop
+        )
+        return _dice(found.foreground.cpu().numpy(), case)
+
+    def _saved_network(self) -> DualTaskVNet:
+        saved = self.profile.optimization.saved
+        return self.teacher.network if saved == "teacher" else self.student
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state of the network that becomes the model, without a companion."""
+        return without_companion(self._saved_network().state_dict().items())
+
+
+def _seed(seed: int, base: Model | None) -> int:
+    """The training's seed: of each base another, so that a model that is fine-tuned again with
+    the same seed does not see the same patches again."""
+    if base is None:
+        return seed
+    digest = hashlib.sha256(f"{seed} {base.card.sha256}".encode()).digest()
+    return int.from_bytes(digest[:4], "little")
+
+
+def _optimizer(parameters: Iterable[nn.Parameter], profile: Profile) -> torch.optim.Optimizer:
+    o, parameters = profile.optimization, list(parameters)
+    options = {"weight_decay": o.weight_decay}
+    if all(p.device.type == "cuda" for p in parameters):
+        options["fused"] = True  # one kernel for all parameters
+    if o.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, o.rate.base, **options)
+    if o.optimizer == "sgd":
+        return torch.optim.SGD(parameters, o.rate.base, momentum=0.9, **options)
+    raise InputError(f"unknown optimizer {o.optimizer!r}: use sgd or adamw")
+
+
+def _placed(batch: Batch, device: torch.device) -> Batch:
+    """The batch on ``device``, images in the memory format that convolutions like."""
+
+    def view(image: Tensor) -> Tensor:
+        return image.to(device).contiguous(memory_format=torch.channels_last_3d)
+
+    image = view(batch.image)
+    return replace(
+        batch,
+        image=image,
+        weak=image if batch.weak is batch.image else view(batch.weak),
+        labels=batch.labels.to(device),
+        level_set=batch.level_set.to(device),
+        valid=batch.valid.to(device),
+        measured=batch.measured.to(device),
+    )
+
+
+def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
+    """Mean over classes of the Dice of the argmax against the majority label of each voxel."""
+
+    def labels(parts: np.ndarray) -> np.ndarray:
+        return np.concatenate([1.0 - parts.sum(0, keepdims=True), parts]).argmax(0)
+
+    found, truth = labels(foreground), labels(np.asarray(case.fractions, np.float32))
+    known = np.asarray(case.valid[0]) > 0.5
+    scores = []
+    for value in range(1, len(foreground) + 1):
+        a, b = (found == value) & known, (truth == value) & known
+        if b.any():
+            scores.append(2.0 * float((a & b).sum()) / float(a.sum() + b.sum()))
+    return float(np.mean(scores)) if scores else math.nan
+
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether a stop was asked for since.
+
+    An exception in the middle of a step would leave it half done; a second signal raises one all
+    the same. Outside the main thread, where signals do not arrive, nothing is ever asked for.
+    """
+    asked = False
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

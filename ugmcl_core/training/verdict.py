@@ -1,0 +1,143 @@
+"""Did fine-tuning help? Each case before and after, and what may be concluded from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.cases import Case, Representation, read_pair
+from ..evaluation import metrics
+from ..inference.segmenter import Segmenter
+from ..inference.settings import SegmentSettings
+from ..models.card import ClassInfo
+
+REPORTED = ("dice", "jaccard", "asd_mm", "hd95_mm")
+FEWEST = 3
+"""Cases below which nothing is concluded."""
+BETTER, NOT_BETTER, UNKNOWN = "better", "not better", "not enough evidence"
+_CALLED = {"holdout": "hold-out", "leave-one-out": "left-out"}
+
+Row = dict[str, Any]
+"""The `REPORTED` measures, and `classes`, the Dice of each by name."""
+
+
+def measure(
+    segmenter: Segmenter,
+    case: Case,
+    representation: Representation,
+    classes: Sequence[ClassInfo],
+    cancelled: Callable[[], bool] | None = None,
+) -> Row:
+    """A labelled case segmented and measured: the means over ``classes``, NaN left out.
+
+    Voxels that nobody annotated count as background in both. A class that the model does not
+    have counts like one that it does not find. Raises InputError and Cancelled.
+    """
+    image, labels = read_pair(case)
+    truth, known = representation.numbered(labels.array, case.label)
+    found = segmenter.segment(image, SegmentSettings(passes=0), cancelled=cancelled)
+    labels_found = found.labels.array * known
+    spacing = image.grid.spacing
+    scores = [
+        metrics.score(labels_found == value, truth == value, spacing)
+        for value in (c.value for c in classes)
+    ]
+    row: Row = {key: _mean([getattr(s, key) for s in scores]) for key in REPORTED}
+    return {**row, "classes": {c.name: s.dice for c, s in zip(classes, scores, strict=True)}}
+
+
+def conclude(
+    cases: Sequence[dict[str, Any]], kind: str, new: Sequence[str] = ()
+) -> tuple[str, str]:
+    """The verdict on a report's ``cases`` and a text that says why; ``kind`` is `holdout`,
+    `leave-one-out` or `none`; ``new`` are the names of the classes that the base does not have.
+
+    `better` asks for at least `FEWEST` cases, a mean Dice that rose, and either a rise in every
+    case or a 95 % interval of the mean paired difference (Student's t) above zero.
+    """
+    if kind == "none" or not cases:
+        return UNKNOWN, "There is no hold-out case, so nothing says whether the model is better."
+    what = _CALLED[kind]
+    after = [c["after"]["dice"] for c in cases]
+    if any(c["before"] is None for c in cases):
+        text = (
+            f"From scratch: Dice {_mean(after):.3f} on average of {_count(len(cases), what)}; "
+            "there is no base model to compare with."
+        )
+        return UNKNOWN, _with_supervised(text, cases)
+    pairs = [
+        (c["before"]["dice"], c["after"]["dice"])
+        for c in cases
+        if not math.isnan(c["before"]["dice"] + c["after"]["dice"])
+    ]
+    if not pairs:
+        return UNKNOWN, f"Dice exists for none of {_count(len(cases), what)}."
+    change = np.array([b - a for a, b in pairs])
+    mean, rose, count = float(change.mean()), int((change > 0).sum()), len(pairs)
+    before, now = (float(np.mean(column)) for column in zip(*pairs, strict=True))
+    moved = "rose by" if mean > 0 else "fell by" if mean < 0 else "stayed, a change of"
+    text = (
+        f"Dice {moved} {abs(mean):.3f} on average ({before:.3f} to {now:.3f}); it rose on {rose} "
+        f"of {_count(count, what)}."
+    )
+    if new:
+        text += " " + _by_novelty(cases, new)
+    if count < FEWEST:
+        text += f" Fewer than {FEWEST} cases are not enough evidence."
+        return UNKNOWN, _with_supervised(text, cases)
+    low, high = interval(change)
+    text += f" 95 % interval of the mean change: {low:+.3f} to {high:+.3f}."
+    better = mean > 0 and (rose == count or low > 0)
+    if not better:
+        text += " Fine-tuning did not help." if mean <= 0 else " This may be chance."
+    elif low <= 0:
+        text += " More hold-out cases would make this surer."
+    return (BETTER if better else NOT_BETTER), _with_supervised(text, cases)
+
+
+def _by_novelty(cases: Sequence[dict[str, Any]], new: Sequence[str]) -> str:
+    """What a mean over all classes hides when some are new: the base finds none of those."""
+
+    def mean(when: str, novel: bool) -> float:
+        rows = [c[when]["classes"].items() for c in cases]
+        return _mean([dice for row in rows for name, dice in row if (name in new) == novel])
+
+    return (
+        f"The base's own classes: {mean('before', False):.3f} to {mean('after', False):.3f}; "
+        f"new, which it cannot find ({', '.join(new)}): {mean('after', True):.3f}."
+    )
+
+
+def interval(change: np.ndarray) -> tuple[float, float]:
+    """95 % confidence interval of the mean of paired differences (n), Student's t; n > 1."""
+    from scipy import stats
+
+    half = stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / math.sqrt(len(change))
+    return float(change.mean() - half), float(change.mean() + half)
+
+
+def _with_supervised(text: str, cases: Sequence[dict[str, Any]]) -> str:
+    """``text`` and how supervised fine-tuning on the same labels did."""
+    rows = [(c["supervised"], c["after"]) for c in cases if c["supervised"] is not None]
+    if not rows:
+        return text
+    dice = _mean([row["dice"] for row, _ in rows])
+    ahead = _mean([after["dice"] - row["dice"] for row, after in rows])
+    word = "more" if ahead < 0 else "less"
+    return (
+        f"{text} Supervised fine-tuning on the same labels reached {dice:.3f}, "
+        f"{abs(ahead):.3f} {word}."
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what} case{'' if number == 1 else 's'}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean without NaN, NaN if nothing is left."""
+    known = [v for v in values if not math.isnan(v)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,0 +1,163 @@
+"""What the worker does for a request; the loaded model is kept for the next one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..data import volume
+from ..errors import Cancelled, InputError, in_one_line
+from ..evaluation.compare import check_target, compare
+from ..inference import result_files
+from ..inference.ranking import Assessment, assess, described, ranked
+from ..inference.segmenter import Segmenter
+from ..inference.settings import SegmentSettings
+from ..models import model as models
+from ..training.estimate import estimate
+from ..training.finetune import finetune
+from ..training.settings import FinetuneSettings
+from .protocol import (
+    EstimateRequest,
+    EvaluateRequest,
+    ModelsRequest,
+    RankRequest,
+    Request,
+    SegmentRequest,
+)
+
+Send = Callable[..., None]
+
+
+class Jobs:
+    """Does one request at a time, in the main thread."""
+
+    def __init__(self) -> None:
+        self._segmenter: Segmenter | None = None
+        self._loaded: tuple[Any, ...] = ()
+
+    def do(self, request: Request, send: Send, cancelled: Callable[[], bool]) -> dict[str, Any]:
+        """The content of the `result` event; raises InputError and Cancelled."""
+        if isinstance(request, SegmentRequest):
+            return self._segment(request, Progress(send), cancelled)
+        if isinstance(request, FinetuneSettings):
+            self._segmenter = None  # a training needs the memory
+            if isinstance(request, EstimateRequest):
+                return estimate(request, send, Progress(send), cancelled)
+            return finetune(request, send, Progress(send), cancelled)
+        if isinstance(request, RankRequest):
+            return self._rank(request, send, cancelled)
+        if isinstance(request, EvaluateRequest):
+            return _evaluate(request)
+        assert isinstance(request, ModelsRequest)
+        return {"models": [models.describe(m) for m in models.find_models()]}
+
+    def _segment(
+        self, request: SegmentRequest, progress: Progress, cancelled: Callable[[], bool]
+    ) -> dict[str, Any]:
+        progress(0.0, "reading")
+        image = volume.read(request.image)
+        if cancelled():
+            raise Cancelled
+        progress(0.0, "loading the model")
+        segmenter = self._load(request.model, request.device)
+        settings = SegmentSettings(
+            request.passes, request.all_components, uncertainty=request.uncertainty
+        )
+        folder, stem = result_files.make_folder(request.output), request.output_stem
+        result_files.check(folder, stem, segmenter.model, settings.passes > 0)
+        found = segmenter.segment(
+            image, settings, roi=request.roi, progress=progress, cancelled=cancelled
+        )
+        if cancelled():
+            raise Cancelled
+        progress(0.95, "writing")
+        # uncompressed: the panel reads them once, in small steps, and deletes them
+        written = result_files.write(found, segmenter.model, folder, stem, False)
+        return result_files.describe(
+            found, segmenter.model, written, str(segmenter.device), settings.passes
+        )
+
+    def _rank(
+        self, request: RankRequest, send: Send, cancelled: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """Each image that can be read, assessed; the others are told of and left out."""
+        progress = Progress(send)
+        progress(0.0, "loading the model")
+        segmenter = self._load(request.model, request.device)
+        found: list[tuple[str, Assessment]] = []
+        total = len(request.images)
+        for number, path in enumerate(request.images):
+
+            def advance(fraction: float, _: str, number: int = number, path: str = path) -> None:
+                progress((number + fraction) / total, f"assessing {volume.stem(path)}")
+
+            advance(0.0, "")
+            if cancelled():
+                raise Cancelled
+            try:
+                item = assess(
+                    segmenter,
+                    volume.read(path),
+                    request.passes,
+                    progress=advance,
+                    cancelled=cancelled,
+                )
+            except InputError as error:
+                send("log", level="warning", text=in_one_line(error))
+                continue
+            found.append((path, item))
+            send("ranked", **described(path, item))
+        if not found:
+            raise InputError("rank: none of the images can be used")
+        return {"cases": [described(*pair) for pair in ranked(found)]}
+
+    def _load(self, name: str, device: str) -> Segmenter:
+        """The segmenter of the last request if it is the same model, unchanged on disk."""
+        model = models.resolve(name)
+        wanted = (model.folder, model.card.sha256, device)
+        if self._segmenter is None or self._loaded != wanted:
+            self._segmenter = None  # free its memory before the next one needs some
+            self._segmenter, self._loaded = Segmenter(model, device), wanted
+        return self._segmenter
+
+
+def _evaluate(request: EvaluateRequest) -> dict[str, Any]:
+    files = Path(request.prediction), Path(request.reference)
+    if request.errors:
+        check_target(Path(request.errors), *files)
+    found = compare(*files, request.values)
+    if request.errors:
+        volume.write(Path(request.errors), found.errors)
+    keys = ("dice", "jaccard", "asd_mm", "hd95_mm")
+    return {
+        "classes": [
+            {"value": s.value, **{key: getattr(s.scores, key) for key in keys}}
+            for s in found.structures
+        ]
+    }
+
+
+class Progress:
+    """Sends `progress` events, at most 20 a second, with the time that remains: as given, or
+    estimated from the fraction."""
+
+    _EVERY = 0.05
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._began = time.monotonic()
+        self._last = 0.0
+        self._text = ""
+
+    def __call__(self, fraction: float, text: str, remaining: float | None = None) -> None:
+        now = time.monotonic()
+        if text == self._text and now - self._last < self._EVERY:
+            return
+        self._last, self._text = now, text
+        fraction = min(max(fraction, 0.0), 1.0)
+        passed = now - self._began
+        if remaining is None and fraction > 0.05 and passed > 0.5:
+            remaining = round(passed * (1 - fraction) / fraction, 1)
+        self._send("progress", fraction=round(fraction, 4), text=text, remaining=remaining)

@@ -1,0 +1,191 @@
+"""The requests of the worker protocol (docs/architecture.md), checked before anything runs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..data import volume
+from ..errors import InputError
+from ..inference.settings import MOST_PASSES, UNCERTAINTIES
+from ..training.settings import FinetuneSettings
+
+Roi = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """Segment one image file; `roi` in RAS mm of the file's own space."""
+
+    image: str
+    output: str
+    model: str
+    device: str = "auto"
+    passes: int = 8
+    roi: Roi | None = None
+    all_components: bool = False
+    stem: str = ""
+    uncertainty: str = "dropout"
+
+    @property
+    def output_stem(self) -> str:
+        """The name of the outputs: `stem`, or the image's own as it was given."""
+        return self.stem or volume.stem(os.path.abspath(self.image))
+
+
+
+
+
+
+@dataclass(frozen=True)
+class EstimateRequest(FinetuneSettings):
+    """Measure what such a fine-tuning would take."""
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """Sort image files by what the model makes of them, the most uncertain first."""
+
+    images: tuple[str, ...]
+    model: str
+    device: str = "auto"
+    passes: int = 8
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """Measure a label map against another; `errors` is a file to write, or empty."""
+
+    prediction: str
+    reference: str
+    values: tuple[int, ...] | None = None
+    errors: str = ""
+
+
+@dataclass(frozen=True)
+class ModelsRequest:
+    """List the models that can be used."""
+
+
+Request = (
+    SegmentRequest
+    | FinetuneSettings
+    | EstimateRequest
+    | RankRequest
+    | EvaluateRequest
+    | ModelsRequest
+)
+KINDS: dict[str, type[Request]] = {
+    "segment": SegmentRequest,
+    "finetune": FinetuneSettings,
+    "estimate": EstimateRequest,
+    "rank": RankRequest,
+    "evaluate": EvaluateRequest,
+    "models": ModelsRequest,
+}
+
+
+def parse(content: Mapping[str, Any]) -> Request:
+    """The request that a decoded line holds; raises InputError with what is wrong."""
+    command = content.get("command")
+    if not isinstance(command, str) or command not in KINDS:
+        raise InputError(f"unknown command {command!r}; known are {', '.join(KINDS)}")
+    kind = KINDS[command]
+    given = {k: v for k, v in content.items() if k not in ("id", "command")}
+    known = {f.name: f for f in fields(kind)}
+    if unknown := sorted(set(given) - set(known)):
+        raise InputError(f"{command} has no key {unknown[0]!r}; known are {', '.join(known)}")
+    values = {}
+    for name, field in known.items():
+        if name in given:
+            values[name] = _CHECKS[field.type](f"{command}: {name}", given[name])
+        elif field.default is MISSING:
+            raise InputError(f"{command} needs {name}")
+    request = kind(**values)
+    _check(request)
+    return request
+
+
+def _check(request: Request) -> None:
+    if isinstance(request, SegmentRequest):
+        if not 0 <= request.passes <= MOST_PASSES:
+            raise InputError(f"segment: passes is {request.passes}, not 0 to {MOST_PASSES}")
+        if request.uncertainty not in UNCERTAINTIES:
+            known = ", ".join(UNCERTAINTIES)
+            raise InputError(f"segment: uncertainty is {request.uncertainty!r}, not {known}")
+        stem = request.stem
+        if stem and (Path(stem).name != stem or stem in (".", "..") or "\\" in stem):
+            raise InputError(f"segment: stem {stem!r} is not a plain file name")
+        if not Path(request.output).is_dir():
+            raise InputError(f"{request.output}: there is no such folder for the results")
+    if isinstance(request, RankRequest):
+        if not 1 <= request.passes <= MOST_PASSES:
+            raise InputError(f"rank: passes is {request.passes}, not 1 to {MOST_PASSES}")
+        if not request.images:
+            raise InputError("rank: there are no images")
+    if isinstance(request, FinetuneSettings):
+        if request.iterations < 1:
+            raise InputError("finetune: iterations must be at least 1")
+        if request.seed < 0:
+            raise InputError("finetune: seed must not be negative")
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise InputError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _whole(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, not {value!r}")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise InputError(f"{name} must be a list of texts")
+    return tuple(_text(name, v) for v in value)
+
+
+def _wholes(name: str, value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise InputError(f"{name} must be a list of whole numbers, or null")
+    return tuple(_whole(name, v) for v in value)
+
+
+def _roi(name: str, value: Any) -> Roi | None:
+    if value is None:
+        return None
+    numbers = isinstance(value, list) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+    )
+    if not numbers or len(value) != 6:
+        raise InputError(f"{name} must be x0, x1, y0, y1, z0, z1 in mm, or null")
+    x0, x1, y0, y1, z0, z1 = (float(v) for v in value)
+    if not (x0 < x1 and y0 < y1 and z0 < z1):
+        raise InputError(f"{name} must have x0 < x1, y0 < y1 and z0 < z1")
+    return x0, x1, y0, y1, z0, z1
+
+
+# By annotation, which `from __future__ import annotations` keeps as text.
+_CHECKS: dict[Any, Callable[[str, Any], Any]] = {
+    "str": _text,
+    "int": _whole,
+    "bool": _flag,
+    "Roi | None": _roi,
+    "tuple[str, ...]": _texts,
+    "tuple[int, ...] | None": _wholes,
+}

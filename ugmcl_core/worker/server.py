@@ -1,0 +1,281 @@
+"""The long-lived process behind the Slicer panel: JSON lines in, JSON lines out.
+
+One thread reads stdin, so that a cancel is acknowledged while the main thread computes. The
+protocol is docs/architecture.md; what a request does is in `jobs`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from .. import __version__, devices
+from ..errors import Cancelled, InputError, in_one_line
+from . import protocol
+
+PROTOCOL = 1
+LOADING = "ugmcl: loading PyTorch"
+"""Said on stderr before the import, which takes a minute on a slow disk: until `hello` nothing
+else tells a slow start from a process that cannot be reached."""
+GRACE = 3.0
+"""Seconds that a running step has to end after stdin closed, before the process ends anyway."""
+TRAINING_GRACE = 60.0
+"""The same for a fine-tuning, whose checkpoint is to be written after the step under way."""
+POLL = 0.05
+"""Seconds between looks at the cancel file."""
+
+
+_CONTROLS = {"cancel": "cancelling", "pause": "paused", "continue": "continued"}
+
+
+class Wire:
+    """Events, one line each, from any thread, onto the process's true stdout."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def send(self, event: str, **content: Any) -> None:
+        """Write one event at once; if nobody reads any more, end the process."""
+        line = json.dumps(_plain({"event": event, **content}), allow_nan=False) + "\n"
+        with self._lock:
+            try:
+                self._file.write(line.encode())
+                self._file.flush()
+            except (BrokenPipeError, ValueError, OSError):
+                os._exit(130)
+
+
+class Ticket:
+    """A request that waits or runs, and whether it is to stop or to wait."""
+
+    def __init__(self, identity: Any, content: dict[str, Any]) -> None:
+        self.id = identity
+        self.content = content
+        self.step = 0  # the last one that was reported
+        self._stop = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
+
+    def cancel(self) -> None:
+        """Ask it to stop at its next window or step."""
+        self._stop.set()
+        self._go.set()
+
+    def hold(self, on: bool) -> None:
+        """Let it wait at its next window or step, or go on."""
+        if on and not self._stop.is_set():
+            self._go.clear()
+        else:
+            self._go.set()
+
+    def cancelled(self) -> bool:
+        """Whether it was asked to stop; while it is held, waits until it is not."""
+        self._go.wait()
+        return self._stop.is_set()
+
+
+class Inbox:
+    """The requests that arrive on a stream, read in a thread of their own."""
+
+    def __init__(self, stream: IO[bytes], wire: Wire) -> None:
+        self._stream = stream
+        self._wire = wire
+        self._queue: queue.Queue[Ticket | None] = queue.Queue()
+        self._open: dict[Any, Ticket] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._read, daemon=True, name="inbox").start()
+
+    def __iter__(self) -> Iterator[Ticket]:
+        while (ticket := self._queue.get()) is not None:
+            yield ticket
+
+    def done(self, ticket: Ticket) -> None:
+        """The ticket's request ended; a later cancel of it is too late."""
+        with self._lock:
+            self._open.pop(ticket.id, None)
+
+    def _read(self) -> None:
+        try:
+            for line in self._stream:
+                if line.strip() and not self._take(line):
+                    break
+        except (OSError, ValueError):
+            pass  # the stream broke: the same as its end
+        finally:
+            self._end()
+
+    def _take(self, line: bytes) -> bool:
+        """Handle one line; False if it says to shut down."""
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            self._wire.send("error", id=None, message="a request is not valid JSON")
+            return True
+        if not isinstance(content, dict):
+            self._wire.send("error", id=None, message="a request is not a JSON object")
+            return True
+        command, identity = content.get("command"), content.get("id")
+        if command == "shutdown":
+            return False
+        if not isinstance(identity, str | int):
+            self._wire.send("error", id=None, message="a request needs an id, text or number")
+        elif isinstance(command, str) and command in _CONTROLS:
+            self._control(command, identity)
+        else:
+            self._put(Ticket(identity, content))
+        return True
+
+    def _put(self, ticket: Ticket) -> None:
+        with self._lock:
+            known = ticket.id in self._open
+            if not known:
+                self._open[ticket.id] = ticket
+        self._wire.send("accepted", id=ticket.id)
+        if known:
+            text = f"there is already a request {ticket.id!r}; this one is ignored"
+            self._wire.send("log", id=ticket.id, level="warning", text=text)
+        else:
+            self._queue.put(ticket)
+
+    def _control(self, command: str, identity: Any) -> None:
+        with self._lock:
+            ticket = self._open.get(identity)
+        if ticket is None:
+            text = f"there is no request {identity!r} to {command}; it may have ended"
+            self._wire.send("log", id=identity, level="warning", text=text)
+        elif command == "cancel":
+            self._wire.send("cancelling", id=identity)
+            ticket.cancel()
+        else:
+            self._wire.send(_CONTROLS[command], id=identity, step=ticket.step)
+            ticket.hold(command == "pause")
+
+    def _end(self) -> None:
+        with self._lock:
+            waiting = list(self._open.values())
+        for ticket in waiting:
+            ticket.cancel()
+        self._queue.put(None)
+        training = any(t.content.get("command") == "finetune" for t in waiting)
+        grace = TRAINING_GRACE if training else GRACE
+        watchdog = threading.Timer(grace, os._exit, args=(130,))
+        watchdog.daemon = True
+        watchdog.start()
+
+
+def serve() -> int:
+    """Answer requests from stdin until it closes."""
+    stream = sys.stdin.buffer
+    print(LOADING, file=sys.stderr, flush=True)
+    wire = Wire(_take_stdout())
+    work = _start(wire)
+    if work is None:
+        return 2
+    inbox = Inbox(stream, wire)
+    for ticket in inbox:
+        _answer(work, ticket, wire)
+        inbox.done(ticket)
+        devices.release_memory()  # here and not in `jobs`: an error's frames are gone by now
+    return 0
+
+
+def run_job(job: str, cancel_file: str | None) -> int:
+    """Answer the one request in the file `job`; `cancel_file` cancels it by appearing."""
+    try:
+        content = json.loads(Path(job).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{job}: cannot be read as a request ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{job}: holds no JSON object")
+    wire = Wire(_take_stdout())
+    ticket = Ticket(content.get("id"), content)
+    if cancel_file is not None:
+        watch = (Path(cancel_file), ticket, wire)
+        threading.Thread(target=_watch, args=watch, daemon=True).start()
+    work = _start(wire)
+    return 2 if work is None else _answer(work, ticket, wire)
+
+
+def _watch(path: Path, ticket: Ticket, wire: Wire) -> None:
+    while not path.exists():
+        time.sleep(POLL)
+    wire.send("cancelling", id=ticket.id)
+    ticket.cancel()
+
+
+def _take_stdout() -> IO[bytes]:
+    """Keep stdout for protocol lines; whatever else is printed, in C too, goes to stderr."""
+    sys.stdout.flush()
+    private = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return private
+
+
+def _start(wire: Wire):
+    """Import what requests need, say hello, and return the worker's jobs; None without torch."""
+    try:
+        import torch
+
+        from ..methods import METHODS
+        from .handlers import Jobs
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        message = f"PyTorch cannot be used: {reason}"
+        wire.send("error", id=None, message=message)
+        print(f"ugmcl: {message}", file=sys.stderr, flush=True)
+        return None
+    wire.send(
+        "hello",
+        pid=os.getpid(),
+        protocol=PROTOCOL,
+        version=__version__,
+        torch=str(torch.__version__),
+        devices=devices.listing(),
+        methods=[{"name": m.name, "text": m.when} for m in METHODS.values()],
+    )
+    return Jobs()
+
+
+def _answer(work: Any, ticket: Ticket, wire: Wire) -> int:
+    """Do one request and send how it ended; the exit code that a single job has."""
+
+    def send(event: str, **content: Any) -> None:
+        ticket.step = content.get("step", ticket.step)
+        wire.send(event, id=ticket.id, **content)
+
+    try:
+        if ticket.cancelled():
+            raise Cancelled
+        result = work.do(protocol.parse(ticket.content), send, ticket.cancelled)
+        send("result", **result)
+    except (Cancelled, KeyboardInterrupt):
+        send("cancelled")
+        return 130
+    except InputError as error:
+        send("error", message=in_one_line(error))
+        return 2
+    except Exception as error:
+        traceback.print_exc()
+        send("error", message=in_one_line(error))
+        return 2
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinity as null, since JSON has neither."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
