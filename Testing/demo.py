@@ -58,7 +58,7 @@ def show_phantoms() -> None:
     """Fine-tune on the scene, and segment a hold-out phantom before and after."""
     subprocess.run([sys.executable, str(HERE / "demo_training.py"), str(OUTPUT)], check=True)
     panel, volumes = open_panel(sorted((OUTPUT / "cases" / "images").iterdir()))
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     userFolder.setPath(OUTPUT / "user")
     panel.widget.useModelFolder(str(OUTPUT / "start" / "model"))
@@ -82,7 +82,7 @@ def add_phantom() -> Path:
     import slicer
 
     sys.path.append(str(ROOT / "UGMCLSegmentation"))
-    from UGMCLSegmentationLib import sampleData
+    from UGMCLSegmentationLib.scene import sampleData
 
     (node,) = sampleData.loadScan()
     path = OUTPUT / "Phantom.nrrd"

@@ -13,8 +13,8 @@ if importlib.util.find_spec("ugmcl_core") is None:
     # in a source tree only the module's folder is on the path, and ugmcl_core is beside it
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from UGMCLSegmentationLib import sampleData
 from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+from UGMCLSegmentationLib.scene import sampleData
 from UGMCLSegmentationLib.selftest import UGMCLSegmentationTest
 from UGMCLSegmentationLib.widget import UGMCLSegmentationWidget
 

@@ -88,8 +88,8 @@ SPOILED = {
               "cannot be a topic"),
     "import": ("UGMCLSegmentation/UGMCLSegmentation.py", "import sys\n",
                "import sys\nimport torch\n", "imports torch at file scope"),
-    "from import": ("UGMCLSegmentation/UGMCLSegmentationLib/models.py", "from . import",
-                    "from pandas.core import x\nfrom . import", "imports pandas.core"),
+    "from import": ("UGMCLSegmentation/UGMCLSegmentationLib/logic.py", "import slicer\n",
+                    "from pandas.core import x\nimport slicer\n", "imports pandas.core"),
 }  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import ball
 
-from ugmcl_core.inference.surface_uncertainty import surface_uncertainty
 from ugmcl_core.evaluation import metrics
+from ugmcl_core.inference.surface_uncertainty import surface_uncertainty
 from ugmcl_core.nn.level_sets import signed_distance
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.625, 0.625, 0.625), (0.7, 1.3, 4.0)]

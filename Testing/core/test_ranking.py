@@ -13,17 +13,16 @@ from samples import ball, tiny_model, write_image
 # the trained model and its case are fixtures of that file
 from test_inference import case, segmenter  # noqa: F401
 
-from ugmcl_core.inference.surface_uncertainty import surface_uncertainty
 from ugmcl_core.__main__ import main
 from ugmcl_core.data import volume
 from ugmcl_core.data.preprocessing import Normalization, prepare
 from ugmcl_core.data.volume import Volume
 from ugmcl_core.errors import InputError
-from ugmcl_core.evaluation import metrics
 from ugmcl_core.inference import ranking
 from ugmcl_core.inference.ranking import Assessment, agreement, assess, ranked
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
+from ugmcl_core.inference.surface_uncertainty import surface_uncertainty
 
 
 def test_the_agreement_is_the_soft_dice_with_the_prediction():

@@ -60,7 +60,7 @@ def real_panel(model: Path, monkeypatch: Any) -> support.Panel:
     panel = support.Panel(command=None)
     for worker in (panel.widget.logic.worker, panel.widget.logic.trainer):
         worker.helloTimeout = 120.0  # on a busy computer torch takes its time
-    import UGMCLSegmentationLib.views as views
+    from UGMCLSegmentationLib.panel import views
 
     monkeypatch.setattr(views, "showChart", lambda chart: None)
     panel.widget.useModelFolder(str(model))
@@ -84,7 +84,7 @@ def finetune_panel(tmp_path: Path, monkeypatch: Any) -> support.Panel:
     panel = support.Panel()
     panel.parameters.model = panel.parameters.base = "heart"
     panel.shown = []
-    import UGMCLSegmentationLib.views as views
+    from UGMCLSegmentationLib.panel import views
 
     monkeypatch.setattr(views, "showChart", panel.shown.append)
     monkeypatch.setattr(views, "openFile", panel.shown.append)
@@ -219,7 +219,7 @@ def finish(panel: support.Panel, seconds: float = 60.0) -> None:
 
 
 def user_runs() -> list[Path]:
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     return sorted(userFolder.runs().iterdir())
 
@@ -233,7 +233,7 @@ def next_panel(folder: Path, monkeypatch):
     panel.parameters.model = panel.parameters.base = "heart"
     panel.ui.nextSection.collapsed = False
     panel.edited = []
-    import UGMCLSegmentationLib.views as views
+    from UGMCLSegmentationLib.panel import views
 
     monkeypatch.setattr(views, "openSegmentEditor", lambda *nodes: panel.edited.append(nodes))
     monkeypatch.setattr(views, "showChart", lambda chart: None)

@@ -147,7 +147,7 @@ def node_counts() -> dict[str, int]:
 def result_nodes() -> list[str]:
     """The names of all that runs left in the scene."""
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     nodes += results.find(results.DISTANCE) + results.find(results.UNCERTAINTY)

@@ -81,7 +81,7 @@ def grab_views(folder: Path) -> list[Path]:
         view.resize(VIEW, VIEW)
         view.fit()
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     segmentation = results.find(results.SEGMENTATION)[0]
     center = segmentation.GetSegmentCenterRAS("class_1")

@@ -85,7 +85,7 @@ def grab_section(panel: Any, name: str, path: Path, last: str = "") -> None:
 def take(panel: Any, folder: Path, scratch: Path) -> None:
     """Every state, in the order of the tutorial."""
     import slicer
-    import UGMCLSegmentationLib.views as views
+    from UGMCLSegmentationLib.panel import views
 
     ui = panel.ui
     views.showChart = views.openSegmentEditor = lambda *_nodes: None
@@ -165,7 +165,7 @@ def settle(panel: Any) -> None:
 def grab_plot(path: Path) -> None:
     """The curves as the harness draws them, plainly."""
     import slicer
-    from UGMCLSegmentationLib import curves
+    from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotViewNode")
     node.SetPlotChartNodeID(curves.chart().GetID())

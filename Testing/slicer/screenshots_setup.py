@@ -58,14 +58,14 @@ def grab(panel, section, path: Path):
 def grab_states(panel, path: Path) -> list:
     """A picture of the Segment section in each state, with its caption above it."""
     from PIL import Image, ImageDraw
-    from UGMCLSegmentationLib import dependencies, installing
+    from UGMCLSegmentationLib.panel.setup import dependencies, installation
 
     def end(how):
         def act():
             if how == "declined":
-                raise installing.Declined
+                raise installation.Declined
             offline = ["Failed to establish a new connection"]
-            raise installing.Failed(offline if how == "offline" else LINES)
+            raise installation.Failed(offline if how == "offline" else LINES)
 
         return act
 
@@ -112,7 +112,7 @@ def grab_advanced(panel, path: Path):
 
 def grab_models(panel, path: Path, user: Path):
     """With one model of the user's own, here the bundled one under another name."""
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     from ugmcl_core.models import store
     from ugmcl_core.models.model import resolve

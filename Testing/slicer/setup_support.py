@@ -9,7 +9,7 @@ class Computer:
     """What `dependencies.facts` finds; installers change it."""
 
     def __init__(self, monkeypatch) -> None:
-        from UGMCLSegmentationLib import dependencies
+        from UGMCLSegmentationLib.panel.setup import dependencies
 
         self.facts = dependencies.Facts(torch="2.6.0", others=("safetensors",), numpy="2.4.6")
         self.asked: list = []

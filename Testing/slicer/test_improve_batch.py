@@ -87,7 +87,7 @@ def surface_of(volume, segments, name):
 
 
 def test_surfaces_can_be_compared_with(panel):
-    from UGMCLSegmentationLib import evaluateWork
+    from UGMCLSegmentationLib.panel.evaluate import evaluation
 
     volume = support.add_volume()
     result = panel.segment(volume)
@@ -97,7 +97,7 @@ def test_surfaces_can_be_compared_with(panel):
     panel.ui.referenceSelector.setCurrentNode(reference)
     panel.click("evaluateButton")
     improve.wait(panel)
-    table = evaluateWork.table().GetTable()
+    table = evaluation.table().GetTable()
     assert float(table.GetValueByName(0, "Dice").ToString()) > 0.9
     assert reference.GetSegmentation().GetSourceRepresentationName() == "Closed surface"
 

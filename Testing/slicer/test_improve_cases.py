@@ -75,7 +75,7 @@ def test_roles_of_one_and_of_all_selected_rows(panel):
 
 def test_the_selected_cases_stay_selected_when_the_order_changes(panel):
     import slicer
-    from UGMCLSegmentationLib import cases
+    from UGMCLSegmentationLib.panel.improve.cases import cases
 
     for name in "abc":
         support.add_volume(name=name)
@@ -116,7 +116,7 @@ def test_what_is_missing_is_named(panel):
 
 def test_another_geometry_is_resampled_with_a_notice(panel):
     import slicer
-    from UGMCLSegmentationLib import labels
+    from UGMCLSegmentationLib.scene import labelmaps
 
     fine = support.add_volume(name="fine")
     coarse = support.add_volume(
@@ -128,7 +128,7 @@ def test_another_geometry_is_resampled_with_a_notice(panel):
     improve.choose_label(panel, "fine", "lent")
     assert "fine: lent has another geometry and will be resampled" in panel.ui.casesLabel.text
     identifier = node.GetSegmentation().GetNthSegmentID(0)
-    found = _finish(labels.build(node, {identifier: 3}, fine))
+    found = _finish(labelmaps.build(node, {identifier: 3}, fine))
     expected = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, fine)
     assert expected.any()
     assert np.array_equal(found == 3, expected > 0)
@@ -137,7 +137,7 @@ def test_another_geometry_is_resampled_with_a_notice(panel):
 def test_labels_keep_their_voxels_under_any_transform(panel):
     import slicer
     import vtk
-    from UGMCLSegmentationLib import labels
+    from UGMCLSegmentationLib.scene import labelmaps
 
     volume = support.add_volume()
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
@@ -150,7 +150,7 @@ def test_labels_keep_their_voxels_under_any_transform(panel):
     for node_too in (False, True):
         volume.SetAndObserveTransformNodeID(transform.GetID())
         node.SetAndObserveTransformNodeID(transform.GetID() if node_too else None)
-        found = _finish(labels.build(node, {identifier: 1}, volume)) == 1
+        found = _finish(labelmaps.build(node, {identifier: 1}, volume)) == 1
         if node_too:
             assert np.array_equal(found, mask)
         else:
@@ -160,7 +160,7 @@ def test_labels_keep_their_voxels_under_any_transform(panel):
 
 
 def test_overlap_and_what_nobody_annotated(panel):
-    from UGMCLSegmentationLib import labels
+    from UGMCLSegmentationLib.scene import labelmaps
 
     volume = support.add_volume()
     whole, half = improve.bright(volume, 60), improve.bright(volume, 120)
@@ -171,11 +171,11 @@ def test_overlap_and_what_nobody_annotated(panel):
     )
     improve.open_improve(panel)
     case = panel.widget.improve.book.contents
-    from UGMCLSegmentationLib import structures
+    from UGMCLSegmentationLib.panel.improve.cases import structures
 
     values = structures.values(case.cases[0], case.structures, case.classes)
     assert sorted(values.values()) == [1, 2, 255]
-    found = _finish(labels.build(node, values, volume))
+    found = _finish(labelmaps.build(node, values, volume))
     expected = np.where(half, 2, np.where(whole, 1, np.where(unknown, 255, 0)))
     assert np.array_equal(found, expected)
 
@@ -197,7 +197,7 @@ def test_segments_map_by_terminology_then_by_name(panel):
     selector = table.cellWidget(2, 1)
     selector.currentIndex = selector.findText("A new structure")
     contents = panel.widget.improve.book.update()
-    from UGMCLSegmentationLib import structures
+    from UGMCLSegmentationLib.panel.improve.cases import structures
 
     classes = structures.allClasses(contents.structures, contents.classes)
     assert [(c.value, c.name) for c in classes] == [(1, "left atrium"), (2, "scar"), (3, "pouch")]
@@ -213,7 +213,7 @@ def test_segments_map_by_terminology_then_by_name(panel):
 
 
 def test_a_code_that_several_classes_have_and_the_default_code_match_nothing(panel):
-    from UGMCLSegmentationLib import structures
+    from UGMCLSegmentationLib.panel.improve.cases import structures
 
     volume = support.add_volume()
     codes = {"Segment_1": "85756007", "kidney": "64033007", "right": "64033007", "LA": "82471001"}
@@ -268,7 +268,7 @@ def test_filters_hide_rows_and_keep_roles(panel):
 
 def test_segmentations_and_results_are_no_images(tmp_path):
     import SimpleITK as sitk
-    from UGMCLSegmentationLib import caseFiles
+    from UGMCLSegmentationLib.panel.improve.cases import caseFiles
 
     image = sitk.GetImageFromArray(np.ones((4, 5, 6), np.uint8))
     names = ("a", "a.seg", "b", "b_label", "c.label", "c", "a_sdf", "a_sdf_scar", "b_uncertainty")

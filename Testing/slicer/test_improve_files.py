@@ -79,7 +79,7 @@ def test_files_are_removed_from_the_list_only_where_that_is_seen(panel, tmp_path
     ],
 )
 def test_label_files_of_another_geometry(panel, tmp_path, shape, spacing, origin, problem, notice):
-    from UGMCLSegmentationLib import caseFiles
+    from UGMCLSegmentationLib.panel.improve.cases import caseFiles
 
     sitk.WriteImage(sitk.GetImageFromArray(np.ones((8, 9, 10))), str(tmp_path / "a.nii.gz"))
     label = sitk.GetImageFromArray(np.ones(shape, np.uint8))
@@ -100,8 +100,8 @@ def test_label_files_of_another_geometry(panel, tmp_path, shape, spacing, origin
 
 def test_a_volume_and_its_own_file_are_not_two_cases(panel, tmp_path):
     import slicer
-    from UGMCLSegmentationLib import plan
     from UGMCLSegmentationLib.errors import PanelError
+    from UGMCLSegmentationLib.panel.improve.finetuning import finetuning
 
     folder, link = tmp_path / "files", tmp_path / "link"
     folder.mkdir()
@@ -113,7 +113,7 @@ def test_a_volume_and_its_own_file_are_not_two_cases(panel, tmp_path):
     improve.open_improve(panel)
     panel.widget.improve.cases.addFolder(str(link))
     with pytest.raises(PanelError, match="is loaded as drawn: set one of the two"):
-        plan.make(panel.widget.improve.book.update())
+        finetuning.make(panel.widget.improve.book.update())
     improve.set_role(panel, "scan", "Ignore")
-    made = plan.make(panel.widget.improve.book.update())
+    made = finetuning.make(panel.widget.improve.book.update())
     assert [case.name for case in made.cases] == ["drawn", "other"]

@@ -97,7 +97,7 @@ def test_what_the_worker_is_given_is_what_the_scene_holds(panel, tmp_path, monke
 
 def test_curves_follow_the_run(panel, monkeypatch):
     import slicer
-    from UGMCLSegmentationLib import curves
+    from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
     monkeypatch.setenv("FAKE_STEP", "0.04")
     improve.prepare(panel, iterations=200)
@@ -133,7 +133,7 @@ def test_curves_follow_the_run(panel, monkeypatch):
 
 
 def test_the_layout_stays_while_another_module_is_open(panel, monkeypatch):
-    from UGMCLSegmentationLib import curves
+    from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
     monkeypatch.setenv("FAKE_STEP", "0.01")
     improve.prepare(panel, iterations=20)
@@ -149,7 +149,7 @@ def test_the_layout_stays_while_another_module_is_open(panel, monkeypatch):
 def test_the_plot_view_shows_the_chart(panel, monkeypatch):
     """With the real call: the headless Slicer has the plots' logic, and no view that draws."""
     import slicer
-    from UGMCLSegmentationLib import curves
+    from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
     monkeypatch.undo()
     shown = curves.Curves()
@@ -185,7 +185,7 @@ def test_estimate_before_a_run(panel):
 
 
 def test_a_warning_where_the_gpu_is_not_used(panel, monkeypatch):
-    from UGMCLSegmentationLib import dependencies
+    from UGMCLSegmentationLib.panel.setup import dependencies
 
     facts = dependencies.Facts(torch="2.6", torchUsesGpu=False, hasNvidia=True)
     monkeypatch.setattr(dependencies, "facts", lambda: facts)
@@ -237,7 +237,7 @@ def test_what_is_missing_is_said_before_a_run(panel):
 
 @pytest.mark.parametrize("place", ["copy", "worker"])
 def test_failures_are_one_line(panel, monkeypatch, place):
-    from UGMCLSegmentationLib import nrrd
+    from UGMCLSegmentationLib.scene import nrrd
 
     improve.prepare(panel, 1, 1, 0)
     with monkeypatch.context() as patch:

@@ -116,67 +116,68 @@ def test_closing_slicer_ends_the_worker_after_a_checkpoint(scene, panel, monkeyp
 
 def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
     import slicer
-    from UGMCLSegmentationLib import runs
+    from UGMCLSegmentationLib.storage import runFolder
 
     improve.prepare(panel)
-    folder = runs.create("theirs")
+    folder = runFolder.create("theirs")
     request = {"name": "theirs", "command": "finetune", "base": ""}
-    runs.save(folder, request, {"date": "today"})
-    runs.write(folder / runs.OWNER, str(os.getppid()))
+    runFolder.save(folder, request, {"date": "today"})
+    runFolder.write(folder / runFolder.OWNER, str(os.getppid()))
     panel.widget.improve.refresh()
     assert panel.ui.runSelector.isHidden()
-    runs.release(folder)
+    runFolder.release(folder)
     panel.widget.improve.refresh()
     assert panel.ui.runSelector.currentText == "theirs, today"
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_texts: True)
-    runs.write(folder / runs.OWNER, str(os.getppid()))  # it was resumed there just now
+    runFolder.write(folder / runFolder.OWNER, str(os.getppid()))  # it was resumed there just now
     panel.click("resumeButton")
     assert "Another Slicer works on this run" in panel.ui.improveMessageLabel.text
-    assert (folder / runs.OWNER).read_text() == str(os.getppid())
+    assert (folder / runFolder.OWNER).read_text() == str(os.getppid())
     panel.click("discardButton")
-    assert (folder / runs.REQUEST).exists() and panel.ui.runSelector.isHidden()
-    runs.release(folder)
+    assert (folder / runFolder.REQUEST).exists() and panel.ui.runSelector.isHidden()
+    runFolder.release(folder)
     panel.widget.improve.refresh()
     panel.click("discardButton")
     assert not folder.exists() and panel.ui.runSelector.isHidden()
 
 
 def test_what_a_crash_left_of_runs_is_swept(panel):
-    from UGMCLSegmentationLib import runs
+    from UGMCLSegmentationLib.storage import runFolder
 
     names = ("half", "fresh", "whole", "done", "theirs", "ours")
-    made = {name: runs.create(name) for name in names}
+    made = {name: runFolder.create(name) for name in names}
     for name, folder in made.items():
-        (folder / runs.CASES / "000.nrrd").write_bytes(b"patient")
-        (folder / runs.CASE_LIST).write_text("{}")
+        (folder / runFolder.CASES / "000.nrrd").write_bytes(b"patient")
+        (folder / runFolder.CASE_LIST).write_text("{}")
         (folder / "cache").mkdir()
         if name in ("whole", "done"):
-            runs.save(folder, {"name": name, "base": ""}, {"date": "today"})
+            runFolder.save(folder, {"name": name, "base": ""}, {"date": "today"})
         if name != "ours":
-            runs.release(folder)
-    runs.write(made["done"] / runs.RESULT, "{}")
-    runs.write(made["theirs"] / runs.OWNER, str(os.getppid()))
+            runFolder.release(folder)
+    runFolder.write(made["done"] / runFolder.RESULT, "{}")
+    runFolder.write(made["theirs"] / runFolder.OWNER, str(os.getppid()))
     for name, folder in made.items():
         if name != "fresh":
             os.utime(folder, (1.0, 1.0))
     panel.loaded.reload()
     assert {name for name in names if not made[name].exists()} == {"half"}
-    assert sorted(os.listdir(made["done"])) == [runs.REQUEST, runs.RESULT]
+    assert sorted(os.listdir(made["done"])) == [runFolder.REQUEST, runFolder.RESULT]
     for name in ("fresh", "whole", "theirs", "ours"):
-        assert (made[name] / runs.CASES / "000.nrrd").exists()
+        assert (made[name] / runFolder.CASES / "000.nrrd").exists()
         assert (made[name] / "cache").is_dir()
-    runs.discard(made["whole"])
+    runFolder.discard(made["whole"])
     assert not made["whole"].exists()
 
 
 def test_a_name_that_was_taken_meanwhile(panel, monkeypatch):
-    from UGMCLSegmentationLib import newModels, userFolder
+    from UGMCLSegmentationLib.panel.models import models
+    from UGMCLSegmentationLib.storage import userFolder
 
     monkeypatch.setenv("FAKE_STEP", "0.02")
     improve.prepare(panel, iterations=200)
     panel.click("finetuneButton")
     improve.wait_for_steps(panel)
-    assert newModels.nameFor("MY-model") == "MY-model-2"  # the run's own is not given away
+    assert models.nameFor("MY-model") == "MY-model-2"  # the run's own is not given away
     improve.add_model(userFolder.models() / "my-model", ("left atrium", "82471001"))
     improve.finish(panel)
     made = userFolder.models() / "my-model-2"
@@ -203,7 +204,7 @@ def test_the_scene_may_be_closed_during_a_run(panel, monkeypatch):
 
 def test_the_scene_closed_while_cases_are_written(panel, monkeypatch):
     import slicer
-    from UGMCLSegmentationLib import nrrd
+    from UGMCLSegmentationLib.scene import nrrd
 
     monkeypatch.setattr(nrrd, "CHUNK", 2000)
     improve.prepare(panel)

@@ -50,13 +50,13 @@ def mean(result: dict, stage: str) -> float:
 
 @pytest.mark.timeout(1200)  # on a busy computer
 def test_over_three_seeds_hold_out_dice_improves(panel, weak, monkeypatch):
-    from UGMCLSegmentationLib import finetuneSection
+    from UGMCLSegmentationLib.panel.improve.finetuning import section
 
     improve.prepare(panel, iterations=40)
     for seed in range(3):
         panel.parameters.base = str(weak)  # not the model of the seed before
         panel.ui.compareCheckBox.checked = seed == 0
-        monkeypatch.setattr(finetuneSection, "SEED", seed)
+        monkeypatch.setattr(section, "SEED", seed)
         result = finetune(panel)
         assert result["request"]["seed"] == seed
         assert mean(result, "after") > mean(result, "before"), result["text"]

@@ -146,7 +146,7 @@ def test_ranking_can_be_canceled(panel):
 
 def test_review_walks_through_the_list(panel):
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     volume = support.add_volume()
     panel.segment(volume)
@@ -190,13 +190,13 @@ def slice_place():
 
 
 def ijk(volume, ras):
-    from UGMCLSegmentationLib import geometry
+    from UGMCLSegmentationLib.scene import volumes
 
-    return (np.linalg.inv(geometry.ijkToRas(volume)) @ [*ras, 1.0])[:3]
+    return (np.linalg.inv(volumes.ijkToRas(volume)) @ [*ras, 1.0])[:3]
 
 
 def test_evaluation_against_a_reference(panel):
-    from UGMCLSegmentationLib import evaluateWork
+    from UGMCLSegmentationLib.panel.evaluate import evaluation
 
     volume = support.add_volume()
     result = panel.segment(volume)
@@ -208,7 +208,7 @@ def test_evaluation_against_a_reference(panel):
     panel.ui.referenceSelector.setCurrentNode(reference)
     panel.click("evaluateButton")
     improve.wait(panel)
-    table = evaluateWork.table().GetTable()
+    table = evaluation.table().GetTable()
     row = {table.GetColumnName(c): table.GetValue(0, c).ToString() for c in range(5)}
     dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
     jaccard = (found & truth).sum() / (found | truth).sum()
@@ -216,7 +216,7 @@ def test_evaluation_against_a_reference(panel):
     assert float(row["Dice"]) == pytest.approx(dice, abs=6e-4)
     assert float(row["Jaccard"]) == pytest.approx(jaccard, abs=6e-4)
     assert 0 < float(row["ASD (mm)"]) <= float(row["95HD (mm)"]) <= 2 * 1.25 + 0.01
-    overlay = evaluateWork.overlay()
+    overlay = evaluation.overlay()
     shown = [support_array(overlay, f"error_{value}", volume) > 0 for value in (1, 2)]
     assert np.array_equal(shown[0], found & ~truth)
     assert np.array_equal(shown[1], truth & ~found)
@@ -232,7 +232,7 @@ def test_evaluation_against_a_reference(panel):
 
 def test_a_non_linear_transform_during_an_evaluation(panel):
     import slicer
-    from UGMCLSegmentationLib import evaluateWork
+    from UGMCLSegmentationLib.panel.evaluate import evaluation
 
     volume = support.add_volume()
     panel.segment(volume)
@@ -243,7 +243,7 @@ def test_a_non_linear_transform_during_an_evaluation(panel):
     volume.SetAndObserveTransformNodeID(warp.GetID())
     improve.wait(panel)
     assert "harden" in panel.ui.evaluateLabel.text
-    assert evaluateWork.overlay() is None and evaluateWork.table() is None
+    assert evaluation.overlay() is None and evaluation.table() is None
 
 
 def support_array(node, identifier, volume):
@@ -253,7 +253,7 @@ def support_array(node, identifier, volume):
 
 
 def test_confused_structures_are_shown(panel):
-    from UGMCLSegmentationLib import evaluateWork
+    from UGMCLSegmentationLib.panel.evaluate import evaluation
 
     volume = support.add_volume()
     mask, other = improve.bright(volume), np.zeros(support.blob().shape, bool)
@@ -261,7 +261,7 @@ def test_confused_structures_are_shown(panel):
     result = improve.add_segmentation(volume, {"heart": mask, "scar": other}, "found")
     reference = improve.add_segmentation(volume, {"scar": mask, "heart": other}, "expert")
     panel.widget.logic.evaluate(result, reference)
-    shown = support_array(evaluateWork.overlay(), "error_3", volume) > 0
+    shown = support_array(evaluation.overlay(), "error_3", volume) > 0
     assert np.array_equal(shown, mask | other)
 
 

@@ -127,7 +127,7 @@ def test_a_new_class_is_learned_beside_the_old_one(panel):
     panel.click("finetuneButton")
     improve.finish(panel, 200)
     assert "Not enough evidence" in panel.ui.reportLabel.text, panel.ui.improveMessageLabel.text
-    from UGMCLSegmentationLib import structures
+    from UGMCLSegmentationLib.panel.improve.cases import structures
 
     names = [info.name for info in structures.modelClasses("two")]
     assert names == [old.name, "core"]

@@ -50,7 +50,7 @@ def computer(panel, monkeypatch):
     ],
 )
 def test_judgments(computer, changes, kind):
-    from UGMCLSegmentationLib import dependencies
+    from UGMCLSegmentationLib.panel.setup import dependencies
 
     computer.has(**changes)
     found = dependencies.situation()
@@ -59,13 +59,13 @@ def test_judgments(computer, changes, kind):
 
 
 def test_what_is_installed_here_is_found_without_importing_it(panel, monkeypatch):
-    from UGMCLSegmentationLib import dependencies
+    from UGMCLSegmentationLib.panel.setup import dependencies
 
     script = (
         f"import sys; sys.path[:0] = [{str(support.HERE)!r}]\n"
         "import harness, module_support as support\n"
         "panel = support.Panel()\n"
-        "from UGMCLSegmentationLib import dependencies\n"
+        "from UGMCLSegmentationLib.panel.setup import dependencies\n"
         "found = dependencies.facts()\n"
         "print('torch' in sys.modules, 'safetensors' in sys.modules, found.torch)\n"
         "panel.close()\n"
@@ -94,7 +94,7 @@ def test_what_is_installed_here_is_found_without_importing_it(panel, monkeypatch
 def test_the_kind_of_a_torch_build_is_read_from_its_file(
     panel, monkeypatch, tmp_path, text, expected
 ):
-    from UGMCLSegmentationLib import dependencies
+    from UGMCLSegmentationLib.panel.setup import dependencies
 
     (tmp_path / "torch").mkdir()
     if text is not None:
@@ -105,7 +105,7 @@ def test_the_kind_of_a_torch_build_is_read_from_its_file(
 
 
 def test_an_update_of_a_package_in_use_is_noticed(panel, monkeypatch):
-    from UGMCLSegmentationLib import dependencies
+    from UGMCLSegmentationLib.panel.setup import dependencies
 
     versions = {"torch": "2.6.0", "numpy": "2.4.6"}
     monkeypatch.setattr(dependencies, "_version", versions.get)
@@ -121,7 +121,7 @@ def test_every_state_has_a_picture(panel, monkeypatch):
     """The states that the screenshots inject are those that there are."""
     monkeypatch.setattr(sys, "path", [*sys.path])  # it puts the repository there
     import screenshots_setup
-    from UGMCLSegmentationLib import dependencies
+    from UGMCLSegmentationLib.panel.setup import dependencies
 
     usual = dependencies.Facts(torch="2.6.0", others=("safetensors",), numpy="2.4.6")
     pictured, ends = set(), set()

@@ -81,8 +81,8 @@ def test_the_result_of_a_dicom_volume_is_exported_from_its_study(panel, plugin, 
 
 
 def test_other_volumes_have_no_dicom_export(panel, plugin, tmp_path):
-    from UGMCLSegmentationLib import dicomExport
     from UGMCLSegmentationLib.errors import PanelError
+    from UGMCLSegmentationLib.panel.export import dicom
 
     volume = support.add_volume()
     node = panel.segment(volume)
@@ -90,9 +90,9 @@ def test_other_volumes_have_no_dicom_export(panel, plugin, tmp_path):
     assert not panel.ui.exportDicomButton.enabled
     assert "DICOM" in panel.ui.exportDicomButton.toolTip
     with pytest.raises(PanelError, match="did not come from DICOM"):
-        dicomExport.export([node], tmp_path)
+        dicom.export([node], tmp_path)
     volume.SetAttribute("DICOM.instanceUIDs", "1.2.3")  # but in no study
-    assert not dicomExport.isFromDicom(volume)
+    assert not dicom.isFromDicom(volume)
 
 
 def test_without_the_exporter_the_extension_is_named(panel, tmp_path):

@@ -107,7 +107,7 @@ def test_nothing_to_export_nowhere_to_go(panel, tmp_path):
 
 
 def test_what_cannot_be_written_leaves_nothing(panel, tmp_path, monkeypatch):
-    from UGMCLSegmentationLib import export as exporting
+    from UGMCLSegmentationLib.panel.export import export as exporting
 
     panel.segment(support.add_volume())
 
@@ -141,8 +141,8 @@ class Answer:
 @pytest.mark.parametrize("way", ["panel", "link", "console"])
 def test_the_scan_itself_is_never_replaced(panel, tmp_path, monkeypatch, way):
     import slicer
-    from UGMCLSegmentationLib import export as exporting
     from UGMCLSegmentationLib.errors import PanelError
+    from UGMCLSegmentationLib.panel.export import export as exporting
 
     answer = Answer(monkeypatch, True)
     home = tmp_path / "data"
@@ -194,7 +194,7 @@ def test_the_file_of_the_segmentation_itself_is_asked_about(panel, tmp_path, mon
 
 
 def test_each_file_of_the_scene_is_looked_at_once(panel, tmp_path, monkeypatch):
-    from UGMCLSegmentationLib import export as exporting
+    from UGMCLSegmentationLib.panel.export import export as exporting
 
     Answer(monkeypatch, True)
     volume = support.add_volume()

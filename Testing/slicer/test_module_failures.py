@@ -37,10 +37,10 @@ def start(panel) -> None:
 
 
 def test_no_room_for_the_temporary_folder(panel, monkeypatch):
-    from UGMCLSegmentationLib import storage
+    from UGMCLSegmentationLib.storage import temporaryFolders
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage.tempfile, "mkdtemp", full_disk)
+        patch.setattr(temporaryFolders.tempfile, "mkdtemp", full_disk)
         start(panel)
         check(panel, "No temporary folder", "No space left")
     panel.segment()
@@ -48,12 +48,12 @@ def test_no_room_for_the_temporary_folder(panel, monkeypatch):
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_no_permission_in_the_temporary_folder(panel, monkeypatch, tmp_path):
-    from UGMCLSegmentationLib import storage
+    from UGMCLSegmentationLib.storage import temporaryFolders
 
     place = tmp_path / "closed"
     place.mkdir(mode=0o555)
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "place", lambda: place)
+        patch.setattr(temporaryFolders, "place", lambda: place)
         isRoot = os.geteuid() == 0  # who may write anywhere, unless it gives up its rights
         panel.select(support.add_volume())
         try:
@@ -68,7 +68,7 @@ def test_no_permission_in_the_temporary_folder(panel, monkeypatch, tmp_path):
 
 
 def test_the_temporary_volume_cannot_be_written(panel, monkeypatch):
-    from UGMCLSegmentationLib import nrrd
+    from UGMCLSegmentationLib.scene import nrrd
 
     with monkeypatch.context() as patch:
         patch.setattr(nrrd, "open", full_disk, raising=False)
@@ -80,11 +80,11 @@ def test_the_temporary_volume_cannot_be_written(panel, monkeypatch):
 
 def test_the_request_of_a_one_shot_worker_cannot_be_written(panel, monkeypatch):
     """It is written from a timer, where nobody would see an exception."""
-    from UGMCLSegmentationLib import process
+    from UGMCLSegmentationLib.worker import worker
 
     monkeypatch.setenv("FAKE_NO_STDIN", "1")
     with monkeypatch.context() as patch:
-        patch.setattr(process.Path, "write_text", full_disk)
+        patch.setattr(worker.Path, "write_text", full_disk)
         start(panel)
         panel.finish(20)
         check(panel, "request", "No space left")
@@ -94,13 +94,13 @@ def test_the_request_of_a_one_shot_worker_cannot_be_written(panel, monkeypatch):
 
 
 def test_a_worker_that_cannot_be_asked_to_stop_is_killed(panel, monkeypatch):
-    from UGMCLSegmentationLib import process
+    from UGMCLSegmentationLib.worker import worker
 
     monkeypatch.setenv("FAKE_NO_STDIN", "1")
     monkeypatch.setenv("FAKE_SLOW", "30")
     start(panel)
     harness.wait_until(lambda: panel.ui.progressBar.value > 5, 20)
-    monkeypatch.setattr(process.Path, "touch", full_disk)
+    monkeypatch.setattr(worker.Path, "touch", full_disk)
     panel.click("cancelButton")
     panel.finish(2)
     check(panel, "Canceled.")
@@ -109,9 +109,9 @@ def test_a_worker_that_cannot_be_asked_to_stop_is_killed(panel, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "text", "compressed"])
 def test_results_that_cannot_be_read(panel, monkeypatch, damage):
-    from UGMCLSegmentationLib import outputs
+    from UGMCLSegmentationLib.scene import resultNodes
 
-    build = outputs.build
+    build = resultNodes.build
 
     def spoiled(result, *arguments):
         path = Path(result["classes"][0]["sdf"])
@@ -128,7 +128,7 @@ def test_results_that_cannot_be_read(panel, monkeypatch, damage):
         return build(result, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "build", spoiled)
+        patch.setattr(resultNodes, "build", spoiled)
         start(panel)
         panel.finish(20)
         check(panel, "image_sdf_1.nrrd")
@@ -137,13 +137,13 @@ def test_results_that_cannot_be_read(panel, monkeypatch, damage):
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyError("labels"), OSError(5, "I/O error")])
 def test_an_error_while_the_result_is_loaded(panel, monkeypatch, error):
-    from UGMCLSegmentationLib import outputs
+    from UGMCLSegmentationLib.scene import resultNodes
 
     def fail(*_arguments):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "readLabels", fail)
+        patch.setattr(resultNodes, "readLabels", fail)
         start(panel)
         panel.finish(20)
         expected = "memory" if isinstance(error, MemoryError) else error.args[-1]
@@ -162,13 +162,13 @@ def test_an_event_that_makes_no_sense_ends_the_run(panel, monkeypatch):
 
 
 def test_an_error_while_the_result_is_shown_leaves_a_usable_panel(panel, monkeypatch):
-    from UGMCLSegmentationLib import display
+    from UGMCLSegmentationLib.panel.display import appearance
 
     def fail(*_arguments, **_options):
         raise RuntimeError("no view")
 
     with monkeypatch.context() as patch:
-        patch.setattr(display, "showAlone", fail)
+        patch.setattr(appearance, "showAlone", fail)
         start(panel)
         panel.finish(20)
         harness.process_events(50)
@@ -180,11 +180,12 @@ def test_an_error_while_the_result_is_shown_leaves_a_usable_panel(panel, monkeyp
 def test_a_cancel_at_any_step_leaves_all_old_or_all_new(panel, monkeypatch, tmp_path):
     """And with it a mark by which the next run knows that nobody edited the result."""
     import slicer
-    from UGMCLSegmentationLib import geometry, nrrd, outputs, results, selftest
+    from UGMCLSegmentationLib import selftest
+    from UGMCLSegmentationLib.scene import nrrd, resultNodes, results, volumes
 
     monkeypatch.setattr(nrrd, "CHUNK", 20_000)  # many steps
     volume = support.add_volume()
-    box = geometry.fullBox(volume)
+    box = volumes.fullBox(volume)
     answers = []
     for number, level in enumerate((100, 130)):
         folder = tmp_path / str(number)
@@ -200,14 +201,14 @@ def test_a_cancel_at_any_step_leaves_all_old_or_all_new(panel, monkeypatch, tmp_
             *(slicer.util.arrayFromVolume(n).tobytes() for n in arrays),
         )
 
-    node = selftest.finish(outputs.build(answers[1], volume, box))
+    node = selftest.finish(resultNodes.build(answers[1], volume, box))
     new = state(node)
-    assert selftest.finish(outputs.build(answers[0], volume, box, node)) is node
+    assert selftest.finish(resultNodes.build(answers[0], volume, box, node)) is node
     old = state(node)
     assert all(a != b for i, (a, b) in enumerate(zip(old, new, strict=True)) if i != 1)
     steps, isDone = 0, False
     while not isDone:
-        work = outputs.build(answers[1], volume, box, node)
+        work = resultNodes.build(answers[1], volume, box, node)
         try:
             for _step in range(steps):
                 next(work)

@@ -229,7 +229,7 @@ def test_offline(panel, computer, torchUtils, tmp_path, pip):
 def test_a_failed_installation_shows_the_last_lines_and_can_be_tried_again(
     panel, computer, torchUtils
 ):
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     computer.has(torch="")
     succeed, torchUtils.act = torchUtils.act, fails("Collecting torch", "one", "two",
@@ -282,7 +282,7 @@ def test_an_update_without_the_extension_says_where_to_get_it(panel, computer, a
 
 
 def test_cpu_torch_beside_a_gpu(panel, computer, torchUtils, answers, slicer_app):
-    from UGMCLSegmentationLib import dependencies
+    from UGMCLSegmentationLib.panel.setup import dependencies
 
     computer.has(torchUsesGpu=False, hasNvidia=True)
     look(panel)
@@ -298,7 +298,7 @@ def test_cpu_torch_beside_a_gpu(panel, computer, torchUtils, answers, slicer_app
 
 
 def test_the_choice_of_the_cpu_is_kept(panel, monkeypatch):
-    from UGMCLSegmentationLib import dependencies
+    from UGMCLSegmentationLib.panel.setup import dependencies
 
     monkeypatch.setattr(dependencies, "_hasNvidia", lambda: True)
     monkeypatch.setattr(dependencies, "_torchUsesGpu", lambda: False)

@@ -26,7 +26,8 @@ sys.path.insert(0, {tests!r})
 import harness, module_support as support
 harness.start()
 panel = support.Panel(command=None)
-from UGMCLSegmentationLib import child, models
+from UGMCLSegmentationLib.panel.models import models
+from UGMCLSegmentationLib.worker import child
 import ugmcl_core
 from ugmcl_core.models.model import find_models
 lines = []

@@ -17,11 +17,11 @@ LAUNCHER = [sys.executable, str(support.HERE / "launcher.py")]
 def workers() -> list[psutil.Process]:
     """The fake workers and launchers that this process started, directly or not."""
     found = []
-    for process in psutil.Process().children(recursive=True):
+    for worker in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            line = " ".join(process.cmdline())
+            line = " ".join(worker.cmdline())
             if "fake_worker.py" in line or "launcher.py" in line:
-                found.append(process)
+                found.append(worker)
     return found
 
 
@@ -77,11 +77,11 @@ def test_a_start_that_never_ends_is_given_up(panel, monkeypatch):
 
 
 def test_the_worker_says_that_it_loads():
-    from UGMCLSegmentationLib import process
+    from UGMCLSegmentationLib.worker import worker
 
     from ugmcl_core.worker import server
 
-    assert process._LOADING == server.LOADING
+    assert worker._LOADING == server.LOADING
 
 
 def test_a_launcher_that_forwards_stdin(panel):
@@ -115,7 +115,7 @@ def test_killing_the_launcher_ends_the_worker(panel, monkeypatch, kind):
 )
 def test_the_interpreter_comes_before_its_launcher(panel, slicer_app, monkeypatch, tmp_path,
                                                    there, expected):  # fmt: skip
-    from UGMCLSegmentationLib import child
+    from UGMCLSegmentationLib.worker import child
 
     (tmp_path / "bin").mkdir()
     for name in there:
@@ -128,7 +128,7 @@ def test_the_interpreter_comes_before_its_launcher(panel, slicer_app, monkeypatc
 def test_without_slicers_interpreter_the_path_is_searched(
     panel, slicer_app, monkeypatch, tmp_path
 ):
-    from UGMCLSegmentationLib import child
+    from UGMCLSegmentationLib.worker import child
 
     monkeypatch.setitem(slicer_app._facts, "slicerHome", str(tmp_path))
     found = child.pythonExecutable()

@@ -73,7 +73,7 @@ def test_closed_it_costs_nothing_and_open_it_tells_of_the_bundled_model(panel):
 
 
 def test_a_model_goes_in_out_gets_a_name_and_goes(panel, section, model, tmp_path):
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     bring(panel, section, model.folder)
     assert said(panel) == "tiny was imported." and "tiny" in listed(panel)
@@ -109,7 +109,7 @@ def test_a_model_goes_in_out_gets_a_name_and_goes(panel, section, model, tmp_pat
 def test_models_elsewhere_are_neither_renamed_nor_deleted(
     panel, section, model, tmp_path, monkeypatch
 ):
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     (userFolder.models() / "linked").symlink_to(model.folder)
     section.refresh()
@@ -126,7 +126,7 @@ def test_models_elsewhere_are_neither_renamed_nor_deleted(
 
 
 def test_a_model_is_not_deleted_with_what_else_is_in_its_folder(panel, section, model):
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     bring(panel, section, model.folder)
     scan = userFolder.models() / "tiny" / "scan.nrrd"
@@ -154,7 +154,7 @@ def test_an_address_asks_for_its_sum(panel, section):
 
 
 def test_known_models_are_offered(panel, section, model):
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     entry = {"name": "far", "description": "x", "license": "y", "url": "https://127.0.0.1:9/a.zip",
              "sha256": "0" * 64, "bytes": 2_500_000}  # fmt: skip
@@ -183,7 +183,7 @@ def test_a_stop_ends_the_process(panel, section, model):
 
 def test_storage_is_shown_and_freed(panel, section, monkeypatch):
     import slicer
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     (userFolder.runs() / "first").mkdir()
     (userFolder.runs() / "first" / "checkpoint").write_bytes(bytes(2_500_000))
@@ -208,16 +208,16 @@ def test_storage_is_shown_and_freed(panel, section, monkeypatch):
 
 
 def test_runs_of_another_slicer_are_not_freed(panel, section):
-    from UGMCLSegmentationLib import runs
+    from UGMCLSegmentationLib.storage import runFolder
 
-    mine, theirs = runs.create("mine"), runs.create("theirs")
-    runs.write(theirs / runs.OWNER, str(os.getppid()))
+    mine, theirs = runFolder.create("mine"), runFolder.create("theirs")
+    runFolder.write(theirs / runFolder.OWNER, str(os.getppid()))
     panel.click("freeStorageButton")
-    assert not mine.exists() and (theirs / runs.CASES).is_dir()
+    assert not mine.exists() and (theirs / runFolder.CASES).is_dir()
 
 
 def test_nothing_is_deleted_during_a_run(panel, section, monkeypatch):
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     (userFolder.runs() / "first").mkdir()
     monkeypatch.setattr(panel.widget.logic.trainer, "_request", object())
@@ -227,7 +227,7 @@ def test_nothing_is_deleted_during_a_run(panel, section, monkeypatch):
 
 
 def test_another_place_gets_a_folder_of_its_own(panel, section, tmp_path, model):
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     (tmp_path / "runs").mkdir()  # of somebody else
     logic = panel.widget.logic
@@ -248,7 +248,7 @@ def test_another_place_gets_a_folder_of_its_own(panel, section, tmp_path, model)
 
 def test_the_folder_is_opened(panel, section, monkeypatch):
     import qt
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     opened = []
     monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url))
@@ -258,7 +258,7 @@ def test_the_folder_is_opened(panel, section, monkeypatch):
 
 def test_the_license_is_agreed_to_once(panel, model, slicer_app, monkeypatch):
     import slicer
-    from UGMCLSegmentationLib import license
+    from UGMCLSegmentationLib.panel.setup import license
 
     from ugmcl_core.models.model import resolve
 

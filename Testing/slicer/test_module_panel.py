@@ -136,7 +136,7 @@ def test_every_section_has_one_primary_button(panel):
 
 
 def test_segment_says_what_it_waits_for(panel, monkeypatch):
-    from UGMCLSegmentationLib import models
+    from UGMCLSegmentationLib.panel.models import models
 
     assert not panel.ui.segmentButton.enabled
     assert "volume" in panel.ui.segmentButton.toolTip

@@ -197,7 +197,7 @@ def test_without_a_working_stdin_each_run_has_its_process(panel, monkeypatch, fa
 
 
 def test_a_child_of_the_worker_is_killed_too(panel, tmp_path):
-    from UGMCLSegmentationLib.child import Child
+    from UGMCLSegmentationLib.worker.child import Child
 
     harness.start()
     script = tmp_path / "parent.py"
@@ -366,9 +366,9 @@ def test_nothing_runs_after_the_panel_is_gone(scene, monkeypatch):
 
 def test_private_folders_are_private_and_orphans_are_swept(panel):
     import slicer
-    from UGMCLSegmentationLib import storage
+    from UGMCLSegmentationLib.storage import temporaryFolders
 
-    folder = storage.makeFolder()
+    folder = temporaryFolders.makeFolder()
     assert folder.stat().st_mode & 0o777 == 0o700
     (folder / "image.nrrd").write_bytes(b"patient")
     free = next(p for p in range(400000, 500000) if not psutil.pid_exists(p))
@@ -380,6 +380,6 @@ def test_private_folders_are_private_and_orphans_are_swept(panel):
     panel.loaded.reload()
     assert not os.path.exists(orphan)
     assert folder.exists() and os.path.exists(other)
-    storage.removeFolder(folder)
+    temporaryFolders.removeFolder(folder)
     os.rmdir(other)
     assert not folder.exists()

@@ -67,7 +67,7 @@ def center_of(volume):
 @pytest.mark.parametrize("rotation", [(0, 0, 0, 1), (40, 1, 2, 3)])
 def test_only_the_smallest_box_is_segmented(panel, monkeypatch, rotation):
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     monkeypatch.setenv("FAKE_LEVEL", "-1000")  # everything that the worker sees is foreground
     volume = support.add_volume()

@@ -56,7 +56,7 @@ def test_without_the_sample_data_module_nothing_happens(scene):
 
 def test_the_scan_is_the_phantom_where_it_lies(sources, monkeypatch):
     import slicer
-    from UGMCLSegmentationLib import sampleData
+    from UGMCLSegmentationLib.scene import sampleData
 
     monkeypatch.setattr(sampleData, "SHAPE", (30, 26, 20))
     monkeypatch.setattr(sampleData, "SPACING", (4.0, 4.0, 3.5))
@@ -71,7 +71,7 @@ def test_the_scan_is_the_phantom_where_it_lies(sources, monkeypatch):
 
 def test_the_cohort_is_enough_for_the_tutorial(sources, monkeypatch):
     import slicer
-    from UGMCLSegmentationLib import sampleData
+    from UGMCLSegmentationLib.scene import sampleData
 
     monkeypatch.setattr(sampleData, "SHAPE", (30, 26, 20))
     monkeypatch.setattr(sampleData, "SPACING", (4.0, 4.0, 3.5))
@@ -94,7 +94,7 @@ def test_nothing_heavy_is_imported_for_them():
         f"import sys; sys.path[:0] = [{str(support.HERE)!r}]\n"
         "import harness, module_support as support\n"
         "panel = support.Panel()\n"
-        "from UGMCLSegmentationLib import sampleData\n"
+        "from UGMCLSegmentationLib.scene import sampleData\n"
         "before = set(sys.modules)\n"
         "sampleData.SHAPE = (20, 20, 16)\n"
         "assert len(sampleData.loadScan()) == 1\n"

@@ -21,7 +21,7 @@ def panel(scene):
 @pytest.mark.parametrize("kind", ["scene.mrb", "folder"])
 def test_state_survives_saving_and_loading(panel, tmp_path, kind):
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     volume = support.add_volume()
     view = harness.slice_view("Red")
@@ -152,7 +152,7 @@ def test_leaving_and_entering_again(panel):
 
 def test_a_result_volume_is_not_chosen_and_is_refused(panel):
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     other, volume = support.add_volume(name="other"), support.add_volume()
     panel.segment(volume)
@@ -177,7 +177,7 @@ def test_a_result_volume_is_not_chosen_and_is_refused(panel):
 @pytest.mark.parametrize("role", ["distance", "uncertainty"])
 def test_a_clone_whose_original_is_gone_stays_as_it_is(panel, role):
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     volume = support.add_volume()
     node = panel.segment(volume)
@@ -198,7 +198,7 @@ def test_a_clone_whose_original_is_gone_stays_as_it_is(panel, role):
 @pytest.mark.parametrize("kind", ["scene.mrb", "folder"])
 def test_results_and_clones_survive_an_import_that_renumbers_them(panel, tmp_path, kind):
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     panel.segment(support.add_volume())
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
@@ -294,8 +294,8 @@ def test_unusable_volumes_are_refused(panel, fault, words):
 @pytest.mark.parametrize("shear", [0.0, 0.9e-3, 1.1e-3])
 @pytest.mark.parametrize("spacing", [0.9e-6, 1.1e-6, 99.9, 100.1])
 def test_axes_that_the_worker_refuses_are_refused_before(scene, tmp_path, spacing, shear):
-    from UGMCLSegmentationLib import geometry, inputs
     from UGMCLSegmentationLib.errors import PanelError
+    from UGMCLSegmentationLib.scene import volumes
 
     from ugmcl_core.data.volume import read
     from ugmcl_core.errors import InputError
@@ -303,10 +303,10 @@ def test_axes_that_the_worker_refuses_are_refused_before(scene, tmp_path, spacin
     matrix = np.diag([spacing, spacing, spacing, 1.0])
     matrix[0, 1] = shear * spacing
     volume = support.add_volume(support.blob((4, 4, 4)), matrix)
-    for _step in inputs.write(volume, geometry.fullBox(volume), tmp_path / "image.nrrd"):
+    for _step in volumes.write(volume, volumes.fullBox(volume), tmp_path / "image.nrrd"):
         pass
     refused = []
-    for look in (lambda: inputs.check(volume), lambda: read(tmp_path / "image.nrrd")):
+    for look in (lambda: volumes.check(volume), lambda: read(tmp_path / "image.nrrd")):
         try:
             look()
             refused.append(False)

@@ -79,7 +79,7 @@ def inside(view, panel):
 
 
 def test_all_overlays_together_and_which_layer_is_where(shown):
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     panel, view = shown
     volume = panel.parameters.inputVolume
@@ -201,7 +201,7 @@ def test_surface_in_3d(shown):
 
 def test_next_uncertain_region_walks_through_all(panel):
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     volume = support.add_volume()
     panel.segment(volume)
@@ -234,7 +234,8 @@ def test_next_uncertain_region_walks_through_all(panel):
 def test_regions_under_a_transform(panel):
     import slicer
     import vtk
-    from UGMCLSegmentationLib import regions, results
+    from UGMCLSegmentationLib.panel.display import uncertainRegions
+    from UGMCLSegmentationLib.scene import results
 
     volume = support.add_volume()
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
@@ -243,15 +244,15 @@ def test_regions_under_a_transform(panel):
     transform.SetMatrixTransformToParent(moved.GetMatrix())
     panel.segment(volume)
     node = results.uncertaintyOf(volume)
-    found = regions.find(node)
-    before = np.array(regions.jump(node, found[0]))
+    found = uncertainRegions.find(node)
+    before = np.array(uncertainRegions.jump(node, found[0]))
     node.SetAndObserveTransformNodeID(transform.GetID())
-    assert np.allclose(np.array(regions.jump(node, found[0])) - before, (100, 0, 0))
+    assert np.allclose(np.array(uncertainRegions.jump(node, found[0])) - before, (100, 0, 0))
 
 
 def test_sure_everywhere(panel):
     import slicer
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     volume = support.add_volume()
     panel.segment(volume)
@@ -262,7 +263,7 @@ def test_sure_everywhere(panel):
 
 
 def test_choosing_a_class_shows_its_distance(panel, monkeypatch):
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     monkeypatch.setenv("FAKE_CLASSES", "2")
     volume = support.add_volume()
@@ -286,7 +287,7 @@ def test_deleted_results_leave_the_panel_usable(panel, capsys):
 
 
 def has_surface(panel):
-    from UGMCLSegmentationLib import surfaces
+    from UGMCLSegmentationLib.panel.display import surfaces
 
     node = panel.parameters.segmentation
     return surfaces.isMade(node) and bool(node.GetDisplayNode().GetVisibility3D())
@@ -334,7 +335,7 @@ def test_a_surface_left_out_stays_the_users_wish(panel, tmp_path, way):
 
 
 def test_an_error_while_showing_does_not_stop_the_section(panel, monkeypatch):
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     panel.segment(support.add_volume())
     see = panel.widget.see
@@ -349,7 +350,8 @@ def test_an_error_while_showing_does_not_stop_the_section(panel, monkeypatch):
 @pytest.mark.parametrize("most", [10**6, 20_000])
 def test_faces_are_counted(scene, monkeypatch, most):
     """On a body of two structures that reaches the border; with one slice of many, about."""
-    from UGMCLSegmentationLib import geometry, outputs, surfaces
+    from UGMCLSegmentationLib.panel.display import surfaces
+    from UGMCLSegmentationLib.scene import resultNodes, volumes
 
     monkeypatch.setattr(surfaces, "_MOST_VOXELS", most)
     labels = (support.blob((50, 40, 60)) > 60).astype(np.uint8)
@@ -359,7 +361,7 @@ def test_faces_are_counted(scene, monkeypatch, most):
     expected = sum(np.count_nonzero(np.diff(padded, axis=axis)) for axis in range(3))
     volume = support.add_volume(labels.astype(np.float32))
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-    image = outputs.labelmap(labels, geometry.fullBox(volume), volume)
+    image = resultNodes.labelmap(labels, volumes.fullBox(volume), volume)
     for value in (1, 2):
         support.add_segment(node, image, value)
     assert surfaces.faces(node) == pytest.approx(expected, rel=0 if most == 10**6 else 0.05)
@@ -367,7 +369,7 @@ def test_faces_are_counted(scene, monkeypatch, most):
 
 def test_an_atrium_of_a_fine_scan_gets_its_surface(scene):
     """An ellipsoid of 90 mm and of 100 mL, its wall rough by a voxel: far from the limit."""
-    from UGMCLSegmentationLib import surfaces
+    from UGMCLSegmentationLib.panel.display import surfaces
 
     k, j, i = np.ogrid[-55:55:88j, -200:200:640j, -200:200:640j]
     body = (k / 24) ** 2 + (j / 22) ** 2 + (i / 45) ** 2

@@ -65,7 +65,7 @@ def test_voxels_equal_the_workers(panel, tmp_path, axes, transformed):
 
 
 def results():
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     return results
 
@@ -134,7 +134,7 @@ def test_edited_segmentation_is_kept(panel):
 
 @pytest.mark.parametrize("how", ["accepted", "chosen as a label"])
 def test_a_result_that_the_user_relies_on_is_kept(panel, monkeypatch, how):
-    from UGMCLSegmentationLib import cases
+    from UGMCLSegmentationLib.panel.improve.cases import cases
 
     volume = support.add_volume()
     node = panel.segment(volume)

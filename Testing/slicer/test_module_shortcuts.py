@@ -47,7 +47,7 @@ def test_they_rest_while_another_module_is_open(panel):
 
 
 def test_tool_tips_name_them(panel):
-    from UGMCLSegmentationLib import shortcuts
+    from UGMCLSegmentationLib.panel import shortcuts
 
     for key, name in shortcuts.KEYS:
         if name.startswith("show"):  # the others' tips say what they wait for
@@ -55,7 +55,7 @@ def test_tool_tips_name_them(panel):
 
 
 def test_no_key_has_two_meanings():
-    from UGMCLSegmentationLib import shortcuts
+    from UGMCLSegmentationLib.panel import shortcuts
 
     keys = [key for key, _name in shortcuts.KEYS]
     assert len(keys) == len(set(keys))

@@ -18,7 +18,7 @@ def panel(scene):
 
 
 def test_it_is_in_slicers_data_folder_and_private(panel, slicer_app):
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     for folder in (userFolder.models(), userFolder.runs(), userFolder.logs()):
         assert folder.is_dir() and folder.parent == userFolder.path()
@@ -29,12 +29,12 @@ def test_it_is_in_slicers_data_folder_and_private(panel, slicer_app):
 
 
 def test_the_choice_stays_and_can_be_taken_back(panel, tmp_path):
-    from UGMCLSegmentationLib import userFolder
+    from UGMCLSegmentationLib.storage import userFolder
 
     userFolder.setPath(tmp_path / "mine")
     assert userFolder.runs() == tmp_path / "mine" / "runs"
     panel.loaded.reload()
-    from UGMCLSegmentationLib import userFolder as again
+    from UGMCLSegmentationLib.storage import userFolder as again
 
     assert again.path() == tmp_path / "mine"
     again.setPath("")
@@ -43,8 +43,8 @@ def test_the_choice_stays_and_can_be_taken_back(panel, tmp_path):
 
 @pytest.mark.parametrize("name", ["module", "extensions", "slicer", "file"])
 def test_a_place_that_would_not_last_is_refused(panel, slicer_app, tmp_path, name):
-    from UGMCLSegmentationLib import userFolder
     from UGMCLSegmentationLib.errors import PanelError
+    from UGMCLSegmentationLib.storage import userFolder
 
     (tmp_path / "file").touch()
     places = {
@@ -61,7 +61,8 @@ def test_a_place_that_would_not_last_is_refused(panel, slicer_app, tmp_path, nam
 
 
 def test_the_worker_looks_there_after_the_environment(panel, tmp_path, monkeypatch):
-    from UGMCLSegmentationLib import child, userFolder
+    from UGMCLSegmentationLib.storage import userFolder
+    from UGMCLSegmentationLib.worker import child
 
     monkeypatch.setenv("UGMCL_MODELS", "/other/models")
     userFolder.setPath(tmp_path)

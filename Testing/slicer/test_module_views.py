@@ -32,7 +32,7 @@ def is_visible(segmentation):
 
 
 def test_the_views_follow_to_the_volume_that_was_chosen(panel):
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     first, second = support.add_volume(name="one"), support.add_volume(name="two")
     nodes = [panel.segment(first), panel.segment(second)]
@@ -58,7 +58,7 @@ def test_overlays_are_never_over_another_volume(panel):
 
 
 def test_a_run_that_ends_while_another_module_is_open_leaves_the_views(panel):
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     volume, other = support.add_volume(name="one"), support.add_volume(name="other")
     import slicer

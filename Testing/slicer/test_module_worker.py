@@ -45,12 +45,12 @@ def panel(scene, tmp_path, monkeypatch):
 
 def run_cli(volume, folder, model, passes):
     """The same volume through the command line; returns the arrays of its three files."""
-    from UGMCLSegmentationLib import geometry, inputs
+    from UGMCLSegmentationLib.scene import volumes
 
     from ugmcl_core.__main__ import main
 
     folder.mkdir()
-    for _step in inputs.write(volume, geometry.fullBox(volume), folder / "scan.nrrd"):
+    for _step in volumes.write(volume, volumes.fullBox(volume), folder / "scan.nrrd"):
         pass
     code = main(["segment", str(folder / "scan.nrrd"), "--output", str(folder / "out"),
                  "--model", model, "--device", "cpu",
@@ -80,7 +80,7 @@ def test_voxels_equal_the_command_lines(panel, tmp_path, trained):
     """For scans that lie obliquely, are left-handed and turned by a transform, all at once too."""
     import slicer
     import torch
-    from UGMCLSegmentationLib import results
+    from UGMCLSegmentationLib.scene import results
 
     torch.set_num_threads(1)  # as the worker, so that sums are in the same order
     panel.widget.useModelFolder(str(trained))
@@ -89,8 +89,8 @@ def test_voxels_equal_the_command_lines(panel, tmp_path, trained):
     for number, (name, axes) in enumerate(GEOMETRIES.items()):
         for isTurned in (False, True):
             case = f"{name}, {'turned' if isTurned else 'alone'}"
-            geometry = support.matrix(axes)
-            volume = support.add_volume(array, geometry, name=f"scan {number}{isTurned}")
+            volumes = support.matrix(axes)
+            volume = support.add_volume(array, volumes, name=f"scan {number}{isTurned}")
             transform = rotate(volume) if isTurned else None
             node = panel.segment(volume, seconds=120)
             labels, sdf, doubt = run_cli(
@@ -110,7 +110,7 @@ def test_voxels_equal_the_command_lines(panel, tmp_path, trained):
                 assert result.GetParentTransformNode() is transform, case
             for result in shown:
                 found = slicer.util.arrayFromVTKMatrix(ijkToRas(result))
-                assert np.allclose(found, geometry, atol=1e-6), case
+                assert np.allclose(found, volumes, atol=1e-6), case
     assert "torch" in panel.ui.logText.toPlainText()
 
 

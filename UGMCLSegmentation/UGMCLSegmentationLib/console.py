@@ -10,16 +10,21 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib import cases, export, inputs, models, newModels, plan, runs, structures
-from UGMCLSegmentationLib.batch import BatchRun
-from UGMCLSegmentationLib.caseBook import Contents
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.evaluateWork import EvaluateWork
-from UGMCLSegmentationLib.finetune import FinetuneRun
-from UGMCLSegmentationLib.process import Worker
-from UGMCLSegmentationLib.rankWork import RankWork
-from UGMCLSegmentationLib.run import DONE, Run, Work
-from UGMCLSegmentationLib.segmentWork import SegmentWork, Settings
+from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateWork
+from UGMCLSegmentationLib.panel.export import export
+from UGMCLSegmentationLib.panel.improve.cases import cases, structures
+from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
+from UGMCLSegmentationLib.panel.improve.finetuning import finetuning
+from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneRun
+from UGMCLSegmentationLib.panel.improve.ranking import RankWork
+from UGMCLSegmentationLib.panel.models import models
+from UGMCLSegmentationLib.panel.segment.segmentation import BatchRun, SegmentWork, Settings
+from UGMCLSegmentationLib.parameters import PATTERN
+from UGMCLSegmentationLib.scene import volumes
+from UGMCLSegmentationLib.storage import runFolder
+from UGMCLSegmentationLib.worker.run import DONE, Run, Work
+from UGMCLSegmentationLib.worker.worker import Worker
 
 
 class Console:
@@ -36,9 +41,9 @@ class Console:
     ) -> Any:  # fmt: skip
         """Segment a volume, or the part of it in the `region` (a vtkMRMLMarkupsROINode); returns
         the segmentation node. Distance and uncertainty volumes are made beside it."""
-        inputs.check(volumeNode)
+        volumes.check(volumeNode)
         settings = Settings(_model(model), device, passes, uncertainty)
-        return self._do(SegmentWork(volumeNode, inputs.box(volumeNode, region), settings))
+        return self._do(SegmentWork(volumeNode, volumes.box(volumeNode, region), settings))
 
     def segmentAll(
         self, volumeNodes: Sequence, model: str = "", passes: int = 8, device: str = "auto",
@@ -52,7 +57,7 @@ class Console:
 
     def exportAll(
         self, segmentationNodes: Sequence, folder: str | Path, suffix: str = ".nrrd",
-        pattern: str = export.PATTERN,
+        pattern: str = PATTERN,
     ) -> list[Path]:  # fmt: skip
         """Write each segmentation as a file; returns the paths. See export.export. No file that
         exists is replaced: the new one's name is numbered then."""
@@ -77,7 +82,7 @@ class Console:
         ranks: dict[str, cases.Rank] = {}
         listed = [cases.Case(n.GetName(), cases.UNLABELLED, n) for n in volumeNodes]
         for node in volumeNodes:
-            inputs.check(node)
+            volumes.check(node)
 
         def keep(case: cases.Case, rank: cases.Rank) -> None:
             ranks[case.key] = rank
@@ -105,13 +110,13 @@ class Console:
             *(cases.Case(v.GetName(), cases.HOLDOUT, v, s) for v, s in (holdout or {}).items()),
         ]
         for case in found:
-            inputs.check(case.volumeNode)
+            volumes.check(case.volumeNode)
         classes = structures.modelClasses(base)
-        made = plan.make(Contents(found, structures.find(found, classes, {}), classes))
-        name = newModels.nameFor(name)
-        folder = runs.create(name)
+        made = finetuning.make(Contents(found, structures.find(found, classes, {}), classes))
+        name = models.nameFor(name)
+        folder = runFolder.create(name)
         request = {
-            "command": "finetune", "case_list": str(folder / runs.CASE_LIST), "base": base,
+            "command": "finetune", "case_list": str(folder / runFolder.CASE_LIST), "base": base,
             "method": method, "iterations": iterations, "seed": seed, "device": device,
             "output": str(folder), "resume": False, "name": name, "compare": compare,
             "leave_one_out": leaveOneOut, "keep_names": keepNames,

@@ -8,14 +8,13 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from UGMCLSegmentationLib import cases, inputs, results
-from UGMCLSegmentationLib.batch import BatchRun
 from UGMCLSegmentationLib.console import Console
 from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel.segment.segmentation import BatchRun, SegmentWork, settingsOf
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.process import Worker
-from UGMCLSegmentationLib.run import Listener, Run, Work
-from UGMCLSegmentationLib.segmentWork import SegmentWork, settingsOf
+from UGMCLSegmentationLib.scene import results, volumes
+from UGMCLSegmentationLib.worker.run import Listener, Run, Work
+from UGMCLSegmentationLib.worker.worker import Worker
 
 
 class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
@@ -40,9 +39,9 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
     def startSegment(self, parameters: Parameters, listener: Listener) -> None:
         """Start a run; raises PanelError when there is nothing to start with."""
         self.refuseWhileRunning()
-        inputs.check(parameters.inputVolume)
+        volumes.check(parameters.inputVolume)
         settings = settingsOf(parameters)
-        part = inputs.box(parameters.inputVolume, parameters.roi)
+        part = volumes.box(parameters.inputVolume, parameters.roi)
         work = SegmentWork(parameters.inputVolume, part, settings, parameters.segmentation)
         self.start(work, listener)
 
@@ -89,9 +88,9 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
     @staticmethod
     def firstVolume():
         """A volume to start with: the one in the slice views, else the first; no result."""
-        volumes = cases.volumes()
+        images = volumes.images()
         for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             node = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
-            if node in volumes:
+            if node in images:
                 return node
-        return volumes[0] if volumes else None
+        return images[0] if images else None

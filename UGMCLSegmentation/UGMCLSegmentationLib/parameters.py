@@ -5,8 +5,9 @@ from typing import Annotated
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from UGMCLSegmentationLib.export import FORMATS, PATTERN
-from UGMCLSegmentationLib.segmentWork import UNCERTAINTIES
+UNCERTAINTIES = ("dropout", "flips", "both")  # where the uncertainty comes from
+FORMATS = (".nrrd", ".nii.gz", ".seg.nrrd")
+PATTERN = "{result}"  # of the names of exported files
 
 
 @parameterNodeWrapper

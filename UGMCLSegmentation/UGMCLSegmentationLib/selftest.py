@@ -30,14 +30,15 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         self.setUp()
 
     def test_resultsAppearOnTheGridOfTheVolume(self) -> None:
-        from UGMCLSegmentationLib import results, storage
+        from UGMCLSegmentationLib.scene import results
+        from UGMCLSegmentationLib.storage import temporaryFolders
 
         volumeNode = _addVolume()
-        folder = storage.makeFolder()
+        folder = temporaryFolders.makeFolder()
         try:
             node = segment(volumeNode, folder)
         finally:
-            storage.removeFolder(folder)
+            temporaryFolders.removeFolder(folder)
         self.assertFalse(folder.exists())
         expected = slicer.util.arrayFromVolume(volumeNode) > 100
         found = slicer.util.arrayFromSegmentBinaryLabelmap(node, "class_1", volumeNode)
@@ -47,32 +48,36 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         self.assertIs(results.sourceOf(node), volumeNode)
 
     def test_overlaysCanBeShownAndHidden(self) -> None:
-        from UGMCLSegmentationLib import display, results, storage
         from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+        from UGMCLSegmentationLib.panel.display import appearance
+        from UGMCLSegmentationLib.scene import results
+        from UGMCLSegmentationLib.storage import temporaryFolders
 
         volumeNode = _addVolume()
-        folder = storage.makeFolder()
+        folder = temporaryFolders.makeFolder()
         node = segment(volumeNode, folder)
-        storage.removeFolder(folder)
+        temporaryFolders.removeFolder(folder)
         parameters = UGMCLSegmentationLogic().getParameterNode()
         composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
         self.assertTrue(composites, "there are no slice views")
-        display.showAlone(node)
+        appearance.showAlone(node)
         for isShown in (True, False):
             parameters.showDistance = parameters.showUncertainty = isShown
-            display.apply(node, parameters)
+            appearance.apply(node, parameters)
             for composite in composites:
                 expected = results.distanceOf(volumeNode, 1).GetID() if isShown else None
                 self.assertEqual(composite.GetForegroundVolumeID(), expected)
                 self.assertEqual(composite.GetNumberOfAdditionalLayers(), int(isShown))
 
     def test_exportedFilesHoldTheResult(self) -> None:
-        from UGMCLSegmentationLib import export, storage
+        from UGMCLSegmentationLib.panel.export import export
+        from UGMCLSegmentationLib.parameters import FORMATS
+        from UGMCLSegmentationLib.storage import temporaryFolders
 
         volumeNode = _addVolume()
-        folder = storage.makeFolder()
+        folder = temporaryFolders.makeFolder()
         node = segment(volumeNode, folder)
-        paths = [export.export([node], folder, suffix)[0] for suffix in export.FORMATS]
+        paths = [export.export([node], folder, suffix)[0] for suffix in FORMATS]
         self.assertTrue(all(path.stat().st_size > 0 for path in paths))
         loaded = slicer.util.loadVolume(str(paths[0]))
         expected = slicer.util.arrayFromVolume(volumeNode) > 100
@@ -80,7 +85,8 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         shutil.rmtree(folder)
 
     def test_theCurvesAppearInAPlotView(self) -> None:
-        from UGMCLSegmentationLib import curves, views
+        from UGMCLSegmentationLib.panel import views
+        from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
         shown = curves.Curves()
         for step in range(1, 4):
@@ -92,20 +98,21 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         self.assertIn(curves.chart().GetID(), charts)
 
     def test_theSegmentEditorOpensOnAResult(self) -> None:
-        from UGMCLSegmentationLib import storage, views
+        from UGMCLSegmentationLib.panel import views
+        from UGMCLSegmentationLib.storage import temporaryFolders
 
         if not hasattr(slicer.modules, "segmenteditor"):
             self.skipTest("there is no Segment Editor")
         volumeNode = _addVolume()
-        folder = storage.makeFolder()
+        folder = temporaryFolders.makeFolder()
         node = segment(volumeNode, folder)
-        storage.removeFolder(folder)
+        temporaryFolders.removeFolder(folder)
         views.openSegmentEditor(node, volumeNode)
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
         self.assertIs(editor.segmentationNode(), node)
 
     def test_casesAreListedWithTheirRoles(self) -> None:
-        from UGMCLSegmentationLib import cases
+        from UGMCLSegmentationLib.panel.improve.cases import cases
 
         volumeNode = _addVolume()
         case = cases.read(volumeNode, lambda node: False)
@@ -128,17 +135,17 @@ def _addVolume():
 
 def segment(volumeNode, folder: Path):
     """What a run does, with a threshold in place of the model."""
-    from UGMCLSegmentationLib import geometry, outputs
+    from UGMCLSegmentationLib.scene import resultNodes, volumes
 
     result = answer(volumeNode, folder)
-    return finish(outputs.build(result, volumeNode, geometry.fullBox(volumeNode)))
+    return finish(resultNodes.build(result, volumeNode, volumes.fullBox(volumeNode)))
 
 
 def answer(volumeNode, folder: Path, level: float = 100.0) -> dict:
     """What a worker answers, its files in `folder`."""
-    from UGMCLSegmentationLib import geometry, nrrd
+    from UGMCLSegmentationLib.scene import nrrd, volumes
 
-    voxels, matrix = slicer.util.arrayFromVolume(volumeNode), geometry.ijkToRas(volumeNode)
+    voxels, matrix = slicer.util.arrayFromVolume(volumeNode), volumes.ijkToRas(volumeNode)
     files = {
         "labels": (voxels > level).astype(np.uint8),
         "sdf": np.clip((level - voxels) / 10, -10, 10).astype(np.float32),

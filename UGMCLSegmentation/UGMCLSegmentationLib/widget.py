@@ -13,34 +13,26 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-from UGMCLSegmentationLib import (
-    dependencies,
-    display,
-    inputs,
-    legends,
-    license,
-    measures,
-    models,
-    outputs,
-    presets,
-    results,
-    runs,
-    storage,
-)
-from UGMCLSegmentationLib.batchSection import BatchSection
-from UGMCLSegmentationLib.choices import Choices
-from UGMCLSegmentationLib.connections import Connections
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.evaluateSection import EvaluateSection
-from UGMCLSegmentationLib.exportSection import ExportSection
-from UGMCLSegmentationLib.improveSection import ImproveSection
 from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
-from UGMCLSegmentationLib.modelsSection import ModelsSection
+from UGMCLSegmentationLib.panel.display import appearance, legends
+from UGMCLSegmentationLib.panel.display.section import SeeSection
+from UGMCLSegmentationLib.panel.evaluate.section import EvaluateSection
+from UGMCLSegmentationLib.panel.export.section import ExportSection
+from UGMCLSegmentationLib.panel.improve.finetuning import settings
+from UGMCLSegmentationLib.panel.improve.section import ImproveSection
+from UGMCLSegmentationLib.panel.models import models
+from UGMCLSegmentationLib.panel.models.section import ModelsSection
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.segment.batchSection import BatchSection
+from UGMCLSegmentationLib.panel.segment.section import Choices
+from UGMCLSegmentationLib.panel.setup import dependencies, license
+from UGMCLSegmentationLib.panel.setup.section import SetupSection
+from UGMCLSegmentationLib.panel.shortcuts import Shortcuts
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.run import CANCELLED, DONE, Outcome
-from UGMCLSegmentationLib.seeSection import SeeSection
-from UGMCLSegmentationLib.setupSection import SetupSection
-from UGMCLSegmentationLib.shortcuts import Shortcuts
+from UGMCLSegmentationLib.scene import labelmaps, overlays, resultNodes, results, volumes
+from UGMCLSegmentationLib.storage import runFolder, temporaryFolders
+from UGMCLSegmentationLib.worker.run import CANCELLED, DONE, Outcome
 
 _SECTIONS = ("Improve", "Evaluate", "Batch")  # files of their own
 _FIRST_SECTION = 2  # the first one's place in the panel, after Segment and See
@@ -115,8 +107,8 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.addObserver(node, event, self.onLayoutModified, priority=-1.0)
 
         self.showMessage("")
-        storage.sweepOrphans()
-        runs.sweep()
+        temporaryFolders.sweepOrphans()
+        runFolder.sweep()
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
@@ -211,7 +203,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.onParametersModified()
         for role in (results.DISTANCE, results.UNCERTAINTY):
             for node in results.find(role):
-                display.restoreColors(node)
+                overlays.restoreColors(node)
         self.see.refresh()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -301,7 +293,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onRegionAdded(self, node) -> None:
         volumeNode = self.parameters.inputVolume
         if node is not None and volumeNode is not None and not node.GetNumberOfControlPoints():
-            inputs.fitRegion(node, volumeNode)
+            volumes.fitRegion(node, volumeNode)
 
     # What a run tells (run.Listener)
 
@@ -316,7 +308,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.ui.progressBar.value = round(100 * fraction)
         if remaining is not None:
             text = _("{text}, about {time} left").format(
-                text=text, time=presets.duration(remaining)
+                text=text, time=settings.duration(remaining)
             )
         self.ui.progressLabel.text = text
 
@@ -338,18 +330,18 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
                 self.showResult(outcome.result)
 
     def showResult(self, segmentationNode) -> None:
-        if not outputs.isInScene(segmentationNode):
+        if not resultNodes.isInScene(segmentationNode):
             return
         if not self.parent.isEntered:
             # the views are somebody else's, the Segment Editor's, say
             self._unshown = segmentationNode
             segmentationNode.GetDisplayNode().SetVisibility(False)
             return
-        display.showAlone(segmentationNode)
+        appearance.showAlone(segmentationNode)
         self.parameters.segmentation = segmentationNode
         self.see.refresh()
         self.export.update()
-        for line in measures.lines(segmentationNode):
+        for line in labelmaps.lines(segmentationNode):
             self.ui.logText.appendPlainText(line)
 
     # What the panel shows

@@ -347,7 +347,6 @@ def _check(dataset: Dataset, folder: Path) -> None:
         raise InputError(f"{folder}: no labeled case is left to train on")
 
 
-
 LA_SPACING = (0.625, 0.625, 0.625)  # mm; the .h5 files do not say it
 _LPS_AXES = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 _MARGIN = 4  # voxels around the brain

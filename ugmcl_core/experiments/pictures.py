@@ -240,7 +240,6 @@ def _caption(figure: Figure, text: str) -> None:
     figure.supxlabel(textwrap.fill(text, width), fontsize=7, color="0.35", x=0.01, ha="left")
 
 
-
 COLORS = "coolwarm"
 _GRAY = (0.80, 0.78, 0.72)
 _LIGHT = np.array([-0.35, -0.85, 0.45])

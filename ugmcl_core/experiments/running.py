@@ -216,8 +216,6 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-
-
 LOG = "log.jsonl"
 
 

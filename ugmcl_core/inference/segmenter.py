@@ -31,8 +31,6 @@ _WIDE = 1.3  # ... the structure is looked for first,
 _TOO_WIDE = 1.5  # ... a region of interest is advised.
 
 
-
-
 @dataclass(frozen=True)
 class ClassResult:
     """One class of a segmentation: volume in ml; mean uncertainty within 5 mm of its surface, or
@@ -55,12 +53,6 @@ class Segmentation:
     classes: tuple[ClassResult, ...]
     advice: tuple[str, ...]
     seconds: float
-
-
-
-
-
-
 
 
 class Segmenter:

@@ -266,7 +266,6 @@ def parameter_count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-
 _SEGMENTATION, _DISTANCE = "segmentation_head", "distance_head.1"
 _OUTSIDE = 1.0  # tanh(1) = 0.76: far outside, not yet at the limit, where no gradient is left
 

@@ -133,8 +133,6 @@ def profile_of(card: ModelCard, like: Profile) -> Profile:
     )
 
 
-
-
 GENTLE = 0.3
 """Part of the profile's learning rate for fine-tuning, where the start is good already. A guess:
 it was never compared with other values."""
@@ -189,8 +187,6 @@ def fine_tuning(
     rate = profile.optimization.rate
     optimization = replace(profile.optimization, rate=replace(rate, base=gentleness * rate.base))
     return replace(profile, warmup=0, optimization=optimization)
-
-
 
 
 _SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")

@@ -347,7 +347,6 @@ def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
     return float(np.mean(scores)) if scores else math.nan
 
 
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -37,10 +37,6 @@ class SegmentRequest:
         return self.stem or volume.stem(os.path.abspath(self.image))
 
 
-
-
-
-
 @dataclass(frozen=True)
 class EstimateRequest(FinetuneSettings):
     """Measure what such a fine-tuning would take."""

@@ -1,0 +1,197 @@
+"""Where the model was unsure: a list of regions, and the way from one to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.scene import resultNodes, results, volumes
+
+
+class ReviewSection:
+    def __init__(self, ui, connections: Connections) -> None:
+        self._ui = ui
+        self._parameters: Parameters | None = None
+        self._regions: list[Region] | None = None
+        self._updating = False
+        table = ui.regionsTable
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(22)
+        for column in range(3):
+            table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.Stretch)
+        for widget, signal, slot in (
+            (ui.nextRegionButton, "clicked(bool)", self._onNext),
+            (ui.previousRegionButton, "clicked(bool)", self._onPrevious),
+            (ui.regionsSection, "toggled(bool)", self._onToggled),
+            (table, "itemSelectionChanged()", self._onSelected),
+        ):
+            connections.connect(widget, signal, slot)
+        self._show("")
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The result changed: its regions are found anew once they are asked for."""
+        self._regions = None
+        self._updating = True
+        self._ui.regionsTable.setRowCount(0)
+        self._updating = False
+        self._show("")
+        self.update()
+        if not self._ui.regionsSection.collapsed:
+            self._find()
+
+    def update(self) -> None:
+        hasUncertainty = self._uncertainty() is not None
+        for button, text in (
+            (self._ui.nextRegionButton,
+             _("Go to the next place where the model is unsure, in the order of the list.")),
+            (self._ui.previousRegionButton,
+             _("Go back to the previous place where the model is unsure.")),
+        ):  # fmt: skip
+            button.enabled = hasUncertainty
+            button.toolTip = (
+                text if hasUncertainty else _("Segment with at least one uncertainty pass first.")
+            )
+
+    def _onNext(self, _checked: bool = False) -> None:
+        self._walk(1)
+
+    def _onPrevious(self, _checked: bool = False) -> None:
+        self._walk(-1)
+
+    def _onToggled(self, isOpen: bool) -> None:
+        if isOpen:
+            self._find()
+
+    def _walk(self, step: int) -> None:
+        """After the last region comes the first, and the other way round."""
+        self._find()
+        if not self._regions:
+            if self._regions is not None:
+                self._show(_("The model is sure everywhere."))
+            return
+        current, count = self._row(), len(self._regions)
+        if current < 0:
+            current = -1 if step > 0 else 0
+        row = (current + step) % count
+        if row == current:
+            self._onSelected()  # the only one: go there again
+        self._ui.regionsTable.selectRow(row)
+
+    def _onSelected(self) -> None:
+        row = self._row()
+        if self._updating or row < 0 or not self._regions:
+            return
+        item = self._ui.regionsTable.item(row, 0)
+        region = self._regions[int(item.text()) - 1]
+        jump(self._uncertainty(), region)
+        text = _("Region {number} of {count}: {volume:.2f} mL, uncertainty {mean:.2f}")
+        self._show(
+            text.format(
+                number=item.text(), count=len(self._regions), volume=region.milliliters,
+                mean=region.mean,
+            )
+        )  # fmt: skip
+
+    def _row(self) -> int:
+        rows = self._ui.regionsTable.selectionModel().selectedRows()
+        return rows[0].row() if rows else -1
+
+    def _find(self) -> None:
+        """List the regions, unless they are."""
+        node = self._uncertainty()
+        if node is None or self._regions is not None:
+            return
+        self._regions = find(node)
+        table = self._ui.regionsTable
+        self._updating = True
+        table.setSortingEnabled(False)  # else rows move while they are filled
+        table.setRowCount(len(self._regions))
+        for row, region in enumerate(self._regions):
+            values = (row + 1, round(region.milliliters, 2), round(region.mean, 2))
+            for column, value in enumerate(values):
+                item = qt.QTableWidgetItem()
+                item.setData(qt.Qt.DisplayRole, value)  # as numbers, which sorts them so
+                table.setItem(row, column, item)
+        table.setSortingEnabled(True)
+        table.sortByColumn(0, qt.Qt.AscendingOrder)
+        self._updating = False
+
+    def _show(self, text: str) -> None:
+        self._ui.regionLabel.text = text
+        self._ui.regionLabel.setVisible(bool(text))
+
+    def _uncertainty(self):
+        node = self._parameters.segmentation if self._parameters else None
+        source = results.sourceOf(node) if resultNodes.isInScene(node) else None
+        return results.uncertaintyOf(source, node) if source is not None else None
+
+
+_LEVEL = 0.5  # of the normalized entropy; half of the largest value where nothing reaches it
+_LEAST = 0.05  # below that nothing is worth a look
+_SMALLEST = 5  # voxels
+_MOST = 30  # regions
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region: its most uncertain voxel (i, j, k), size and mean uncertainty."""
+
+    ijk: tuple[int, int, int]
+    milliliters: float
+    mean: float
+
+
+def find(uncertaintyNode) -> list[Region]:
+    """The regions of an uncertainty volume, by the sum of their voxels."""
+    import SimpleITK as sitk  # here: it costs a quarter of a second
+
+    array = slicer.util.arrayFromVolume(uncertaintyNode)
+    peak = float(array.max())
+    if peak < _LEAST:
+        return []
+    mask = array >= min(_LEVEL, peak / 2)
+    spans = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        spans.append(slice(int(used[0]), int(used[-1]) + 1))
+    cut = tuple(spans)
+    components = sitk.ConnectedComponent(sitk.GetImageFromArray(mask[cut].astype(np.uint8)))
+    statistics = sitk.LabelIntensityStatisticsImageFilter()
+    statistics.Execute(components, sitk.GetImageFromArray(np.ascontiguousarray(array[cut])))
+    voxel = float(np.prod(uncertaintyNode.GetSpacing())) / 1000.0
+    found = []
+    for label in statistics.GetLabels():
+        count = statistics.GetNumberOfPixels(label)
+        if count < _SMALLEST:
+            continue
+        i, j, k = statistics.GetMaximumIndex(label)
+        ijk = (i + cut[2].start, j + cut[1].start, k + cut[0].start)
+        mean = statistics.GetMean(label)
+        found.append((mean * count, Region(ijk, count * voxel, mean)))
+    found.sort(key=lambda pair: (-pair[0], pair[1].ijk))
+    return [region for _sum, region in found[:_MOST]]
+
+
+def jump(uncertaintyNode, region: Region) -> tuple[float, float, float]:
+    """Center all slice views on the region; returns the place in world coordinates."""
+    local = volumes.ijkToRas(uncertaintyNode) @ np.array([*region.ijk, 1.0])
+    toWorld = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+        uncertaintyNode.GetParentTransformNode(), None, toWorld
+    )
+    place = toWorld.TransformPoint(local[:3].tolist())
+    slicer.vtkMRMLSliceNode.JumpAllSlices(
+        slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.CenteredJumpSlice
+    )
+    return place

@@ -1,0 +1,93 @@
+"""The Evaluate section of the panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.panel.evaluate import evaluation
+from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateWork
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.taskView import TaskView
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.worker.run import Outcome
+
+if TYPE_CHECKING:
+    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+
+_ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
+
+
+class EvaluateSection:
+    def __init__(
+        self,
+        ui,
+        connections: Connections,
+        logic: UGMCLSegmentationLogic,
+        isReady: Callable[[str], bool],
+        onChanged: Callable[[], None],
+    ) -> None:
+        self._ui = ui
+        self._logic = logic
+        self._parameters: Parameters | None = None
+        ui.referenceSelector.setMRMLScene(slicer.mrmlScene)
+        ui.evaluateTable.setMRMLScene(slicer.mrmlScene)
+        ui.evaluateTable.setVisible(False)
+        ui.evaluateTable.verticalHeader().setVisible(False)
+        ui.evaluateTable.verticalHeader().setDefaultSectionSize(_ROW)
+        ui.evaluateTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        widgets = (ui.evaluateProgressBar, ui.cancelEvaluateButton, ui.evaluateLabel)
+        self._view = TaskView(
+            connections, logic, widgets, isReady, onChanged, ui.logText.appendPlainText
+        )
+        connections.connect(ui.evaluateButton, "clicked(bool)", self._onEvaluate)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self._showTable(None)
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node."""
+        parameters = self._parameters
+        result = parameters.segmentation if parameters is not None else None
+        reference = parameters.reference if parameters is not None else None
+        reason = ""
+        if self._logic.running:
+            reason = _("The model is at work.")
+        elif result is None:
+            reason = _("Segment a volume first, or choose a result in See.")
+        elif reference is None or reference is result:
+            reason = _("Choose the reference: another segmentation of the same volume.")
+        name = result.GetName() if result is not None else _("none yet")
+        self._ui.evaluatedLabel.text = name
+        self._ui.evaluateButton.enabled = not reason
+        self._ui.evaluateButton.toolTip = reason or _("Measure how well the two agree.")
+        overlay = evaluation.overlay()
+        if overlay is not None and parameters is not None and overlay.GetDisplayNode():
+            overlay.GetDisplayNode().SetVisibility(parameters.showErrors)
+
+    def _onEvaluate(self, _checked: bool = False) -> None:
+        parameters = self._parameters
+        self._view.start(
+            lambda listener: self._logic.start(
+                EvaluateWork(parameters.segmentation, parameters.reference), listener
+            ),
+            self._evaluated,
+        )
+
+    def _evaluated(self, outcome: Outcome) -> None:
+        self._showTable(outcome.result)
+        self.update()
+        self._view.tell(_("{name} is a table of the scene.").format(name=outcome.result.GetName()))
+
+    def _showTable(self, node) -> None:
+        self._ui.evaluateTable.setMRMLTableNode(node)
+        self._ui.evaluateTable.setVisible(node is not None)
+        if node is not None:
+            rows = min(_MOST, max(1, node.GetNumberOfRows()))
+            self._ui.evaluateTable.setFixedHeight(_HEADER + _ROW * rows)

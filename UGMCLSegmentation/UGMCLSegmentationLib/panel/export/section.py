@@ -1,0 +1,102 @@
+"""The Export section of the panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel.export import dicom, export
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.scene import results
+
+_MOST_NAMES = 10  # in a question
+
+
+class ExportSection:
+    def __init__(self, ui, connections: Connections) -> None:
+        self._ui = ui
+        self._parameters: Parameters | None = None
+        connections.connect(ui.exportButton, "clicked(bool)", self.onExport)
+        connections.connect(ui.exportDicomButton, "clicked(bool)", self.onExportDicom)
+        connections.connect(ui.exportFolderEdit, "currentPathChanged(QString)", self.update)
+        self._ui.exportMessageLabel.setVisible(False)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self.update()
+
+    def update(self, *_args) -> None:
+        hasResult = bool(self._nodes())
+        hasFolder = bool(self._ui.exportFolderEdit.currentPath)
+        self._ui.exportButton.enabled = hasResult and hasFolder
+        if not hasResult:
+            self._ui.exportButton.toolTip = _("Segment a volume first.")
+        elif not hasFolder:
+            self._ui.exportButton.toolTip = _("Choose a folder first.")
+        else:
+            self._ui.exportButton.toolTip = _("Write the files.")
+        isFromDicom = hasResult and all(
+            dicom.isFromDicom(results.sourceOf(node)) for node in self._nodes()
+        )
+        self._ui.exportDicomButton.enabled = isFromDicom and hasFolder
+        if hasResult and not isFromDicom:
+            self._ui.exportDicomButton.toolTip = _("For volumes that were loaded from DICOM.")
+        else:
+            self._ui.exportDicomButton.toolTip = self._ui.exportButton.toolTip
+
+    def onExport(self, _checked: bool = False) -> None:
+        parameters = self._parameters
+        self._export(
+            lambda folder: export.export(
+                self._nodes(),
+                folder,
+                parameters.exportFormat,
+                parameters.exportPattern,
+                _mayReplace,
+            )
+        )
+
+    def onExportDicom(self, _checked: bool = False) -> None:
+        self._export(lambda folder: dicom.export(self._nodes(), folder))
+
+    def _export(self, write: Callable[[Path], list[Path]]) -> None:
+        with slicer.util.tryWithErrorDisplay(_("The export failed.")):
+            try:
+                written = write(Path(self._ui.exportFolderEdit.currentPath))
+            except PanelError as error:
+                self._show(str(error), isError=True)
+                return
+        if not written:
+            self._show(_("Nothing was written."), isError=False)
+            return
+        self._ui.exportFolderEdit.addCurrentPathToHistory()
+        names = ", ".join(path.name for path in written)
+        self._show(_("Wrote {names}.").format(names=names), isError=False)
+
+    def _nodes(self) -> list:
+        if self._parameters is None:
+            return []
+        if self._parameters.exportAll:
+            return results.find(results.SEGMENTATION)
+        return [n for n in (self._parameters.segmentation,) if n is not None]
+
+    def _show(self, text: str, isError: bool) -> None:
+        self._ui.exportMessageLabel.text = text
+        self._ui.exportMessageLabel.styleSheet = "color: #c0392b" if isError else ""
+        self._ui.exportMessageLabel.setVisible(True)
+
+
+def _mayReplace(paths: list[Path]) -> bool:
+    """Whether the user, who may be exporting a corrected result again, lets the files go."""
+    names = "\n".join(path.name for path in paths[:_MOST_NAMES])
+    if len(paths) > _MOST_NAMES:
+        names += "\n" + _("and {n} more").format(n=len(paths) - _MOST_NAMES)
+    question = _("{folder} holds these files already. Replace them?\n\n{names}").format(
+        folder=paths[0].parent, names=names
+    )
+    return slicer.util.confirmOkCancelDisplay(question, _("Export"))

@@ -1,0 +1,116 @@
+"""What is missing in a labeled case, and what will be done about what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel.improve.cases import structures
+from UGMCLSegmentationLib.panel.improve.cases.cases import HOLDOUT, LABELLED, UNLABELLED, Case
+from UGMCLSegmentationLib.scene import labelmaps, volumes
+
+
+def check(
+    case: Case,
+    found: Sequence[structures.Structure],
+    classes: Sequence[structures.ClassSpec] = (),
+) -> Case:
+    """The case with its problem and notices filled in; `found` are the structures of all cases,
+    `classes` the base's."""
+    if case.problem or not case.needsLabel or case.volumeNode is None:
+        return case
+    try:
+        notices = [*_notices(case, found), *_absent(case, found, classes)]
+        return replace(case, notices=tuple(notices))
+    except PanelError as error:
+        return replace(case, problem=str(error))
+
+
+def _notices(case: Case, found: Sequence[structures.Structure]) -> list[str]:
+    """Raises PanelError for what keeps the case from being used."""
+    if case.segmentationNode is None:
+        raise PanelError(
+            _("{name}: choose the segmentation that labels it.").format(name=case.name)
+        )
+    targets = {s.key: s.target for s in found}
+    used, empty, notices = [], [], []
+    for _identifier, segment in structures.segments(case):
+        target = targets.get(structures.keyOf(segment.GetName()), structures.UNUSED)
+        if target == structures.UNUSED:
+            continue
+        (empty if labelmaps.isEmpty(segment) else used).append(segment)
+    names = ", ".join(segment.GetName() for segment in empty)
+    if not used and empty:
+        raise PanelError(
+            _("{name}: empty segments ({segments}): draw them or choose another label.").format(
+                name=case.name, segments=names
+            )
+        )
+    if not used:
+        raise PanelError(
+            _("{name}: no segment is used: see Structures below.").format(name=case.name)
+        )
+    if empty:
+        notices.append(_("{name}: {segments} is empty.").format(name=case.name, segments=names))
+    notices += _gridNotices(case, used)
+    return notices
+
+
+def _absent(
+    case: Case,
+    found: Sequence[structures.Structure],
+    classes: Sequence[structures.ClassSpec],
+) -> list[str]:
+    """What the label does not hold is learned as not being there."""
+    targets = {s.key: s.target for s in found}
+    drawn = {
+        targets.get(structures.keyOf(segment.GetName()))
+        for _identifier, segment in structures.segments(case)
+        if not labelmaps.isEmpty(segment)
+    }
+    names = [info.name for info in classes if str(info.value) not in drawn]
+    if not names:
+        return []
+    text = _("{name}: without {names}, which is learned as not being there.")
+    return [text.format(name=case.name, names=", ".join(names))]
+
+
+def _gridNotices(case: Case, used: Sequence) -> list[str]:
+    size = volumes.dimensions(case.volumeNode)
+    isResampled, isInside = False, False
+    for segment in used:
+        if labelmaps.isSurface(segment):
+            isResampled = isInside = True  # known once it is a labelmap
+            continue
+        labelmap = labelmaps.image(segment)
+        matrix = labelmaps.toLabelmap(labelmap, case.segmentationNode, case.volumeNode)
+        isInside |= labelmaps.overlaps(matrix, size, labelmap.GetDimensions()[::-1])
+        isResampled |= not labelmaps.isSameGrid(matrix, size)
+    if not isInside:
+        raise PanelError(
+            _("{name}: {label} lies outside of the volume.").format(
+                name=case.name, label=case.segmentationNode.GetName()
+            )
+        )
+    if isResampled:
+        text = _("{name}: {label} has another geometry and will be resampled.")
+        return [text.format(name=case.name, label=case.segmentationNode.GetName())]
+    return []
+
+
+def readiness(cases: Sequence[Case]) -> str:
+    """What keeps the cases from being learned from, "" for nothing."""
+    for case in cases:
+        if case.problem:
+            return case.problem
+    if not any(case.role == LABELLED for case in cases):
+        return _("Mark at least one case as Labeled: one with a segmentation of the structure.")
+    return ""
+
+
+def summary(cases: Sequence[Case]) -> str:
+    counts = {role: sum(c.role == role for c in cases) for role in (LABELLED, UNLABELLED, HOLDOUT)}
+    return _("{labelled} labeled, {unlabelled} unlabeled, {holdout} hold-out").format(**counts)

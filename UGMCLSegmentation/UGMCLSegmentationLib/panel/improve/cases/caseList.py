@@ -1,0 +1,155 @@
+"""All cases of the scene and beside it, read anew whenever something they depend on changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+
+import slicer
+
+from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases, structures
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.scene import results, volumes
+from UGMCLSegmentationLib.worker.steps import Deadline, Steps
+
+_PAUSE = 0.15  # seconds without a change before the scene is looked at: brush strokes are many
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The cases with their problems, the structures in their labels, and the base's classes."""
+
+    cases: list[cases.Case] = field(default_factory=list)
+    structures: list[structures.Structure] = field(default_factory=list)
+    classes: list[structures.ClassSpec] = field(default_factory=list)
+
+
+class CaseBook:
+    """`onChanged` is called with the new contents; reading takes place in small steps."""
+
+    def __init__(self, onChanged: Callable[[Contents], None]) -> None:
+        self._onChanged = onChanged
+        self._parameters: Parameters | None = None
+        self._observed: list[tuple] = []
+        self._edited: dict[str, tuple[int, bool]] = {}
+        self._steps: Steps | None = None
+        self._pause = Deadline(self._start)
+        self.contents = Contents()
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        if parameters is None:
+            self.close()
+        else:
+            self.refresh()
+
+    def refresh(self, *_args) -> None:
+        """Look again soon."""
+        if self._parameters is not None:
+            self._pause.start(_PAUSE)
+
+    def update(self) -> Contents:
+        """Look again now, to the end."""
+        self._halt()
+        if self._parameters is not None:
+            work = self._read()
+            while True:
+                try:
+                    next(work)
+                except StopIteration as end:
+                    self._done(end.value)
+                    break
+        return self.contents
+
+    def close(self) -> None:
+        """Let go of the scene."""
+        self._halt()
+        self._forget()
+        self._edited.clear()
+        self.contents = Contents()
+
+    def _halt(self) -> None:
+        self._pause.stop()
+        if self._steps is not None:
+            self._steps.stop()
+            self._steps = None
+
+    def _start(self) -> None:
+        if slicer.mrmlScene.IsBatchProcessing() or slicer.mrmlScene.IsClosing():
+            self.refresh()
+            return
+        self._halt()
+        self._steps = Steps(self._read(), self._done, self._failed)
+
+    def _done(self, contents: Contents) -> None:
+        self._steps = None
+        self.contents = contents
+        self._observe()
+        self._onChanged(contents)
+
+    def _failed(self, error: Exception) -> None:
+        self._steps = None
+        raise error
+
+    def _read(self) -> Generator[None, None, Contents]:
+        parameters = self._parameters
+        classes = structures.modelClasses(parameters.base)
+        yield
+        found = []
+        for volumeNode in volumes.images():
+            for node in volumes.segmentationsOf(volumeNode):
+                yield from self._lookForEdits(node)
+            found.append(cases.read(volumeNode, self._isEdited))
+            yield
+        found += [file.case() for file in caseFiles.fromText(parameters.caseFiles)]
+        inLabels = structures.find(found, classes, structures.fromText(parameters.targets))
+        checked = []
+        for case in found:
+            checked.append(caseChecks.check(case, inLabels, classes))
+            yield
+        return Contents(checked, inLabels, classes)
+
+    def _lookForEdits(self, node) -> Generator[None, None, None]:
+        """Only of results that would not count otherwise; what did not change is not read."""
+        isResult = node.GetAttribute(results.ROLE) == results.SEGMENTATION
+        if not isResult or node.GetAttribute(results.ACCEPTED) == "1":
+            return
+        time = _modified(node)
+        if self._edited.get(node.GetID(), (0, False))[0] != time:
+            self._edited[node.GetID()] = (time, (yield from results.isEdited(node)))
+
+    def _isEdited(self, node) -> bool:
+        return self._edited.get(node.GetID(), (0, False))[1]
+
+    def _observe(self) -> None:
+        """Hear of what changes in volumes and segmentations, and of new ones."""
+        self._forget()
+        scene = slicer.mrmlScene
+        events = [(scene, scene.NodeAddedEvent), (scene, scene.NodeRemovedEvent)]
+        for volumeNode in volumes.images():
+            events.append((volumeNode, "ModifiedEvent"))
+            events.append((volumeNode, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent))
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            kinds = slicer.vtkSegmentation
+            events.append((node, "ModifiedEvent"))
+            for event in (kinds.SegmentAdded, kinds.SegmentRemoved, kinds.SegmentModified,
+                          kinds.SourceRepresentationModified):  # fmt: skip
+                events.append((node.GetSegmentation(), event))
+        for subject, event in events:
+            self._observed.append((subject, subject.AddObserver(event, self.refresh)))
+
+    def _forget(self) -> None:
+        while self._observed:
+            subject, tag = self._observed.pop()
+            subject.RemoveObserver(tag)
+
+
+def _modified(segmentationNode) -> int:
+    """A number that changes with what the segments hold."""
+    segmentation = segmentationNode.GetSegmentation()
+    times = [segmentation.GetMTime()]
+    for index in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(index)
+        image = segment.GetRepresentation("Binary labelmap")
+        times += [segment.GetMTime(), image.GetMTime() if image is not None else 0]
+    return max(times)

@@ -1,0 +1,171 @@
+"""The cases to learn from: volumes of the scene, and files beside it, with the role of each.
+
+What the user chose is kept on the volumes themselves (attributes and references), so that it is
+saved with the scene and goes with a volume that is removed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.scene import results, volumes
+from UGMCLSegmentationLib.scene.results import ACCEPTED, LABEL
+from UGMCLSegmentationLib.scene.volumes import images, segmentationsOf
+
+LABELLED, UNLABELLED, HOLDOUT, IGNORE = "labelled", "unlabelled", "holdout", "ignore"
+ROLES = (LABELLED, UNLABELLED, HOLDOUT, IGNORE)
+_ROLE = "UGMCLSegmentation.CaseRole"
+_EXCLUDED = "UGMCLSegmentation.CaseExcluded"  # JSON: segments that are not used
+_RANK = "UGMCLSegmentation.CaseRank"  # JSON: what a ranking said
+
+
+@dataclass(frozen=True)
+class Rank:
+    """How unsure a model is of a volume, 0 to 1, and the Dice that it expects of itself."""
+
+    uncertainty: float
+    predictedDice: float | None
+    model: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """A volume of the scene, or the file `image`, and what it is used for.
+
+    `problem` says what keeps it from being used, `notices` what is done about it.
+    """
+
+    name: str
+    role: str
+    volumeNode: Any = None
+    segmentationNode: Any = None
+    excluded: frozenset[str] = frozenset()
+    image: str = ""
+    label: str = ""
+    rank: Rank | None = None
+    problem: str = ""
+    notices: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.volumeNode.GetID() if self.volumeNode is not None else self.image
+
+    @property
+    def needsLabel(self) -> bool:
+        return self.role in (LABELLED, HOLDOUT)
+
+
+def roleText(role: str) -> str:
+    return {
+        LABELLED: _("Labeled"),
+        UNLABELLED: _("Unlabeled"),
+        HOLDOUT: _("Hold-out"),
+        IGNORE: _("Ignore"),
+    }[role]
+
+
+def read(volumeNode, isEdited: Callable[[Any], bool]) -> Case:
+    """The case of a volume as the scene has it; `isEdited` tells of a result whether the user
+    changed it."""
+    segmentationNode = labelOf(volumeNode, isEdited)
+    role = volumeNode.GetAttribute(_ROLE)
+    if role not in ROLES:
+        role = LABELLED if segmentationNode is not None else UNLABELLED
+    problem = ""
+    try:
+        volumes.check(volumeNode)
+    except PanelError as error:
+        problem = str(error)
+    return Case(
+        name=volumeNode.GetName(),
+        role=role,
+        volumeNode=volumeNode,
+        segmentationNode=segmentationNode,
+        excluded=frozenset(_json(volumeNode.GetAttribute(_EXCLUDED), list)),
+        rank=rankOf(volumeNode),
+        problem=problem if role != IGNORE else "",
+    )
+
+
+def labelOf(volumeNode, isEdited: Callable[[Any], bool]):
+    """The segmentation that labels the volume: the chosen one, else the newest that was drawn on
+    it. The module's own results count once they are accepted or edited."""
+    chosen = volumeNode.GetNodeReference(LABEL)
+    if chosen is not None:
+        return chosen
+    found = [node for node in segmentationsOf(volumeNode) if _counts(node, isEdited)]
+    return found[-1] if found else None
+
+
+def _counts(segmentationNode, isEdited: Callable[[Any], bool]) -> bool:
+    if segmentationNode.GetAttribute(results.ROLE) != results.SEGMENTATION:
+        return True
+    return segmentationNode.GetAttribute(ACCEPTED) == "1" or isEdited(segmentationNode)
+
+
+def setRole(volumeNode, role: str) -> None:
+    volumeNode.SetAttribute(_ROLE, role)
+
+
+def setLabel(volumeNode, segmentationNode) -> None:
+    """Choose the segmentation that labels the volume; None leaves it to be found."""
+    volumeNode.SetNodeReferenceID(LABEL, segmentationNode.GetID() if segmentationNode else None)
+    volumeNode.RemoveAttribute(_EXCLUDED)
+
+
+def setExcluded(volumeNode, segmentIds: set[str]) -> None:
+    """Do not use these segments of the volume's label."""
+    volumeNode.SetAttribute(_EXCLUDED, json.dumps(sorted(segmentIds)))
+
+
+def accept(volumeNode, segmentationNode) -> None:
+    """The user says that the result is right: the volume is labeled from now on."""
+    segmentationNode.SetAttribute(ACCEPTED, "1")
+    setLabel(volumeNode, segmentationNode)
+    setRole(volumeNode, LABELLED)
+    volumeNode.RemoveAttribute(_RANK)
+
+
+def setRank(volumeNode, rank: Rank | None) -> None:
+    if rank is None:
+        volumeNode.RemoveAttribute(_RANK)
+        return
+    content = [rank.uncertainty, rank.predictedDice, rank.model]
+    volumeNode.SetAttribute(_RANK, json.dumps(content))
+
+
+def rankOf(volumeNode) -> Rank | None:
+    content = _json(volumeNode.GetAttribute(_RANK), list)
+    return Rank(*content) if len(content) == 3 else None
+
+
+def _json(text: str | None, kind: type) -> Any:
+    """What an attribute holds; of a scene that somebody changed by hand, nothing."""
+    try:
+        content = json.loads(text or "null")
+    except ValueError:
+        content = None
+    return content if isinstance(content, kind) else kind()
+
+
+def segmentable() -> list:
+    """The volumes that a batch segments: all but those to be ignored and those that cannot be."""
+    return [node for node in images() if node.GetAttribute(_ROLE) != IGNORE]
+
+
+
+
+
+
+
+
+
+
+
+

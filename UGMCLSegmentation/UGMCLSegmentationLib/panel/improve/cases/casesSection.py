@@ -1,0 +1,268 @@
+"""The table of the cases in the Improve section of the panel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook, Contents
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.segment import section
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.scene import volumes
+
+_NAME, _ROLE, _LABEL, _RANK = range(4)
+_WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 54}
+_WHOLE = 0  # of the subject hierarchy
+
+
+class CasesSection:
+    """Shows the cases of `book` and writes what the user chooses to the scene."""
+
+    def __init__(self, ui, connections: Connections, book: CaseBook) -> None:
+        self._ui = ui
+        self._book = book
+        self._parameters: Parameters | None = None
+        self._rows: list[cases.Case] = []
+        self._shown: list[tuple] | None = None
+        self._updating = False
+        table = ui.casesTable
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(_NAME, qt.QHeaderView.Stretch)
+        for column, width in _WIDTHS.items():
+            header.setSectionResizeMode(column, qt.QHeaderView.Fixed)
+            header.resizeSection(column, width)
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(26)
+        for widget, signal, slot in (
+            (ui.caseFilterEdit, "textChanged(QString)", self._onFilter),
+            (ui.caseFolderSelector, "currentIndexChanged(int)", self._onFilter),
+            (ui.addFilesButton, "clicked(bool)", self.onAddFiles),
+            (ui.removeFilesButton, "clicked(bool)", self.onRemoveFiles),
+        ):
+            connections.connect(widget, signal, slot)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        if parameters is None:
+            self._shown = None
+            self._rows = []
+            self._ui.casesTable.setRowCount(0)
+
+    @property
+    def selected(self) -> list[cases.Case]:
+        """The cases of the selected rows that are shown."""
+        table = self._ui.casesTable
+        rows = {index.row() for index in table.selectionModel().selectedRows()}
+        return [
+            case for n, case in enumerate(self._rows) if n in rows and not table.isRowHidden(n)
+        ]
+
+    @property
+    def _visible(self) -> list[cases.Case]:
+        """The cases that the filters leave."""
+        table = self._ui.casesTable
+        return [case for n, case in enumerate(self._rows) if not table.isRowHidden(n)]
+
+    def show(self, contents: Contents) -> None:
+        """Fill the table; nothing is touched where nothing changed."""
+        self._fillFolders()
+        chosen = {case.key for case in self.selected}  # before the rows are other cases
+        self._rows = sorted(contents.cases, key=_rankOrder)
+        options = [(n.GetName(), n.GetID()) for n in _segmentations()]
+        shown = [(*_signature(case), tuple(options)) for case in self._rows]
+        if shown != self._shown:
+            self._shown = shown
+            self._fill(options, chosen)
+        self._onFilter()
+        used = [case for case in contents.cases if case.role != cases.IGNORE]
+        lines = [caseChecks.summary(used)] if used else [_("The scene has no volumes yet.")]
+        lines += [case.problem for case in used if case.problem]
+        lines += [notice for case in used for notice in case.notices]
+        self._ui.casesLabel.text = "\n".join(lines[:5])
+        hasFiles = any(case.image for case in contents.cases)
+        self._ui.removeFilesButton.setVisible(hasFiles)
+
+    def onAddFiles(self, _checked: bool = False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Folder of images to learn from")
+        )
+        if folder:
+            self.addFolder(folder)
+
+    def addFolder(self, folder: str) -> None:
+        try:
+            added = caseFiles.find(Path(folder))
+        except PanelError as error:
+            self._ui.casesLabel.text = str(error)
+            return
+        known = caseFiles.fromText(self._parameters.caseFiles)
+        self._parameters.caseFiles = caseFiles.toText(caseFiles.merged(known, added))
+        self._book.refresh()
+
+    def onRemoveFiles(self, _checked: bool = False) -> None:
+        """Of the selected rows, or all that are shown when none of those is selected."""
+        chosen = {case.image for case in self.selected or self._visible}
+        files = caseFiles.fromText(self._parameters.caseFiles)
+        kept = [file for file in files if file.image not in chosen]
+        self._parameters.caseFiles = caseFiles.toText(kept)
+        self._book.refresh()
+
+    def setRole(self, case: cases.Case, role: str) -> None:
+        if case.volumeNode is not None:
+            cases.setRole(case.volumeNode, role)
+            return
+        files = caseFiles.fromText(self._parameters.caseFiles)
+        files = [replace(f, role=role) if f.image == case.image else f for f in files]
+        self._parameters.caseFiles = caseFiles.toText(files)
+        self._book.refresh()
+
+    def _fill(self, options: list[tuple[str, str]], chosen: set[str]) -> None:
+        table = self._ui.casesTable
+        self._updating = True
+        table.setRowCount(0)
+        table.setRowCount(len(self._rows))
+        for row, case in enumerate(self._rows):
+            item = qt.QTableWidgetItem(case.name)
+            lines = (case.image or case.name, case.problem, *case.notices)
+            item.setToolTip("\n".join(line for line in lines if line))
+            if case.problem:
+                item.setForeground(qt.QBrush(qt.QColor("#c0392b")))
+            table.setItem(row, _NAME, item)
+            table.setCellWidget(row, _ROLE, self._roleSelector(case))
+            self._fillLabel(row, case, options)
+            table.setItem(row, _RANK, _rankItem(case))
+            if case.key in chosen:
+                table.selectionModel().select(
+                    table.model().index(row, 0),
+                    qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows,
+                )
+        self._updating = False
+
+    def _roleSelector(self, case: cases.Case):
+        selector = qt.QComboBox()
+        entries = [(cases.roleText(role), role, "") for role in cases.ROLES]
+        section.fill(selector, entries, case.role)
+        selector.toolTip = _(
+            "Labeled: learned from, with its segmentation. Unlabeled: learned from without one. "
+            "Hold-out: only to measure the model. Ignore: not used. "
+            "Applies to all selected rows."
+        )
+        selector.connect(
+            "currentIndexChanged(int)", lambda index, case=case: self._onRole(case, index)
+        )
+        return selector
+
+    def _fillLabel(self, row: int, case: cases.Case, options: list[tuple[str, str]]) -> None:
+        if case.volumeNode is None or not case.needsLabel:
+            text = Path(case.label).name if case.label else ""
+            item = qt.QTableWidgetItem(text)
+            item.setToolTip(case.label)
+            self._ui.casesTable.setItem(row, _LABEL, item)
+            return
+        selector = qt.QComboBox()
+        selector.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
+        current = case.segmentationNode.GetID() if case.segmentationNode is not None else ""
+        entries = [(_("Choose…"), "", ""), *((name, key, "") for name, key in options)]
+        section.fill(selector, entries, current)
+        selector.toolTip = _("The segmentation that labels this volume.")
+        selector.connect(
+            "currentIndexChanged(int)",
+            lambda index, node=case.volumeNode, box=selector: self._onLabel(node, box, index),
+        )
+        self._ui.casesTable.setCellWidget(row, _LABEL, selector)
+
+    def _onRole(self, case: cases.Case, index: int) -> None:
+        if self._updating or index < 0:
+            return
+        chosen = self.selected
+        for other in chosen if case.key in [c.key for c in chosen] else [case]:
+            self.setRole(other, cases.ROLES[index])
+
+    def _onLabel(self, volumeNode, selector, index: int) -> None:
+        if not self._updating and index >= 0:
+            node = slicer.mrmlScene.GetNodeByID(selector.itemData(index) or "")
+            cases.setLabel(volumeNode, node)
+
+    def _onFilter(self, *_args) -> None:
+        """Hide what the filters leave out; hidden cases keep their roles."""
+        if self._updating:
+            return
+        words = self._ui.caseFilterEdit.text.casefold().split()
+        folder = self._ui.caseFolderSelector.itemData(self._ui.caseFolderSelector.currentIndex)
+        for row, case in enumerate(self._rows):
+            isShown = all(word in case.name.casefold() for word in words)
+            if isShown and folder:
+                isShown = case.volumeNode is not None and _isBeneath(case.volumeNode, folder)
+            self._ui.casesTable.setRowHidden(row, not isShown)
+
+    def _fillFolders(self) -> None:
+        """The folders, patients and studies of the scene; nothing to choose from without any."""
+        selector = self._ui.caseFolderSelector
+        entries = [(_("Whole scene"), _WHOLE, ""), *((n, i, "") for n, i in _folders())]
+        known = [(selector.itemText(n), selector.itemData(n), "") for n in range(selector.count)]
+        if entries != known:
+            current = selector.itemData(selector.currentIndex)
+            self._updating = True
+            section.fill(selector, entries, current or _WHOLE)
+            self._updating = False
+        selector.setVisible(len(entries) > 1)
+
+
+def _segmentations() -> list:
+    from UGMCLSegmentationLib.scene import results
+
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if not node.GetAttribute(results.OVERLAY)]
+
+
+def _signature(case: cases.Case) -> tuple:
+    """All that a row shows."""
+    label = case.segmentationNode.GetID() if case.segmentationNode is not None else case.label
+    return (case.key, case.name, case.role, label, case.rank, case.problem, case.notices)
+
+
+def _rankOrder(case: cases.Case) -> tuple:
+    """Ranked unlabeled cases come first, the most uncertain on top."""
+    isRanked = case.rank is not None and case.role == cases.UNLABELLED
+    return (0, -case.rank.uncertainty) if isRanked else (1, 0.0)
+
+
+def _rankItem(case: cases.Case):
+    rank = case.rank if case.role == cases.UNLABELLED else None
+    item = qt.QTableWidgetItem(f"{rank.uncertainty:.2f}" if rank is not None else "")
+    if rank is not None:
+        text = _("{model} is unsure of this volume by {value:.3f} (0 to 1) near the surface.")
+        text = text.format(model=rank.model, value=rank.uncertainty)
+        if rank.predictedDice is not None:
+            text += " " + _("Dice that it expects: {dice:.2f}.").format(dice=rank.predictedDice)
+        item.setToolTip(text)
+    return item
+
+
+def _folders() -> list[tuple[str, int]]:
+    """Subject hierarchy items that have volumes beneath them."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    found: dict[int, str] = {}
+    for node in volumes.images():
+        item = hierarchy.GetItemByDataNode(node)
+        while item not in (hierarchy.GetInvalidItemID(), hierarchy.GetSceneItemID()):
+            if hierarchy.GetItemDataNode(item) is None:
+                found[item] = hierarchy.GetItemName(item)
+            item = hierarchy.GetItemParent(item)
+    return [(name, item) for item, name in sorted(found.items())]
+
+
+def _isBeneath(volumeNode, folder: int) -> bool:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    children = vtk.vtkIdList()
+    hierarchy.GetItemChildren(folder, children, True)
+    item = hierarchy.GetItemByDataNode(volumeNode)
+    return any(children.GetId(n) == item for n in range(children.GetNumberOfIds()))

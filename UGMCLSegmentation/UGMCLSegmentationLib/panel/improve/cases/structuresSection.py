@@ -1,0 +1,124 @@
+"""The Structures group: what each segment of the labels is learned as."""
+
+from __future__ import annotations
+
+import qt
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.panel.improve.cases import cases, structures
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook, Contents
+from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.segment import section
+from UGMCLSegmentationLib.parameters import Parameters
+
+_ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
+
+
+class StructuresSection:
+    def __init__(
+        self, ui, connections: Connections, book: CaseBook, casesSection: CasesSection
+    ) -> None:
+        self._ui = ui
+        self._book = book
+        self._casesSection = casesSection
+        self._parameters: Parameters | None = None
+        self._shown: tuple | None = None
+        self._updating = False
+        header = ui.structuresTable.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        header.setSectionResizeMode(1, qt.QHeaderView.Fixed)
+        header.resizeSection(1, 190)
+        ui.structuresTable.verticalHeader().setVisible(False)
+        ui.structuresTable.verticalHeader().setDefaultSectionSize(_ROW)
+        connections.connect(ui.casesTable, "itemSelectionChanged()", self._fillSegments)
+        connections.connect(ui.caseSegmentsSelector, "checkedIndexesChanged()", self._onSegments)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        if parameters is None:
+            self._shown = None
+            self._ui.structuresTable.setRowCount(0)
+
+    def show(self, contents: Contents) -> None:
+        shown = (tuple(contents.structures), tuple(contents.classes))
+        if shown != self._shown:
+            self._shown = shown
+            self._fill(contents)
+        unused = [s.name for s in contents.structures if s.target == structures.UNUSED]
+        text = _("Not used: {names}.").format(names=", ".join(unused)) if unused else ""
+        self._ui.structuresLabel.text = text
+        self._ui.structuresLabel.setVisible(bool(text))
+        self._fillSegments()
+
+    def _fill(self, contents: Contents) -> None:
+        table = self._ui.structuresTable
+        entries = [(info.name, str(info.value), "") for info in contents.classes]
+        entries += [
+            (_("A new structure"), structures.NEW, _("The model learns it in addition.")),
+            (_("Not annotated"), structures.UNKNOWN, _("Nothing is learned from these voxels.")),
+            (_("Not used"), structures.UNUSED, _("Counts as background.")),
+        ]  # fmt: skip
+        self._updating = True
+        table.setRowCount(0)
+        table.setRowCount(len(contents.structures))
+        table.setFixedHeight(_HEADER + _ROW * min(_MOST, max(1, len(contents.structures))))
+        for row, structure in enumerate(contents.structures):
+            item = qt.QTableWidgetItem(_swatch(structure.color), structure.name)
+            count = _("In {n} labels.").format(n=structure.count)
+            item.setToolTip(f"{structure.name}. {count}")
+            table.setItem(row, 0, item)
+            selector = qt.QComboBox()
+            section.fill(selector, entries, structure.target)
+            selector.toolTip = _("What the segments of this name are learned as.")
+            selector.connect(
+                "currentIndexChanged(int)",
+                lambda index, key=structure.key, box=selector: self._onTarget(key, box, index),
+            )
+            table.setCellWidget(row, 1, selector)
+        self._updating = False
+
+    def _onTarget(self, key: str, selector, index: int) -> None:
+        if self._updating or index < 0:
+            return
+        targets = structures.fromText(self._parameters.targets)
+        targets[key] = selector.itemData(index)
+        self._parameters.targets = structures.toText(targets)
+        self._book.refresh()
+
+    def _case(self) -> cases.Case | None:
+        """The one selected case that has segments to choose from."""
+        chosen = self._casesSection.selected
+        hasSegments = len(chosen) == 1 and chosen[0].segmentationNode is not None
+        return chosen[0] if hasSegments and chosen[0].needsLabel else None
+
+    def _fillSegments(self) -> None:
+        selector, case = self._ui.caseSegmentsSelector, self._case()
+        self._updating = True
+        selector.clear()
+        if case is not None:
+            segmentation = case.segmentationNode.GetSegmentation()
+            for row in range(segmentation.GetNumberOfSegments()):
+                identifier = segmentation.GetNthSegmentID(row)
+                selector.addItem(segmentation.GetNthSegment(row).GetName(), identifier)
+                isUsed = identifier not in case.excluded
+                state = qt.Qt.Checked if isUsed else qt.Qt.Unchecked
+                selector.setCheckState(selector.model().index(row, 0), state)
+        self._updating = False
+        for widget in (selector, self._ui.caseSegmentsLabel):
+            widget.setVisible(case is not None and selector.count > 1)
+
+    def _onSegments(self) -> None:
+        case = self._case()
+        if self._updating or case is None:
+            return
+        selector = self._ui.caseSegmentsSelector
+        used = {selector.itemData(index.row()) for index in selector.checkedIndexes()}
+        every = {selector.itemData(row) for row in range(selector.count)}
+        cases.setExcluded(case.volumeNode, every - used)
+
+
+def _swatch(color: tuple[float, float, float]):
+    picture = qt.QPixmap(12, 12)
+    picture.fill(qt.QColor.fromRgbF(*color))
+    return qt.QIcon(picture)

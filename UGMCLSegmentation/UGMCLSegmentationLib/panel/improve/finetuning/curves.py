@@ -1,0 +1,149 @@
+"""The curves of a run in a plot of the scene: a table each for the losses and the hold-out Dice.
+
+The nodes are made once per scene and used for every run.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.scene import results
+from UGMCLSegmentationLib.worker.steps import Deadline
+
+_KIND = "UGMCLSegmentation.Curves"  # attribute: which of the nodes it is
+_PAUSE = 1.0  # seconds between two updates of the nodes
+_MOST = 500  # points of a curve
+_COLORS = (
+    (0.12, 0.47, 0.71), (1.0, 0.5, 0.05), (0.58, 0.4, 0.74), (0.55, 0.34, 0.29),
+    (0.89, 0.47, 0.76), (0.5, 0.5, 0.5), (0.74, 0.74, 0.13), (0.09, 0.75, 0.81),
+)  # fmt: skip
+_DICE_COLOR = (0.17, 0.63, 0.17)
+
+
+class Curves:
+    """Collects the events of a run and shows them, at most once in a second."""
+
+    def __init__(self) -> None:
+        self._losses: list[tuple[int, dict[str, float]]] = []
+        self._dice: list[tuple[int, float]] = []
+        self._shownAt = 0.0
+        self._later = Deadline(self.show)
+
+    def clear(self) -> None:
+        self._later.stop()
+        self._losses.clear()
+        self._dice.clear()
+
+    def close(self) -> None:
+        self._later.stop()
+
+    @property
+    def lastDice(self) -> float | None:
+        return self._dice[-1][1] if self._dice else None
+
+    def add(self, event: dict[str, Any]) -> None:
+        """One `metrics` event; steps that a resumed run does again replace the former ones."""
+        step = int(event["step"])
+        if event.get("losses"):
+            while self._losses and self._losses[-1][0] >= step:
+                self._losses.pop()
+            self._losses.append((step, dict(event["losses"])))
+        if event.get("dice") is not None:
+            while self._dice and self._dice[-1][0] >= step:
+                self._dice.pop()
+            self._dice.append((step, float(event["dice"])))
+
+    def showSoon(self) -> None:
+        if time.monotonic() - self._shownAt >= _PAUSE:
+            self.show()
+        elif not self._later.isRunning:
+            self._later.start(_PAUSE)
+
+    def show(self) -> None:
+        """Bring the nodes up to date."""
+        self._later.stop()
+        self._shownAt = time.monotonic()
+        if slicer.mrmlScene.IsClosing() or not (self._losses or self._dice):
+            return
+        names = list(dict.fromkeys(name for _step, terms in self._losses for name in terms))
+        missing = float("nan")
+        losses = [[step, *(terms.get(n, missing) for n in names)] for step, terms in self._losses]
+        table = _fill("losses", _("Fine-tuning losses"), [_("Step"), *names], losses)
+        series = [_series(table, name, _COLORS[n % len(_COLORS)]) for n, name in enumerate(names)]
+        if self._dice:
+            title = _("Hold-out Dice")
+            dice = _fill("dice", title, [_("Step"), title], [list(row) for row in self._dice])
+            series.append(_series(dice, title, _DICE_COLOR))
+        _updateChart(series)
+
+
+def chart():
+    """The node of the plot, or None before there was one."""
+    return _find("vtkMRMLPlotChartNode", "chart")
+
+
+def _find(className: str, kind: str):
+    for node in slicer.util.getNodesByClass(className):
+        if node.GetAttribute(_KIND) == kind:
+            return node
+    return None
+
+
+def _node(className: str, kind: str, name: str):
+    node = _find(className, kind)
+    if node is None:
+        node = slicer.mrmlScene.AddNewNodeByClass(className, name)
+        node.SetAttribute(_KIND, kind)
+        node.SetAttribute(results.OVERLAY, "1")
+    return node
+
+
+def _fill(kind: str, name: str, columns: list[str], rows: list[list[float]]):
+    """A table with the rows, thinned to `_MOST`; the last one is always there."""
+    stride = -(-len(rows) // _MOST)
+    rows = rows[::-1][::stride][::-1]
+    node = _node("vtkMRMLTableNode", kind, name)
+    table = vtk.vtkTable()
+    for index, column in enumerate(columns):
+        array = vtk.vtkDoubleArray()
+        array.SetName(column)
+        array.SetNumberOfValues(len(rows))
+        for row, values in enumerate(rows):
+            array.SetValue(row, values[index])
+        table.AddColumn(array)
+    node.SetAndObserveTable(table)
+    return node
+
+
+def _series(table, column: str, color: tuple[float, float, float]):
+    node = _node("vtkMRMLPlotSeriesNode", f"series {column}", column)
+    node.SetAndObserveTableNodeID(table.GetID())
+    node.SetXColumnName(table.GetTable().GetColumnName(0))
+    node.SetYColumnName(column)
+    node.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+    node.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone)
+    node.SetColor(*color)
+    return node
+
+
+def _updateChart(series: list) -> None:
+    """Have the plot show these; series of a former run that this one lacks go."""
+    node = _node("vtkMRMLPlotChartNode", "chart", _("Fine-tuning"))
+    node.SetTitle(_("Fine-tuning"))
+    node.SetXAxisTitle(_("Step"))
+    node.SetYAxisTitle(_("Loss and Dice"))
+    shown = [node.GetNthPlotSeriesNodeID(n) for n in range(node.GetNumberOfPlotSeriesNodes())]
+    wanted = [item.GetID() for item in series]
+    if shown == wanted:
+        return
+    node.RemoveAllPlotSeriesNodeIDs()
+    for identifier in wanted:
+        node.AddAndObservePlotSeriesNodeID(identifier)
+    for other in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"):
+        if other.GetAttribute(_KIND) and other.GetID() not in wanted:
+            slicer.mrmlScene.RemoveNode(other)

@@ -1,0 +1,164 @@
+"""What fine-tuning brought, on cases that it did not learn from: a line, a table, a page."""
+
+from __future__ import annotations
+
+import html
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.scene import results
+from UGMCLSegmentationLib.storage import runFolder
+
+BETTER, NOT_BETTER, NO_EVIDENCE = "better", "not better", "not enough evidence"
+FILE = "report.html"
+_KIND = "report"
+_MEASURES = (("dice", "Dice", 3), ("hd95_mm", "95HD (mm)", 2))
+
+
+def summary(result: dict[str, Any]) -> str:
+    """What the panel says, with no more confidence than the cases allow."""
+    if result["verdict"] == BETTER:
+        lines = [_("Better: the new model is selected.")]
+    elif result["verdict"] == NOT_BETTER:
+        lines = [_("Not better: the former model stays selected.")]
+    else:
+        text = _("Not enough evidence: the new model is selected, look at its results first.")
+        lines = [text]
+    if result.get("text"):
+        lines.append(result["text"])  # the worker's: numbers, and what they mean
+    if result.get("report") == "leave-one-out":
+        lines.append(_("Each labeled case was measured with a model fine-tuned without it."))
+    return " ".join(lines)
+
+
+def rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Titles and texts: a row for each case and the mean, "" where there is no number."""
+    cases = result.get("cases") or []
+    stages = [("before", _("before")), ("after", _("after"))]
+    if any(case.get("supervised") for case in cases):
+        stages.append(("supervised", _("labels only")))
+    columns = [(stage, key, digits, f"{title} {text}")
+               for key, title, digits in _MEASURES for stage, text in stages]  # fmt: skip
+    table = []
+    for case in cases:
+        numbers = [_text(_value(case, c[0], c[1]), c[2]) for c in columns]
+        table.append([case["name"], *numbers])
+    if len(cases) > 1:
+        mean = [_text(_mean(cases, c[0], c[1]), c[2]) for c in columns]
+        table.append([_("Mean"), *mean])
+    return [_("Case"), *(column[3] for column in columns)], table
+
+
+def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was fine-tuned, from what and on what: titles and texts."""
+    about, request = result.get("about", {}), result.get("request", {})
+    return [
+        (_("New model"), Path(result["model"]).name),
+        (_("Started from"), about.get("base") or _("nothing (from scratch)")),
+        (_("Method"), request.get("method", "")),
+        (_("Steps"), str(request.get("iterations", ""))),
+        (_("Cases"), about.get("cases", "")),
+        (_("Date"), about.get("date") or time.strftime("%Y-%m-%d %H:%M")),
+    ]
+
+
+def show(result: dict[str, Any]):
+    """Fill the table node of the scene, one for all reports; returns it."""
+    titles, texts = rows(result)
+    node = next(
+        (n for n in slicer.util.getNodesByClass("vtkMRMLTableNode")
+         if n.GetAttribute(results.ROLE) == _KIND), None,
+    )  # fmt: skip
+    if node is None:
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
+        node.SetAttribute(results.ROLE, _KIND)
+    node.SetName(_("Report on {model}").format(model=Path(result["model"]).name))
+    table = vtk.vtkTable()
+    for index, title in enumerate(titles):
+        column = vtk.vtkStringArray()
+        column.SetName(title)
+        for row in texts:
+            column.InsertNextValue(row[index])
+        table.AddColumn(column)
+    node.SetAndObserveTable(table)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    about = "\n".join(f"{title}: {text}" for title, text in facts(result) if text)
+    node.SetDescription(f"{summary(result)}\n{about}")
+    return node
+
+
+def write(result: dict[str, Any], folder: Path) -> Path:
+    """The same as a page with the curves, in the run's folder. Raises PanelError."""
+    path = folder / FILE
+    runFolder.write(path, page(result, list(runFolder.metrics(folder))))
+    return path
+
+
+def page(result: dict[str, Any], events: list[dict[str, Any]]) -> str:
+    """HTML that needs nothing else; texts from outside are escaped."""
+    titles, texts = rows(result)
+    head = "".join(f"<th>{html.escape(t)}</th>" for t in titles)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(t)}</td>" for t in row) + "</tr>" for row in texts
+    )
+    dice = [(e["step"], e["dice"]) for e in events if e.get("dice") is not None]
+    total = [(e["step"], sum(e["losses"].values())) for e in events if e.get("losses")]
+    pictures = _curve(total, _("Sum of the losses")) + _curve(dice, _("Hold-out Dice"))
+    table = f"<table><tr>{head}</tr>{body}</table>" if texts else ""
+    note = _("Dice is 1 for a perfect overlap. 95HD is the distance within which 95 % of the "
+             "surfaces agree. For research, not for clinical use.")  # fmt: skip
+    return (
+        "<!DOCTYPE html><html><head><meta charset='utf-8'><title>UGMCL Segmentation</title>"
+        "<style>body{font:15px sans-serif;max-width:52em;margin:2em auto;padding:0 1em}"
+        "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3em .7em;"
+        "text-align:right}td:first-child,th:first-child{text-align:left}"
+        "tr:last-child{font-weight:bold}dl{display:grid;grid-template-columns:9em 1fr}"
+        "dd{margin:0}svg{width:100%;height:13em}figure{margin:1.5em 0}</style></head><body>"
+        f"<h1>{html.escape(_('Fine-tuning report'))}</h1>"
+        f"<p><strong>{html.escape(summary(result))}</strong></p>"
+        "<dl>"
+        + "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts(result))
+        + f"</dl>{table}{pictures}<p>{html.escape(note)}</p></body></html>\n"
+    )
+
+
+def _curve(points: list[tuple[int, float]], title: str) -> str:
+    points = [(x, y) for x, y in points if math.isfinite(y)]
+    if len(points) < 2:
+        return ""
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    low, high = min(ys), max(ys)
+    place = " ".join(
+        f"{600 * (x - xs[0]) / ((xs[-1] - xs[0]) or 1):.1f},"
+        f"{140 - 130 * (y - low) / ((high - low) or 1):.1f}"
+        for x, y in points
+    )
+    caption = _("{title}, from {low:.3g} to {high:.3g} over {n} steps").format(
+        title=title, low=low, high=high, n=xs[-1]
+    )
+    return (
+        "<figure><svg viewBox='0 0 600 145' preserveAspectRatio='none'><polyline fill='none' "
+        "stroke='#1f77b4' stroke-width='1.5' vector-effect='non-scaling-stroke' "
+        f"points='{place}'/>"
+        f"</svg><figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _value(case: dict[str, Any], stage: str, key: str) -> float | None:
+    value = (case.get(stage) or {}).get(key)
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _mean(cases: list[dict[str, Any]], stage: str, key: str) -> float | None:
+    known = [v for case in cases if (v := _value(case, stage, key)) is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _text(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,383 @@
+"""Fine-tuning in the Improve section: the run, its estimate, its curves, its report."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel import views
+from UGMCLSegmentationLib.panel.improve.cases import cases
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook
+from UGMCLSegmentationLib.panel.improve.finetuning import finetuning, report, settings
+from UGMCLSegmentationLib.panel.improve.finetuning.curves import Curves, chart
+from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneRun
+from UGMCLSegmentationLib.panel.improve.finetuning.settings import (
+    Estimate,
+    FinetuneChoices,
+    baseOf,
+)
+from UGMCLSegmentationLib.panel.models import models
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.segment import section
+from UGMCLSegmentationLib.panel.setup import dependencies
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.storage import runFolder
+from UGMCLSegmentationLib.worker.run import CANCELLED, DONE
+from UGMCLSegmentationLib.worker.worker import Worker
+
+SEED = 0
+
+
+class FinetuneSection:
+    """`isReady` is asked before a run, `isEntered` before the layout is changed, `onModel` called
+    after a run with the key of the new model and whether to select it."""
+
+    def __init__(
+        self,
+        ui,
+        connections: Connections,
+        book: CaseBook,
+        trainer: Worker,
+        isReady: Callable[[str], bool],
+        isEntered: Callable[[], bool],
+        onModel: Callable[[str, bool], None],
+    ) -> None:
+        self._ui = ui
+        self._book = book
+        self._trainer = trainer
+        self._isReady = isReady
+        self._isEntered = isEntered
+        self._onModel = onModel
+        self._parameters: Parameters | None = None
+        self._run: FinetuneRun | None = None
+        self._curves = Curves()
+        self._estimates: dict[tuple, Estimate] = {}
+        self._measured: tuple[tuple, int] = ((), 0)  # what is being measured, and its steps
+        self._isSlow = False
+        self._reportFile: Path | None = None
+        self.choices = FinetuneChoices(ui, connections)
+        self.resume = ResumeSection(ui, connections, self._onResume)
+        trainer.onHello = self._onHello
+        trainer.onLog = self.onLog
+        for widget, signal, slot in (
+            (ui.finetuneAdvancedSection, "toggled(bool)", self._onAdvanced),
+            (ui.estimateButton, "clicked(bool)", self._onEstimateClicked),
+            (ui.finetuneButton, "clicked(bool)", self._onFinetune),
+            (ui.pauseButton, "clicked(bool)", self._onPause),
+            (ui.cancelFinetuneButton, "clicked(bool)", self._onCancel),
+            (ui.curvesButton, "clicked(bool)", self._onCurves),
+            (ui.reportButton, "clicked(bool)", self._onReport),
+        ):
+            connections.connect(widget, signal, slot)
+        self._tell("")
+        self._hideReport()
+        ui.curvesButton.setVisible(False)
+
+    @property
+    def running(self) -> bool:
+        return self._run is not None and self._run.running
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        if parameters is None and self.running and self._run.isWriting:
+            self._run.cancel()  # the volumes are about to go
+        self.choices.setParameters(parameters)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for models, runs and packages again."""
+        facts = dependencies.facts()
+        self._isSlow = bool(facts.torch) and facts.hasNvidia and not facts.torchUsesGpu
+        self.choices.refresh()
+        self.resume.refresh(self._run.folder if self.running else None)
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node, the cases and the run."""
+        ui, running = self._ui, self.running
+        self.choices.update()
+        reason = self._reason()
+        ui.finetuneButton.enabled = ui.estimateButton.enabled = not reason
+        ui.finetuneButton.toolTip = reason or _("Train a new model on the cases.")
+        ui.pauseButton.enabled = running and self._run.canPause
+        isPaused = running and self._run.isPaused
+        ui.pauseButton.text = _("Continue") if isPaused else _("Pause")
+        ui.cancelFinetuneButton.enabled = running
+        ui.estimateButton.setVisible(not running)
+        for widget in (ui.pauseButton, ui.cancelFinetuneButton, ui.finetuneProgressBar,
+                       ui.finetuneProgressLabel):  # fmt: skip
+            widget.setVisible(running)
+        self._showEstimate()
+
+    def close(self) -> None:
+        """Nothing runs afterwards; what was learned can be resumed."""
+        self._curves.close()
+        self._trainer.shutdown()
+        if self._run is not None:
+            self._run.abandon()
+            self._run = None
+
+    # What the user does
+
+    def _onFinetune(self, _checked: bool = False) -> None:
+        self._start(onlyEstimate=False)
+
+    def _onEstimateClicked(self, _checked: bool = False) -> None:
+        self._start(onlyEstimate=True)
+
+    def _start(self, onlyEstimate: bool) -> None:
+        with self._telling(_("The fine-tuning cannot be started.")):
+            if not self._isReady(baseOf(self._parameters)):
+                return
+            made = finetuning.make(self._book.update())
+            name = models.nameFor(self._parameters.modelName)
+            folder = runFolder.create(name)
+            self._measured = self._measureKey(), self._steps()
+            if not onlyEstimate:
+                self._curves.clear()
+                self._hideReport()
+            self._run = FinetuneRun(
+                self._trainer, folder, self._request(folder, name), self._about(made), self, made,
+                isMeasured=self._measured[0] in self._estimates, onlyEstimate=onlyEstimate,
+            )  # fmt: skip
+
+    def _onResume(self, run: runFolder.Run) -> None:
+        with self._telling(_("The run cannot be resumed.")):
+            if not self._isReady(run.request["base"]):
+                return
+            self._hideReport()
+            self._curves.clear()
+            for event in runFolder.metrics(run.folder):
+                self._curves.add(event)
+            self._run = FinetuneRun(self._trainer, run.folder, run.request, run.about, self)
+            self._curves.show()
+
+    def _onPause(self, _checked: bool = False) -> None:
+        if self.running:
+            self._ui.pauseButton.enabled = False
+            self._run.pause(not self._run.isPaused)
+
+    def _onCancel(self, _checked: bool = False) -> None:
+        self._ui.cancelFinetuneButton.enabled = False
+        if self.running:
+            self._run.cancel()
+
+    def _onCurves(self, _checked: bool = False) -> None:
+        self._curves.show()
+        if chart() is not None:
+            views.showChart(chart())
+
+    def _onReport(self, _checked: bool = False) -> None:
+        if self._reportFile is not None:
+            views.openFile(self._reportFile)
+
+    def _onAdvanced(self, isOpen: bool) -> None:
+        if isOpen and not dependencies.situation().isBlocking:
+            self._trainer.start()  # it knows the methods
+
+    # What a run tells (finetune.Listener)
+
+    def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
+        if fraction >= 0:
+            self._ui.finetuneProgressBar.value = round(100 * fraction)
+        if remaining is not None:
+            time = settings.duration(remaining)
+            text = _("{text}, about {time} left").format(text=text, time=time)
+        self._ui.finetuneProgressLabel.text = text
+
+    def onLog(self, level: str, text: str) -> None:
+        self._ui.improveLogText.appendPlainText(text)
+        if level == "warning":
+            self._tell(text)
+
+    def onEstimate(self, event: dict) -> None:
+        key, steps = self._measured
+        keys = ("seconds", "seconds_per_iteration", "memory_bytes")
+        estimate = Estimate(*(float(event[k]) for k in keys), steps)
+        self._estimates[key] = estimate
+        self._ui.improveLogText.appendPlainText(estimate.text(steps))
+        self.update()
+
+    def onMetrics(self, event: dict) -> None:
+        hadChart = chart() is not None
+        self._curves.add(event)
+        self._curves.showSoon()
+        if not hadChart and chart() is not None and self._isEntered():
+            views.showChart(chart())
+        if not self._ui.pauseButton.enabled:
+            self.update()
+        self._ui.curvesButton.setVisible(True)
+
+    def onPaused(self, isPaused: bool) -> None:
+        if isPaused:
+            self._ui.finetuneProgressLabel.text = _("Paused")
+        self.update()
+
+    def onEnd(self, outcome: finetuning.Outcome) -> None:
+        if outcome.message:
+            self._ui.improveLogText.appendPlainText(outcome.message)
+            message = dependencies.explained(outcome.message)
+            self._tell(message, isError=outcome.kind not in (DONE, CANCELLED))
+        self._ui.finetuneProgressBar.value = 0
+        with self._telling(_("The report cannot be shown."), isFresh=False):
+            self._curves.show()
+            if outcome.result:
+                self._showReport(outcome)
+        self.refresh()
+
+    def _showReport(self, outcome: finetuning.Outcome) -> None:
+        result = outcome.result
+        text = report.summary(result)
+        self._ui.reportLabel.text = text
+        self._ui.reportLabel.setVisible(True)
+        self._ui.improveLogText.appendPlainText(text)
+        self._onModel(outcome.model, result.get("verdict") != report.NOT_BETTER)
+        report.show(result)
+        self._reportFile = report.write(result, outcome.folder)
+        self._ui.reportButton.setVisible(True)
+
+    # What the panel shows
+
+    @contextlib.contextmanager
+    def _telling(self, what: str, isFresh: bool = True) -> Iterator[None]:
+        """A PanelError becomes the section's message; all else gets Slicer's error window."""
+        if isFresh:
+            self._tell("")
+        try:
+            with slicer.util.tryWithErrorDisplay(what):
+                try:
+                    yield
+                except PanelError as error:
+                    self._tell(str(error), isError=True)
+        finally:
+            self.resume.refresh(self._run.folder if self.running else None)
+            self.update()
+
+    def _hideReport(self) -> None:
+        self._reportFile = None
+        self._ui.reportLabel.setVisible(False)
+        self._ui.reportButton.setVisible(False)
+
+    def _tell(self, text: str, isError: bool = False) -> None:
+        self._ui.improveMessageLabel.text = text
+        self._ui.improveMessageLabel.styleSheet = "color: #c0392b" if isError else ""
+        self._ui.improveMessageLabel.setVisible(bool(text))
+
+    def _reason(self) -> str:
+        """Why no run can be started, "" if it can."""
+        if self.running:
+            return _("A run is under way.")
+        if self._parameters is None:
+            return _("Open a scene first.")
+        try:
+            finetuning.make(self._book.contents)
+        except PanelError as error:
+            return str(error)
+        return ""
+
+    def _request(self, folder: Path, name: str) -> dict:
+        parameters = self._parameters
+        return {
+            "command": "finetune",
+            "case_list": str(folder / runFolder.CASE_LIST),
+            "base": baseOf(parameters),
+            "method": parameters.method,
+            "iterations": parameters.iterations,
+            "seed": SEED,
+            "device": parameters.device,
+            "output": str(folder),
+            "resume": False,
+            "name": name,
+            "compare": parameters.compare,
+            "leave_one_out": parameters.leaveOneOut,
+            "keep_names": parameters.keepNames,
+        }
+
+    def _about(self, made: finetuning.Plan) -> dict:
+        counts = [sum(c.role == role for c in made.cases) for role in cases.ROLES[:3]]
+        text = _("{a} labeled, {b} unlabeled, {c} hold-out")
+        return {
+            "date": time.strftime("%Y-%m-%d %H:%M"),
+            "base": baseOf(self._parameters),
+            "cases": text.format(a=counts[0], b=counts[1], c=counts[2]),
+        }
+
+    def _measureKey(self) -> tuple:
+        """What the speed and the memory depend on."""
+        parameters = self._parameters
+        return (parameters.base, parameters.method, parameters.device)
+
+    def _showEstimate(self) -> None:
+        lines = []
+        if self._parameters is not None and self._measureKey() in self._estimates:
+            estimate = self._estimates[self._measureKey()]
+            lines.append(estimate.text(self._steps()))
+        if self._isSlow:
+            lines.append(
+                _("This computer has an NVIDIA GPU, but the installed PyTorch uses the CPU only: "
+                  "training takes many times longer than it needs to.")
+            )  # fmt: skip
+        self._ui.estimateLabel.text = "\n".join(lines)
+        self._ui.estimateLabel.setVisible(bool(lines))
+
+    def _steps(self) -> int:
+        """How many steps all trainings of a run take together."""
+        parameters = self._parameters
+        roles = [case.role for case in self._book.contents.cases]
+        labelled, each = roles.count(cases.LABELLED), 2 if parameters.compare else 1
+        trainings = 1
+        if cases.HOLDOUT in roles:
+            trainings = each
+        elif parameters.leaveOneOut and labelled > 1:
+            trainings += each * labelled
+        return parameters.iterations * trainings
+
+    def _onHello(self, event: dict) -> None:
+        self.choices.setMethods(event.get("methods") or [])
+
+
+class ResumeSection:
+    """`onResume` is called with the run that the user chose."""
+
+    def __init__(
+        self, ui, connections: Connections, onResume: Callable[[runFolder.Run], None]
+    ) -> None:
+        self._ui = ui
+        self._onResume = onResume
+        self._runs: list[runFolder.Run] = []
+        connections.connect(ui.resumeButton, "clicked(bool)", self._onResumeClicked)
+        connections.connect(ui.discardButton, "clicked(bool)", self._onDiscard)
+
+    def refresh(self, underWay: Path | None) -> None:
+        """Look for runs again; none is offered while one is under way."""
+        self._runs = runFolder.unfinished() if underWay is None else []
+        selector = self._ui.runSelector
+        current = selector.itemData(selector.currentIndex)
+        entries = [(run.text, str(run.folder), str(run.folder)) for run in self._runs]
+        known = [entry[1] for entry in entries]
+        section.fill(selector, entries, current if current in known else next(iter(known), ""))
+        for widget in (selector, self._ui.resumeButton, self._ui.discardButton):
+            widget.setVisible(bool(entries))
+
+    def _chosen(self) -> runFolder.Run | None:
+        index = self._ui.runSelector.currentIndex
+        return self._runs[index] if 0 <= index < len(self._runs) else None
+
+    def _onResumeClicked(self, _checked: bool = False) -> None:
+        run = self._chosen()
+        if run is not None:
+            self._onResume(run)
+
+    def _onDiscard(self, _checked: bool = False) -> None:
+        run = self._chosen()
+        question = _("Delete this run and all that it learned?")
+        if run is not None and slicer.util.confirmOkCancelDisplay(question):
+            if not runFolder.isTaken(run.folder):  # else another Slicer has just resumed it
+                runFolder.discard(run.folder)
+            self.refresh(None)

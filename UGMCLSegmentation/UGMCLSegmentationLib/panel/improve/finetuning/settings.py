@@ -1,0 +1,164 @@
+"""What is trained: the selectors of base, effort and method, kept like the parameter node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.panel.models import models
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.segment import section
+from UGMCLSegmentationLib.parameters import Parameters
+
+SCRATCH = "(scratch)"  # the parameter's value for no base; no model can have that name
+
+
+def baseOf(parameters: Parameters) -> str:
+    """What the worker is told: "" is from scratch."""
+    return "" if parameters.base == SCRATCH else parameters.base
+
+
+class FinetuneChoices:
+    def __init__(self, ui, connections: Connections) -> None:
+        self._ui = ui
+        self._parameters: Parameters | None = None
+        self._methods = [{"name": "ugmcl", "text": _("The default.")}]
+        self._updating = True
+        entries = [(text, name, "") for text, name in texts()]
+        section.fill(ui.presetSelector, entries, DEFAULT)
+        self._updating = False
+        for widget, slot in (
+            (ui.baseSelector, self._onBase),
+            (ui.presetSelector, self._onPreset),
+            (ui.methodSelector, self._onMethod),
+        ):
+            connections.connect(widget, "currentIndexChanged(int)", slot)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self.refresh()
+
+    def setMethods(self, methods: list[dict[str, str]]) -> None:
+        """What the worker offers."""
+        self._methods = methods or self._methods
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for models again and fill the lists."""
+        parameters = self._parameters
+        if parameters is None:
+            return
+        found = models.installed()
+        keys = [info.key for info in found]
+        if not parameters.base:
+            parameters.base = parameters.model or (keys[0] if keys else SCRATCH)
+        entries = [(info.text, info.key, info.toolTip) for info in found]
+        if parameters.base not in (*keys, SCRATCH):
+            entries.append((Path(parameters.base).name, parameters.base, parameters.base))
+        entries.append((_("From scratch"), SCRATCH, _("For structures that no model knows.")))
+        self._fill(self._ui.baseSelector, entries, parameters.base)
+        entries = [(_text(m["name"]), m["name"], m["text"]) for m in self._methods]
+        if parameters.method not in [entry[1] for entry in entries]:
+            entries.append((_text(parameters.method), parameters.method, ""))
+        self._fill(self._ui.methodSelector, entries, parameters.method)
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node."""
+        parameters = self._parameters
+        if parameters is None:
+            return
+        for selector, value in (
+            (self._ui.presetSelector, of(parameters.iterations)),
+            (self._ui.baseSelector, parameters.base),
+            (self._ui.methodSelector, parameters.method),
+        ):
+            if selector.itemData(selector.currentIndex) != value:
+                if selector.findData(value) < 0:
+                    self.refresh()
+                    return
+                self._updating = True
+                selector.currentIndex = selector.findData(value)
+                self._updating = False
+
+    def _fill(self, selector, entries: list, current: str) -> None:
+        self._updating = True
+        section.fill(selector, entries, current)
+        self._updating = False
+
+    def _onBase(self, index: int) -> None:
+        if self._isChoice(index):
+            self._parameters.base = self._ui.baseSelector.itemData(index)
+
+    def _onMethod(self, index: int) -> None:
+        if self._isChoice(index):
+            self._parameters.method = self._ui.methodSelector.itemData(index)
+
+    def _onPreset(self, index: int) -> None:
+        if not self._isChoice(index):
+            return
+        name = self._ui.presetSelector.itemData(index)
+        if name == CUSTOM:
+            self._ui.finetuneAdvancedSection.collapsed = False
+        else:
+            self._parameters.iterations = ITERATIONS[name]
+
+    def _isChoice(self, index: int) -> bool:
+        return not self._updating and self._parameters is not None and index >= 0
+
+
+def _text(name: str) -> str:
+    return {
+        "ugmcl": _("UG-MCL (default)"),
+        "ugmcl-plus": _("UG-MCL, strong augmentation"),
+        "supervised": _("Labeled cases only"),
+    }.get(name, name)
+
+
+CUSTOM = "custom"
+ITERATIONS = {"quick": 200, "standard": 1000, "thorough": 4000}
+DEFAULT = "standard"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the worker measured on this computer: `seconds` for a run of so many `steps` in all its
+    trainings, the preparations and looks at the hold-out cases included; seconds of one step."""
+
+    seconds: float
+    secondsPerStep: float
+    memoryBytes: float
+    steps: int
+
+    def text(self, steps: int) -> str:
+        """For a run of so many `steps`, otherwise like the one that was measured."""
+        seconds = self.seconds + self.secondsPerStep * (steps - self.steps)
+        return _("Takes about {time} and {memory} of memory on this computer.").format(
+            time=duration(max(0.0, seconds)),
+            memory=_("{n:.1f} GB").format(n=max(0.1, self.memoryBytes / 1e9)),
+        )
+
+
+def texts() -> list[tuple[str, str]]:
+    """What the panel lists, and the name of each."""
+    return [
+        (_("Quick ({n} steps)").format(n=ITERATIONS["quick"]), "quick"),
+        (_("Standard ({n} steps)").format(n=ITERATIONS["standard"]), "standard"),
+        (_("Thorough ({n} steps)").format(n=ITERATIONS["thorough"]), "thorough"),
+        (_("Custom (see Advanced)"), CUSTOM),
+    ]
+
+
+def of(iterations: int) -> str:
+    """The preset of that many steps."""
+    return next((name for name, n in ITERATIONS.items() if n == iterations), CUSTOM)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return _("{n} s").format(n=max(1, round(seconds)))
+    if seconds < 5400:
+        return _("{n} min").format(n=round(seconds / 60))
+    return _("{n:.1f} h").format(n=seconds / 3600)

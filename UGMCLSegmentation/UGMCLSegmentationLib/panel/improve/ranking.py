@@ -1,0 +1,223 @@
+"""Which case next: rank the unlabeled ones, correct one, accept it as labeled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel import views
+from UGMCLSegmentationLib.panel.display import appearance
+from UGMCLSegmentationLib.panel.improve.cases import caseFiles, cases
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook
+from UGMCLSegmentationLib.panel.improve.cases.cases import Case, Rank
+from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.segment.segmentation import SegmentWork, Settings, settingsOf
+from UGMCLSegmentationLib.panel.taskView import TaskView
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.scene import resultNodes, results, volumes
+from UGMCLSegmentationLib.worker.run import Listener, Outcome
+from UGMCLSegmentationLib.worker.worker import Event
+
+if TYPE_CHECKING:
+    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+
+_PASSES = 4  # at least: without any, nothing is known of the uncertainty
+
+
+class NextSection:
+    """`onResult` is called with the segmentation that is to be corrected."""
+
+    def __init__(
+        self,
+        ui,
+        connections: Connections,
+        logic: UGMCLSegmentationLogic,
+        book: CaseBook,
+        casesSection: CasesSection,
+        isReady: Callable[[str], bool],
+        onChanged: Callable[[], None],
+        onResult: Callable[[object], None],
+    ) -> None:
+        self._ui = ui
+        self._logic = logic
+        self._book = book
+        self._casesSection = casesSection
+        self._onResult = onResult
+        self._parameters: Parameters | None = None
+        widgets = (ui.nextProgressBar, ui.cancelNextButton, ui.nextLabel)
+        self._view = TaskView(
+            connections, logic, widgets, isReady, onChanged, ui.improveLogText.appendPlainText
+        )
+        for widget, slot in (
+            (ui.rankButton, self._onRank),
+            (ui.openNextButton, self._onOpen),
+            (ui.acceptButton, self._onAccept),
+        ):
+            connections.connect(widget, "clicked(bool)", slot)
+        connections.connect(ui.casesTable, "itemSelectionChanged()", self.update)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node and the cases."""
+        hasCases = bool(self._unlabelled())
+        isFree = self._parameters is not None and not self._logic.running
+        for button, toolTip in (
+            (self._ui.rankButton, _("Look at every unlabeled volume with the model selected in "
+             "Segment, and sort them: the most uncertain first.")),
+            (self._ui.openNextButton, _("Segment the selected or the most uncertain unlabeled "
+             "volume, and open the result in the Segment Editor.")),
+        ):  # fmt: skip
+            button.enabled = hasCases and isFree
+            button.toolTip = toolTip if hasCases else _("There is no unlabeled case.")
+        pair = self._toAccept()
+        self._ui.acceptButton.enabled = pair is not None
+        text = _("{name} is right now: learn from it as Labeled.")
+        self._ui.acceptButton.toolTip = (
+            text.format(name=pair[1].GetName()) if pair else _("Correct a case first.")
+        )
+
+    def _onRank(self, _checked: bool = False) -> None:
+        def begin(listener: Listener) -> None:
+            self._book.update()
+            settings = settingsOf(self._parameters)
+            settings = replace(settings, passes=max(_PASSES, settings.passes))
+            self._logic.start(RankWork(self._unlabelled(), settings, self._setRank), listener)
+
+        self._view.start(begin, self._ranked, self._parameters.model)
+
+    def _setRank(self, case: cases.Case, rank: cases.Rank) -> None:
+        if case.volumeNode is not None:
+            if resultNodes.isInScene(case.volumeNode):
+                cases.setRank(case.volumeNode, rank)
+        elif self._parameters is not None:
+            files = caseFiles.fromText(self._parameters.caseFiles)
+            files = [replace(f, rank=rank) if f.image == case.image else f for f in files]
+            self._parameters.caseFiles = caseFiles.toText(files)
+
+    def _ranked(self, outcome: Outcome) -> None:
+        self._book.update()
+        if outcome.result:
+            text = _("The most uncertain case is {name}.")
+            self._view.tell(text.format(name=outcome.result[0]))
+
+    def _onOpen(self, _checked: bool = False) -> None:
+        def begin(listener: Listener) -> None:
+            self._book.update()
+            case = self._chosen()
+            volumes.check(case.volumeNode)
+            part = volumes.box(case.volumeNode, None)
+            settings = settingsOf(self._parameters)
+            self._logic.start(SegmentWork(case.volumeNode, part, settings), listener)
+
+        self._view.start(begin, self._opened, self._parameters.model)
+
+    def _opened(self, outcome: Outcome) -> None:
+        node = outcome.result
+        if not resultNodes.isInScene(node):
+            return
+        volumeNode = results.sourceOf(node)
+        self._book.update()
+        if any(case.volumeNode is volumeNode for case in self._unlabelled()):
+            # said, not found out: a correction alone does not label it, Accept does
+            cases.setRole(volumeNode, cases.UNLABELLED)
+        self._onResult(node)
+        appearance.clear()  # they would hide what is to be corrected
+        views.openSegmentEditor(node, volumeNode)
+        text = _("Correct {name} in the Segment Editor, come back and click Accept.")
+        self._view.tell(text.format(name=volumeNode.GetName()))
+
+    def _onAccept(self, _checked: bool = False) -> None:
+        pair = self._toAccept()
+        if pair is not None:
+            cases.accept(*pair)
+            self._view.tell(_("{name} is Labeled now.").format(name=pair[0].GetName()))
+            self._book.update()
+            self.update()
+
+    def _toAccept(self) -> tuple | None:
+        """The volume and the result that would be accepted: those that are shown."""
+        node = self._parameters.segmentation if self._parameters is not None else None
+        volumeNode = results.sourceOf(node)
+        if volumeNode is None:
+            return None
+        for case in self._book.contents.cases:
+            if case.volumeNode is volumeNode and case.role == cases.UNLABELLED:
+                return volumeNode, node
+        return None
+
+    def _unlabelled(self) -> list[cases.Case]:
+        contents = self._book.contents
+        return [c for c in contents.cases if c.role == cases.UNLABELLED and not c.problem]
+
+    def _chosen(self) -> cases.Case:
+        """The selected unlabeled case, else the most uncertain, else the first."""
+        inScene = [case for case in self._unlabelled() if case.volumeNode is not None]
+        if not inScene:
+            raise PanelError(_("Load an unlabeled volume: files beside the scene are not shown."))
+        keys = [case.key for case in self._casesSection.selected]
+        selected = [case for case in inScene if case.key in keys]
+        ranked = [case for case in inScene if case.rank is not None]
+        ranked.sort(key=lambda case: -case.rank.uncertainty)
+        return (selected or ranked or inScene)[0]
+
+
+class RankWork:
+    """`onRank` is called for each case as soon as it is known."""
+
+    def __init__(
+        self, cases: Sequence[Case], settings: Settings, onRank: Callable[[Case, Rank], None]
+    ) -> None:
+        self._cases = list(cases)
+        self._settings = settings
+        self._onRank = onRank
+        self._byImage: dict[str, Case] = {}
+
+    def write(self, folder: Path) -> Iterator[None]:
+        for number, case in enumerate(self._cases):
+            path = case.image
+            if case.volumeNode is not None:
+                path = str(folder / f"{number:03d}.nrrd")
+                box = volumes.fullBox(case.volumeNode)
+                yield from volumes.write(case.volumeNode, box, Path(path))
+            self._byImage[path] = case
+
+    def request(self, folder: Path) -> dict[str, Any]:
+        return {
+            "command": "rank",
+            "images": list(self._byImage),
+            "model": self._settings.model,
+            "device": self._settings.device,
+            "passes": self._settings.passes,
+        }
+
+    def names(self, folder: Path) -> dict[str, str]:
+        return {path: case.name for path, case in self._byImage.items() if case.volumeNode}
+
+    def hear(self, event: Event) -> None:
+        if event["event"] == "ranked":
+            self._tell(event)
+
+    def read(self, event: Event, folder: Path) -> Generator[None, None, list[str]]:
+        """The names of the cases, the most uncertain first."""
+        for row in event["cases"]:
+            self._tell(row)
+            yield
+        return [self._byImage[row["image"]].name for row in event["cases"]]
+
+    def _tell(self, row: dict[str, Any]) -> None:
+        unsure, dice = row["uncertainty"], row.get("predicted_dice")
+        rank = Rank(
+            1.0 if unsure is None else float(unsure),  # without a surface: the first to look at
+            None if dice is None else float(dice),
+            self._settings.model,
+        )
+        self._onRank(self._byImage[row["image"]], rank)

@@ -1,0 +1,115 @@
+"""The models to choose from, read from their cards; no process and no torch are needed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.storage import runFolder, userFolder
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """`key` is what the worker is told: a name, or a folder for a model of the user's own."""
+
+    key: str
+    text: str
+    toolTip: str
+
+
+def installed() -> list[ModelInfo]:
+    """The usable models in the places where models are looked for."""
+    from ugmcl_core.models.model import find_models
+
+    found = find_models(userFolder.modelPlaces())
+    return [_info(model.name, model.card) for model in found]
+
+
+def fromFolder(folder: str) -> ModelInfo:
+    """A model in a folder of the user's choice; raises PanelError if it is none."""
+    from ugmcl_core.errors import InputError
+    from ugmcl_core.models.model import open_model
+    from UGMCLSegmentationLib.errors import PanelError
+
+    try:
+        model = open_model(folder)
+    except InputError as error:
+        raise PanelError(str(error)) from None
+    except OSError as error:
+        raise PanelError(
+            _("{folder} cannot be read: {why}.").format(folder=folder, why=error.strerror)
+        ) from None
+    return _info(str(model.folder), model.card)
+
+
+def _info(key: str, card) -> ModelInfo:
+    structures = ", ".join(info.name for info in card.classes)
+    lines = [card.description, card.intended_use, card.license]
+    return ModelInfo(key, f"{card.name} ({structures})", "\n\n".join(t for t in lines if t))
+
+
+def nameFor(wanted: str) -> str:
+    """A name that models may have, and that no model and no run to resume has yet, in whatever
+    case: not all file systems tell cases apart. Raises PanelError."""
+    from ugmcl_core.models.card import as_name
+
+    names = [info.key for info in installed()] + [p.name for p in _folders()]
+    names += [run.request["name"] for run in runFolder.unfinished()]
+    taken = {name.casefold() for name in names}
+    name = stem = as_name(wanted.strip() or "my-model")
+    number = 2
+    while name.casefold() in taken:
+        name, number = f"{stem}-{number}", number + 1
+    return name
+
+
+def adopt(folder: Path, name: str) -> Path:
+    """Move the model folder among the user's models, under a similar name if that one was taken
+    meanwhile. Raises PanelError."""
+    target = userFolder.models() / name
+    try:
+        if target.exists():
+            target = target.with_name(nameFor(name))
+            _rename(folder, target.name)
+        shutil.move(folder, target)
+    except OSError as error:
+        raise PanelError(
+            _("The model cannot be moved from {source} to {target}: {why}.").format(
+                source=folder, target=target, why=error.strerror or error
+            )
+        ) from None
+    return target
+
+
+def _rename(folder: Path, name: str) -> None:
+    """Write the name into the model's card. Raises PanelError."""
+    from ugmcl_core.errors import InputError
+    from ugmcl_core.models.model import CARD, open_model
+
+    try:
+        card = replace(open_model(folder).card, name=name)
+    except InputError as error:
+        raise PanelError(str(error)) from None
+    runFolder.write(folder / CARD, card.to_json())
+
+
+def keyOf(folder: Path) -> str:
+    """What the list of models calls the one in `folder`."""
+    from ugmcl_core.errors import InputError
+    from ugmcl_core.models.model import open_model
+
+    try:
+        return open_model(folder).name
+    except (InputError, OSError):
+        return str(folder)
+
+
+def _folders() -> list[Path]:
+    try:
+        return list(userFolder.models().iterdir())
+    except OSError:
+        return []

@@ -1,0 +1,316 @@
+"""Models and storage: import, export, rename and delete models; what is stored and where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.storage import runFolder, temporaryFolders, userFolder
+from UGMCLSegmentationLib.worker.child import Child, Ending, pythonExecutable
+
+_TITLE = "UGMCL Segmentation"
+
+
+class ModelsSection:
+    """`onChanged(old, new)` tells that a model `old` is now `new`, either may be ""; `isBusy`
+    whether something runs that uses models and runs."""
+
+    def __init__(
+        self, ui, connections, onChanged: Callable[[str, str], None], isBusy: Callable[[], bool]
+    ) -> None:
+        self._ui = ui
+        self._onChanged = onChanged
+        self._isBusy = isBusy
+        self._models: dict[str, object] = {}
+        self._known: list = []
+        self._child: Child | None = None
+        self._onDone: Callable[[dict], None] | None = None
+        self._answer: dict = {}
+        self._updating = False
+        for widget, signal, slot in (
+            (ui.modelsSection, "toggled(bool)", self._onToggled),
+            (ui.storedModelSelector, "currentIndexChanged(int)", self._onSelected),
+            (ui.knownModelSelector, "currentIndexChanged(int)", self._onKnownSelected),
+            (ui.importSourceEdit, "textChanged(QString)", self._update),
+            (ui.importModelButton, "clicked(bool)", self._onImport),
+            (ui.browseFolderButton, "clicked(bool)", self._onBrowseFolder),
+            (ui.browseZipButton, "clicked(bool)", self._onBrowseZip),
+            (ui.importStopButton, "clicked(bool)", self._onStop),
+            (ui.exportModelButton, "clicked(bool)", self._onExport),
+            (ui.renameModelButton, "clicked(bool)", self._onRename),
+            (ui.deleteModelButton, "clicked(bool)", self._onDelete),
+            (ui.openStorageButton, "clicked(bool)", self._onOpen),
+            (ui.changeStorageButton, "clicked(bool)", self._onChange),
+            (ui.freeStorageButton, "clicked(bool)", self._onFree),
+        ):
+            connections.connect(widget, signal, slot)
+        self._say("")
+        self._update()
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None
+
+    def close(self) -> None:
+        """For the end of the panel: no process is left."""
+        self._onDone = None
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+
+    def refresh(self) -> None:
+        """Look for models and at the sizes again; costs nothing while the section is closed."""
+        if self._ui.modelsSection.collapsed:
+            return
+        from ugmcl_core.errors import InputError
+        from ugmcl_core.models import store
+        from ugmcl_core.models.model import find_models
+
+        chosen = self._key
+        self._models = {m.name: m for m in find_models(userFolder.modelPlaces())}
+        try:
+            self._known = store.known_models(userFolder.modelPlaces())
+        except InputError as error:
+            self._known = []
+            self._say(str(error), isError=True)
+        known = [entry for entry in self._known if entry.name not in self._models]
+        self._updating = True
+        stored, offered = self._ui.storedModelSelector, self._ui.knownModelSelector
+        stored.clear()
+        for name in self._models:
+            stored.addItem(name, name)
+        stored.currentIndex = max(0, stored.findData(chosen))
+        offered.clear()
+        offered.addItem(_("Choose a known model"), "")
+        for entry in known:
+            offered.addItem(f"{entry.name} ({_size(entry.bytes)})", entry.name)
+        offered.setVisible(bool(known))
+        self._updating = False
+        self._onSelected()
+        self._showSizes()
+
+    @property
+    def _key(self) -> str:
+        return self._ui.storedModelSelector.currentData or ""
+
+    def _onToggled(self, _isOpen: bool) -> None:
+        self.refresh()
+
+    def _onSelected(self, _index: int = -1) -> None:
+        if self._updating:
+            return
+        model = self._models.get(self._key)
+        lines = []
+        if model is not None:
+            card = model.card
+            lines = [card.description, card.license, card.intended_use]
+            lines.append(_("Came with the extension.") if model.bundled else str(model.folder))
+            lines.append(_("Not for clinical use."))
+        self._ui.storedModelLabel.text = "\n".join(line for line in lines if line)
+        self._update()
+
+    def _onKnownSelected(self, index: int) -> None:
+        if not self._updating and index > 0:
+            self._ui.importSourceEdit.text = self._ui.knownModelSelector.itemData(index)
+
+    def _update(self, *_arguments) -> None:
+        ui, model = self._ui, self._models.get(self._key)
+        isFree = not self.running
+        source = ui.importSourceEdit.text.strip()
+        ui.importSumEdit.setVisible("://" in source)
+        ui.importModelButton.enabled = bool(source) and isFree
+        ui.exportModelButton.enabled = model is not None and isFree
+        isOwn = model is not None and not model.bundled and _isInUserFolder(model.folder)
+        ui.renameModelButton.enabled = ui.deleteModelButton.enabled = isOwn and isFree
+        ui.importProgressBar.setVisible(self.running)
+        ui.importStopButton.setVisible(self.running)
+        ui.changeStorageButton.enabled = isFree
+
+    # Import and export, in a process of its own: both take a while
+
+    def _onBrowseFolder(self, _checked: bool = False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Folder of the model")
+        )
+        if folder:
+            self._ui.importSourceEdit.text = folder
+
+    def _onBrowseZip(self, _checked: bool = False) -> None:
+        path = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), _("Zip of the model"), "", _("Zip files (*.zip)")
+        )
+        if path:
+            self._ui.importSourceEdit.text = path
+
+    def _onImport(self, _checked: bool = False) -> None:
+        source = self._ui.importSourceEdit.text.strip()
+        words = ["import", source]
+        if "://" in source:
+            words += ["--sha256", self._ui.importSumEdit.text.strip()]
+        try:
+            words += ["--to", str(userFolder.models())]
+        except PanelError as error:
+            self._say(str(error), isError=True)
+            return
+        self._start(words, self._imported)
+
+    def _imported(self, answer: dict) -> None:
+        name = str(answer.get("model", ""))
+        self._ui.importSourceEdit.text = ""
+        self._ui.importSumEdit.text = ""
+        self.refresh()
+        self._ui.storedModelSelector.currentIndex = self._ui.storedModelSelector.findData(name)
+        self._say(_("{name} was imported.").format(name=name))
+        self._onChanged("", name)
+
+    def _onExport(self, _checked: bool = False) -> None:
+        path = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), _("Export the model"), f"{self._key}.zip",
+            _("Zip of the model (*.zip);;ONNX file (*.onnx)"),
+        )  # fmt: skip
+        if path:
+            self._start(["export", self._key, path], self._exported)
+
+    def _exported(self, answer: dict) -> None:
+        self._say(_("Written: {path}").format(path=answer.get("written", "")))
+
+    def _start(self, words: list[str], onDone: Callable[[dict], None]) -> None:
+        self._say("")
+        self._onDone, self._answer = onDone, {}
+        self._ui.importProgressBar.maximum = 0  # until something is known
+        command = [pythonExecutable(), "-m", "ugmcl_core", "models", *words, "--json"]
+        self._child = Child(command, self._onLine, self._onEnd)
+        self._update()
+
+    def _onLine(self, line: str) -> None:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            return  # of a library that prints
+        if "bytes" in content and content.get("total"):
+            self._ui.importProgressBar.maximum = 100
+            self._ui.importProgressBar.value = 100 * content["bytes"] // content["total"]
+        else:
+            self._answer = content
+
+    def _onEnd(self, ending: Ending) -> None:
+        self._child = None
+        onDone, self._onDone = self._onDone, None
+        self._update()
+        if ending.hasStarted and not ending.code and not ending.signal:
+            if onDone is not None:
+                onDone(self._answer)
+            return
+        last = ending.words.splitlines()[-1] if ending.words else _("it left no message")
+        self._say(last.removeprefix("ugmcl: "), isError=True)
+
+    def _onStop(self, _checked: bool = False) -> None:
+        self.close()
+        self._update()
+        self._say(_("Stopped."))
+
+    # What is quick
+
+    def _onRename(self, _checked: bool = False) -> None:
+        from ugmcl_core.models import store
+
+        model = self._models[self._key]
+        name = qt.QInputDialog.getText(
+            slicer.util.mainWindow(), _TITLE, _("New name:"), qt.QLineEdit.Normal, model.name
+        )
+        if name and name != model.name and self._tell(lambda: store.rename(model, name)):
+            self._changed(model.name, name)
+
+    def _onDelete(self, _checked: bool = False) -> None:
+        from ugmcl_core.models import store
+
+        model = self._models[self._key]
+        question = _("Delete the model {name} from this computer?").format(name=model.name)
+        if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._tell(
+            lambda: store.remove(model.folder)
+        ):
+            self._changed(model.name, "")
+
+    def _changed(self, old: str, new: str) -> None:
+        self.refresh()
+        if new:
+            self._ui.storedModelSelector.currentIndex = self._ui.storedModelSelector.findData(new)
+        self._onChanged(old, new)
+
+    def _tell(self, act: Callable[[], object]) -> bool:
+        """Do it; what goes wrong becomes the message."""
+        from ugmcl_core.errors import InputError
+
+        self._say("")
+        if self._isBusy():
+            self._say(_("A run is under way: wait for its end."), isError=True)
+            return False
+        try:
+            act()
+        except (InputError, PanelError) as error:
+            self._say(str(error), isError=True)
+            return False
+        return True
+
+    # Storage
+
+    def _showSizes(self) -> None:
+        place = userFolder.place()
+        parts = [
+            f"{text} {_size(temporaryFolders.size(place / name))}"
+            for name, text in (("models", _("models")), ("runs", _("runs")), ("logs", _("logs")))
+        ]
+        self._ui.storageLabel.text = f"{place}\n{', '.join(parts)}"
+
+    def _onOpen(self, _checked: bool = False) -> None:
+        self._tell(userFolder.path) and qt.QDesktopServices.openUrl(
+            qt.QUrl.fromLocalFile(str(userFolder.place()))
+        )
+
+    def _onChange(self, _checked: bool = False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Folder for models, runs and logs")
+        )
+        if folder and self._tell(lambda: userFolder.setPath(userFolder.within(folder))):
+            self.refresh()
+            self._onChanged("", "")
+
+    def _onFree(self, _checked: bool = False) -> None:
+        places = [userFolder.place() / "logs", *runFolder.folders()]
+        places = [place for place in places if not runFolder.isTaken(place)]
+        size = _size(sum(map(temporaryFolders.size, places)))
+        question = _(
+            "Delete all runs and logs ({size})? Trainings that were stopped cannot be resumed "
+            "then, and their reports are gone. Models stay."
+        ).format(size=size)
+        if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._tell(
+            lambda: self._free(places)
+        ):
+            self.refresh()
+
+    @staticmethod
+    def _free(places: list[Path]) -> None:
+        for place in places:
+            if not runFolder.isTaken(place):  # resumed in another Slicer meanwhile
+                runFolder.discard(place)
+
+    def _say(self, text: str, isError: bool = False) -> None:
+        label = self._ui.modelsMessageLabel
+        label.text = text
+        label.styleSheet = "color: #c0392b" if isError else ""
+        label.setVisible(bool(text))
+
+
+def _isInUserFolder(folder: Path) -> bool:
+    """Not where a link leads to, nor in a folder that others may use as well."""
+    return folder.parent == (userFolder.place() / "models").resolve()
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"

@@ -1,0 +1,70 @@
+"""The section for all volumes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.panel.improve.cases import cases
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.taskView import TaskView
+from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.worker.run import Outcome
+
+if TYPE_CHECKING:
+    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+
+
+class BatchSection:
+    """`onResult` is called with the last segmentation that was made."""
+
+    def __init__(
+        self,
+        ui,
+        connections: Connections,
+        logic: UGMCLSegmentationLogic,
+        isReady: Callable[[str], bool],
+        onChanged: Callable[[], None],
+        onResult: Callable[[object], None],
+    ) -> None:
+        self._ui = ui
+        self._logic = logic
+        self._onResult = onResult
+        self._parameters: Parameters | None = None
+        widgets = (ui.batchProgressBar, ui.cancelBatchButton, ui.batchLabel)
+        self._view = TaskView(
+            connections, logic, widgets, isReady, onChanged, ui.logText.appendPlainText
+        )
+        connections.connect(ui.batchButton, "clicked(bool)", self._onBatch)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node."""
+        reason = ""
+        if self._logic.running:
+            reason = _("The model is at work.")
+        elif self._parameters is None or not self._parameters.model:
+            reason = _("Select a model first.")
+        self._ui.batchButton.enabled = not reason
+        self._ui.batchButton.toolTip = reason or _(
+            "Segment every volume of the scene that is not ignored in Improve, one after the "
+            "other, with the settings of Segment. The model is loaded once."
+        )
+
+    def _onBatch(self, _checked: bool = False) -> None:
+        self._view.start(
+            lambda listener: self._logic.startBatch(
+                cases.segmentable(), self._parameters, listener
+            ),
+            self._done,
+            self._parameters.model,
+        )
+
+    def _done(self, outcome: Outcome) -> None:
+        if outcome.result:
+            self._onResult(outcome.result[-1])

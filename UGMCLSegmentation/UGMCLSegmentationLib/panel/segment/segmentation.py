@@ -1,0 +1,165 @@
+"""One click on Segment: the volume as a file, and the results as nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.scene import resultNodes, results, volumes
+from UGMCLSegmentationLib.scene.volumes import Box
+from UGMCLSegmentationLib.worker.run import CANCELLED, DONE, Listener, Outcome, Run
+from UGMCLSegmentationLib.worker.worker import Event, Worker
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the worker is told besides the image."""
+
+    model: str
+    device: str = "auto"
+    passes: int = 8
+    uncertainty: str = "dropout"
+    allComponents: bool = False
+
+
+def settingsOf(parameters) -> Settings:
+    """As the panel's parameters say. Raises PanelError without a model."""
+    if not parameters.model:
+        raise PanelError(_("Select a model first."))
+    return Settings(
+        model=parameters.model,
+        device=parameters.device,
+        passes=parameters.passes,
+        uncertainty=parameters.uncertainty,
+        allComponents=parameters.allComponents,
+    )
+
+
+class SegmentWork:
+    """`part` of the volume is segmented; its newest result is updated, if `outputs.build` may."""
+
+    def __init__(self, volumeNode, part: Box, settings: Settings, former=None) -> None:
+        self._volumeNode = volumeNode
+        self._part = part
+        self._settings = settings
+        isOwn = results.sourceOf(former) is volumeNode
+        self._former = former if isOwn else results.latestOf(volumeNode)
+
+    def write(self, folder: Path) -> Iterator[None]:
+        yield from volumes.write(self._volumeNode, self._part, folder / "image.nrrd")
+
+    def request(self, folder: Path) -> dict[str, Any]:
+        return {
+            "command": "segment",
+            "image": str(folder / "image.nrrd"),
+            "output": str(folder),
+            "model": self._settings.model,
+            "device": self._settings.device,
+            "passes": self._settings.passes,
+            "uncertainty": self._settings.uncertainty,
+            "roi": None,  # only the region is in the file
+            "all_components": self._settings.allComponents,
+            "stem": "image",
+        }
+
+    def names(self, folder: Path) -> dict[str, str]:
+        return {str(folder / "image.nrrd"): self._volumeNode.GetName()}
+
+    def hear(self, event: Event) -> None:
+        """Nothing is told but progress."""
+
+    def read(self, event: Event, folder: Path) -> Generator[None, None, Any]:
+        return (yield from resultNodes.build(event, self._volumeNode, self._part, self._former))
+
+
+class BatchRun:
+    """A run over volumes. One that fails does not stop the others; `onEnd` gets the list of the
+    segmentations that were made, and its message what failed."""
+
+    def __init__(
+        self, worker: Worker, volumeNodes: Sequence, settings: Settings, listener: Listener
+    ) -> None:
+        if not volumeNodes:
+            raise PanelError(_("There is no volume to segment."))
+        self._worker = worker
+        self._waiting = list(volumeNodes)
+        self._count = len(volumeNodes)
+        self._settings = settings
+        self._listener: Listener | None = listener
+        self._made: list = []
+        self._failures: list[str] = []
+        self._run: Run | None = None
+        self._name = ""
+        self._next()
+
+    @property
+    def running(self) -> bool:
+        return self._listener is not None
+
+    def cancel(self) -> None:
+        self._waiting.clear()
+        if self._run is not None and self._run.running:
+            self._run.cancel()
+
+    def abandon(self) -> None:
+        self._listener = None
+        self._waiting.clear()
+        if self._run is not None:
+            self._run.abandon()
+
+    # What each run tells (run.Listener)
+
+    def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
+        if self._listener is not None:
+            done = self._count - len(self._waiting) - 1
+            words = _("{name} ({n} of {count}): {text}").format(
+                name=self._name, n=done + 1, count=self._count, text=text
+            )
+            whole = (done + max(0.0, fraction)) / self._count
+            self._listener.onProgress(whole if fraction >= 0 else fraction, words, None)
+
+    def onLog(self, level: str, text: str) -> None:
+        if self._listener is not None:
+            self._listener.onLog(level, f"{self._name}: {text}")
+
+    def onEnd(self, outcome: Outcome) -> None:
+        if outcome.kind == DONE:
+            self._made.append(outcome.result)
+        elif outcome.kind == CANCELLED:
+            self._end(Outcome(CANCELLED, self._text(_("Canceled.")), list(self._made)))
+            return
+        else:
+            self._failures.append(f"{self._name}: {outcome.message}")
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting:
+            node = self._waiting.pop(0)
+            if not resultNodes.isInScene(node):
+                continue
+            self._name = node.GetName()
+            try:
+                volumes.check(node)
+                work = SegmentWork(node, volumes.box(node, None), self._settings)
+                self._run = Run(self._worker, work, self)
+                return
+            except PanelError as error:
+                self._failures.append(str(error))
+        self._end(Outcome(DONE, self._text(""), list(self._made)))
+
+    def _text(self, before: str) -> str:
+        made = _("{n} of {count} volumes were segmented.").format(
+            n=len(self._made), count=self._count
+        )
+        return " ".join(part for part in (before, made, *self._failures) if part)
+
+    def _end(self, outcome: Outcome) -> None:
+        listener, self._listener = self._listener, None
+        self._run = None
+        if listener is not None:
+            listener.onEnd(outcome)

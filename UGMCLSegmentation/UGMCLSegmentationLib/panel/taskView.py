@@ -1,0 +1,115 @@
+"""A run of the worker as a section of the panel shows it: bar, words, Cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel.improve.finetuning import settings
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.setup import dependencies
+from UGMCLSegmentationLib.worker.run import CANCELLED, DONE, Listener, Outcome
+
+if TYPE_CHECKING:
+    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+
+
+class TaskView:
+    """A `run.Listener`. `onChanged` is called when a run starts and ends, `onDone` with what it
+    brought, `onLog` with what it said; `isReady` is asked before it starts, with the model."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        logic: UGMCLSegmentationLogic,
+        widgets: tuple,
+        isReady: Callable[[str], bool],
+        onChanged: Callable[[], None],
+        onLog: Callable[[str], None],
+    ) -> None:
+        """`widgets` are the progress bar, its cancel button and the label."""
+        self._logic = logic
+        self._bar, self._cancelButton, self._label = widgets
+        self._isReady = isReady
+        self._onChanged = onChanged
+        self._onLog = onLog
+        self._onDone: Callable[[Outcome], None] | None = None
+        self._warnings: list[str] = []
+        connections.connect(self._cancelButton, "clicked(bool)", self._onCancel)
+        self._show(False)
+        self.tell("")
+
+    @property
+    def running(self) -> bool:
+        return self._onDone is not None
+
+    def start(
+        self,
+        begin: Callable[[Listener], None],
+        onDone: Callable[[Outcome], None],
+        model: str = "",
+    ) -> None:
+        """`begin` starts the run with this listener; its PanelError is shown."""
+        self.tell("")
+        self._warnings.clear()
+        with slicer.util.tryWithErrorDisplay(_("The run cannot be started.")):
+            try:
+                if not self._isReady(model):
+                    return
+                self._onDone = onDone
+                begin(self)
+            except PanelError as error:
+                self._onDone = None
+                self.tell(str(error), isError=True)
+        self._show(self.running)
+        self._onChanged()
+
+    def tell(self, text: str, isError: bool = False) -> None:
+        self._label.text = text
+        self._label.styleSheet = "color: #c0392b" if isError else ""
+        self._label.setVisible(bool(text))
+
+    def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
+        if fraction >= 0:
+            self._bar.value = round(100 * fraction)
+        if remaining is not None:
+            left = settings.duration(remaining)
+            text = _("{text}, about {time} left").format(text=text, time=left)
+        self.tell(text)
+
+    def onLog(self, level: str, text: str) -> None:
+        self._onLog(text)
+        if level == "warning":
+            self._warnings.append(text)
+
+    def onEnd(self, outcome: Outcome) -> None:
+        onDone, self._onDone = self._onDone, None
+        self._show(False)
+        self._bar.value = 0
+        if outcome.message:
+            self._onLog(outcome.message)
+        message = dependencies.explained(outcome.message)
+        self.tell(message, isError=outcome.kind not in (DONE, CANCELLED))
+        if onDone is not None and (outcome.kind == DONE or outcome.result):
+            with slicer.util.tryWithErrorDisplay(_("The result cannot be shown.")):
+                try:
+                    onDone(outcome)
+                except PanelError as error:
+                    self.tell(str(error), isError=True)
+        if self._warnings and outcome.kind == DONE:
+            self.tell("\n".join([self._label.text, *self._warnings]).strip())
+        self._onChanged()
+
+    def _onCancel(self, _checked: bool = False) -> None:
+        self._cancelButton.enabled = False
+        if self.running:
+            self._logic.cancel()
+
+    def _show(self, isRunning: bool) -> None:
+        self._cancelButton.enabled = isRunning
+        self._cancelButton.setVisible(isRunning)
+        self._bar.setVisible(isRunning)

@@ -1,0 +1,239 @@
+"""Segments as label values on the grid of a volume, in small steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util.numpy_support import vtk_to_numpy
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.scene import nrrd, results, volumes
+
+LABELMAP = "Binary labelmap"
+IGNORE_VALUE = 255  # of voxels that nobody annotated
+_DRAWN = ("Closed surface", "Planar contour")  # of files such as STL and RTSTRUCT
+_SAME = 0.05  # voxels: grids that are nowhere further apart are one
+
+
+def image(segment) -> Any:
+    """The labelmap of a segment, or None where it has none or an empty one."""
+    labelmap = segment.GetRepresentation(LABELMAP)
+    if labelmap is None or labelmap.GetPointData().GetScalars() is None:
+        return None
+    extent = labelmap.GetExtent()
+    return labelmap if all(extent[2 * a] <= extent[2 * a + 1] for a in range(3)) else None
+
+
+def voxels(labelmap) -> np.ndarray:
+    """Its voxels as a k, j, i array."""
+    return vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(
+        labelmap.GetDimensions()[::-1]
+    )
+
+
+def isSurface(segment) -> bool:
+    """Whether it was drawn as a surface or as contours, and no labelmap was made of it yet."""
+    hasOther = any(segment.GetRepresentation(name) is not None for name in _DRAWN)
+    return hasOther and segment.GetRepresentation(LABELMAP) is None
+
+
+def isEmpty(segment) -> bool:
+    if isSurface(segment):
+        return False
+    labelmap = image(segment)
+    return labelmap is None or not (voxels(labelmap) == segment.GetLabelValue()).any()
+
+
+def toLabelmap(labelmap, segmentationNode, volumeNode) -> np.ndarray:
+    """The matrix from voxels of the volume to voxels of the labelmap's array (i, j, k), parent
+    transforms included. Raises PanelError for non-linear ones."""
+    ours = slicer.util.arrayFromVTKMatrix(_imageToWorld(labelmap))
+    i0, _i1, j0, _j1, k0, _k1 = labelmap.GetExtent()
+    shift = np.eye(4)
+    shift[:3, 3] = (-i0, -j0, -k0)
+    between = vtk.vtkMatrix4x4()
+    source, target = volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode()
+    if source is not target and not slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(
+        source, target, between
+    ):
+        raise PanelError(
+            _("{name} is under a non-linear transform: harden it first (Data module).").format(
+                name=segmentationNode.GetName()
+            )
+        )
+    world = slicer.util.arrayFromVTKMatrix(between)
+    return shift @ np.linalg.inv(ours) @ world @ volumes.ijkToRas(volumeNode)
+
+
+def isSameGrid(matrix: np.ndarray, size: tuple[int, int, int]) -> bool:
+    """Whether voxels fall on voxels, so that nothing needs to be resampled."""
+    offset = np.round(matrix[:3, 3])
+    corners = _corners(size)
+    moved = corners @ matrix.T
+    return bool(np.abs(moved[:, :3] - corners[:, :3] - offset).max() < _SAME)
+
+
+def overlaps(matrix: np.ndarray, size: tuple[int, int, int], shape: tuple[int, ...]) -> bool:
+    """Whether any voxel of a volume of `size` (i, j, k) can meet an array of `shape` (k, j, i)."""
+    places = (_corners(size) @ matrix.T)[:, :3]
+    limits = np.array(shape[::-1]) - 0.5
+    return bool((places.max(0) > -0.5).all() and (places.min(0) < limits).all())
+
+
+def build(
+    segmentationNode, values: Mapping[str, int], volumeNode
+) -> Generator[None, None, np.ndarray]:
+    """A generator that returns the k, j, i label array of the volume.
+
+    `values` are the labels by segment identifier. Where segments overlap, the later one wins; the
+    largest value, of voxels that nobody annotated, only fills what no other segment holds.
+    Raises PanelError if nothing of them lies in the volume.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    if any(isSurface(segmentation.GetSegment(identifier)) for identifier in values):
+        _makeLabelmaps(segmentationNode, volumeNode)
+        yield
+    size = volumes.dimensions(volumeNode)
+    result = np.zeros(size[::-1], np.uint8)
+    order = sorted(values, key=lambda identifier: values[identifier] == IGNORE_VALUE, reverse=True)
+    isFilled = False
+    for identifier in order:
+        segment = segmentation.GetSegment(identifier)
+        labelmap = image(segment)
+        if labelmap is None:
+            continue
+        matrix = toLabelmap(labelmap, segmentationNode, volumeNode)
+        source, label = voxels(labelmap), segment.GetLabelValue()
+        for part in nrrd.slabs(result.shape, 16):  # bytes of the indices of one voxel
+            mask = _cut(source, label, matrix, part, size)
+            if mask is not None:
+                result[part][mask] = values[identifier]
+                isFilled = isFilled or bool(mask.any())
+            yield
+    if not isFilled:
+        raise PanelError(
+            _("{label} has no voxel inside {volume}.").format(
+                label=segmentationNode.GetName(), volume=volumeNode.GetName()
+            )
+        )
+    return result
+
+
+def _makeLabelmaps(segmentationNode, volumeNode) -> None:
+    """As the Segment Editor does where there are surfaces alone; they stay what they are."""
+    role = segmentationNode.GetReferenceImageGeometryReferenceRole()
+    if segmentationNode.GetNodeReference(role) is None:
+        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    if not segmentationNode.CreateBinaryLabelmapRepresentation():
+        raise PanelError(
+            _("{name} cannot be converted to a binary labelmap: do so in Segmentations.").format(
+                name=segmentationNode.GetName()
+            )
+        )
+
+
+def write(path: Path, segmentationNode, values: Mapping[str, int], volumeNode) -> Iterator[None]:
+    """Write the label array as NRRD on the volume's grid. Raises PanelError."""
+    array = yield from build(segmentationNode, values, volumeNode)
+    try:
+        yield from nrrd.write(path, array, volumes.ijkToRas(volumeNode))
+    except OSError as error:
+        raise PanelError(
+            _("The labels of {name} cannot be written: {why}.").format(
+                name=volumeNode.GetName(), why=error.strerror
+            )
+        ) from None
+
+
+def _cut(source, label: int, matrix, part: slice, size) -> np.ndarray | None:
+    """Where the slab `part` of the volume lies in the segment, nearest voxel; None for nowhere."""
+    if isSameGrid(matrix, size):
+        return _shifted(source, label, np.round(matrix[:3, 3]).astype(int), part, size)
+    k, j, i = np.meshgrid(
+        np.arange(part.start, part.stop), np.arange(size[1]), np.arange(size[0]),
+        indexing="ij", sparse=True,
+    )  # fmt: skip
+    inside, indices = True, []
+    for axis in range(3):
+        place = matrix[axis, 0] * i + matrix[axis, 1] * j + matrix[axis, 2] * k + matrix[axis, 3]
+        index = np.floor(place + 0.5).astype(np.int32)
+        limit = source.shape[2 - axis]
+        inside = inside & (index >= 0) & (index < limit)
+        indices.append(np.clip(index, 0, limit - 1))
+    if not inside.any():
+        return None
+    return inside & (source[indices[2], indices[1], indices[0]] == label)
+
+
+def _shifted(source, label: int, offset, part: slice, size) -> np.ndarray | None:
+    """The same for grids that differ by whole voxels only: no index is computed."""
+    limits = (*size[:2], part.stop)
+    starts = (0, 0, part.start)
+    low = [max(s, -int(o)) for s, o in zip(starts, offset, strict=True)]
+    high = [
+        min(limit, n - int(o))
+        for limit, n, o in zip(limits, source.shape[::-1], offset, strict=True)
+    ]
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        return None
+    mask = np.zeros((part.stop - part.start, size[1], size[0]), bool)
+    here = (slice(low[2] - part.start, high[2] - part.start), slice(low[1], high[1]),
+            slice(low[0], high[0]))  # fmt: skip
+    there = tuple(slice(low[a] + int(offset[a]), high[a] + int(offset[a])) for a in (2, 1, 0))
+    mask[here] = source[there] == label
+    return mask
+
+
+def _corners(size: tuple[int, int, int]) -> np.ndarray:
+    spans = [(0, n - 1) for n in size]
+    return np.array([[*corner, 1.0] for corner in itertools.product(*spans)])
+
+
+def _imageToWorld(labelmap) -> vtk.vtkMatrix4x4:
+    matrix = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    return matrix
+
+
+def lines(segmentationNode) -> list[str]:
+    """One line for each class, of the segments as they are now; a class whose segment was removed
+    has none. The mean uncertainty is the run's, so it is left out of what was changed since."""
+    found = []
+    for info in results.summary(segmentationNode).get("classes", []):
+        segment = _segmentOf(segmentationNode, info["value"])
+        if segment is None:
+            continue
+        volume, former = _milliliters(segment), info["volume_ml"] or 0.0
+        text = _("{name}: {volume:.1f} mL").format(name=segment.GetName(), volume=volume)
+        isChanged = abs(volume - former) > 0.05 + 1e-3 * former
+        if isChanged:
+            text += _(", {volume:.1f} mL before it was changed").format(volume=former)
+        elif info.get("mean_uncertainty") is not None:
+            text += _(", mean uncertainty {value:.2f}").format(value=info["mean_uncertainty"])
+        found.append(text)
+    return found
+
+
+def _segmentOf(segmentationNode, value: int):
+    """The segment of a class, known by its tag: its name may have been changed."""
+    segmentation = segmentationNode.GetSegmentation()
+    for index in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(index)
+        if results.classOf(segment) == str(value):
+            return segment
+    return None
+
+
+def _milliliters(segment) -> float:
+    labelmap = image(segment)
+    if labelmap is None:
+        return 0.0
+    count = np.count_nonzero(voxels(labelmap) == segment.GetLabelValue())
+    return float(count * np.prod(labelmap.GetSpacing()) / 1000.0)

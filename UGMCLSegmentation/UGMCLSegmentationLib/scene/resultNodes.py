@@ -1,0 +1,264 @@
+"""From the files of the worker to nodes of the scene, in small steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util.numpy_support import vtk_to_numpy
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.scene import nrrd, overlays, results, subjectHierarchy, volumes
+
+_LABELMAP = "Binary labelmap"
+
+
+def build(
+    result: dict[str, Any], sourceNode, part: volumes.Box, segmentationNode=None
+) -> Generator[None, None, Any]:
+    """Make or update the nodes of `sourceNode`'s results; returns the segmentation node.
+
+    `segmentationNode` is updated unless it was edited, accepted or chosen as a label; without one,
+    or then, a new one is made.
+    All files are read before the scene is touched, so that a result is whole or not there.
+    """
+    scale = float(result["sdf_scale_mm"])
+    labels = yield from readLabels(Path(result["labels"]), sourceNode, part)
+    distances = {}
+    for info in result["classes"]:
+        if not info.get("sdf"):
+            continue  # a model without a distance head
+        path = Path(info["sdf"])
+        distances[info["value"]] = yield from _readImage(path, sourceNode, part, scale)
+    uncertainty = None
+    if result.get("uncertainty"):
+        uncertainty = yield from _readImage(Path(result["uncertainty"]), sourceNode, part, 0.0)
+
+    image = labelmap(labels, part, sourceNode)
+    yield
+    mark = yield from results.fingerprint(
+        results.Content(_segmentId(info), info["name"], image, info["value"])
+        for info in result["classes"]
+    )
+    if isInScene(segmentationNode) and (yield from results.isEdited(segmentationNode)):
+        segmentationNode = None  # the user's work stays as it is
+    requireSource(sourceNode)
+    if not isInScene(segmentationNode) or results.isKept(segmentationNode):
+        segmentationNode = None
+    # no event gets in between from here to the end: the nodes change together, mark included
+    segmentationNode = _updateSegmentation(segmentationNode, result, sourceNode, image)
+    for info in result["classes"]:
+        if info["value"] not in distances:
+            continue
+        node = results.distanceOf(sourceNode, info["value"], segmentationNode)
+        name = _("{volume} distance").format(volume=sourceNode.GetName())
+        if len(result["classes"]) > 1:
+            name += " " + info["name"]
+        voxels = distances[info["value"]]
+        node = _updateVolume(
+            node, name, results.DISTANCE, segmentationNode, voxels, info["value"]
+        )
+        overlays.setUpDistance(node, scale)
+    if uncertainty is not None:
+        name = _("{volume} uncertainty").format(volume=sourceNode.GetName())
+        node = results.uncertaintyOf(sourceNode, segmentationNode)
+        node = _updateVolume(node, name, results.UNCERTAINTY, segmentationNode, uncertainty)
+        overlays.setUpUncertainty(node)
+    _removeStale(result, segmentationNode)
+    segmentationNode.SetAttribute(results.FINGERPRINT, mark)
+    return segmentationNode
+
+
+def isInScene(node) -> bool:
+    return node is not None and node.GetScene() is slicer.mrmlScene
+
+
+def requireSource(sourceNode) -> None:
+    """Raise PanelError if results cannot be placed on their volume any more; the scene, earlier
+    results included, is as it was then. To be called right before it is changed."""
+    if not isInScene(sourceNode):
+        raise PanelError(_("The volume was removed from the scene; its result was dropped."))
+    try:
+        volumes.refuseNonLinear(sourceNode)
+    except PanelError as error:
+        text = _("{why} The result of this run was dropped.")
+        raise PanelError(text.format(why=error)) from None
+
+
+def _header(path: Path, sourceNode, part: volumes.Box) -> nrrd.Header:
+    """The file's header, after a check that its grid is that of the volume's part."""
+    header = nrrd.readHeader(path)
+    expected = part.matrix(volumes.ijkToRas(sourceNode))
+    shape = tuple(s.stop - s.start for s in part.slices)
+    gap = np.abs(header.ijkToRas - expected).max()
+    if header.shape != shape or gap > 1e-2 * max(1.0, min(sourceNode.GetSpacing())):
+        raise PanelError(
+            _("The result is not on the grid of {name}; was it changed during the run?").format(
+                name=sourceNode.GetName()
+            )
+        )
+    return header
+
+
+def readLabels(path: Path, sourceNode, part: volumes.Box) -> Generator[None, None, np.ndarray]:
+    """A generator that returns the labels in a file on the grid of the volume's part."""
+    header = _header(path, sourceNode, part)
+    labels = np.empty(header.shape, header.dtype.newbyteorder("="))
+    yield from nrrd.read(path, header, labels)
+    return labels
+
+
+def _readImage(
+    path: Path, sourceNode, part: volumes.Box, outside: float
+) -> Generator[None, None, vtk.vtkImageData]:
+    """The file as float voxels of the whole volume, `outside` where the worker did not look."""
+    header = _header(path, sourceNode, part)
+    image = vtk.vtkImageData()
+    size = volumes.dimensions(sourceNode)
+    image.SetDimensions(*size)
+    image.AllocateScalars(vtk.VTK_FLOAT, 1)
+    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(size[::-1])
+    if part != volumes.fullBox(sourceNode):
+        for slab in nrrd.slabs(array.shape, array.itemsize):
+            array[slab] = outside
+            yield
+    yield from nrrd.read(path, header, array[part.slices])
+    return image
+
+
+def _updateVolume(node, name, role, segmentationNode, image, label: int | None = None):
+    sourceNode = results.sourceOf(segmentationNode)
+    if node is None:
+        node = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(name)
+        )
+        overlays.create(node)
+        subjectHierarchy.place(node, sourceNode)
+    results.mark(node, role, sourceNode, label)
+    node.SetNodeReferenceID(results.RESULT, segmentationNode.GetID())
+    matrix = vtk.vtkMatrix4x4()
+    sourceNode.GetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(matrix)
+    node.SetAndObserveTransformNodeID(sourceNode.GetTransformNodeID())
+    node.SetAndObserveImageData(image)
+    return node
+
+
+def _updateSegmentation(node, result, sourceNode, labelmap):
+    if node is None:
+        name = _("{volume} segmentation").format(volume=sourceNode.GetName())
+        node = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLSegmentationNode", slicer.mrmlScene.GenerateUniqueName(name)
+        )
+        node.CreateDefaultDisplayNodes()
+        subjectHierarchy.place(node, sourceNode)
+    results.mark(node, results.SEGMENTATION, sourceNode)
+    # the reference geometry is expressed in the node's space, so the transform comes first
+    node.SetAndObserveTransformNodeID(sourceNode.GetTransformNodeID())
+    node.SetReferenceImageGeometryParameterFromVolumeNode(sourceNode)
+
+    segmentation = node.GetSegmentation()
+    kept = _chosenColors(node)
+    modified = node.StartModify()
+    segmentation.RemoveAllSegments()
+    segmentation.SetSourceRepresentationName(_LABELMAP)
+    for info in result["classes"]:
+        segment = slicer.vtkSegment()
+        segment.SetName(info["name"])
+        segmentId = _segmentId(info)
+        segment.SetColor(*kept.get((segmentId, info["name"]), info["color"]))
+        segment.SetTag(results.CLASS, str(info["value"]))
+        if terminology := _terminology(info.get("terminology")):
+            segment.SetTag(segment.GetTerminologyEntryTagName(), terminology)
+        segment.AddRepresentation(_LABELMAP, labelmap)
+        segment.SetLabelValue(info["value"])
+        segmentation.AddSegment(segment, segmentId)
+    node.EndModify(modified)
+    node.SetAttribute(results.SUMMARY, json.dumps(_summary(result)))
+    return node
+
+
+def _chosenColors(segmentationNode) -> dict[tuple[str, str], tuple[float, ...]]:
+    """The colors that are not the model's any more, by the segment's identifier and name."""
+    classes = results.summary(segmentationNode).get("classes", [])
+    given = {_segmentId(info): info.get("color") for info in classes}
+    segmentation, chosen = segmentationNode.GetSegmentation(), {}
+    for index in range(segmentation.GetNumberOfSegments()):
+        segment, key = segmentation.GetNthSegment(index), segmentation.GetNthSegmentID(index)
+        color = segment.GetColor()
+        if given.get(key) is None or np.abs(np.subtract(color, given[key])).max() > 1e-3:
+            chosen[key, segment.GetName()] = color
+    return chosen
+
+
+def _segmentId(info: dict[str, Any]) -> str:
+    return f"class_{info['value']}"
+
+
+def labelmap(labels: np.ndarray, part: volumes.Box, sourceNode):
+    """One labelmap that all segments share, cut to the box that holds any label."""
+    image = slicer.vtkOrientedImageData()
+    used = [
+        np.flatnonzero(labels.any(axis=tuple(a for a in range(3) if a != axis)))
+        for axis in range(3)
+    ]
+    if min(len(u) for u in used) == 0:
+        return image
+    cut = tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
+    (k0, k1), (j0, j1), (i0, i1) = (
+        (s.start + p.start, s.stop + p.start - 1) for s, p in zip(cut, part.slices, strict=True)
+    )
+    image.SetExtent(i0, i1, j0, j1, k0, k1)
+    isByte = labels.dtype.itemsize == 1
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR if isByte else vtk.VTK_UNSIGNED_SHORT, 1)
+    voxels = vtk_to_numpy(image.GetPointData().GetScalars())
+    voxels[:] = labels[cut].ravel()
+    matrix = vtk.vtkMatrix4x4()
+    sourceNode.GetIJKToRASMatrix(matrix)
+    image.SetGeometryFromImageToWorldMatrix(matrix)
+    return image
+
+
+def _terminology(entry: dict[str, str] | None) -> str:
+    """The entry as Slicer serializes it, "" without one."""
+    if not entry:
+        return ""
+    kind = "~".join(
+        (
+            "Segmentation category and type - 3D Slicer General Anatomy list",
+            "SCT^123037004^Anatomical Structure",
+            "^".join((entry["scheme"], entry["code"], entry["meaning"])),
+            "^^",  # no modifier
+        )
+    )
+    return kind + "~Anatomic codes - DICOM master list~^^~^^"
+
+
+def _summary(result: dict[str, Any]) -> dict[str, Any]:
+    """The part of the worker's result that outlives its files."""
+    keys = ("value", "name", "color", "volume_ml", "mean_uncertainty")
+    return {
+        "classes": [{k: info.get(k) for k in keys} for info in result["classes"]],
+        "scale": result["sdf_scale_mm"],
+        **{k: result.get(k) for k in ("model", "device", "passes", "seconds", "advice")},
+    }
+
+
+def _removeStale(result: dict[str, Any], segmentationNode) -> None:
+    """Volumes of an earlier run that this one has no counterpart of would only mislead."""
+    of = results.sourceOf(segmentationNode), segmentationNode
+    values = {str(info["value"]) for info in result["classes"] if info.get("sdf")}
+    stale = [
+        n for n in results.find(results.DISTANCE, *of)
+        if n.GetAttribute(results.CLASS) not in values
+    ]  # fmt: skip
+    if not result.get("uncertainty"):
+        stale += results.find(results.UNCERTAINTY, *of)
+    for node in stale:
+        slicer.mrmlScene.RemoveNode(node)

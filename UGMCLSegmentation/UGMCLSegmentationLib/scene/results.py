@@ -1,0 +1,184 @@
+"""The results of a run as nodes of the scene: finding them, and what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+ROLE = "UGMCLSegmentation.Role"  # attribute: SEGMENTATION, DISTANCE or UNCERTAINTY
+CLASS = "UGMCLSegmentation.Class"  # attribute of a distance volume, tag of a segment: its label
+SUMMARY = "UGMCLSegmentation.Summary"  # attribute: JSON, see `summary`
+FINGERPRINT = "UGMCLSegmentation.Fingerprint"  # attribute: what the segmentation held after a run
+OVERLAY = "UGMCLSegmentation.Overlay"  # attribute of what is only there to be looked at
+SOURCE = "UGMCLSegmentation.Source"  # node reference: the volume that was segmented
+RESULT = "UGMCLSegmentation.Result"  # node reference of a volume: the segmentation that it is of
+# Node reference of a result to itself: an import that renumbers the nodes renumbers it too, and
+# a clone has that of its original, or none.
+NODE = "UGMCLSegmentation.Node"
+ACCEPTED = "UGMCLSegmentation.Accepted"  # attribute of a result that the user called right
+LABEL = "UGMCLSegmentation.CaseLabel"  # node reference: the segmentation that the user chose
+SEGMENTATION, DISTANCE, UNCERTAINTY = "segmentation", "distance", "uncertainty"
+_LABELMAP = "Binary labelmap"
+
+
+def sourceOf(node):
+    """The volume that `node` is a result of, or None."""
+    return node.GetNodeReference(SOURCE) if node is not None else None
+
+
+def mark(node, role: str, sourceNode, label: int | None = None) -> None:
+    node.SetAttribute(ROLE, role)
+    node.SetNodeReferenceID(NODE, node.GetID())
+    node.SetNodeReferenceID(SOURCE, sourceNode.GetID())
+    if label is not None:
+        node.SetAttribute(CLASS, str(label))
+
+
+def isResultVolume(volumeNode) -> bool:
+    """Whether it is a distance or uncertainty of ours: a clone, which has the attributes of its
+    original, is the user's own."""
+    return (
+        volumeNode is not None
+        and volumeNode.GetAttribute(ROLE) in (DISTANCE, UNCERTAINTY)
+        and volumeNode.GetNodeReference(NODE) is volumeNode
+    )
+
+
+def find(role: str, sourceNode=None, segmentationNode=None) -> list:
+    """The results of that role, of one volume or of all, in the order of the scene; no clones of
+    volumes, which are the user's own. With `segmentationNode` those of its run, and those whose
+    segmentation is gone."""
+    isVolume = role in (DISTANCE, UNCERTAINTY)
+    className = "vtkMRMLScalarVolumeNode" if isVolume else "vtkMRMLSegmentationNode"
+    return [
+        node
+        for node in slicer.util.getNodesByClass(className)
+        if node.GetAttribute(ROLE) == role
+        and (not isVolume or isResultVolume(node))
+        and (sourceNode is None or sourceOf(node) is sourceNode)
+        and (segmentationNode is None or node.GetNodeReference(RESULT) in (segmentationNode, None))
+    ]
+
+
+def distanceOf(sourceNode, label: int, segmentationNode=None):
+    """The distance volume of one class, or None; see `find`."""
+    for node in find(DISTANCE, sourceNode, segmentationNode):
+        if node.GetAttribute(CLASS) == str(label):
+            return node
+    return None
+
+
+def uncertaintyOf(sourceNode, segmentationNode=None):
+    """The uncertainty of a volume, or None; see `find`."""
+    nodes = find(UNCERTAINTY, sourceNode, segmentationNode)
+    return nodes[0] if nodes else None
+
+
+def latestOf(sourceNode):
+    """The newest segmentation of a volume, or None."""
+    nodes = find(SEGMENTATION, sourceNode) if sourceNode is not None else []
+    return nodes[-1] if nodes else None
+
+
+def summary(segmentationNode) -> dict[str, Any]:
+    """What the run said: `classes` (value, name, volume_ml, mean_uncertainty), `scale`, `model`;
+    empty if there is nothing or not ours."""
+    try:
+        content = json.loads(segmentationNode.GetAttribute(SUMMARY) or "{}")
+    except (ValueError, AttributeError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def classOf(segment) -> str:
+    """The label of the class that a run made the segment of, "" for one of the user's own."""
+    label = vtk.reference("")
+    segment.GetTag(CLASS, label)
+    return str(label)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a segment holds: the voxels of value `label` in `image`."""
+
+    segmentId: str
+    name: str
+    image: Any
+    label: int
+
+
+def _contents(segmentationNode) -> Iterator[Content]:
+    segmentation = segmentationNode.GetSegmentation()
+    for index in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(index)
+        image = segment.GetRepresentation(_LABELMAP)
+        yield Content(
+            segmentation.GetNthSegmentID(index), segment.GetName(), image, segment.GetLabelValue()
+        )
+
+
+def fingerprint(contents: Iterable[Content]) -> Generator[None, None, str]:
+    """A generator that returns a hash of the segments' names and voxels.
+
+    It does not depend on how the voxels are stored (extent, shared or separate labelmaps), so it
+    is the same after a scene was saved and read.
+    """
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(f"{content.segmentId}\n{content.name}\n".encode())
+        for part in _effective(content.image, content.label):
+            if part is None:
+                yield
+            else:
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _effective(image, label: int) -> Iterator[bytes | None]:
+    """The corner and the bits of the smallest box around the voxels of `label`."""
+    if image is None or image.GetPointData().GetScalars() is None:
+        return
+    i0, _i1, j0, _j1, k0, _k1 = image.GetExtent()
+    size = image.GetDimensions()
+    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(size[::-1])
+    mask = array == label
+    yield None
+    if not mask.any():
+        return
+    yield None
+    spans = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        spans.append(slice(int(used[0]), int(used[-1]) + 1))
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    start = (i0 + spans[2].start, j0 + spans[1].start, k0 + spans[0].start, 1.0)
+    # in steps of 0.05 mm; the odd offset keeps multiples of usual spacings off the steps' borders
+    corner = np.floor(np.array(matrix.MultiplyPoint(start)[:3]) / 0.05 + 0.1372).astype(int)
+    cut = np.ascontiguousarray(mask[tuple(spans)])
+    yield None
+    yield f"{corner.tolist()}{cut.shape}\n".encode()
+    yield np.packbits(cut).tobytes()
+
+
+def isEdited(segmentationNode) -> Generator[None, None, bool]:
+    """A generator that returns whether the segmentation changed since its run."""
+    stored = segmentationNode.GetAttribute(FINGERPRINT)
+    current = yield from fingerprint(_contents(segmentationNode))
+    return current != stored
+
+
+def isKept(segmentationNode) -> bool:
+    """Whether the user called it right or chose it as a label: no run may replace it."""
+    volumeNodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return segmentationNode.GetAttribute(ACCEPTED) == "1" or any(
+        node.GetNodeReference(LABEL) is segmentationNode for node in volumeNodes
+    )

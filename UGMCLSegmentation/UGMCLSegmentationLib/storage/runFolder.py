@@ -1,0 +1,225 @@
+"""The folders of fine-tuning runs: what is needed to go on with one, even in another session.
+
+A run's folder is private to the user. It holds `request.json` (what the worker was asked, and what
+the panel needs to go on), `cases.json` with copies of the scene's cases in `cases` (removed when
+the run completes), the worker's checkpoint, `metrics.jsonl`, and at the end `result.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.storage import temporaryFolders, userFolder
+
+REQUEST, RESULT, METRICS, OWNER = "request.json", "result.json", "metrics.jsonl", "owner"
+CASES, CASE_LIST = "cases", "cases.json"
+_CACHE = "cache"  # the worker's copies of the cases
+_NAME = re.compile(r"\d{8}-\d{6}-")  # what create() makes
+_PATIENCE = 3600.0  # seconds; writing the cases takes minutes
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has not come to its end. `about` is the panel's: base, number of cases."""
+
+    folder: Path
+    request: dict[str, Any]
+    about: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        return _("{name}, {date}").format(name=self.request["name"], date=self.about["date"])
+
+
+def create(name: str) -> Path:
+    """A new folder for a run. Raises PanelError."""
+    stem = re.sub(r"[^\w.-]+", "-", name) or "run"
+    for number in range(1, 1000):
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = userFolder.runs() / (f"{stamp}-{stem}" + (f"-{number}" if number > 1 else ""))
+        try:
+            folder.mkdir(mode=0o700)
+            (folder / CASES).mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise PanelError(
+                _("The folder {folder} cannot be made: {why}.").format(
+                    folder=folder, why=error.strerror
+                )
+            ) from None
+        claim(folder)
+        return folder
+    raise PanelError(_("There are too many runs in {folder}.").format(folder=userFolder.runs()))
+
+
+def claim(folder: Path) -> None:
+    """This process works on the run: no other one offers to resume it. Raises PanelError."""
+    refuseTaken(folder)
+    write(folder / OWNER, str(os.getpid()))
+
+
+def release(folder: Path) -> None:
+    (folder / OWNER).unlink(missing_ok=True)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that is whole or not there. Raises PanelError."""
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PanelError(
+            _("{path} cannot be written: {why}.").format(path=path, why=error.strerror)
+        ) from None
+
+
+def save(folder: Path, request: dict[str, Any], about: dict[str, Any]) -> None:
+    """From now on the run can be resumed."""
+    write(folder / REQUEST, json.dumps({"request": request, "about": about}, indent=1))
+
+
+def unfinished() -> list[Run]:
+    """The runs that can be resumed, the newest first; those of other running Slicers left out."""
+    return [run for folder in reversed(folders()) if (run := _read(folder)) is not None]
+
+
+def folders() -> list[Path]:
+    """Those of all runs, the oldest first."""
+    try:
+        return _entries(userFolder.runs())
+    except PanelError:
+        return []
+
+
+def _read(folder: Path) -> Run | None:
+    if (folder / RESULT).exists() or not (folder / REQUEST).is_file() or isTaken(folder):
+        return None
+    try:
+        content = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+        request = {
+            **content["request"],
+            "resume": True,
+            "output": str(folder),  # the user's folder may have been moved
+            "case_list": str(folder / CASE_LIST),
+        }
+        run = Run(folder, request, content["about"])
+        return run if run.text and isinstance(request["base"], str) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not a run, or one whose start failed
+
+
+def isTaken(folder: Path) -> bool:
+    """Whether another Slicer works on the run."""
+    owner = _owner(folder)
+    return owner is not None and owner != os.getpid()
+
+
+def refuseTaken(folder: Path) -> None:
+    """Raises PanelError if another Slicer works on the run."""
+    if isTaken(folder):
+        raise PanelError(_("Another Slicer works on this run: wait for its end."))
+
+
+def _owner(folder: Path) -> int | None:
+    """The process that works on the run, if it is alive."""
+    try:
+        owner = int((folder / OWNER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return owner if temporaryFolders.isAlive(owner) else None
+
+
+def addMetrics(folder: Path, event: dict[str, Any]) -> None:
+    """Keep an event for the curves of a run that is resumed."""
+    line = json.dumps({key: event.get(key) for key in ("step", "losses", "dice")})
+    try:
+        with open(folder / METRICS, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError:
+        pass  # the curves start anew then
+
+
+def metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """The events that were kept, up to the first damaged one."""
+    try:
+        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def complete(folder: Path, result: dict[str, Any]) -> None:
+    """The run came to its end: the copies of the cases, which are patient data, go."""
+    write(folder / RESULT, json.dumps(result, indent=1))
+    _removeCases(folder)
+    release(folder)
+
+
+def discard(folder: Path) -> None:
+    """Delete the run and all that belongs to it: patient data first, and what offers it again
+    last, in case that this is interrupted."""
+    _removeCases(folder)
+    for path in _entries(folder):
+        if path.name != REQUEST:
+            _remove(path)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove what a Slicer that crashed left: runs that were never whole, cases of finished ones.
+
+    A run without a request is left alone for a while: its owner may be on another computer.
+    """
+    for folder in folders():
+        if not _NAME.match(folder.name) or _owner(folder) is not None:
+            continue
+        if (folder / RESULT).exists():
+            _removeCases(folder)
+        elif not (folder / REQUEST).exists() and _age(folder) > _PATIENCE:
+            discard(folder)
+
+
+def _age(folder: Path) -> float:
+    try:
+        return time.time() - folder.stat().st_mtime
+    except OSError:
+        return 0.0  # just removed
+
+
+def _removeCases(folder: Path) -> None:
+    for name in (CASES, _CACHE, CASE_LIST):
+        _remove(folder / name)
+
+
+def _remove(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        pass  # another process holds it, or removed it
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []

@@ -1,0 +1,228 @@
+"""A child process behind pipes: lines out, lines in, last words, and a sure end."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import qt
+import slicer
+
+from UGMCLSegmentationLib.storage import userFolder
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a program ended by itself: `words` are its last ones, or why it was not started."""
+
+    words: str
+    code: int = 0  # of its exit
+    signal: int = 0  # that ended it, instead of an exit
+    hasStarted: bool = True
+
+    @property
+    def wasKilled(self) -> bool:
+        """From outside and without a chance to say anything: systems do so for lack of memory."""
+        return self.signal == _KILLED or self.code == 128 + _KILLED  # the latter from a launcher
+
+
+_KILLED = 9  # SIGKILL, which Windows does not have
+
+
+def pythonExecutable() -> str:
+    """Slicer's Python interpreter.
+
+    `python-real` comes first: PythonSlicer is a launcher, which need not forward stdin and whose
+    child outlives it.
+    """
+    suffix = ".exe" if sys.platform == "win32" else ""
+    home = getattr(slicer.app, "slicerHome", "")
+    if home:
+        for name in ("python-real", "PythonSlicer"):
+            path = Path(home) / "bin" / (name + suffix)
+            if path.is_file():
+                return str(path)
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+def workerCommand() -> list[str]:
+    return [pythonExecutable(), "-m", "ugmcl_core", "worker"]
+
+
+class Child:
+    """One run of a program. `onLine` gets the lines of its stdout, `onEnd` how it ended."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        onLine: Callable[[str], None],
+        onEnd: Callable[[Ending], None],
+    ) -> None:
+        self._onLine = onLine
+        self._onEnd = onEnd
+        self._pending = b""
+        self._words: deque[str] = deque(maxlen=30)
+        self.workerPid = 0
+        self._hasStarted = False
+        self._process = process = qt.QProcess()
+        process.setProcessEnvironment(_environment())
+        self._slots = (
+            ("started()", self._started),
+            ("readyReadStandardOutput()", self._readOutput),
+            ("readyReadStandardError()", self._readErrors),
+            ("finished(int,QProcess::ExitStatus)", self._finished),
+            ("errorOccurred(QProcess::ProcessError)", self._failed),
+        )
+        for name, slot in self._slots:
+            process.connect(name, slot)
+        process.start(command[0], list(command[1:]))
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.state() != qt.QProcess.NotRunning
+
+    def hasSaid(self, text: str) -> bool:
+        """Whether a line of that text came on its stderr, not long ago."""
+        self._readErrors()
+        return text in self._words
+
+    def writeLine(self, line: str) -> None:
+        if self.running:
+            self._process.write((line + "\n").encode("utf-8"))
+
+    def closeInput(self) -> None:
+        if self.running:
+            self._process.closeWriteChannel()
+
+    def kill(self) -> None:
+        """End the process and its children at once; `onEnd` is not called."""
+        process = self._release()
+        if process is None or process.state() == qt.QProcess.NotRunning:
+            return
+        killTree([int(process.processId()), self.workerPid])
+        process.kill()
+        process.waitForFinished(1000)
+
+    def stop(self, patience: int) -> None:
+        """Ask it to end by closing its input; kill it after `patience` milliseconds."""
+        if self.running:
+            self._process.closeWriteChannel()
+            self._process.waitForFinished(patience)
+        self.kill()
+
+    def _release(self):
+        """Let go of the process: nothing that it still does is reported."""
+        process, self._process = self._process, None
+        if process is not None:
+            for name, slot in self._slots:
+                process.disconnect(name, slot)
+            self._slots = ()
+        return process
+
+    def _started(self) -> None:
+        self._hasStarted = True
+
+    def _readOutput(self) -> None:
+        if self._process is None:
+            return
+        self._pending += _bytes(self._process.readAllStandardOutput())
+        *lines, self._pending = self._pending.split(b"\n")
+        for line in lines:
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                self._onLine(text)
+
+    def _readErrors(self) -> None:
+        if self._process is None:
+            return
+        text = _bytes(self._process.readAllStandardError()).decode("utf-8", "replace")
+        self._words.extend(line.rstrip() for line in text.splitlines() if line.strip())
+
+    def _finished(self, code, status) -> None:
+        self._readOutput()
+        self._readErrors()
+        words = "\n".join(self._words)
+        if status == qt.QProcess.CrashExit:  # the code is the signal's number then
+            self._end(Ending(words, signal=int(code)))
+        else:
+            self._end(Ending(words, int(code)))
+
+    def _end(self, ending: Ending) -> None:
+        process = self._release()
+        if process is not None:
+            # it must outlive the signal that it is just sending
+            qt.QTimer.singleShot(0, lambda: process.close())
+            self._onEnd(ending)
+
+    def _failed(self, *_args) -> None:
+        # whatever goes wrong once it has started is followed by finished()
+        if self._process is not None and not self._hasStarted:
+            self._end(Ending(self._process.errorString(), -1, hasStarted=False))
+
+
+def _bytes(byteArray) -> bytes:
+    data = byteArray.data()
+    return data if isinstance(data, bytes) else b""
+
+
+def _packagePlace() -> str:
+    """The folder that ugmcl_core is in: the repository's root, or Slicer's scripted modules."""
+    spec = importlib.util.find_spec("ugmcl_core")
+    return str(Path(spec.origin).resolve().parents[1]) if spec and spec.origin else ""
+
+
+def _environment():
+    """The environment of Slicer: a child inherits it, but not this process's sys.path."""
+    environment = qt.QProcessEnvironment.systemEnvironment()
+    paths = [_packagePlace(), os.environ.get("PYTHONPATH", "")]
+    environment.insert("PYTHONPATH", os.pathsep.join(p for p in paths if p))
+    environment.insert("UGMCL_MODELS", userFolder.modelPlaces())
+    environment.insert("PYTHONUNBUFFERED", "1")
+    environment.insert("PYTHONIOENCODING", "utf-8")
+    return environment
+
+
+def killTree(pids: Sequence[int]) -> None:
+    """Kill the processes and all that they started."""
+    roots = {pid for pid in pids if pid > 0}
+    if sys.platform == "win32":
+        for pid in roots:
+            subprocess.run(
+                ["taskkill", "/F", "/T", "/PID", str(pid)],
+                capture_output=True,
+                timeout=5,
+                check=False,
+                creationflags=subprocess.CREATE_NO_WINDOW,
+            )
+        return
+    for pid in roots | _descendants(roots):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            continue  # it ended by itself
+
+
+def _descendants(roots: set[int]) -> set[int]:
+    try:
+        command = ["ps", "-A", "-o", "pid=,ppid="]
+        listing = subprocess.run(
+            command, capture_output=True, text=True, timeout=2, check=False
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return set()
+    parents = dict(map(int, line.split()[:2]) for line in listing.splitlines() if line.strip())
+    found: set[int] = set()
+    grown = True
+    while grown:
+        new = {p for p, parent in parents.items() if parent in roots | found} - found - roots
+        found |= new
+        grown = bool(new)
+    return found
