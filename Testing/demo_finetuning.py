@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-LABELLED, UNLABELLED, HOLDOUT = 3, 5, 3  # cases
+LABELED, UNLABELED, HOLDOUT = 3, 5, 3  # cases
 METHOD, STEPS = "ugmcl-plus", 150
 NAME = "demo-tuned"
 PATIENCE = 1200.0  # seconds
@@ -21,8 +21,8 @@ def run(panel: Any, volumes: list[Any], folder: Path) -> bool:
 
     ui = panel.ui
     for number, volume in enumerate(volumes):
-        isUnlabelled = LABELLED <= number < LABELLED + UNLABELLED
-        if not isUnlabelled:
+        isUnlabeled = LABELED <= number < LABELED + UNLABELED
+        if not isUnlabeled:
             label(volume, folder / "cases" / "labels" / f"{volume.GetName()}.nrrd")
     ui.improveSection.collapsed = False
     ui.modelNameEdit.text = NAME
@@ -31,7 +31,7 @@ def run(panel: Any, volumes: list[Any], folder: Path) -> bool:
     panel.parameters.method = METHOD
     book = panel.widget.improve.book
     book.update()
-    for row in range(LABELLED + UNLABELLED, len(volumes)):
+    for row in range(LABELED + UNLABELED, len(volumes)):
         selector = ui.casesTable.cellWidget(row, 1)
         selector.currentIndex = selector.findText("Hold-out")
         book.update()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from demo_finetuning import HOLDOUT, LABELLED, UNLABELLED
+from demo_finetuning import HOLDOUT, LABELED, UNLABELED
 
 from ugmcl_core.data import phantoms
 from ugmcl_core.data.cases import find_cohort
@@ -30,7 +30,7 @@ START = 64
 
 def main(folder: Path) -> None:
     """Make the cases and the model."""
-    names = phantoms.write_cohort(folder / "cases", LABELLED + UNLABELLED + HOLDOUT, SEED)
+    names = phantoms.write_cohort(folder / "cases", LABELED + UNLABELED + HOLDOUT, SEED)
     images, labels = folder / "cases" / "images", folder / "cases" / "labels"
     cohort = find_cohort(images, labels, names[:1], exclude=names[-HOLDOUT:])
     atrium = ClassInfo(1, "left atrium", (0.86, 0.36, 0.31),

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 
 from . import __version__
 from .cli import COMMANDS
-from .errors import Cancelled, InputError, in_one_line
+from .errors import Canceled, InputError, in_one_line
 
-DONE, SOME_FAILED, BAD_INPUT, CANCELLED = 0, 1, 2, 130
+DONE, SOME_FAILED, BAD_INPUT, CANCELED = 0, 1, 2, 130
 
 _EXIT_CODES = """\
 exit codes: 0 done; 1 some cases failed, the others are written; 2 bad usage, or bad input and
-nothing could be written; 130 cancelled"""
+nothing could be written; 130 canceled"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = parsed.run(parsed)
             sys.stdout.flush()
             return code
-    except (KeyboardInterrupt, Cancelled):
+    except (KeyboardInterrupt, Canceled):
         if os.environ.get("LOCAL_RANK", "0") != "0":
-            return CANCELLED
-        return _fail("cancelled", CANCELLED)
+            return CANCELED
+        return _fail("canceled", CANCELED)
     except InputError as error:
         if os.environ.get("LOCAL_RANK", "0") != "0":  # the node's first process says the same
             return BAD_INPUT

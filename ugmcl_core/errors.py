@@ -5,7 +5,7 @@ class InputError(ValueError):
     """Something that the user gave cannot be used; the message is shown as it is."""
 
 
-class Cancelled(Exception):
+class Canceled(Exception):
     """The user asked to stop; nothing half-written is left behind."""
 
 

@@ -61,7 +61,7 @@ def main() -> int:
     names = ("reference", "largest", "here", "largest", "s", "s")
     print("case" + " " * 20 + "".join(f"{name:>10s}" for name in names))
     rows = []
-    for number, case in enumerate(cohort.labelled):
+    for number, case in enumerate(cohort.labeled):
         normalization = Normalization(**model.card.normalization)
         volume, box = widened(read(case.image), words.margin, number)
         prepared = prepare(volume, model.card.spacing, normalization)

@@ -63,7 +63,7 @@ def main() -> int:
     header = ("as it is", "+10 mm", "+30 mm", "-10 mm")
     print(f"{'case':24s}" + "".join(f"{h:>10s}" for h in header))
     rows = []
-    for number, case in enumerate(cohort.labelled):
+    for number, case in enumerate(cohort.labeled):
         volume, truth = read(case.image), read(case.label).array == 1
 
         def dice(volume: Volume, box: tuple[slice, ...], truth: np.ndarray) -> float:

@@ -59,7 +59,7 @@ class Training:
     teacher: DualTaskVNet
     volumes: list[tuple[np.ndarray, np.ndarray]]
     patch: tuple[int, int, int]
-    labelled: int = 2
+    labeled: int = 2
     size: int = 4
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Training:
         return image, torch.from_numpy(np.stack(masks)).to(self.device)
 
     def supervised_step(self) -> None:
-        """Dice + cross-entropy on a batch that is all labelled."""
+        """Dice + cross-entropy on a batch that is all labeled."""
         image, label = self.batch(self.size)
         out = self.student(image)
         self._descend(0.5 * (cross_entropy(out.logits, label.long()) + _dice(out.logits, label)))
@@ -92,7 +92,7 @@ class Training:
     def ugmcl_step(self) -> None:
         """Eq. 7 with exact Monte Carlo passes over both streams."""
         image, label = self.batch(self.size)
-        known = label[: self.labelled]
+        known = label[: self.labeled]
         out = self.student(image)
         with torch.no_grad():
             target = self.teacher(_noisy(image))
@@ -108,9 +108,9 @@ class Training:
         level_set = torch.from_numpy(np.stack([crop_distance(m.cpu().numpy() > 0) for m in known]))
         probabilities = out.logits.softmax(1)
         supervised = (
-            cross_entropy(out.logits[: self.labelled], known.long())
-            + _dice(out.logits[: self.labelled], known)
-            + ((out.distance[: self.labelled, 0] - level_set.to(self.device)) ** 2).mean()
+            cross_entropy(out.logits[: self.labeled], known.long())
+            + _dice(out.logits[: self.labeled], known)
+            + ((out.distance[: self.labeled, 0] - level_set.to(self.device)) ** 2).mean()
         )
         apart = (probabilities - target.logits.softmax(1)) ** 2
         seg = (mask * apart).sum() / (2 * mask.sum() + 1e-16)

@@ -182,7 +182,7 @@ def loader_ours(profile_name: str) -> Measured:
     profile = profiles.PROFILES[profile_name]
     groups = [
         prepare_cases(group, profile.representation, cache=folder / "cache")
-        for group in (cohort.labelled, cohort.unlabelled)
+        for group in (cohort.labeled, cohort.unlabeled)
     ]
     count = iter(range(10**6))
 

@@ -24,22 +24,22 @@ TINY = Profile(
 )
 
 
-def write_la(folder: Path, labelled: int = 2, unlabelled: int = 3, held: int = 2) -> list[str]:
-    """images/, labels/ and the lists of the layout la: ``labelled``, ``unlabelled`` (with labels
+def write_la(folder: Path, labeled: int = 2, unlabeled: int = 3, held: int = 2) -> list[str]:
+    """images/, labels/ and the lists of the layout la: ``labeled``, ``unlabeled`` (with labels
     on disk), ``held`` development and as many report cases; returns the names in this order."""
     names = phantoms.write_cohort(
-        folder, labelled + unlabelled + 2 * held, 0, (18, 16, 10), (6.0, 6.0, 6.0)
+        folder, labeled + unlabeled + 2 * held, 0, (18, 16, 10), (6.0, 6.0, 6.0)
     )
-    ends = [labelled, labelled + unlabelled, labelled + unlabelled + held, len(names)]
-    starts = [0, labelled, *ends[1:]]
+    ends = [labeled, labeled + unlabeled, labeled + unlabeled + held, len(names)]
+    starts = [0, labeled, *ends[1:]]
     parts = dict(
         zip(
-            ("labelled", "unlabelled", "dev", "report"),
+            ("labeled", "unlabeled", "dev", "report"),
             (names[a:b] for a, b in zip(starts, ends, strict=False)),
             strict=True,
         )
     )
-    parts["unlabelled"] += parts["dev"] + parts["report"]  # as the list of the paper's 64 does
+    parts["unlabeled"] += parts["dev"] + parts["report"]  # as the list of the paper's 64 does
     for part, members in parts.items():
         path = folder / f"{part}-{len(members)}.txt"
         path.write_text("\n".join(members) + "\n", encoding="utf-8")

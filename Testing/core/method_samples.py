@@ -75,7 +75,7 @@ def hard_dice(p, labels, valid):
 
 
 def by_hand(n):
-    """Dice, cross-entropy and distance error of the labelled samples."""
+    """Dice, cross-entropy and distance error of the labeled samples."""
     p, v = softmax(n["student"])[:2], n["valid"]
     nll = -(n["labels"] * np.log(p)).sum(1, keepdims=True)
     error = ((n["student_distance"][:2] - n["level_set"]) ** 2).mean(1, keepdims=True)
@@ -93,7 +93,7 @@ def close(terms, wanted):
 
 
 def chosen(classes, seed=3):
-    """Two labelled and two unlabelled samples with chosen outputs of student and teacher:
+    """Two labeled and two unlabeled samples with chosen outputs of student and teacher:
     the numbers, the batch, the student, the teacher."""
     rng = np.random.default_rng(seed)
     shape = (4, 5, 4)

@@ -84,7 +84,7 @@ def test_a_training_folder_without_images(tmp_path, model, capsys):
 def test_a_list_that_names_an_unknown_case(cohort, model, capsys):
     (cohort / "list.txt").write_text("phantom-000\nghost\n")
     out = cohort / "run"
-    words = train(cohort, model, out, "--labelled-list", cohort / "list.txt")
+    words = train(cohort, model, out, "--labeled-list", cohort / "list.txt")
     refuse(capsys, *words, why="ghost", out=out)
 
 
@@ -99,7 +99,7 @@ def test_a_list_that_is_none(content, cohort, model, capsys):
 def test_a_list_that_names_a_case_twice(cohort, model, capsys):
     (cohort / "list.txt").write_text("phantom-000\nphantom-001\nphantom-000.nrrd\n")
     out = cohort / "run"
-    words = train(cohort, model, out, "--labelled-list", cohort / "list.txt")
+    words = train(cohort, model, out, "--labeled-list", cohort / "list.txt")
     refuse(capsys, *words, why="phantom-000 is there more than once", out=out)
 
 

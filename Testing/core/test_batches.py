@@ -53,8 +53,8 @@ def folder(tmp_path_factory) -> Path:
 def prepared(folder):
     cohort = find_cohort(folder / "images", folder / "labels")
     return (
-        [prepare_case(c, REPRESENTATION) for c in cohort.labelled],
-        [prepare_case(c, REPRESENTATION) for c in cohort.unlabelled],
+        [prepare_case(c, REPRESENTATION) for c in cohort.labeled],
+        [prepare_case(c, REPRESENTATION) for c in cohort.unlabeled],
     )
 
 
@@ -65,18 +65,18 @@ def names(cases):
 def test_cases_are_found_by_name(folder):
     images, labels = folder / "images", folder / "labels"
     cohort = find_cohort(images, labels)
-    assert (names(cohort.labelled), names(cohort.unlabelled)) == (["c0", "c1", "c2"], ["c3"])
-    cohort = find_cohort(images, labels, labelled=["c1"], exclude=["c0"], holdout=["c2"])
-    assert names(cohort.labelled) == ["c1"]
-    assert names(cohort.unlabelled) == ["c3"] and names(cohort.holdout) == ["c2"]
+    assert (names(cohort.labeled), names(cohort.unlabeled)) == (["c0", "c1", "c2"], ["c3"])
+    cohort = find_cohort(images, labels, labeled=["c1"], exclude=["c0"], holdout=["c2"])
+    assert names(cohort.labeled) == ["c1"]
+    assert names(cohort.unlabeled) == ["c3"] and names(cohort.holdout) == ["c2"]
 
 
 @pytest.mark.parametrize(
     "options,message",
     [
-        ({"labelled": ["nobody"]}, "no image for the labelled case nobody"),
-        ({"labelled": ["c3"]}, "no label for the case c3"),
-        ({"labelled": ["c0"], "holdout": ["c0"]}, "both labeled for training and held out"),
+        ({"labeled": ["nobody"]}, "no image for the labeled case nobody"),
+        ({"labeled": ["c3"]}, "no label for the case c3"),
+        ({"labeled": ["c0"], "holdout": ["c0"]}, "both labeled for training and held out"),
         ({"holdout": ["c0", "c1", "c2"]}, "no labeled case is left"),
     ],
 )
@@ -193,9 +193,9 @@ def open_files():
 
 def test_what_exceeds_the_memory_budget_is_mapped_and_equal(folder, tmp_path):
     cohort = find_cohort(folder / "images", folder / "labels")
-    kept = prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path)
+    kept = prepare_cases(cohort.labeled, REPRESENTATION, cache=tmp_path)
     before = open_files() if sys.platform == "linux" else 0
-    mapped = prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path, budget=0)
+    mapped = prepare_cases(cohort.labeled, REPRESENTATION, cache=tmp_path, budget=0)
     assert all(isinstance(c.image, Path) and c.nbytes == 0 for c in mapped)
     settings = BatchSettings((16, 16, 16), 2, 0, 0.5, Augmentation(affine=1.0, intensity=1.0))
     for step in range(3):
@@ -211,14 +211,14 @@ def test_an_interrupted_preparation_is_used_again_unless_something_changed(
     folder, tmp_path, monkeypatch
 ):
     cohort = find_cohort(folder / "images", folder / "labels")
-    prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path, budget=0)
+    prepare_cases(cohort.labeled, REPRESENTATION, cache=tmp_path, budget=0)
     made = []
     real = cases.prepare_case
     monkeypatch.setattr(cases, "prepare_case", lambda *a: made.append(a) or real(*a))
-    prepare_cases(cohort.labelled, REPRESENTATION, cache=tmp_path, budget=0)
+    prepare_cases(cohort.labeled, REPRESENTATION, cache=tmp_path, budget=0)
     assert not made
     other = replace(REPRESENTATION, spacing=(2.0, 2.0, 2.0))
-    prepare_cases(cohort.labelled, other, cache=tmp_path, budget=0)
+    prepare_cases(cohort.labeled, other, cache=tmp_path, budget=0)
     assert len(made) == 3
 
 
@@ -329,7 +329,7 @@ def test_each_pass_over_the_cases_sees_each_once():
     assert pick((5, 0), 6, 7, 3) == order[7:10]
 
 
-def test_batches_repeat_with_the_seed_and_put_labelled_samples_first(prepared):
+def test_batches_repeat_with_the_seed_and_put_labeled_samples_first(prepared):
     settings = BatchSettings((16, 16, 16), 2, 1, 0.0, Augmentation(affine=0.5, intensity=0.5))
     steps = [Step(n, 5, 2) for n in range(5)]
 
@@ -345,17 +345,17 @@ def test_batches_repeat_with_the_seed_and_put_labelled_samples_first(prepared):
     assert not torch.equal(first[4].image, first[4].weak)
 
 
-def test_a_cohort_without_unlabelled_cases_fills_the_batch_with_labelled_ones(prepared):
+def test_a_cohort_without_unlabeled_cases_fills_the_batch_with_labeled_ones(prepared):
     batch = make_batch(prepared[0], [], BatchSettings((16, 16, 16)), REPRESENTATION, 0, Step(0, 9))
     assert len(batch.labels) == 4
 
 
-def test_no_labelled_patch_is_drawn_twice(prepared):
+def test_no_labeled_patch_is_drawn_twice(prepared):
     """Neither where the supervised start ends nor in a training that goes on with half a batch."""
     settings = BatchSettings((16, 16, 16), 2, 2, augmentation=Augmentation(affine=1.0))
     steps = [Step(n, 12, 4) for n in range(12)]
     whole = list(batches(*prepared, settings, REPRESENTATION, 1, steps))
-    half = replace(settings, labelled=1, unlabelled=1)
+    half = replace(settings, labeled=1, unlabeled=1)
     resumed = list(batches(*prepared, half, REPRESENTATION, 1, steps[6:]))
     for parts in (lambda b: b.image[: len(b.labels)], lambda b: b.image[len(b.labels) :]):
         before = [p for b in whole[:6] for p in parts(b)]

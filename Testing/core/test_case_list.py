@@ -24,8 +24,8 @@ def files(tmp_path):
 def content(folder, **changes):
     plain = {
         "cases": [
-            {"name": "a", "role": "labelled", "image": "a.nrrd", "label": "a-label.nrrd"},
-            {"name": "b", "role": "unlabelled", "image": str(folder / "b.nrrd")},
+            {"name": "a", "role": "labeled", "image": "a.nrrd", "label": "a-label.nrrd"},
+            {"name": "b", "role": "unlabeled", "image": str(folder / "b.nrrd")},
             {"name": "c", "role": "holdout", "image": "c.nrrd", "label": "c-label.nrrd"},
         ],
         "classes": [
@@ -45,7 +45,7 @@ def read(folder, **changes):
 
 def test_roles_paths_classes_and_ignore_are_read(files):
     found = read(files)
-    (a,), (b,), (c,) = found.cohort.labelled, found.cohort.unlabelled, found.cohort.holdout
+    (a,), (b,), (c,) = found.cohort.labeled, found.cohort.unlabeled, found.cohort.holdout
     assert (a.name, a.image, a.label) == ("a", files / "a.nrrd", files / "a-label.nrrd")
     assert (b.name, b.image, b.label) == ("b", files / "b.nrrd", None)
     assert (c.name, c.label) == ("c", files / "c-label.nrrd")
@@ -55,7 +55,7 @@ def test_roles_paths_classes_and_ignore_are_read(files):
 
 
 def cases(**changes):
-    first = {"name": "a", "role": "labelled", "image": "a.nrrd", "label": "a-label.nrrd"}
+    first = {"name": "a", "role": "labeled", "image": "a.nrrd", "label": "a-label.nrrd"}
     return {"cases": [{k: v for k, v in {**first, **changes}.items() if v is not None}]}
 
 
@@ -64,13 +64,13 @@ def cases(**changes):
     [
         (cases(image="none.nrrd"), "case a: there is no image .*none.nrrd"),
         (cases(label="none.nrrd"), "case a: there is no label .*none.nrrd"),
-        (cases(label=None), "case a is labelled and has no label"),
+        (cases(label=None), "case a is labeled and has no label"),
         (cases(image=None), "case a has no image"),
         (cases(role="teacher"), "case a: role is 'teacher'"),
         (cases(name=""), "case 1 has no name"),
         (cases(image=3), "case a: image is no path"),
         (cases(mask="a.nrrd"), "case a: unknown key 'mask'"),
-        (cases(role="unlabelled", label=None), "no case is labeled"),
+        (cases(role="unlabeled", label=None), "no case is labeled"),
         ({"cases": [7]}, "case 1 is no object"),
         ({"cases": cases()["cases"] * 2}, "two cases are named a"),
         ({"cases": None}, "is no case list"),

@@ -189,7 +189,7 @@ def test_methods(capsys):
     assert main(["methods", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["methods"]
     (row,) = [r for r in rows if r["name"] == "ugmcl"]
-    assert row["settings"]["beta"] == 0.75 and "unlabelled volumes" in row["needs"]
+    assert row["settings"]["beta"] == 0.75 and "unlabeled volumes" in row["needs"]
 
 
 def test_models(model, monkeypatch, capsys):

@@ -315,7 +315,7 @@ def test_interrupted_between_files_nothing_is_left(model, scan, tmp_path, monkey
 
     monkeypatch.setattr(result_files.volume, "write", interrupted)
     assert segment(model, tmp_path, scan) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "ugmcl: cancelled"
+    assert capsys.readouterr().err.splitlines()[-1] == "ugmcl: canceled"
     assert files(tmp_path) == []
 
 
@@ -340,5 +340,5 @@ def test_a_terminated_process_cleans_up(model, tmp_path):
     # Python ends by SIGINT where the interruption met code that it compiles, as imports do on a
     # busy machine: a shell says 130 of both
     assert process.returncode in (130, -signal.SIGINT), told
-    assert told.count("cancelled") == 1
+    assert told.count("canceled") == 1
     assert files(out) == []

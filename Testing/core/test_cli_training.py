@@ -28,13 +28,13 @@ def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_pa
     from ugmcl_core.data import phantoms
 
     names = phantoms.write_cohort(tmp_path, 4, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
-    (tmp_path / "labelled.txt").write_text("\n".join(names[:2]))
+    (tmp_path / "labeled.txt").write_text("\n".join(names[:2]))
     (tmp_path / "holdout.txt").write_text(names[3])
 
     def train(*more):
         return main([
             "train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
-            "--labelled-list", str(tmp_path / "labelled.txt"), "--base", str(model.folder),
+            "--labeled-list", str(tmp_path / "labeled.txt"), "--base", str(model.folder),
             "--holdout-list", str(tmp_path / "holdout.txt"), "--device", "cpu",
             "--output", str(tmp_path / "my run"), "--iterations", "2", "--json", *more,
         ])  # fmt: skip
@@ -108,7 +108,7 @@ def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert "--resume continues" in told and told.endswith("ugmcl: cancelled\n")
+    assert "--resume continues" in told and told.endswith("ugmcl: canceled\n")
     left = models.open_model(tmp_path / "run" / "model")
     models.verify(left)
     assert 0 < left.card.training["iterations"] < 100_000
@@ -120,7 +120,7 @@ def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
         (["--method", "magic"], "unknown method"),
         (["--profile", "magic"], "unknown profile"),
         (["--base", "magic"], "no model"),
-        (["--labelled-list", "nowhere.txt"], "cannot be read"),
+        (["--labeled-list", "nowhere.txt"], "cannot be read"),
         (["--classes", "a,a"], "different names"),
         (["--device", "abacus"], "abacus"),
         (["--ignore-label", "1"], "the label of a class"),
@@ -139,7 +139,7 @@ def test_training_refuses_what_it_cannot_use(words, why, tmp_path, capsys):
 
 
 def test_fine_tuning_by_a_case_list(model, tmp_path, capsys):
-    case_list = write_case_list(tmp_path, ("labelled", "unlabelled", "holdout", "holdout"))
+    case_list = write_case_list(tmp_path, ("labeled", "unlabeled", "holdout", "holdout"))
     names = [case["name"] for case in json.loads(case_list.read_text())["cases"]]
 
     def finetune(*more):

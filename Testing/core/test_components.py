@@ -83,7 +83,7 @@ def test_a_class_of_a_list_is_left_to_the_labels_unless_it_says(lesions, tmp_pat
     with pytest.raises(InputError, match="neither true nor false"):
         class_info({**given, "largest_component": None})
     path = tmp_path / "cases.json"
-    entry = {"name": "a", "role": "labelled", "image": "image.nrrd", "label": "label.nrrd"}
+    entry = {"name": "a", "role": "labeled", "image": "image.nrrd", "label": "label.nrrd"}
     path.write_text(json.dumps({"cases": [entry], "classes": [given]}))
     assert read_case_list(path).classes[0].largest_component is None
 

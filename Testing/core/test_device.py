@@ -34,11 +34,11 @@ VARIANTS = [(name, {}) for name in METHODS] + [
 ]
 
 
-def case(number, labelled):
+def case(number, labeled):
     rng, shape = np.random.default_rng(number), (1, 40, 36, 30)
     image = rng.normal(size=shape).astype(np.float16)
     found = PreparedCase(f"c{number}", image, (1.0,) * 3)
-    if not labelled:
+    if not labeled:
         return found
     mask = rng.random(shape) > 0.5
     return replace(
@@ -126,7 +126,7 @@ def test_a_training_keeps_its_cases_on_the_device_and_learns_the_same(tmp_path, 
             cohort, UGMCL(passes=2), profile, TrainingSettings(device="cpu", resident=resident),
             CPU, None, folder, {}, lambda event: None,
         )  # fmt: skip
-        lie = [isinstance(c.image, torch.Tensor) for c in (*run.labelled, *run.unlabelled)]
+        lie = [isinstance(c.image, torch.Tensor) for c in (*run.labeled, *run.unlabeled)]
         assert lie == [resident] * 3
         folder.mkdir()
         run.loop(lambda: False)

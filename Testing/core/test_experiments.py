@@ -73,8 +73,8 @@ def test_trainings_records_and_table(done, data):
     assert record["time"]["seconds"] == pytest.approx(
         4 * record["time"]["seconds_per_iteration"], rel=1e-3, abs=1e-3  # both are rounded
     )
-    assert record["labelled"] == ["phantom-000", "phantom-001"]
-    assert record["unlabelled"] == ["phantom-002", "phantom-003", "phantom-004"]
+    assert record["labeled"] == ["phantom-000", "phantom-001"]
+    assert record["unlabeled"] == ["phantom-002", "phantom-003", "phantom-004"]
     scores = record["scores"]["dev"]
     assert scores["cases"] == ["phantom-005", "phantom-006"]
     assert [row["case"] for row in scores["rows"]] == scores["cases"]
@@ -238,7 +238,7 @@ def test_rendering_with_nothing_there(data, tmp_path, capsys):
         (["--only", "burn"], "no row 'burn'"),
         (["--profile", "huge"], "unknown profile"),
         (["--layout", "brats"], "HGG/CASE"),
-        (["--labelled-list", "LA/dev-2.txt"], "both"),
+        (["--labeled-list", "LA/dev-2.txt"], "both"),
     ],
 )
 def test_bad_input_is_one_line(more, told, data, tmp_path, capsys):

@@ -30,7 +30,7 @@ def tiny(monkeypatch):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("la")
-    write_la(folder, labelled=4, unlabelled=8, held=3)
+    write_la(folder, labeled=4, unlabeled=8, held=3)
     return folder
 
 

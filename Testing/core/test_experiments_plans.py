@@ -27,7 +27,7 @@ def tiny(monkeypatch):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("la")
-    write_la(place, labelled=4, unlabelled=8, held=2)
+    write_la(place, labeled=4, unlabeled=8, held=2)
     return place
 
 
@@ -91,7 +91,7 @@ def test_a_folder_depends_on_all_that_defines_a_training(dataset):
         plan([Row("x", "ugmcl")], dataset, seeds=(2,))[0].training,
         plan([Row("x", "ugmcl")], dataset, iterations=601)[0].training,
         plan([Row("x", "ugmcl")], dataset, name="paper")[0].training,
-        dataclasses.replace(base, labelled=base.labelled[::-1]),
+        dataclasses.replace(base, labeled=base.labeled[::-1]),
         dataclasses.replace(base, layout="folder"),
     ]
     assert len({t.folder for t in [base, *others]}) == 1 + len(others)
@@ -199,7 +199,7 @@ def trained(folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(profiles.PROFILES, "tiny", TINY)
         words = ["train", "--images", folder / "images", "--labels", folder / "labels",
-                 "--labelled-list", folder / "labelled-4.txt", "--exclude-list",
+                 "--labeled-list", folder / "labeled-4.txt", "--exclude-list",
                  folder / "report-2.txt", "--holdout-list", folder / "dev-2.txt", "--method",
                  "ugmcl", "--profile", "tiny", "--device", "cpu", "--output", output]  # fmt: skip
         assert main([str(w) for w in words]) == 0
@@ -232,11 +232,11 @@ def test_a_training_of_ugmcl_train_is_adopted(folder, trained, tmp_path, capsys)
     [
         (["--seeds", "7"], "seed (2022)"),
         (["--iterations", "5"], "profile.iterations"),
-        (["--labelled-list", "half.txt"], "the labelled cases, the unlabelled cases"),
+        (["--labeled-list", "half.txt"], "the labeled cases, the unlabeled cases"),
     ],
 )
 def test_adoption_of_another_training_is_refused(more, told, folder, trained, tmp_path, capsys):
-    names = (folder / "labelled-4.txt").read_text(encoding="utf-8").splitlines()
+    names = (folder / "labeled-4.txt").read_text(encoding="utf-8").splitlines()
     (tmp_path / "half.txt").write_text("\n".join(names[:2]), encoding="utf-8")
     more = [tmp_path / w if w.endswith(".txt") else w for w in more]
     assert experiment(folder, tmp_path / "out", *more, "--adopt", trained, "--list") == 2

@@ -12,7 +12,7 @@ import torch
 from samples import SHAPE, SPACING, tiny_model
 
 from ugmcl_core.data import phantoms
-from ugmcl_core.errors import Cancelled, InputError
+from ugmcl_core.errors import Canceled, InputError
 from ugmcl_core.models.model import open_model, update_card
 from ugmcl_core.training import finetune as finetuning
 from ugmcl_core.training.estimate import estimate
@@ -41,8 +41,8 @@ def small_scratch(monkeypatch):
     monkeypatch.setattr(finetuning, "COMPACT", replace(small, representation=known))
 
 
-def case_list(folder, labelled=2, unlabelled=1, holdout=1, phantoms=2, classes=None):
-    roles = ["labelled"] * labelled + ["unlabelled"] * unlabelled + ["holdout"] * holdout
+def case_list(folder, labeled=2, unlabeled=1, holdout=1, phantoms=2, classes=None):
+    roles = ["labeled"] * labeled + ["unlabeled"] * unlabeled + ["holdout"] * holdout
     cases = [
         {"name": f"case {n}", "role": role, "image": f"images/phantom-{n:03d}.nrrd",
          "label": f"labels/phantom-{n:03d}.nrrd"}
@@ -73,7 +73,7 @@ class Told(list):
         assert 0 <= fraction <= 1
         self.append({"event": "progress", "text": text})
 
-    def cancelled(self):
+    def canceled(self):
         self.looks += 1
         return self.stop_at is not None and self.stop_at(self)
 
@@ -83,7 +83,7 @@ class Told(list):
 
 def run(request, told=None):
     told = told if told is not None else Told()
-    return finetune(request, told.send, told.progress, told.cancelled), told
+    return finetune(request, told.send, told.progress, told.canceled), told
 
 
 def test_the_result_has_each_case_before_and_after(places, tmp_path):
@@ -98,7 +98,7 @@ def test_the_result_has_each_case_before_and_after(places, tmp_path):
     base = open_model(places / "tiny").card
     assert card.training["parents"] == [{"name": "tiny", "sha256": base.sha256}]
     assert card.training["method"] == "ugmcl" and card.training["iterations"] == 2
-    assert (card.training["labelled"], card.training["unlabelled"]) == (2, 1)
+    assert (card.training["labeled"], card.training["unlabeled"]) == (2, 1)
     assert card.scores["verdict"] == result["verdict"]
     assert "case 3" not in card.to_json()
     parts = [m["part"] for m in told.of("metrics")]
@@ -133,7 +133,7 @@ def test_a_base_that_was_fine_tuned_itself_is_noticed(
 
 
 def test_leaving_one_out_trains_without_it(places, tmp_path):
-    path = case_list(places, labelled=3, unlabelled=1, holdout=0)
+    path = case_list(places, labeled=3, unlabeled=1, holdout=0)
     request = asked(
         places, tmp_path / "run", case_list=str(path), leave_one_out=True, compare=True
     )
@@ -150,26 +150,26 @@ def test_leaving_one_out_trains_without_it(places, tmp_path):
     ]
     for part in parts[1:]:
         left = part.name.split("without ")[1]
-        names = {c.name for c in (*part.cohort.labelled, *part.cohort.unlabelled)}
-        assert left not in names and len(part.cohort.labelled) == 2
+        names = {c.name for c in (*part.cohort.labeled, *part.cohort.unlabeled)}
+        assert left not in names and len(part.cohort.labeled) == 2
     result, _ = run(request)
     assert result["report"] == "leave-one-out"
     assert [c["name"] for c in result["cases"]] == ["case 0", "case 1", "case 2"]
     assert all(c["supervised"] is not None for c in result["cases"])
-    assert open_model(result["model"]).card.training["labelled"] == 3
+    assert open_model(result["model"]).card.training["labeled"] == 3
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"compare": True, "method": "dual-task"}, "dual-task is supervised already"),
-        ({"leave_one_out": True, "labelled": 1, "holdout": 0}, "needs two labeled cases"),
+        ({"leave_one_out": True, "labeled": 1, "holdout": 0}, "needs two labeled cases"),
         ({"compare": True, "holdout": 0}, "no hold-out case to compare"),
-        ({"unlabelled": 0}, "no unlabeled volumes"),
+        ({"unlabeled": 0}, "no unlabeled volumes"),
     ],
 )
 def test_what_cannot_be_done_is_noticed(places, tmp_path, changes, words):
-    sizes = {k: changes[k] for k in ("labelled", "unlabelled", "holdout") if k in changes}
+    sizes = {k: changes[k] for k in ("labeled", "unlabeled", "holdout") if k in changes}
     rest = {k: v for k, v in changes.items() if k not in sizes}
     path = case_list(places, **sizes)
     planned = finetuning.plan(asked(places, tmp_path / "run", case_list=str(path), **rest))
@@ -184,7 +184,7 @@ def test_new_classes_get_a_head_and_their_place_in_the_card(places, tmp_path):
         {"value": 1, "name": "LA",
          "terminology": {"scheme": "SCT", "code": "82471001", "meaning": "Left atrium"}},
     ]  # fmt: skip
-    path = case_list(places, unlabelled=0, phantoms=3, classes=listed)
+    path = case_list(places, unlabeled=0, phantoms=3, classes=listed)
     result, _ = run(asked(places, tmp_path / "run", case_list=str(path)))
     card = open_model(result["model"]).card
     assert [(c.value, c.name) for c in card.classes] == [(1, "left atrium"), (2, "right atrium")]
@@ -235,7 +235,7 @@ def test_a_cancel_in_any_part_can_be_resumed(places, tmp_path, part):
     request = asked(places, tmp_path / "run", compare=True, iterations=4)
     with pytest.MonkeyPatch.context() as patch:  # report each step, not one every 2 s
         patch.setattr(Run, "loop", reporting(Run.loop))
-        with pytest.raises(Cancelled):
+        with pytest.raises(Canceled):
             run(request, told)
     left = tmp_path / "run" / "model"
     assert open_model(left).card.training["iterations"] >= 1
@@ -271,7 +271,7 @@ def test_out_of_memory_goes_on_with_less_and_says_so(places, tmp_path, monkeypat
 
     def failing(self, *arguments):
         batch = self.profile.batch
-        sizes.append((batch.labelled + batch.unlabelled, batch.patch, self.index))
+        sizes.append((batch.labeled + batch.unlabeled, batch.patch, self.index))
         if len(sizes) in (2, 3):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return step(self, *arguments)
@@ -295,13 +295,13 @@ def test_an_estimate_runs_some_steps_and_writes_nothing(places, tmp_path, monkey
     monkeypatch.setattr(Run, "step", lambda *a: taken.append(a[0].method.name) or step(*a))
     request = asked(places, tmp_path / "run", "estimate", iterations=1000, compare=True)
     told = Told()
-    found = estimate(request, told.send, told.progress, told.cancelled)
+    found = estimate(request, told.send, told.progress, told.canceled)
     assert set(taken) == {"ugmcl", "dual-task"} and len(taken) == 10
     assert 1000 * found["seconds_per_iteration"] < found["seconds"]
     assert found["seconds"] < 10_000 * found["seconds_per_iteration"]
     assert found["memory_bytes"] > 50e6
     assert not (tmp_path / "run").exists()
-    with pytest.raises(Cancelled):
+    with pytest.raises(Canceled):
         estimate(request, told.send, told.progress, lambda: True)
 
 

@@ -96,18 +96,18 @@ def test_la_order_and_parts(la):
     assert found.split(1.5)[0] == found.training[:3]  # the next in the lists' order
     assert found.split(None) == (found.training, ())
     cohort = found.cohort(*found.split(1.0), Path("unused"))
-    assert [c.name for c in cohort.labelled] == ["phantom-000", "phantom-001"]
-    assert all(c.label is not None for c in cohort.labelled)
-    assert all(c.label is None for c in cohort.unlabelled), "unlabelled cases have no labels"
+    assert [c.name for c in cohort.labeled] == ["phantom-000", "phantom-001"]
+    assert all(c.label is not None for c in cohort.labeled)
+    assert all(c.label is None for c in cohort.unlabeled), "unlabeled cases have no labels"
 
 
 def test_lists_replace_the_layouts_own(la):
     lists = Lists(("phantom-004", "phantom-000"), ("phantom-001",), ("phantom-002",))
     found = datasets.find(la, lists=lists)
-    assert found.training[:2] == lists.labelled and found.standard == 2
+    assert found.training[:2] == lists.labeled and found.standard == 2
     assert (found.dev, found.report) == (lists.dev, lists.report)
     assert set(found.training) == set(found.cases) - {*lists.dev, *lists.report}
-    assert set(found.split(1.0)[1]) == set(found.training) - set(lists.labelled)
+    assert set(found.split(1.0)[1]) == set(found.training) - set(lists.labeled)
 
 
 def test_a_plain_folder(la, tmp_path):
@@ -116,8 +116,8 @@ def test_a_plain_folder(la, tmp_path):
     (tmp_path / "labels" / "phantom-000.nrrd").unlink()
     found = datasets.find(tmp_path, lists=Lists(dev=("phantom-003",)))
     assert found.layout == "folder" and found.standard == 7
-    labelled, unlabelled = found.split(1.0)
-    assert unlabelled == ("phantom-000",) and "phantom-003" not in labelled
+    labeled, unlabeled = found.split(1.0)
+    assert unlabeled == ("phantom-000",) and "phantom-003" not in labeled
     assert found.amount(None) == 7
 
 
@@ -267,7 +267,7 @@ def broken(case: str, la: Path, h5: Path, brats: Path, place: Path) -> dict:
     [
         ("empty", "no known layout"),
         ("missing", "no such folder"),
-        ("la without lists", "labelled-*.txt"),
+        ("la without lists", "labeled-*.txt"),
         ("no images", "no images here"),
         ("h5 without list", "train.list"),
         ("brats without seg", "_seg.nii.gz is missing"),

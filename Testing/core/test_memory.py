@@ -20,7 +20,7 @@ FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."
 
 def test_a_gpu_goes_by_batch_and_window_to_the_cpu():
     rungs = ladder(COMPACT, "cuda:1")
-    sizes = [(r.profile.batch.labelled, r.profile.batch.unlabelled) for r in rungs]
+    sizes = [(r.profile.batch.labeled, r.profile.batch.unlabeled) for r in rungs]
     assert sizes == [(2, 2), (1, 1), (1, 1), (2, 2)]
     patches = [r.profile.batch.patch for r in rungs]
     assert patches == [(96, 80, 48), (96, 80, 48), (48, 48, 48), (96, 80, 48)]

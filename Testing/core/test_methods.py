@@ -11,7 +11,7 @@ from method_samples import MIDDLE, made, small_networks
 from ugmcl_core.methods import METHODS, Batch
 from ugmcl_core.nn.schedules import Step
 
-SEMI = [n for n in METHODS if METHODS[n]().uses_unlabelled]
+SEMI = [n for n in METHODS if METHODS[n]().uses_unlabeled]
 OPTIONS = [(n, f.name) for n in METHODS for f in dataclasses.fields(METHODS[n])]
 
 
@@ -72,7 +72,7 @@ def test_a_term_teaches_the_heads_that_it_is_about(classes, name, term, segmenta
 
 
 @pytest.mark.parametrize("name", SEMI)
-def test_the_supervised_iterations_are_those_of_the_labelled_samples(classes, name):
+def test_the_supervised_iterations_are_those_of_the_labeled_samples(classes, name):
     method = made(name)
     student, _, batch = small_networks(classes, method)
     early = method.losses(student, None, batch, Step(5, 100, 20))
@@ -82,7 +82,7 @@ def test_the_supervised_iterations_are_those_of_the_labelled_samples(classes, na
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_training_without_unlabelled_cases_stays_finite(classes, name):
+def test_a_training_without_unlabeled_cases_stays_finite(classes, name):
     method = made(name)
     student, teacher, batch = small_networks(classes, method)
     targets = (batch.labels, batch.level_set, batch.valid, batch.measured)

@@ -84,7 +84,7 @@ def said(classes, method):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_sassnet_deceives_with_unlabelled_samples_and_judges_all(classes):
+def test_sassnet_deceives_with_unlabeled_samples_and_judges_all(classes):
     method = SASSNet(weight=0.2)
     n, student, batch = said(classes, method)
     dice, _, distance = by_hand(n)
@@ -95,8 +95,8 @@ def test_sassnet_deceives_with_unlabelled_samples_and_judges_all(classes):
     deceived = -np.log(sigmoid(verdict[2:])).mean()
     terms = method.losses(student, None, batch, MIDDLE)
     close(terms, {"dice": dice, "distance": 0.3 * distance, "adversarial": 0.2 * RAMP * deceived})
-    labelled = np.array([1, 1, 0, 0])
-    likely = np.where(labelled, sigmoid(verdict), 1 - sigmoid(verdict))
+    labeled = np.array([1, 1, 0, 0])
+    likely = np.where(labeled, sigmoid(verdict), 1 - sigmoid(verdict))
     opposing = method.opposing_losses(student, batch, MIDDLE)
     close(opposing, {"discriminator": -np.log(likely).mean()})
     student.zero_grad()

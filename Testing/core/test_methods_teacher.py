@@ -38,7 +38,7 @@ def test_mean_teacher(setting):
     )
 
 
-def test_ua_mt_asks_certain_voxels_of_unlabelled_samples(setting):
+def test_ua_mt_asks_certain_voxels_of_unlabeled_samples(setting):
     n, batch, student, teacher = setting
     dice, ce, _ = by_hand(n)
     p, q = softmax(n["student"])[2:], softmax(n["teacher"])[2:]
@@ -120,7 +120,7 @@ def test_ugmcl_asks_for_what_its_terms_need():
     }
     for off, needs in rows.items():
         method = UGMCL(**dict.fromkeys(off, False))
-        assert (method.uses_teacher, method.uses_unlabelled, method.uses_distance) == needs, off
+        assert (method.uses_teacher, method.uses_unlabeled, method.uses_distance) == needs, off
 
 
 def test_ugmcl_plus_teaches_hard_labels_where_the_teacher_is_sure(setting):

@@ -55,7 +55,7 @@ def test_the_loss_falls_and_the_model_is_finite(cohort, tmp_path, monkeypatch, n
     assert len(seen) == 50 and all(math.isfinite(v) for terms in seen for v in terms.values())
     supervised = [t["dice"] + t.get("ce", 0.0) for t in seen]
     assert np.mean(supervised[-10:]) < 0.9 * np.mean(supervised[:5])
-    if method.uses_unlabelled:
+    if method.uses_unlabeled:
         assert set(seen[5]) < set(seen[-1])  # the consistency terms came after the warm-up
     state = model.load_weights()
     assert all(bool(v.isfinite().all()) for v in state.values())

@@ -158,8 +158,8 @@ def test_ctrl_c_ends_all_and_leaves_a_model(folder, tmp_path):
 def test_parts_of_a_batch_are_the_whole(folder):
     found = find_cohort(folder / "images", folder / "labels", ["phantom-005", "phantom-006"])
     representation = Representation((4.0, 4.0, 8.0), Normalization("z-score"))
-    known = [prepare_case(c, representation) for c in found.labelled]
-    new = [prepare_case(c, representation) for c in found.unlabelled]
+    known = [prepare_case(c, representation) for c in found.labeled]
+    new = [prepare_case(c, representation) for c in found.unlabeled]
     settings = BatchSettings((16, 16, 6), 2, 4)
     arguments = (known, new, settings, representation, 3, Step(5, 10))
     whole = make_batch(*arguments)
@@ -168,8 +168,8 @@ def test_parts_of_a_batch_are_the_whole(folder):
         for r in (0, 1)
     ]
     assert torch.equal(whole.labels, torch.cat([h.labels for h in halves]))
-    known = torch.cat([h.image[h.labelled] for h in halves])
-    new = torch.cat([h.image[h.unlabelled] for h in halves])
+    known = torch.cat([h.image[h.labeled] for h in halves])
+    new = torch.cat([h.image[h.unlabeled] for h in halves])
     assert torch.equal(whole.image, torch.cat([known, new]))
 
 

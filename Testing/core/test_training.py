@@ -76,8 +76,8 @@ def of_classes(request, tmp_path_factory):
     return write_phantoms(tmp_path_factory.mktemp(f"phantoms{request.param}"), request.param)
 
 
-def cohort_of(root, labelled=2):
-    names = [f"p{n}" for n in range(labelled)]
+def cohort_of(root, labeled=2):
+    names = [f"p{n}" for n in range(labeled)]
     return find_cohort(root / "images", root / "labels", names, holdout=["p5"])
 
 
@@ -169,13 +169,13 @@ def test_the_seed_decides_everything(folder, tmp_path):
     assert sums[0] == sums[1] != sums[2]
 
 
-def test_unlabelled_cases_change_what_is_learned(folder, tmp_path):
+def test_unlabeled_cases_change_what_is_learned(folder, tmp_path):
     root, profile = folder
     cohort = cohort_of(root)
     with_them = train(cohort, UGMCL(passes=1), profile, tmp_path / "a", CPU)
-    without = train(replace(cohort, unlabelled=()), UGMCL(passes=1), profile, tmp_path / "b", CPU)
+    without = train(replace(cohort, unlabeled=()), UGMCL(passes=1), profile, tmp_path / "b", CPU)
     assert with_them.card.sha256 != without.card.sha256
-    assert with_them.card.training["unlabelled"] == 3
+    assert with_them.card.training["unlabeled"] == 3
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_a_usable_model_and_resumes_exactly(folder, tmp_path):

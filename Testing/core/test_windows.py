@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ugmcl_core.errors import Cancelled
+from ugmcl_core.errors import Canceled
 from ugmcl_core.inference.sliding_window import (
     importance,
     predict,
@@ -121,12 +121,12 @@ def test_progress_ends_at_one_and_a_cancel_stops_at_the_next_pass(network):
     assert seen == sorted(seen) and seen[-1] == 1.0
     calls = []
 
-    def cancelled():
+    def canceled():
         calls.append(1)
         return len(calls) == 4
 
-    with pytest.raises(Cancelled):
-        predict(network, torch.randn(1, 70, 16, 40), PATCH, passes=2, cancelled=cancelled)
+    with pytest.raises(Canceled):
+        predict(network, torch.randn(1, 70, 16, 40), PATCH, passes=2, canceled=canceled)
     assert len(calls) == 4 and not any(m.training for m in network.modules())
 
 

@@ -107,9 +107,9 @@ def test_cancel_is_acknowledged_at_once_and_leaves_nothing(running, places, tmp_
     for _ in range(9):  # a cancel of something else is answered the same way
         delays.append(answered(running, "log", id="other", command="cancel"))
         time.sleep(0.03)
-    delays.append(answered(running, "cancelling", id="long", command="cancel"))
+    delays.append(answered(running, "canceling", id="long", command="cancel"))
     assert sorted(delays)[len(delays) // 2] < 0.2, delays
-    assert running.wait_for("cancelled", "result", seconds=5)["event"] == "cancelled"
+    assert running.wait_for("canceled", "result", seconds=5)["event"] == "canceled"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,10 +127,10 @@ def test_after_a_cancel_the_next_request_works(running, places, tmp_path):
     running.send(**request(places, tmp_path, id="c"))
     running.send(id="b", command="cancel")
     running.send(id="a", command="cancel")
-    ends = [running.wait_for("cancelled", "result", "error") for _ in range(3)]
+    ends = [running.wait_for("canceled", "result", "error") for _ in range(3)]
     assert [(e["id"], e["event"]) for e in ends] == [
-        ("a", "cancelled"),
-        ("b", "cancelled"),
+        ("a", "canceled"),
+        ("b", "canceled"),
         ("c", "result"),
     ]
 
@@ -177,7 +177,7 @@ def test_models(running):
 
 
 def test_finetune(running, tmp_path):
-    roles = ["labelled", "labelled", "unlabelled", "holdout"]
+    roles = ["labeled", "labeled", "unlabeled", "holdout"]
     running.send(id="ft", **training(tmp_path, roles))
     metrics = running.wait_for("metrics", "error")
     assert metrics["event"] == "metrics", metrics
@@ -230,7 +230,7 @@ def test_rank_and_evaluate(running, places, tmp_path):
 
 def test_estimate(running, tmp_path):
     running.send(
-        id="e", **{**training(tmp_path, ["labelled", "unlabelled"]), "command": "estimate"}
+        id="e", **{**training(tmp_path, ["labeled", "unlabeled"]), "command": "estimate"}
     )
     result = running.wait_for("result", "error")
     assert {"seconds", "seconds_per_iteration", "memory_bytes"} < set(result), result
@@ -238,7 +238,7 @@ def test_estimate(running, tmp_path):
 
 
 def test_a_finetune_pauses_continues_cancels_and_resumes(running, tmp_path):
-    request = training(tmp_path, ["labelled"], iterations=100_000)
+    request = training(tmp_path, ["labeled"], iterations=100_000)
     running.send(id="ft", **request)
     running.wait_for("metrics")
     delays = []
@@ -253,14 +253,14 @@ def test_a_finetune_pauses_continues_cancels_and_resumes(running, tmp_path):
     answered(running, "continued", id="ft", command="continue")
     assert running.wait_for("metrics", seconds=10)["step"] > 0
     answered(running, "paused", id="ft", command="pause")
-    assert answered(running, "cancelling", id="ft", command="cancel") < 2
-    assert running.wait_for("cancelled", "result", "error", seconds=20)["event"] == "cancelled"
+    assert answered(running, "canceling", id="ft", command="cancel") < 2
+    assert running.wait_for("canceled", "result", "error", seconds=20)["event"] == "canceled"
     card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
     assert card["training"]["iterations"] > 0
     running.send(id="again", **{**request, "resume": True})
     assert running.wait_for("metrics", "error")["step"] > card["training"]["iterations"]
     running.send(id="again", command="cancel")
-    running.wait_for("cancelled")
+    running.wait_for("canceled")
 
 
 def test_lines_of_a_wire_are_whole():

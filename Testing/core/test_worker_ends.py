@@ -20,7 +20,7 @@ def places(tmp_path_factory):
 def test_a_finetune_writes_its_checkpoint_when_stdin_closes(places, tmp_path):
     process = Process(models=places / "models")
     process.wait_for("hello")
-    process.send(id="ft", **training(tmp_path, ["labelled"], iterations=100_000))
+    process.send(id="ft", **training(tmp_path, ["labeled"], iterations=100_000))
     step = process.wait_for("metrics")["step"]
     assert process.close() == 0
     card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
@@ -66,7 +66,7 @@ def test_a_stuck_request_does_not_keep_the_process():
     code = (
         "import sys, time; from ugmcl_core.worker import server; server.GRACE = 0.3\n"
         "class Stuck:\n"
-        "    def do(self, request, send, cancelled): send('progress'); time.sleep(60)\n"
+        "    def do(self, request, send, canceled): send('progress'); time.sleep(60)\n"
         "server._start = lambda wire: wire.send('hello') or Stuck()\n"
         "sys.exit(server.serve())"
     )
@@ -94,12 +94,12 @@ def test_a_single_job_without_stdin(places, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_single_job_is_cancelled_by_a_file(places, tmp_path):
+def test_a_single_job_is_canceled_by_a_file(places, tmp_path):
     process = run_job(places, tmp_path, True, image=str(places / "big.nrrd"), **LONG)
     process.wait_for("progress")
     (tmp_path / "stop").touch()
-    process.wait_for("cancelling", seconds=5)
-    process.wait_for("cancelled", seconds=10)
+    process.wait_for("canceling", seconds=5)
+    process.wait_for("canceled", seconds=10)
     assert process.process.wait(timeout=20) == 130
     assert sorted(p.name for p in tmp_path.iterdir()) == ["job.json", "stop"]
 
@@ -108,7 +108,7 @@ def test_stray_prints_do_not_reach_the_protocol():
     code = (
         "import os, sys; from ugmcl_core.worker import server\n"
         "class Loud:\n"
-        "    def do(self, request, send, cancelled):\n"
+        "    def do(self, request, send, canceled):\n"
         "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
         "        return {'value': float('nan')}\n"
         "server._start = lambda wire: wire.send('hello') or Loud()\n"
@@ -130,7 +130,7 @@ def test_memory_goes_back_to_the_system_after_a_request(ending):
         "from ugmcl_core.worker import server\n"
         "devices.prepare_cpu()\n"
         "class Work:\n"
-        "    def do(self, request, send, cancelled):\n"
+        "    def do(self, request, send, canceled):\n"
         "        send('log', resident=psutil.Process().memory_info().rss)\n"
         "        blocks = [np.ones(1 << 19) for _ in range(100)]\n"
         f"        {ending}\n"

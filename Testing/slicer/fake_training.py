@@ -2,7 +2,7 @@
 
 FAKE_STEP (seconds of a step, 0.005), FAKE_GAIN (how much Dice rises, 0.05), FAKE_OPEN_AT (a file
 to write the request to), FAKE_DIE_AT (a step that it dies at, unless it resumes), FAKE_HOLD_AT
-(a step after which it waits to be cancelled, unless it resumes).
+(a step after which it waits to be canceled, unless it resumes).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read_cases(request: dict) -> dict:
     return content
 
 
-def estimate(request: dict, say, cancelled) -> None:
+def estimate(request: dict, say, canceled) -> None:
     read_cases(request)
     seconds = 0.5
     say("progress", id=request["id"], fraction=0.5, text="Measuring", remaining=0.1)
@@ -39,8 +39,8 @@ def estimate(request: dict, say, cancelled) -> None:
         seconds_per_iteration=seconds, memory_bytes=1.5e9)  # fmt: skip
 
 
-def finetune(request: dict, say, cancelled, paused) -> bool:
-    """Step by step; False if it was cancelled, a checkpoint left behind."""
+def finetune(request: dict, say, canceled, paused) -> bool:
+    """Step by step; False if it was canceled, a checkpoint left behind."""
     ident, content = request["id"], read_cases(request)
     if copy := os.environ.get("FAKE_OPEN_AT"):
         Path(copy).write_text(json.dumps({"request": request, "list": content}))
@@ -50,11 +50,11 @@ def finetune(request: dict, say, cancelled, paused) -> bool:
     if request["resume"] and checkpoint.is_file():
         start = json.loads(checkpoint.read_text())["step"]
         say("log", id=ident, level="info", text=f"resumed at {start}")
-    hasUnlabelled = any(case["role"] == "unlabelled" for case in content["cases"])
+    hasUnlabeled = any(case["role"] == "unlabeled" for case in content["cases"])
     held = [case for case in content["cases"] if case["role"] == "holdout"]
     seconds = float(os.environ.get("FAKE_STEP", 0.005))
     for step in range(start + 1, total + 1):
-        if wait(step, ident, say, cancelled, paused):
+        if wait(step, ident, say, canceled, paused):
             checkpoint.write_text(json.dumps({"step": step - 1}))
             return False
         time.sleep(seconds)
@@ -65,7 +65,7 @@ def finetune(request: dict, say, cancelled, paused) -> bool:
         if step % TOLD_EVERY == 0:
             fall = math.exp(-3 * step / total)
             losses = {"ce": 0.6 * fall, "dice": 0.8 * fall}
-            if hasUnlabelled:
+            if hasUnlabeled:
                 losses |= {"intra": 0.1 * fall, "cross": 0.05 * fall}
             isMeasured = bool(held) and step % DICE_EVERY == 0
             say("metrics", id=ident, step=step, losses=losses, speed=1 / seconds,
@@ -73,27 +73,27 @@ def finetune(request: dict, say, cancelled, paused) -> bool:
             say("progress", id=ident, fraction=step / total, text=f"step {step} of {total}",
                 remaining=(total - step) * seconds)  # fmt: skip
         if step == int(os.environ.get("FAKE_HOLD_AT", 0)) and not request["resume"]:
-            while not cancelled():
+            while not canceled():
                 time.sleep(0.01)
     tell_result(request, content, held, say)
     return True
 
 
-def wait(step: int, ident: str, say, cancelled, paused) -> bool:
-    """Hold while paused; whether it was cancelled."""
+def wait(step: int, ident: str, say, canceled, paused) -> bool:
+    """Hold while paused; whether it was canceled."""
     if paused():
         say("paused", id=ident, step=step)
-        while paused() and not cancelled():
+        while paused() and not canceled():
             time.sleep(0.01)
-        if not cancelled():
+        if not canceled():
             say("continued", id=ident, step=step)
-    return cancelled()
+    return canceled()
 
 
 def tell_result(request: dict, content: dict, held: list, say) -> None:
     kind = "holdout" if held else "none"
     if not held and request["leave_one_out"]:
-        held = [case for case in content["cases"] if case["role"] == "labelled"]
+        held = [case for case in content["cases"] if case["role"] == "labeled"]
         kind = "leave-one-out"
     gain = float(os.environ.get("FAKE_GAIN", 0.05))
     cases = []
@@ -125,14 +125,14 @@ def write_model(request: dict, content: dict) -> Path:
     return folder
 
 
-def rank(request: dict, say, cancelled) -> bool:
+def rank(request: dict, say, canceled) -> bool:
     """The noisier, the more uncertain; in a constant image there is no surface to judge by."""
     import numpy as np
     import SimpleITK as sitk
 
     cases = []
     for number, image in enumerate(request["images"]):
-        if cancelled():
+        if canceled():
             return False
         array = sitk.GetArrayFromImage(sitk.ReadImage(image)).astype(float)
         noise = float(np.abs(np.diff(array, axis=2)).mean() / (np.ptp(array) or 1))

@@ -36,12 +36,12 @@ def say(event: str, **content) -> None:
     sys.stdout.flush()
 
 
-class Cancelled(Exception):
+class Canceled(Exception):
     pass
 
 
-def segment(request: dict, cancelled) -> None:
-    """Write the files and tell the result; `cancelled()` is asked between small steps."""
+def segment(request: dict, canceled) -> None:
+    """Write the files and tell the result; `canceled()` is asked between small steps."""
     ident = request["id"]
     if message := os.environ.get("FAKE_ERROR"):
         say("error", id=ident, message=message)
@@ -50,8 +50,8 @@ def segment(request: dict, cancelled) -> None:
     slow = float(os.environ.get("FAKE_SLOW", 0))
     steps = max(1, int(slow / 0.05))
     for step in range(steps):
-        if cancelled():
-            raise Cancelled
+        if canceled():
+            raise Canceled
         time.sleep(slow / steps)
         left = slow * (1 - (step + 1) / steps)
         say("progress", id=ident, fraction=(step + 1) / steps, text="Computing", remaining=left)
@@ -136,29 +136,29 @@ def write(image, path: Path) -> None:
     sitk.WriteImage(image, str(path), useCompression=bool(os.environ.get("FAKE_COMPRESS")))
 
 
-def handle(request: dict, cancelled, paused=lambda: False) -> None:
+def handle(request: dict, canceled, paused=lambda: False) -> None:
     try:
         command = request["command"]
         if command == "segment":
-            segment(request, cancelled)
+            segment(request, canceled)
         elif message := os.environ.get("FAKE_ERROR"):
             say("error", id=request["id"], message=message)
         elif command in ("estimate", "evaluate"):
-            rest = (cancelled,) if command == "estimate" else ()
+            rest = (canceled,) if command == "estimate" else ()
             getattr(fake_training, command)(request, say, *rest)
         elif command in ("finetune", "rank"):
             rest = (paused,) if command == "finetune" else ()
-            if not getattr(fake_training, command)(request, say, cancelled, *rest):
-                raise Cancelled
+            if not getattr(fake_training, command)(request, say, canceled, *rest):
+                raise Canceled
         else:
             say("error", id=request["id"], message=f"unknown command {request['command']}")
-    except Cancelled:
-        say("cancelled", id=request["id"])
+    except Canceled:
+        say("canceled", id=request["id"])
 
 
 def serve() -> None:
     """Answer requests from stdin; the main thread listens, so that a cancel is heard at once."""
-    cancelled: set[str] = set()
+    canceled: set[str] = set()
     paused: set[str] = set()
     deaf = bool(os.environ.get("FAKE_DEAF"))
     thread = None
@@ -168,8 +168,8 @@ def serve() -> None:
             break
         if request["command"] == "cancel":
             if not deaf:
-                cancelled.add(request["id"])
-                say("cancelling", id=request["id"])
+                canceled.add(request["id"])
+                say("canceling", id=request["id"])
             continue
         ident = request["id"]
         if request["command"] in ("pause", "continue"):
@@ -180,14 +180,14 @@ def serve() -> None:
             target=handle,
             args=(
                 request,
-                lambda ident=ident: ident in cancelled,
+                lambda ident=ident: ident in canceled,
                 lambda ident=ident: ident in paused,
             ),
             daemon=True,
         )
         thread.start()
     if thread is not None and thread.is_alive():  # it may leave a checkpoint
-        cancelled.add(ident)
+        canceled.add(ident)
         thread.join(3)
 
 

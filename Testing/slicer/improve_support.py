@@ -187,10 +187,10 @@ def wait_for_table(panel: support.Panel, name: str) -> None:
 
 
 def add_cases(
-    labelled: int = 2, unlabelled: int = 4, holdout: int = 3, segment: str = "left atrium"
+    labeled: int = 2, unlabeled: int = 4, holdout: int = 3, segment: str = "left atrium"
 ) -> None:
     """Phantoms in the scene, named by their role, those with a label with one."""
-    for role, count in (("lab", labelled), ("un", unlabelled), ("hold", holdout)):
+    for role, count in (("lab", labeled), ("un", unlabeled), ("hold", holdout)):
         for number in range(count):
             name = f"{role}{number}"
             volume = support.add_volume(support.blob(seed=hash_of(name)), name=name)

@@ -233,7 +233,7 @@ class TestModule:
 
         add_volume("MR", 100.0)
         demo.ui.thresholdSlider.value = 60.0
-        demo.widget.parameters.roles = {"MR": "labelled"}
+        demo.widget.parameters.roles = {"MR": "labeled"}
         demo.ui.applyButton.click()
         target = tmp_path / ending
         if ending.endswith("mrml"):
@@ -250,7 +250,7 @@ class TestModule:
         assert harness.load_scene(target)
         assert demo.ui.thresholdSlider.value == 60.0
         assert demo.widget.parameters.inputVolume.GetName() == "MR"
-        assert demo.widget.parameters.roles == {"MR": "labelled"}
+        assert demo.widget.parameters.roles == {"MR": "labeled"}
         assert demo.ui.outputSelector.currentNode().GetName() == "MR segmentation"
         assert np.max(slicer.util.arrayFromVolume(slicer.util.getNode("MR"))) == 100.0
         hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()

@@ -53,11 +53,11 @@ def test_values_are_kept_in_slicers_format(
 
 def test_containers_write_back(scene: Any) -> None:
     parameters = make(dict[str, str])
-    parameters.x["case"] = "labelled"
-    assert type(parameters)(parameters.parameterNode).x == {"case": "labelled"}
+    parameters.x["case"] = "labeled"
+    assert type(parameters)(parameters.parameterNode).x == {"case": "labeled"}
     with pytest.raises((TypeError, ValueError)):
         parameters.x = {"case": 1}
-    assert parameters.x == {"case": "labelled"}
+    assert parameters.x == {"case": "labeled"}
 
 
 def test_validators(scene: Any) -> None:

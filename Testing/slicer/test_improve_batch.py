@@ -109,5 +109,5 @@ def test_surfaces_can_be_learned_from(panel):
     surface_of(volume, {"left atrium": found}, "from STL")
     panel.widget.improve.book.update()
     case = next(c for c in panel.widget.improve.book.contents.cases if c.volumeNode is volume)
-    assert case.role == "labelled" and case.problem == ""
+    assert case.role == "labeled" and case.problem == ""
     assert any("resampled" in text for text in case.notices)

@@ -38,7 +38,7 @@ def test_a_run_from_the_cases_to_the_report(panel, tmp_path, monkeypatch):
     assert (request["base"], request["method"], request["name"]) == ("heart", "ugmcl", "My-heart")
     assert (request["iterations"], request["compare"], request["resume"]) == (40, True, False)
     roles = [case["role"] for case in content["cases"]]
-    assert [roles.count(r) for r in ("labelled", "unlabelled", "holdout")] == [2, 4, 3]
+    assert [roles.count(r) for r in ("labeled", "unlabeled", "holdout")] == [2, 4, 3]
     assert content["classes"][0]["terminology"]["code"] == "82471001"
     assert "Dice changed by +0.050 on 3 cases." in panel.ui.reportLabel.text
     # a table node, a page, curves, and a model that is listed and selected

@@ -100,7 +100,7 @@ def test_the_top_case_is_corrected_accepted_and_learned_from(panel, tmp_path, mo
     harness.wait_until(lambda: panel.ui.pauseButton.enabled, 20)
     cases = json.loads((tmp_path / "asked.json").read_text())["list"]["cases"]
     case = next(c for c in cases if c["name"] == "un1")
-    assert case["role"] == "labelled"
+    assert case["role"] == "labeled"
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(case["label"])), voxels)
     panel.click("cancelFinetuneButton")
     improve.finish(panel, 3)

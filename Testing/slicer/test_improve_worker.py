@@ -146,8 +146,8 @@ def test_ranking_and_evaluation(panel):
     panel.click("rankButton")
     harness.wait_until(lambda: not panel.widget.logic.running, 120)
     assert next(iter(improve.rows(panel))) == "un1", panel.ui.nextLabel.text
-    labelled = slicer.util.getNode("lab0")
-    panel.segment(labelled, seconds=60)
+    labeled = slicer.util.getNode("lab0")
+    panel.segment(labeled, seconds=60)
     panel.ui.referenceSelector.setCurrentNode(slicer.util.getNode("lab0 drawn"))
     panel.click("evaluateButton")
     harness.wait_until(lambda: not panel.widget.logic.running, 60)

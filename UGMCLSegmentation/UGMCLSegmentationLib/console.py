@@ -80,7 +80,7 @@ class Console:
     ) -> list[tuple]:
         """The volumes with what the model thinks of them (cases.Rank), most uncertain first."""
         ranks: dict[str, cases.Rank] = {}
-        listed = [cases.Case(n.GetName(), cases.UNLABELLED, n) for n in volumeNodes]
+        listed = [cases.Case(n.GetName(), cases.UNLABELED, n) for n in volumeNodes]
         for node in volumeNodes:
             volumes.check(node)
 
@@ -92,12 +92,12 @@ class Console:
         return sorted(found, key=lambda pair: -pair[1].uncertainty)
 
     def finetune(
-        self, labelled: Mapping, unlabelled: Sequence = (), holdout: Mapping | None = None,
+        self, labeled: Mapping, unlabeled: Sequence = (), holdout: Mapping | None = None,
         base: str = "", name: str = "", iterations: int = 1000, method: str = "ugmcl",
         device: str = "auto", compare: bool = False, seed: int = 0, leaveOneOut: bool = False,
         keepNames: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
-        """Train a new model. `labelled` and `holdout` map volumes to their segmentations;
+        """Train a new model. `labeled` and `holdout` map volumes to their segmentations;
         `compare`, `leaveOneOut` and `keepNames` are the choices of the panel's Advanced.
 
         Returns the worker's result (docs/architecture.md); `model` in it is the folder of the new
@@ -105,8 +105,8 @@ class Console:
         """
         base = _model(base)
         found = [
-            *(cases.Case(v.GetName(), cases.LABELLED, v, s) for v, s in labelled.items()),
-            *(cases.Case(v.GetName(), cases.UNLABELLED, v) for v in unlabelled),
+            *(cases.Case(v.GetName(), cases.LABELED, v, s) for v, s in labeled.items()),
+            *(cases.Case(v.GetName(), cases.UNLABELED, v) for v in unlabeled),
             *(cases.Case(v.GetName(), cases.HOLDOUT, v, s) for v, s in (holdout or {}).items()),
         ]
         for case in found:

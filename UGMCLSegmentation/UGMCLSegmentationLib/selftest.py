@@ -116,11 +116,11 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
 
         volumeNode = _addVolume()
         case = cases.read(volumeNode, lambda node: False)
-        self.assertEqual((case.role, case.problem), (cases.UNLABELLED, ""))
+        self.assertEqual((case.role, case.problem), (cases.UNLABELED, ""))
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         case = cases.read(volumeNode, lambda node: False)
-        self.assertEqual((case.role, case.segmentationNode), (cases.LABELLED, node))
+        self.assertEqual((case.role, case.segmentationNode), (cases.LABELED, node))
 
 
 def _addVolume():

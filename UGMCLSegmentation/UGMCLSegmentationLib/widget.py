@@ -32,7 +32,7 @@ from UGMCLSegmentationLib.panel.shortcuts import Shortcuts
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import labelmaps, overlays, resultNodes, results, volumes
 from UGMCLSegmentationLib.storage import runFolder, temporaryFolders
-from UGMCLSegmentationLib.worker.run import CANCELLED, DONE, Outcome
+from UGMCLSegmentationLib.worker.run import CANCELED, DONE, Outcome
 
 _SECTIONS = ("Improve", "Evaluate", "Batch")  # files of their own
 _FIRST_SECTION = 2  # the first one's place in the panel, after Segment and See
@@ -322,7 +322,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui.progressLabel.text = ""
         if outcome.kind != DONE:
             message = dependencies.explained(outcome.message)
-            self.showMessage(message, isError=outcome.kind != CANCELLED)
+            self.showMessage(message, isError=outcome.kind != CANCELED)
         if outcome.message:
             self.ui.logText.appendPlainText(outcome.message)
         with self.telling(_("The result cannot be shown.")):

@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="segment with the paper's windows, every 18x18x4 voxels (slow)",
     )
     for role, text in (
-        ("labelled", "the labelled training cases, in the order in which more are labelled"),
+        ("labeled", "the labeled training cases, in the order in which more are labeled"),
         ("dev", "the development cases, not trained on"),
         ("report", "the report or test cases, not trained on"),
     ):
@@ -101,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="FILE",
             help=f"{text}, one name a line (default: the layout's)",
         )
+    parser.add_argument("--labelled-list", dest="labeled_list", help=argparse.SUPPRESS)
     parser.add_argument(
         "--split-seed",
         type=whole,
@@ -173,7 +174,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     experiment = paper.experiment_named(arguments.name)
     rows = paper.only(experiment, arguments.only)
-    given = (arguments.labelled_list, arguments.dev_list, arguments.report_list)
+    given = (arguments.labeled_list, arguments.dev_list, arguments.report_list)
     lists = datasets.Lists(*(tuple(read_list(p)) if p else None for p in given))
     dataset = datasets.find(arguments.data, arguments.layout, lists, arguments.split_seed)
     scored = dataset.dev if arguments.score == "dev" else dataset.report

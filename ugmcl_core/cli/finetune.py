@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 NAME = "finetune"
 HELP = "fine-tune a model on the cases of a list"
 DESCRIPTION = """\
-Fine-tune a model on labelled and unlabelled volumes and say whether it helped: Dice and distances
+Fine-tune a model on labeled and unlabeled volumes and say whether it helped: Dice and distances
 of each hold-out case before and after, and a verdict. CASES.json is what the Slicer panel works
 with as well:
 
-  {"cases": [{"name": "a", "role": "labelled", "image": "a.nrrd", "label": "a-label.nrrd"},
-             {"name": "b", "role": "unlabelled", "image": "b.nrrd"},
+  {"cases": [{"name": "a", "role": "labeled", "image": "a.nrrd", "label": "a-label.nrrd"},
+             {"name": "b", "role": "unlabeled", "image": "b.nrrd"},
              {"name": "c", "role": "holdout", "image": "c.nrrd", "label": "c-label.nrrd"}],
    "classes": [{"value": 1, "name": "left atrium"}], "ignore": 255}
 

@@ -63,8 +63,8 @@ def _row(kind: type[MethodType]) -> dict[str, Any]:
 
     method = kind()
     needs = {
-        "labelled volumes": True,
-        "unlabelled volumes": method.uses_unlabelled,
+        "labeled volumes": True,
+        "unlabeled volumes": method.uses_unlabeled,
         "a teacher": method.uses_teacher,
         "a distance head": method.uses_distance,
         "a module trained along": kind.companion is not Method.companion,

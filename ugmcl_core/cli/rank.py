@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from ..errors import Cancelled, in_one_line
+from ..errors import Canceled, in_one_line
 from ..inference.settings import MOST_PASSES
 from .segment import DEFAULT_MODEL
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NAME = "rank"
 HELP = "sort images by how unsure a model is of them"
 DESCRIPTION = """\
-Sort unlabelled images by what a model makes of them, the one to annotate next first: images in
+Sort unlabeled images by what a model makes of them, the one to annotate next first: images in
 which no surface is found, then by falling uncertainty (mean entropy within 5 mm of the predicted
 surface, 0 to 1). The predicted Dice comes from how far Monte Carlo samples agree with the
 prediction; it orders cases better than it predicts their true Dice."""
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 image = volume.read(path)
                 found.append((str(path), ranking.assess(segmenter, image, arguments.passes)))
-            except Cancelled:
+            except Canceled:
                 raise
             except Exception as error:
                 failed += 1

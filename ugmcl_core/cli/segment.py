@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Cancelled, in_one_line
+from ..errors import Canceled, in_one_line
 from ..inference.settings import MOST_OVERLAP, MOST_PASSES, MOST_PATCHES, UNCERTAINTIES
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def run(arguments: argparse.Namespace) -> int:
         with Progress(stem) as progress:
             try:
                 found = _segment(segmenter, settings, path, stem, folder, arguments, progress)
-            except Cancelled:
+            except Canceled:
                 raise
             except Exception as error:
                 failed += 1

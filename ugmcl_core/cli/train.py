@@ -1,4 +1,4 @@
-"""`ugmcl train`: a model from labelled and unlabelled images."""
+"""`ugmcl train`: a model from labeled and unlabeled images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPILOG = """\
 examples:
   ugmcl train --images images --labels labels --output runs/first
   ugmcl train --images images --labels labels --base la-lge-mri --iterations 300 --output runs/mine
-  ugmcl train --images images --labels labels --labelled-list 16.txt --exclude-list test.txt \\
+  ugmcl train --images images --labels labels --labeled-list 16.txt --exclude-list test.txt \\
       --method ugmcl --option beta=0.5 --profile paper --device cuda --output runs/paper
   torchrun --nproc-per-node 2 -m ugmcl_core train --images images --labels labels \\
       --profile paper --output runs/two-gpus"""
@@ -43,10 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of label maps with the names and on the grids of their images",
     )
     parser.add_argument(
-        "--labelled-list",
+        "--labeled-list",
         metavar="FILE",
         help="use only these labels, one name a line; the others are unlabeled",
     )
+    parser.add_argument("--labelled-list", dest="labeled_list", help=argparse.SUPPRESS)
     parser.add_argument(
         "--exclude-list",
         metavar="FILE",
@@ -134,11 +135,11 @@ def whole(text: str) -> int:
 
 
 def samples(text: str) -> tuple[int, int]:
-    """Labelled and unlabelled samples, as in ``2+2``."""
-    labelled, plus, unlabelled = text.partition("+")
+    """Labeled and unlabeled samples, as in ``2+2``."""
+    labeled, plus, unlabeled = text.partition("+")
     if not plus:
-        raise argparse.ArgumentTypeError(f"{text!r} is not LABELLED+UNLABELLED, such as 2+2")
-    return count(labelled), whole(unlabelled)
+        raise argparse.ArgumentTypeError(f"{text!r} is not LABELED+UNLABELED, such as 2+2")
+    return count(labeled), whole(unlabeled)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -163,7 +164,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return read_list(path) if path else None
 
     lists = [
-        names(p) for p in (arguments.labelled_list, arguments.exclude_list, arguments.holdout_list)
+        names(p) for p in (arguments.labeled_list, arguments.exclude_list, arguments.holdout_list)
     ]
     base = models.resolve(arguments.base) if arguments.base else None
 
@@ -186,8 +187,8 @@ def _run(arguments: argparse.Namespace) -> int:
         check_model(base)
         profile = profiles.fine_tuning(base, profile, iterations)
     if arguments.batch is not None:
-        labelled, unlabelled = arguments.batch
-        batch = replace(profile.batch, labelled=labelled, unlabelled=unlabelled)
+        labeled, unlabeled = arguments.batch
+        batch = replace(profile.batch, labeled=labeled, unlabeled=unlabeled)
         profile = replace(profile, batch=batch)
     if (ignored := arguments.ignore_label) is not None:
         if ignored < profile.network.classes:
@@ -205,8 +206,8 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
     last: dict[str, Any] = {}
     with Progress("train") as progress:
-        used = len(cohort.unlabelled) if method.uses_unlabelled else 0
-        progress.say(f"{method.name}, {len(cohort.labelled)} labeled and {used} unlabeled cases")
+        used = len(cohort.unlabeled) if method.uses_unlabeled else 0
+        progress.say(f"{method.name}, {len(cohort.labeled)} labeled and {used} unlabeled cases")
         if text := laterality_notice(profile, classes, len(classes) if base else 0):
             progress.say(text)
 

@@ -1,4 +1,4 @@
-"""Two-stream batches: labelled samples first, each step's batch a function of its seed alone."""
+"""Two-stream batches: labeled samples first, each step's batch a function of its seed alone."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .cases import PreparedCase, Representation
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """``labelled`` + ``unlabelled`` patches of ``patch`` voxels a step; a ``foreground`` share of
-    the labelled ones is centered near a voxel of a random class, the rest is anywhere."""
+    """``labeled`` + ``unlabeled`` patches of ``patch`` voxels a step; a ``foreground`` share of
+    the labeled ones is centered near a voxel of a random class, the rest is anywhere."""
 
     patch: tuple[int, int, int]
-    labelled: int = 2
-    unlabelled: int = 2
+    labeled: int = 2
+    unlabeled: int = 2
     foreground: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -39,20 +39,20 @@ def pick(key: Sequence[int], cases: int, start: int, count: int) -> list[int]:
 
 
 def first_samples(step: Step, settings: BatchSettings, mixed: bool) -> tuple[int, int]:
-    """The numbers of the first labelled and the first unlabelled sample of ``step``: as many as
+    """The numbers of the first labeled and the first unlabeled sample of ``step``: as many as
     the steps before it used, so that no sample is drawn twice. ``mixed``: whether there are
-    unlabelled samples after the supervised start."""
-    size = settings.labelled + settings.unlabelled
+    unlabeled samples after the supervised start."""
+    size = settings.labeled + settings.unlabeled
     if not mixed:
         return step.index * size, 0
     start = min(step.index, step.warmup)
     rest = step.index - start
-    return start * size + rest * settings.labelled, rest * settings.unlabelled
+    return start * size + rest * settings.labeled, rest * settings.unlabeled
 
 
 def make_batch(
-    labelled: Sequence[PreparedCase],
-    unlabelled: Sequence[PreparedCase],
+    labeled: Sequence[PreparedCase],
+    unlabeled: Sequence[PreparedCase],
     settings: BatchSettings,
     representation: Representation,
     seed: int,
@@ -63,16 +63,16 @@ def make_batch(
     """The batch of ``step`` on ``device`` (None: the CPU); of each stream's samples those of
     ``part(count)``. Patches are cut and turned where their case lies.
 
-    Without unlabelled cases, and in the supervised-only steps, all samples are labelled. A sample
+    Without unlabeled cases, and in the supervised-only steps, all samples are labeled. A sample
     is a function of its number alone, so parts together are the whole. A training that goes on
     with another batch size draws from other streams: their numbers would repeat.
     """
-    size = settings.labelled + settings.unlabelled
-    mixed = bool(unlabelled) and settings.unlabelled > 0
+    size = settings.labeled + settings.unlabeled
+    mixed = bool(unlabeled) and settings.unlabeled > 0
     starts = first_samples(step, settings, mixed)
     mixed = mixed and not step.supervised_only
-    known = settings.labelled if mixed else size
-    streams = [(labelled, 0, known)] + ([(unlabelled, 1, size - known)] if mixed else [])
+    known = settings.labeled if mixed else size
+    streams = [(labeled, 0, known)] + ([(unlabeled, 1, size - known)] if mixed else [])
     images, weak, labels, level_sets, valid, measured = [], [], [], [], [], []
     for cases, stream, count in streams:
         start, key = starts[stream], (seed, size, stream)
@@ -103,7 +103,7 @@ def _patch(
     rng: np.random.Generator,
     with_labels: bool,
 ) -> list[Tensor]:
-    """image, and of a labelled case fractions, level set, valid, measured: each (N, *patch)."""
+    """image, and of a labeled case fractions, level set, valid, measured: each (N, *patch)."""
     case = case.opened()
     target = None
     if with_labels and rng.random() < settings.foreground:
@@ -135,8 +135,8 @@ def _patch(
 
 
 def batches(
-    labelled: Sequence[PreparedCase],
-    unlabelled: Sequence[PreparedCase],
+    labeled: Sequence[PreparedCase],
+    unlabeled: Sequence[PreparedCase],
     settings: BatchSettings,
     representation: Representation,
     seed: int,
@@ -147,7 +147,7 @@ def batches(
     """The batches of ``steps``, the next one made by a thread while one is used."""
 
     def make(step: Step) -> Batch:
-        return make_batch(labelled, unlabelled, settings, representation, seed, step, part, device)
+        return make_batch(labeled, unlabeled, settings, representation, seed, step, part, device)
 
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, steps[0]) if steps else None

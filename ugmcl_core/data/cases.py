@@ -1,4 +1,4 @@
-"""Labelled and unlabelled cases: found in folders, prepared once, kept in memory or on disk."""
+"""Labeled and unlabeled cases: found in folders, prepared once, kept in memory or on disk."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The cases of a training: ``holdout`` cases are labelled and never trained on."""
+    """The cases of a training: ``holdout`` cases are labeled and never trained on."""
 
-    labelled: tuple[Case, ...]
-    unlabelled: tuple[Case, ...] = ()
+    labeled: tuple[Case, ...]
+    unlabeled: tuple[Case, ...] = ()
     holdout: tuple[Case, ...] = ()
 
 
@@ -148,13 +148,13 @@ def on_device(
 def find_cohort(
     images: str | Path,
     labels: str | Path | None = None,
-    labelled: Sequence[str] | None = None,
+    labeled: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     holdout: Sequence[str] = (),
 ) -> Cohort:
     """Pair the images of a folder with the labels of the same name in another.
 
-    An image without a label, or outside the ``labelled`` names when they are given, is unlabelled;
+    An image without a label, or outside the ``labeled`` names when they are given, is unlabeled;
     ``exclude`` names take no part. Raises InputError for names that are not there.
     """
     folders = [Path(f) for f in (images, labels) if f is not None]
@@ -166,7 +166,7 @@ def find_cohort(
     if not by_name:
         raise InputError(f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha)")
     for what, names in (
-        ("labelled", labelled or ()),
+        ("labeled", labeled or ()),
         ("excluded", exclude),
         ("hold-out", holdout),
     ):
@@ -176,14 +176,14 @@ def find_cohort(
                 f"{images}: no image for the {what} case {missing[0]}"
                 + (f" and {len(missing) - 1} others" if missing[1:] else "")
             )
-    for name in [*(labelled or ()), *holdout]:
+    for name in [*(labeled or ()), *holdout]:
         if name not in label_of:
             raise InputError(f"{labels}: no label for the case {name}")
-    if both := set(labelled or ()) & set(holdout):
+    if both := set(labeled or ()) & set(holdout):
         raise InputError(
             f"{sorted(both)[0]} is both labeled for training and held out: choose one"
         )
-    teaching = set(label_of) & set(by_name) if labelled is None else set(labelled)
+    teaching = set(label_of) & set(by_name) if labeled is None else set(labeled)
     teaching -= set(exclude) | set(holdout)
     if not teaching:
         raise InputError(f"{labels}: no labeled case is left to train on")
@@ -192,7 +192,7 @@ def find_cohort(
     def case(name: str, label: Path | None) -> Case:
         return Case(name, by_name[name], label)
 
-    order = sorted(teaching) if labelled is None else [n for n in labelled if n in teaching]
+    order = sorted(teaching) if labeled is None else [n for n in labeled if n in teaching]
     return Cohort(
         tuple(case(n, label_of[n]) for n in order),
         tuple(case(n, None) for n in rest),

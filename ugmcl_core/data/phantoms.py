@@ -61,7 +61,7 @@ class _Scene:
 class _Heart:
     """Distances in mm, negative inside."""
 
-    atrium: np.ndarray  # what is labelled: body, appendage, the veins' first centimeters
+    atrium: np.ndarray  # what is labeled: body, appendage, the veins' first centimeters
     veins: np.ndarray  # the veins as far as they go
     right_atrium: np.ndarray
     blood: np.ndarray  # the other chambers and vessels

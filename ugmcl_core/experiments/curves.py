@@ -30,8 +30,8 @@ def check() -> None:
 
 
 def against_labels(results: Results, about: str) -> Figure:
-    """Figure 4: Dice at each share of labelled cases, a line for each method."""
-    return _curves(results, about, "labelled cases (%)", "Dice against the number of labels")
+    """Figure 4: Dice at each share of labeled cases, a line for each method."""
+    return _curves(results, about, "labeled cases (%)", "Dice against the number of labels")
 
 
 def against_threshold(results: Results, about: str) -> Figure:

@@ -1,11 +1,11 @@
 """Data sets as they lie on disk: which files are cases, which train, which are scored.
 
-``la``      images/, labels/ and lists of names (labelled-*.txt, unlabelled-*.txt, dev-*.txt,
+``la``      images/, labels/ and lists of names (labeled-*.txt, unlabeled-*.txt, dev-*.txt,
             report-*.txt or test-*.txt) beside them
 ``la-h5``   the public LA files: CASE/mri_norm2.h5 with the data sets ``image`` (normalized) and
             ``label``; train.list and test.list beside or above them
 ``brats``   BraTS 2019: HGG/CASE and LGG/CASE with CASE_flair.nii.gz and CASE_seg.nii.gz
-``folder``  images/ and labels/ alone; an image without a label of its name is unlabelled
+``folder``  images/ and labels/ alone; an image without a label of its name is unlabeled
 
 The last three have no list of development cases: they are given, drawn, or done without.
 """
@@ -27,9 +27,9 @@ from ..errors import InputError
 from ..models.card import ClassInfo, Terminology
 
 LAYOUTS = ("la", "la-h5", "brats", "folder")
-LABELLED_SHARE = 0.2  # of the training cases of la-h5: 16 of 80
+LABELED_SHARE = 0.2  # of the training cases of la-h5: 16 of 80
 BRATS_SHARES = (25 / 335, 60 / 335)  # development and report cases of BraTS 2019
-BRATS_LABELLED = 0.1  # of its training cases: 25 of 250
+BRATS_LABELED = 0.1  # of its training cases: 25 of 250
 H5_NAME = "mri_norm2.h5"
 _H5_FOLDER, _BRATS_FOLDER = "2018LA_Seg_Training Set", "MICCAI_BraTS_2019_Data_Training"
 
@@ -41,7 +41,7 @@ TUMOR = ClassInfo(1, "whole tumor", color=(0.95, 0.84, 0.57), largest_component=
 class Lists:
     """Names that replace the layout's own; None leaves them."""
 
-    labelled: tuple[str, ...] | None = None
+    labeled: tuple[str, ...] | None = None
     dev: tuple[str, ...] | None = None
     report: tuple[str, ...] | None = None
 
@@ -50,8 +50,8 @@ class Lists:
 class Dataset:
     """The cases of a data set and their parts.
 
-    ``training`` names the training cases in the order in which they become labelled, of which
-    ``standard`` are labelled unless an experiment says otherwise; ``dev`` (to choose settings) and
+    ``training`` names the training cases in the order in which they become labeled, of which
+    ``standard`` are labeled unless an experiment says otherwise; ``dev`` (to choose settings) and
     ``report`` cases are never trained on. Where the data ask for it, ``spacing`` (mm) replaces
     that of the full-resolution profile, and ``normalization`` a profile's plain z-score.
     """
@@ -68,7 +68,7 @@ class Dataset:
     normalization: Normalization | None = None
 
     def amount(self, share: float | None) -> int:
-        """Number of labelled cases: ``share`` times the standard one, or all (None).
+        """Number of labeled cases: ``share`` times the standard one, or all (None).
 
         Raises InputError when there are not that many labels.
         """
@@ -91,24 +91,24 @@ class Dataset:
         return sum(self.cases[n].label is not None for n in self.training)
 
     def split(self, share: float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The names of the labelled cases, in order, and of the others, sorted."""
+        """The names of the labeled cases, in order, and of the others, sorted."""
         count = self.amount(share)
         known = [n for n in self.training if self.cases[n].label is not None][:count]
         return tuple(known), tuple(sorted(set(self.training) - set(known)))
 
     def cohort(
         self,
-        labelled: Sequence[str],
-        unlabelled: Sequence[str],
+        labeled: Sequence[str],
+        unlabeled: Sequence[str],
         folder: Path,
         progress: Callable[[float, str], None] | None = None,
     ) -> Cohort:
         """The cases with files that `cases.prepare_case` reads, converted into ``folder`` where
         the layout's own files are others."""
-        usable = self.usable([*labelled, *unlabelled], folder, progress)
+        usable = self.usable([*labeled, *unlabeled], folder, progress)
         return Cohort(
-            tuple(usable[n] for n in labelled),
-            tuple(replace(usable[n], label=None) for n in unlabelled),
+            tuple(usable[n] for n in labeled),
+            tuple(replace(usable[n], label=None) for n in unlabeled),
         )
 
     def usable(
@@ -156,7 +156,7 @@ def find(
 def detect(folder: Path) -> str:
     """The layout of ``folder``; InputError if it is none of them."""
     if (folder / "images").is_dir() and (folder / "labels").is_dir():
-        return "la" if _list_files(folder, "labelled") else "folder"
+        return "la" if _list_files(folder, "labeled") else "folder"
     if next(_h5_root(folder).glob(f"*/{H5_NAME}"), None) is not None:
         return "la-h5"
     if any((_brats_root(folder) / grade).is_dir() for grade in ("HGG", "LGG")):
@@ -168,7 +168,7 @@ def detect(folder: Path) -> str:
 
 
 def write_lists(dataset: Dataset, folder: Path) -> None:
-    """The parts as lists of names: train-N.txt (in the order in which cases become labelled),
+    """The parts as lists of names: train-N.txt (in the order in which cases become labeled),
     dev-N.txt, report-N.txt; lists that are there are left."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = {"train": dataset.training, "dev": dataset.dev, "report": dataset.report}
@@ -181,32 +181,32 @@ def write_lists(dataset: Dataset, folder: Path) -> None:
 
 
 def _la(folder: Path, lists: Lists, split_seed: int) -> Dataset:
-    labelled = lists.labelled or _names(folder, "labelled")
-    if labelled is None:
+    labeled = lists.labeled or _names(folder, "labeled")
+    if labeled is None:
         raise InputError(
-            f"{folder}: the layout la needs a list labelled-*.txt; give --labelled-list or "
+            f"{folder}: the layout la needs a list labeled-*.txt; give --labeled-list or "
             "--layout folder"
         )
     dev = _first(lists.dev, _names(folder, "dev"))
     report = _first(lists.report, _names(folder, "report"), _names(folder, "test"))
-    further = _names(folder, "unlabelled") or ()
-    dataset = _pairs(folder, "la", labelled, further, dev, report)
+    further = _names(folder, "unlabeled") or ()
+    dataset = _pairs(folder, "la", labeled, further, dev, report)
     return replace(dataset, classes=(ATRIUM,), modality="LGE-MRI")
 
 
 def _folder(folder: Path, lists: Lists, split_seed: int) -> Dataset:
-    return _pairs(folder, "folder", lists.labelled, (), lists.dev or (), lists.report or ())
+    return _pairs(folder, "folder", lists.labeled, (), lists.dev or (), lists.report or ())
 
 
 def _pairs(
     folder: Path,
     layout: str,
-    labelled: tuple[str, ...] | None,
+    labeled: tuple[str, ...] | None,
     further: tuple[str, ...],
     dev: tuple[str, ...],
     report: tuple[str, ...],
 ) -> Dataset:
-    """images/ and labels/: the ``labelled`` (None: all with a label), then the ``further`` ones,
+    """images/ and labels/: the ``labeled`` (None: all with a label), then the ``further`` ones,
     then the others by name."""
     for part in ("images", "labels"):
         if not (folder / part).is_dir():
@@ -217,13 +217,13 @@ def _pairs(
         raise InputError(f"{folder / 'images'}: no images here (.nrrd, .nii.gz, .nii or .mha)")
     cases = {n: Case(n, path, labels.get(n)) for n, path in images.items()}
     held = {*dev, *report}
-    if labelled is None:
-        labelled = tuple(n for n in sorted(cases) if cases[n].label and n not in held)
-    order = [n for n in further if n not in {*held, *labelled}]
-    rest = sorted(set(cases) - held - set(labelled) - set(order))
+    if labeled is None:
+        labeled = tuple(n for n in sorted(cases) if cases[n].label and n not in held)
+    order = [n for n in further if n not in {*held, *labeled}]
+    rest = sorted(set(cases) - held - set(labeled) - set(order))
     classes = (ClassInfo(1, "structure", largest_component=None),)
-    training = (*labelled, *order, *rest)
-    return Dataset(layout, cases, training, len(labelled), dev, report, classes, "")
+    training = (*labeled, *order, *rest)
+    return Dataset(layout, cases, training, len(labeled), dev, report, classes, "")
 
 
 def _h5(folder: Path, lists: Lists, split_seed: int) -> Dataset:
@@ -237,13 +237,13 @@ def _h5(folder: Path, lists: Lists, split_seed: int) -> Dataset:
     report = _first(lists.report, listed["test"])
     dev = lists.dev or ()
     order = [n for n in listed["train"] if n not in {*dev, *report}]
-    standard = max(1, round(LABELLED_SHARE * len(listed["train"])))
-    labelled = lists.labelled or tuple(order[:standard])
-    training = (*labelled, *(n for n in order if n not in labelled))
+    standard = max(1, round(LABELED_SHARE * len(listed["train"])))
+    labeled = lists.labeled or tuple(order[:standard])
+    training = (*labeled, *(n for n in order if n not in labeled))
     # the files hold (image - mean) / sd of the whole scan already
     stored = Normalization("none")
     return Dataset(
-        "la-h5", cases, training, len(labelled), dev, report, (ATRIUM,), "LGE-MRI", None, stored
+        "la-h5", cases, training, len(labeled), dev, report, (ATRIUM,), "LGE-MRI", None, stored
     )
 
 
@@ -265,13 +265,13 @@ def _brats(folder: Path, lists: Lists, split_seed: int) -> Dataset:
         free = [n for n in order if n not in dev]
         report = tuple(free[: counts[1]]) if report is None else report
     order = [n for n in order if n not in {*dev, *report}]
-    labelled = lists.labelled or tuple(order[: max(1, round(BRATS_LABELLED * len(order)))])
-    training = (*labelled, *(n for n in order if n not in labelled))
+    labeled = lists.labeled or tuple(order[: max(1, round(BRATS_LABELED * len(order)))])
+    training = (*labeled, *(n for n in order if n not in labeled))
     return Dataset(
         "brats",
         cases,
         training,
-        len(labelled),
+        len(labeled),
         dev,
         report,
         (TUMOR,),
@@ -305,7 +305,8 @@ def _list_beside(folder: Path, name: str) -> tuple[str, ...] | None:
 
 
 def _list_files(folder: Path, part: str) -> list[Path]:
-    return sorted({*folder.glob(f"{part}.txt"), *folder.glob(f"{part}-*.txt")})
+    names = {part, part.replace("labeled", "labelled")}  # in American and in British spelling
+    return sorted({p for n in names for g in (f"{n}.txt", f"{n}-*.txt") for p in folder.glob(g)})
 
 
 def _names(folder: Path, part: str) -> tuple[str, ...] | None:
@@ -314,7 +315,7 @@ def _names(folder: Path, part: str) -> tuple[str, ...] | None:
     if len(files) > 1:
         raise InputError(
             f"{folder}: {files[0].name} and {files[1].name} are both there; say which one is meant"
-            " with --labelled-list, --dev-list or --report-list, or move one away"
+            " with --labeled-list, --dev-list or --report-list, or move one away"
         )
     return tuple(read_list(files[0])) if files else None
 
@@ -327,7 +328,7 @@ def _check(dataset: Dataset, folder: Path) -> None:
     """Every name has a case, those that are scored or teach have labels, and no two parts
     share one."""
     parts = {
-        "labelled": dataset.training[: dataset.standard],
+        "labeled": dataset.training[: dataset.standard],
         "development": dataset.dev,
         "report": dataset.report,
         "training": dataset.training,

@@ -20,7 +20,7 @@ class Row:
     """One row of a table or point of a curve: a training at each seed.
 
     ``options`` are the method's settings that differ from its defaults. ``share`` is the number of
-    labelled cases as a multiple of the data set's standard one (the paper's 16 of 80 of LA, 25 of
+    labeled cases as a multiple of the data set's standard one (the paper's 16 of 80 of LA, 25 of
     250 of BraTS); None labels all. With ``equal_time`` the iterations are those that fit in the
     wall time of the group's reference. Rows are compared with the ``reference`` of their
     ``group``; ``published`` is the paper's, ``own`` marks what the paper does not have; ``series``
@@ -60,7 +60,7 @@ _DTC_LA = (89.42, 80.89, 2.10, 7.32)
 
 TABLE_1 = Experiment(
     "table1",
-    "Table 1: what each term of UG-MCL brings (LA, 16 labelled)",
+    "Table 1: what each term of UG-MCL brings (LA, 16 labeled)",
     (
         Row("L_seg", "supervised", published=_SUPERVISED_LA),
         Row("L_seg + L_dis", "dual-task", published=(87.88, 78.77, 2.81, 10.25)),
@@ -95,7 +95,7 @@ TABLE_1 = Experiment(
 
 TABLE_2 = Experiment(
     "table2",
-    "Table 2: β, segmentation against distance in L_itc (LA, 16 labelled)",
+    "Table 2: β, segmentation against distance in L_itc (LA, 16 labeled)",
     tuple(
         Row(
             f"β = {beta:g}",
@@ -124,7 +124,7 @@ _PICTURED = (_SUPERVISED, _MEAN_TEACHER, _UA_MT, _DTC, _UGMCL, _PLUS)
 
 TABLE_3 = Experiment(
     "table3",
-    "Table 3: comparison of methods (LA, 16 labelled)",
+    "Table 3: comparison of methods (LA, 16 labeled)",
     (
         _SUPERVISED,
         Row("TCSE", "tcse", published=(88.15, 79.20, 2.44, 9.57)),
@@ -141,7 +141,7 @@ TABLE_3 = Experiment(
             "supervised",
             share=None,
             published=(91.14, 83.82, 1.52, 5.75),
-            note="supervised, every training case labelled (the paper's: 80)",
+            note="supervised, every training case labeled (the paper's: 80)",
         ),
         Row(
             "Supervised (equal time)",
@@ -183,10 +183,10 @@ def _table_4() -> tuple[Row, ...]:
     nan = float("nan")
     return tuple(
         Row(
-            f"{label} ({count} labelled)",
+            f"{label} ({count} labeled)",
             method,
             share=share,
-            group=f"{count} labelled",
+            group=f"{count} labeled",
             reference=method == "ugmcl",
             published=(values[place], nan, nan, nan),
         )
@@ -204,7 +204,7 @@ TABLE_4 = Experiment(
 
 FIGURE_3 = Experiment(
     "figure3",
-    "Figure 3: the uncertainty threshold, fixed and ramped (LA, 16 labelled)",
+    "Figure 3: the uncertainty threshold, fixed and ramped (LA, 16 labeled)",
     tuple(
         Row(
             f"{series} {start:g}",

@@ -27,8 +27,8 @@ class Training:
     method: Method
     profile: Profile
     seed: int
-    labelled: tuple[str, ...]
-    unlabelled: tuple[str, ...]
+    labeled: tuple[str, ...]
+    unlabeled: tuple[str, ...]
     layout: str
 
     @property
@@ -47,7 +47,7 @@ class Training:
         p = self.profile
         options = [f"{k}-{v:g}" if isinstance(v, float) else f"{k}-{v}".lower()
                    for k, v in sorted(self.options.items())]  # fmt: skip
-        total = len(self.labelled) + len(self.unlabelled)
+        total = len(self.labeled) + len(self.unlabeled)
         digest = hashlib.sha256(
             json.dumps(
                 [
@@ -57,8 +57,8 @@ class Training:
                     p.name,
                     p.iterations,
                     self.seed,
-                    self.labelled,
-                    self.unlabelled,
+                    self.labeled,
+                    self.unlabeled,
                 ],
                 sort_keys=True,
             ).encode()
@@ -67,7 +67,7 @@ class Training:
             [
                 self.method.name,
                 *options,
-                f"{len(self.labelled)}of{total}",
+                f"{len(self.labeled)}of{total}",
                 f"{p.name}-{p.iterations}",
                 f"s{self.seed}",
                 digest[:8],
@@ -140,11 +140,11 @@ def plan(
 
 
 def _training(row: Row, dataset: Dataset, profile: Profile, seed: int) -> Training:
-    labelled, unlabelled = dataset.split(row.share)
+    labeled, unlabeled = dataset.split(row.share)
     method = method_of(row)
     network = replace(profile.network, distance_head=method.uses_distance)
     profile = replace(profile, network=network)
-    return Training(method, profile, seed, labelled, unlabelled, dataset.layout)
+    return Training(method, profile, seed, labeled, unlabeled, dataset.layout)
 
 
 def shard(planned: Sequence[Planned], number: int, count: int) -> list[Training]:

@@ -134,7 +134,7 @@ def _train(
         tell({"event": "preparing", "fraction": fraction, "text": text})
 
     cohort = dataset.cohort(
-        training.labelled, training.unlabelled, place.output / "cases", convert
+        training.labeled, training.unlabeled, place.output / "cases", convert
     )
     train(
         cohort,
@@ -274,7 +274,7 @@ def _differences(training: Training, then: dict[str, Any]) -> list[str]:
     if name != training.method.name:
         return [f"method ({name})"]
     wrong = records.unlike(training, method, then.get("profile", {}))
-    for key in ("labelled", "unlabelled"):
+    for key in ("labeled", "unlabeled"):
         if list(getattr(training, key)) != then.get(key):
             wrong.append(f"the {key} cases")
     if then.get("seed") != training.seed:

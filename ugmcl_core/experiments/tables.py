@@ -51,7 +51,7 @@ def _about(results: Results, place: Workplace, protocol: str) -> str:
     lines = [
         protocol,
         f"Data: layout {dataset.layout}, {len(dataset.training)} training cases, of which "
-        f"{dataset.standard} labelled unless a row says otherwise.",
+        f"{dataset.standard} labeled unless a row says otherwise.",
         f"Scored on the {len(results.cases)} {kind} cases, never trained on; last checkpoint, "
         f"chosen on nothing; inference stride: {stride}.",
     ]
@@ -64,7 +64,7 @@ def _about(results: Results, place: Workplace, protocol: str) -> str:
 
 def _results(results: Results, published: bool) -> str:
     others = list(_MEASURES)[1:]
-    head = ["Method", "Labelled", "Seeds", "Dice %", "95 % interval"]
+    head = ["Method", "Labeled", "Seeds", "Dice %", "95 % interval"]
     head += [_MEASURES[name] for name in others]
     if published:
         head += [f"published {name}" for name in _MEASURES.values()]
@@ -74,7 +74,7 @@ def _results(results: Results, published: bool) -> str:
         low, high = statistics.bootstrap(dice)
         cells = [
             _name(result),
-            _labelled(result),
+            _labeled(result),
             str(len(result.scored)),
             f"**{_shown('dice', statistics.mean(dice))}**",
             f"{_shown('dice', low)} to {_shown('dice', high)}",
@@ -165,7 +165,7 @@ def _gain(results: Results) -> str:
         if ("UG-MCL", percent) in by_place
         and (lower := by_place.get(("Supervised", percent))) is not None
     ]
-    return _table(["Labelled", "UG-MCL less supervised", "published"], rows)
+    return _table(["Labeled", "UG-MCL less supervised", "published"], rows)
 
 
 def _trainings(results: Results) -> str:
@@ -207,10 +207,10 @@ def _name(result: Result) -> str:
     return f"{result.row.label} †" if result.row.own else result.row.label
 
 
-def _labelled(result: Result) -> str:
+def _labeled(result: Result) -> str:
     record = next(iter(result.records.values()))
-    count = len(record["labelled"])
-    return f"{count} of {count + len(record['unlabelled'])}"
+    count = len(record["labeled"])
+    return f"{count} of {count + len(record['unlabeled'])}"
 
 
 def _measure(result: Result, results: Results, name: str, largest: bool = False) -> str:

@@ -36,14 +36,14 @@ def localize(
     volumes: Sequence[Volume],
     whole: Prepared,
     card: ModelCard,
-    cancelled: Callable[[], bool] | None = None,
+    canceled: Callable[[], bool] | None = None,
 ) -> Prepared:
     """The crop of ``whole`` that holds the structure, prepared; ``whole`` if nothing is found.
 
     Candidates are the centers of the largest components of a first prediction and the middle of
-    the volume; the one with the highest `likeness` is taken. Raises Cancelled.
+    the volume; the one with the highest `likeness` is taken. Raises Canceled.
     """
-    found = predict(network, whole.image, card.patch, cancelled=cancelled)
+    found = predict(network, whole.image, card.patch, canceled=canceled)
     best, highest = whole, 0.0
     for center in candidates(found.foreground.sum(0).cpu().numpy() > 0.5):
         crop = prepare(
@@ -52,7 +52,7 @@ def localize(
             Normalization(**card.normalization),
             box=box_around(center, whole, card.field_of_view_mm[1]),
         )
-        score = likeness(network, crop.image, card, cancelled)
+        score = likeness(network, crop.image, card, canceled)
         if score > highest:
             best, highest = crop, score
     return best
@@ -92,15 +92,15 @@ def likeness(
     network: DualTaskVNet,
     image: Tensor,
     card: ModelCard,
-    cancelled: Callable[[], bool] | None = None,
+    canceled: Callable[[], bool] | None = None,
 ) -> float:
-    """How much what is found in ``image`` looks like a structure, 0 to 1; raises Cancelled.
+    """How much what is found in ``image`` looks like a structure, 0 to 1; raises Canceled.
 
     The depth that the level set reaches (a false find is shallow) times the Dice between the finds
     in the image and in its mirrored views, which a false find seldom survives; for a model that
     was not trained on mirrored images, times the mean of |2 p - 1| over the find.
     """
-    found = predict(network, image, card.patch, cancelled=cancelled)
+    found = predict(network, image, card.patch, canceled=canceled)
     p = found.foreground.sum(0)
     if not bool((p > _LEAST).any()):
         return 0.0
@@ -111,7 +111,7 @@ def likeness(
         return depth * float((2.0 * p[p > _LEAST] - 1.0).abs().mean())
     agreements = []
     for axis in card.mirror_axes:
-        view = predict(network, image.flip([axis + 1]), card.patch, cancelled=cancelled)
+        view = predict(network, image.flip([axis + 1]), card.patch, canceled=canceled)
         mirrored = view.foreground.sum(0).flip([axis]) > 0.5
         common, both = ((p > 0.5) & mirrored).sum(), (p > 0.5).sum() + mirrored.sum()
         agreements.append(2.0 * float(common) / max(1.0, float(both)))

@@ -44,14 +44,14 @@ def assess(
     passes: int,
     *,
     progress: Callable[[float, str], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    canceled: Callable[[], bool] | None = None,
 ) -> Assessment:
-    """Assess one volume by ``passes`` Monte Carlo passes; raises InputError and Cancelled."""
+    """Assess one volume by ``passes`` Monte Carlo passes; raises InputError and Canceled."""
     prediction, prepared, _ = segmenter.predict(
         volume,
         SegmentSettings(passes),
         progress=progress or (lambda fraction, text: None),
-        cancelled=cancelled,
+        canceled=canceled,
     )
     found = classes_of(prediction.foreground)
     unsure = surface_uncertainty(

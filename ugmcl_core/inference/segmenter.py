@@ -14,7 +14,7 @@ from .. import devices
 from ..data.components import keep_largest
 from ..data.preprocessing import Normalization, Prepared, prepare
 from ..data.volume import Volume
-from ..errors import Cancelled, InputError
+from ..errors import Canceled, InputError
 from ..models.card import ModelCard
 from ..models.model import Model
 from ..models.network import build_network
@@ -71,22 +71,22 @@ class Segmenter:
         *,
         roi: Sequence[float] | None = None,
         progress: Callable[[float, str], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        canceled: Callable[[], bool] | None = None,
     ) -> Segmentation:
         """Segment a volume (or one per input channel), all of it or the RAS box ``roi`` in mm.
 
         ``progress`` gets a fraction and a line of text. Raises InputError for volumes that cannot
-        be segmented and Cancelled.
+        be segmented and Canceled.
         """
         settings = settings or SegmentSettings()
         began = time.monotonic()
         report = progress or (lambda fraction, text: None)
         prediction, prepared, wide = self.predict(
-            volume, settings, roi=roi, progress=report, cancelled=cancelled
+            volume, settings, roi=roi, progress=report, canceled=canceled
         )
         report(0.9, "bringing results back")
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        if canceled is not None and canceled():
+            raise Canceled
         return self._assemble(prediction, prepared, settings, wide, began)
 
     def predict(
@@ -96,7 +96,7 @@ class Segmenter:
         *,
         roi: Sequence[float] | None = None,
         progress: Callable[[float, str], None],
-        cancelled: Callable[[], bool] | None = None,
+        canceled: Callable[[], bool] | None = None,
     ) -> tuple[Prediction, Prepared, bool]:
         """The prediction on the model's grid, the way back, and whether the field of view is far
         beyond the training's; arguments and errors as of `segment`."""
@@ -114,15 +114,15 @@ class Segmenter:
             )
         progress(0.0, "preparing")
         prepared = prepare(volumes, card.spacing, Normalization(**card.normalization), roi)
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        if canceled is not None and canceled():
+            raise Canceled
         whole = prepared
         # a seed of its own: the same volume has the same uncertainty, run after run
         with devices.autocast(self.device), torch.random.fork_rng():
             torch.manual_seed(_SEED)
             if self._is_one_piece(settings) and exceeds(card, whole, _WIDE):
                 progress(0.02, "looking for the structure")
-                prepared = localize(self.network, volumes, whole, card, cancelled)
+                prepared = localize(self.network, volumes, whole, card, canceled)
             prediction = predict_mirrored(
                 self.network,
                 prepared.image,
@@ -132,7 +132,7 @@ class Segmenter:
                 uncertainty=settings.uncertainty,
                 overlap=settings.overlap,
                 together=1 if self.device.type == "cpu" else 4,
-                cancelled=cancelled,
+                canceled=canceled,
                 progress=lambda fraction: progress(0.05 + 0.85 * fraction, "segmenting"),
             )
         return prediction, prepared, exceeds(card, whole, _TOO_WIDE)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..errors import Cancelled
+from ..errors import Canceled
 from ..nn.network import DualTaskVNet, set_dropout
 from ..nn.uncertainty import entropy
 from .settings import MOST_PATCHES
@@ -85,7 +85,7 @@ def predict(
     overlap: float | None = None,
     together: int = 1,
     progress: Callable[[float], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    canceled: Callable[[], bool] | None = None,
 ) -> Prediction:
     """Segment ``image`` (channels, I, J, K), normalized, on the network's device.
 
@@ -94,7 +94,7 @@ def predict(
     since nothing random happens in it. A volume that is not much larger than a patch is one
     window; with an ``overlap`` windows are patches that overlap by at least this share of theirs.
     Results of overlapping windows are averaged by `importance`; ``together`` windows go through
-    the network at once. Raises Cancelled when ``cancelled()`` turns true, checked at every pass.
+    the network at once. Raises Canceled when ``canceled()`` turns true, checked at every pass.
     """
     device = next(network.parameters()).device
     classes = network.settings.classes
@@ -122,8 +122,8 @@ def predict(
         nonlocal done
         if progress is not None:
             progress(done / work)
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        if canceled is not None and canceled():
+            raise Canceled
         done += 1
 
     network.eval()

@@ -4,7 +4,7 @@ A method is a frozen dataclass of its options, a subclass of ``Method``, with
 
 - ``losses(student, teacher, batch, step) -> dict[str, Tensor]``: named terms; the loop sums them,
 - class attributes ``name``, ``paper``, ``year``, ``when`` (a line on when to use it),
-- ``uses_teacher``, ``uses_unlabelled``, ``uses_distance``: what it needs of the loop.
+- ``uses_teacher``, ``uses_unlabeled``, ``uses_distance``: what it needs of the loop.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Method(ABC):
     year: ClassVar[int]
     when: ClassVar[str]
     uses_teacher: bool = False
-    uses_unlabelled: bool = False
+    uses_unlabeled: bool = False
     uses_distance: bool = False
     adversarial: ClassVar[bool] = False
 

@@ -17,7 +17,7 @@ from .supervised import segmentation_terms
 
 
 def distance_term(out: Output, batch: Batch) -> Tensor:
-    """Mean squared error between f_dis and T(y) where that is known; ``out`` holds the labelled
+    """Mean squared error between f_dis and T(y) where that is known; ``out`` holds the labeled
     samples alone."""
     return masked_mean((out.distance - batch.level_set).square(), batch.measured)
 
@@ -25,7 +25,7 @@ def distance_term(out: Output, batch: Batch) -> Tensor:
 def supervised_terms(out: Output, batch: Batch, distance_weight: float = 1.0) -> dict[str, Tensor]:
     """L_sup, Eq. 2: Dice + cross-entropy on f_seg, mean squared error between f_dis and T(y).
 
-    ``out`` holds the labelled samples alone.
+    ``out`` holds the labeled samples alone.
     """
     return {
         **segmentation_terms(out, batch, 1.0),
@@ -35,7 +35,7 @@ def supervised_terms(out: Output, batch: Batch, distance_weight: float = 1.0) ->
 
 @dataclass(frozen=True)
 class DualTask(Method):
-    """L_sup of Eq. 2 on the labelled samples."""
+    """L_sup of Eq. 2 on the labeled samples."""
 
     name: ClassVar[str] = "dual-task"
     paper: ClassVar[str] = "Zhang et al., UG-MCL, Eq. 2"
@@ -48,4 +48,4 @@ class DualTask(Method):
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
-        return supervised_terms(student(batch.image[batch.labelled]), batch, self.distance_weight)
+        return supervised_terms(student(batch.image[batch.labeled]), batch, self.distance_weight)

@@ -15,7 +15,7 @@ from .base import Method
 
 
 def segmentation_terms(out: Output, batch: Batch, weight: float = 0.5) -> dict[str, Tensor]:
-    """``weight`` (CE + Dice) on f_seg; ``out`` holds the labelled samples alone."""
+    """``weight`` (CE + Dice) on f_seg; ``out`` holds the labeled samples alone."""
     return {
         "ce": weight * cross_entropy(out.logits, batch.labels, batch.valid),
         "dice": weight * dice_loss(out.probabilities, batch.labels, batch.valid),
@@ -24,7 +24,7 @@ def segmentation_terms(out: Output, batch: Batch, weight: float = 0.5) -> dict[s
 
 @dataclass(frozen=True)
 class Supervised(Method):
-    """0.5 (CE + Dice) on the labelled samples."""
+    """0.5 (CE + Dice) on the labeled samples."""
 
     name: ClassVar[str] = "supervised"
     paper: ClassVar[str] = "Milletari et al., V-Net"
@@ -34,4 +34,4 @@ class Supervised(Method):
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
-        return segmentation_terms(student(batch.image[batch.labelled]), batch)
+        return segmentation_terms(student(batch.image[batch.labeled]), batch)

@@ -24,7 +24,7 @@ from .supervised import segmentation_terms
 class UGMCL(Method):
     """L_sup + λ_i L_itc + λ_c L_ctc, Eq. 7 (Zhang et al., 2022).
 
-    The consistency terms run over labelled and unlabelled samples; the teacher works in train
+    The consistency terms run over labeled and unlabeled samples; the teacher works in train
     mode, each pass with dropout, input noise and batch statistics of its own. Table 1's rows are
     the settings of ``distance``, ``intra`` and ``cross``; without ``distance`` and ``cross``
     there is no distance head, and L_itc is its segmentation part.
@@ -57,7 +57,7 @@ class UGMCL(Method):
         return self.intra or (self.cross and self.mask_cross)
 
     @property
-    def uses_unlabelled(self) -> bool:
+    def uses_unlabeled(self) -> bool:
         return self.intra or self.cross
 
     @property
@@ -68,9 +68,9 @@ class UGMCL(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        terms = segmentation_terms(out[batch.labelled], batch, 1.0)  # Eq. 2
+        terms = segmentation_terms(out[batch.labeled], batch, 1.0)  # Eq. 2
         if self.distance:
-            terms["distance"] = distance_term(out[batch.labelled], batch)
+            terms["distance"] = distance_term(out[batch.labeled], batch)
         if step.supervised_only:
             return terms
         ramp = gaussian_ramp(step.progress, self.squared_ramp)

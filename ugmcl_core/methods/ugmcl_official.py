@@ -41,7 +41,7 @@ class UGMCLOfficial(Method):
     year: ClassVar[int] = 2022
     when: ClassVar[str] = "only to compare the published code with the published method"
     uses_teacher: ClassVar[bool] = True
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
     passes: Count = option(8, "T, Monte Carlo passes of the teacher")
@@ -50,7 +50,7 @@ class UGMCLOfficial(Method):
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
-        out, known = student(batch.image), batch.labelled
+        out, known = student(batch.image), batch.labeled
         from_distance = to_mask(out.logits.float().tanh(), self.sharpness)
         drawn = from_distance[known, 1:]
         terms = {

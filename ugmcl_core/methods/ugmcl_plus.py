@@ -22,7 +22,7 @@ from .supervised import segmentation_terms
 
 @dataclass(frozen=True)
 class UGMCLPlus(Method):
-    """UG-MCL's terms with a sharper intra-task loss on unlabelled samples only.
+    """UG-MCL's terms with a sharper intra-task loss on unlabeled samples only.
 
     Departures from `UGMCL`: the teacher works in evaluation mode on the weak view and decodes one
     encoding several times; intra-task consistency on the segmentation is cross-entropy + Dice
@@ -37,7 +37,7 @@ class UGMCLPlus(Method):
     year: ClassVar[int] = 2026
     when: ClassVar[str] = "few labeled and many unlabeled volumes, and strong augmentation"
     uses_teacher: ClassVar[bool] = True
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
     uses_distance: ClassVar[bool] = True
 
     beta: Share = option(0.75, "β: segmentation against distance")
@@ -53,14 +53,14 @@ class UGMCLPlus(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        known = out[batch.labelled]
+        known = out[batch.labeled]
         terms = segmentation_terms(known, batch, 1.0)
         error = masked_mean((known.distance - batch.level_set).abs(), batch.measured)
         terms["distance"] = self.distance_weight * error
         if step.supervised_only:
             return terms
-        new = out[batch.unlabelled]
-        advice = consult_by_decoder(teacher, batch.weak[batch.unlabelled], self.passes)
+        new = out[batch.unlabeled]
+        advice = consult_by_decoder(teacher, batch.weak[batch.unlabeled], self.passes)
         classes = out.logits.shape[1]
         ramp = gaussian_ramp(step.progress / self.ramp_end)
         threshold = uncertainty_threshold(ramp, maximal_entropy(classes), self.threshold_start)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """A two-stream batch: labelled samples first.
+    """A two-stream batch: labeled samples first.
 
     ``image`` (B, channels, I, J, K) is the student's view, ``weak`` the same patches as the
     teacher sees them (without intensity augmentation; the same tensor where there is none).
@@ -26,17 +26,17 @@ class Batch:
     measured: Tensor
 
     @property
-    def labelled(self) -> slice:
-        """The labelled samples."""
+    def labeled(self) -> slice:
+        """The labeled samples."""
         return slice(0, len(self.labels))
 
     @property
-    def unlabelled(self) -> slice:
-        """The unlabelled samples."""
+    def unlabeled(self) -> slice:
+        """The unlabeled samples."""
         return slice(len(self.labels), len(self.image))
 
     @property
-    def all_labelled(self) -> bool:
-        """Whether there is no unlabelled sample: in supervised-only steps, and in a training
-        without unlabelled cases."""
+    def all_labeled(self) -> bool:
+        """Whether there is no unlabeled sample: in supervised-only steps, and in a training
+        without unlabeled cases."""
         return len(self.labels) == len(self.image)

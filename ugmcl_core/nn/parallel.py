@@ -37,7 +37,7 @@ def rank() -> int:
     return distributed.get_rank() if size() > 1 else 0
 
 
-def neighbours() -> int:
+def neighbors() -> int:
     """Number of processes of this training on this machine, itself included."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if size() > 1 else 1
 
@@ -161,6 +161,6 @@ def part(count: int, name: str = "samples") -> range:
     if rest:
         raise InputError(
             f"{count} {name} a step cannot be divided by {size()} processes: "
-            "give --batch LABELLED+UNLABELLED, both multiples of it"
+            "give --batch LABELED+UNLABELED, both multiples of it"
         )
     return range(rank() * each, (rank() + 1) * each)

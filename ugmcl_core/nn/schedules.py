@@ -17,7 +17,7 @@ class Step:
 
     @property
     def supervised_only(self) -> bool:
-        """Whether the batch holds labelled samples alone."""
+        """Whether the batch holds labeled samples alone."""
         return self.index < self.warmup
 
     @property

@@ -15,7 +15,8 @@ from ..data.cases import Case, Cohort
 from ..errors import InputError
 from ..models.card import ClassInfo, class_info
 
-ROLES = ("labelled", "unlabelled", "holdout")
+_FORMER_ROLES = {"labelled": "labeled", "unlabelled": "unlabeled"}  # as lists up to 0.1 have them
+ROLES = ("labeled", "unlabeled", "holdout")
 _LARGEST_LABEL = 65535
 _UNTYPED = ("85756007", "T-D0050")  # "Tissue", the default of Slicer: it tells nothing apart
 
@@ -64,7 +65,7 @@ def _case_list(content: Any, folder: Path) -> CaseList:
         if other != case.name:  # a hold-out case would be trained on
             raise InputError(f"cases {other} and {case.name} have the same image; keep one")
         by_role[role].append(case)
-    if not by_role["labelled"]:
+    if not by_role["labeled"]:
         raise InputError("no case is labeled; at least one is needed to learn from")
     classes = _classes(content.get("classes"))
     ignore = content.get("ignore")
@@ -82,6 +83,8 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
     name, role = item.get("name"), item.get("role")
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"case {number} has no name")
+    if isinstance(role, str):
+        role = _FORMER_ROLES.get(role, role)
     if role not in ROLES:
         raise InputError(f"case {name}: role is {role!r}, not one of {', '.join(ROLES)}")
     if unknown := sorted(set(item) - {"name", "role", "image", "label"}):
@@ -98,9 +101,9 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
             raise InputError(f"case {name}: there is no {key} {files[key]}")
     if "image" not in files:
         raise InputError(f"case {name} has no image")
-    if role != "unlabelled" and "label" not in files:
+    if role != "unlabeled" and "label" not in files:
         raise InputError(f"case {name} is {role} and has no label; add it or make it unlabeled")
-    label = files["label"] if role != "unlabelled" else None
+    label = files["label"] if role != "unlabeled" else None
     return role, Case(name, files["image"], label, resample=True)
 
 

@@ -14,7 +14,7 @@ import torch
 from .. import devices
 from ..data.augmentation import floats
 from ..data.cases import Case, Cohort, PreparedCase
-from ..errors import Cancelled
+from ..errors import Canceled
 from ..inference.sliding_window import predict
 from ..methods import Method
 from ..nn.schedules import Step
@@ -41,12 +41,12 @@ def estimate(
     request: FinetuneSettings,
     send: Callable[..., None],
     progress: Callable[..., None],
-    cancelled: Callable[[], bool],
+    canceled: Callable[[], bool],
 ) -> dict[str, Any]:
     """The `result` of docs/architecture.md for what `finetune` would do with this request.
 
-    Some steps of each method run on the first labelled and unlabelled case, on the true window and
-    device, the first step of each not counted. Raises InputError and Cancelled.
+    Some steps of each method run on the first labeled and unlabeled case, on the true window and
+    device, the first step of each not counted. Raises InputError and Canceled.
     """
     planned = plan(request)
     parts = parts_of(planned, Path(request.output))
@@ -56,17 +56,17 @@ def estimate(
         progress(len(costs) / 2, f"measuring {method.name}")
         costs[method.name] = climbing_down(
             ladder(planned.profile, str(devices.resolve(request.device))),
-            lambda rung, method=method: measure(planned, method, rung, request.seed, cancelled),
+            lambda rung, method=method: measure(planned, method, rung, request.seed, canceled),
             lambda text: send("log", level="warning", text=text),
         )
     cohort = planned.cohort
     views = 2 ** len(planned.profile.batch.augmentation.mirror_axes)
-    judged = len(cohort.labelled if planned.report == "leave-one-out" else cohort.holdout)
+    judged = len(cohort.labeled if planned.report == "leave-one-out" else cohort.holdout)
     seconds = 0.0
     for part in parts:
         cost = costs[part.method.name]
-        unlabelled = part.cohort.unlabelled if part.method.uses_unlabelled else ()
-        cases = len(part.cohort.labelled) + len(unlabelled) + len(part.cohort.holdout)
+        unlabeled = part.cohort.unlabeled if part.method.uses_unlabeled else ()
+        cases = len(part.cohort.labeled) + len(unlabeled) + len(part.cohort.holdout)
         looks = len(part.cohort.holdout) * request.iterations // evaluate_every(request.iterations)
         seconds += cost.case * cases + cost.iteration * request.iterations
         seconds += cost.prediction * looks
@@ -81,14 +81,14 @@ def estimate(
 
 
 def measure(
-    planned: Plan, method: Method, rung: Rung, seed: int, cancelled: Callable[[], bool]
+    planned: Plan, method: Method, rung: Rung, seed: int, canceled: Callable[[], bool]
 ) -> Cost:
-    """What one method costs on the first case of each kind; raises Cancelled."""
+    """What one method costs on the first case of each kind; raises Canceled."""
     devices.release_memory()
     device = torch.device(rung.device)
     network = replace(rung.profile.network, distance_head=method.uses_distance)
     profile = replace(rung.profile, network=network)
-    cohort = Cohort(planned.cohort.labelled[:1], planned.cohort.unlabelled[:1])
+    cohort = Cohort(planned.cohort.labeled[:1], planned.cohort.unlabeled[:1])
     nowhere = Path(tempfile.gettempdir())  # nothing exceeds the budget, so nothing is written
     settings = TrainingSettings(seed, rung.device, memory=1 << 62, resident=False)
     room = devices.room_for_cases(device)
@@ -105,18 +105,18 @@ def measure(
             {},
             lambda event: None,
         )
-        case = (time.monotonic() - began) / (len(run.labelled) + len(run.unlabelled))
+        case = (time.monotonic() - began) / (len(run.labeled) + len(run.unlabeled))
         first = [profile.warmup] + ([0] if profile.warmup else [])
-        late, *early = [_seconds(run, index, cancelled) for index in first]
+        late, *early = [_seconds(run, index, canceled) for index in first]
         part = profile.warmup / profile.iterations
         iteration = late if not early else part * early[0] + (1 - part) * late
-        image = floats(run.labelled[0].opened().image)
+        image = floats(run.labeled[0].opened().image)
         began = time.monotonic()
         with devices.autocast(device):
-            predict(run.student, image, profile.batch.patch, cancelled=cancelled)
+            predict(run.student, image, profile.batch.patch, canceled=canceled)
         prediction = time.monotonic() - began
-    kept = _bytes_of(run.labelled, planned.cohort.labelled)
-    kept += _bytes_of(run.unlabelled, planned.cohort.unlabelled)
+    kept = _bytes_of(run.labeled, planned.cohort.labeled)
+    kept += _bytes_of(run.unlabeled, planned.cohort.unlabeled)
     return Cost(case, iteration, prediction, peak.bytes + min(room, kept))
 
 
@@ -125,14 +125,14 @@ def _bytes_of(seen: Sequence[PreparedCase], cases: Sequence[Case]) -> int:
     return sum(c.nbytes for c in seen) * len(cases) // max(1, len(seen))
 
 
-def _seconds(run: Run, index: int, cancelled: Callable[[], bool]) -> float:
+def _seconds(run: Run, index: int, canceled: Callable[[], bool]) -> float:
     """Seconds of an iteration from ``index`` on, batches made beside it as in the loop."""
     profile = run.profile
     steps = [Step(index, profile.iterations, profile.warmup)] * (_STEPS + 1)
     began, done = 0.0, 0
     for number, (step, batch) in enumerate(zip(steps, run.batches(steps), strict=True)):
-        if cancelled():
-            raise Cancelled
+        if canceled():
+            raise Canceled
         terms = run.step(step, batch)
         float(sum(terms.values()))  # a GPU works on behind Python's back until it is asked
         if number == 0:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import devices
 from ..data.cases import Case, Cohort
-from ..errors import Cancelled, InputError
+from ..errors import Canceled, InputError
 from ..inference.segmenter import Segmenter
 from ..methods import DualTask, Method, Supervised
 from ..models.card import as_name
@@ -91,11 +91,11 @@ def plan(request: FinetuneSettings) -> Plan:
     cohort, notices = listed.cohort, []
     if text := laterality_notice(profile, classes, len(base.card.classes) if base else 0):
         notices.append(text)
-    if method.uses_unlabelled and not cohort.unlabelled:
+    if method.uses_unlabeled and not cohort.unlabeled:
         notices.append("There are no unlabeled volumes: only the labeled ones are learned from.")
     report = "holdout" if cohort.holdout else "none"
     if not cohort.holdout and request.leave_one_out:
-        if len(cohort.labelled) > 1:
+        if len(cohort.labeled) > 1:
             report = "leave-one-out"
         else:
             notices.append("Leaving one out needs two labeled cases: there will be no report.")
@@ -113,8 +113,8 @@ def plan(request: FinetuneSettings) -> Plan:
 
 
 def _comparison(method: Method) -> Method | None:
-    """What is left of a method without its unlabelled volumes."""
-    if not method.uses_unlabelled:
+    """What is left of a method without its unlabeled volumes."""
+    if not method.uses_unlabeled:
         return None
     return DualTask() if method.uses_distance else Supervised()
 
@@ -128,7 +128,7 @@ def _provenance(request: FinetuneSettings, listed: Any, base: Model | None) -> d
         parents += former if isinstance(former, list) else []
     content: dict[str, Any] = {"parents": parents, "holdout": len(listed.cohort.holdout)}
     if request.keep_names:
-        groups = ("labelled", "unlabelled", "holdout")
+        groups = ("labeled", "unlabeled", "holdout")
         content["cases"] = {g: [c.name for c in getattr(listed.cohort, g)] for g in groups}
     return content
 
@@ -146,9 +146,9 @@ def parts_of(plan: Plan, output: Path) -> list[Part]:
         folder = output / "supervised"
         parts += [Part("supervised", folder, plan.cohort, m) for m in methods[1:]]
     elif plan.report == "leave-one-out":
-        for number, left in enumerate(plan.cohort.labelled):
-            rest = tuple(c for c in plan.cohort.labelled if c is not left)
-            fold = replace(plan.cohort, labelled=rest)
+        for number, left in enumerate(plan.cohort.labeled):
+            rest = tuple(c for c in plan.cohort.labeled if c is not left)
+            fold = replace(plan.cohort, labeled=rest)
             for method in methods:
                 kind = "" if method is plan.method else "supervised "
                 folder = f"{kind.strip() or 'fold'}-{number + 1}"
@@ -160,11 +160,11 @@ def finetune(
     request: FinetuneSettings,
     send: Send,
     progress: Callable[..., None],
-    cancelled: Callable[[], bool],
+    canceled: Callable[[], bool],
 ) -> dict[str, Any]:
     """Train, and return the `result` of docs/architecture.md.
 
-    `send` gets the `metrics` and `log` events. Raises InputError, and Cancelled after a cancel;
+    `send` gets the `metrics` and `log` events. Raises InputError, and Canceled after a cancel;
     the run's folder then holds a checkpoint of each training begun, to resume from, and the model
     as far as it got.
     """
@@ -172,12 +172,12 @@ def finetune(
     if request.resume and (output / REPORT).is_file():
         return _finished(output, request)
     planned = plan(request)
-    run = _Run(request, planned, send, progress, cancelled)
+    run = _Run(request, planned, send, progress, canceled)
     for text in planned.notices:
         send("log", level="warning", text=text)
     judged = planned.cohort.holdout
     if planned.report == "leave-one-out":
-        judged = planned.cohort.labelled
+        judged = planned.cohort.labeled
     before: list[Row | None] = [None] * len(judged)
     if planned.base is not None:
         before = run.measured(planned.base, judged, 0.0, _BEFORE)
@@ -250,10 +250,10 @@ class _Run:
         planned: Plan,
         send: Send,
         progress: Callable[..., None],
-        cancelled: Callable[[], bool],
+        canceled: Callable[[], bool],
     ) -> None:
         self.request, self.plan = request, planned
-        self.send, self.progress, self.cancelled = send, progress, cancelled
+        self.send, self.progress, self.canceled = send, progress, canceled
         self.parts = parts_of(planned, Path(request.output))
         self.device = str(devices.resolve(request.device))
 
@@ -261,7 +261,7 @@ class _Run:
         self.send("log", level="warning", text=text)
 
     def trained(self, part: Part, number: int) -> Model:
-        """Train one part, on less memory where there is not enough; raises Cancelled."""
+        """Train one part, on less memory where there is not enough; raises Canceled."""
         request = self.request
         seen: dict[str, Any] = {"losses": {}, "speed": None}
 
@@ -286,13 +286,13 @@ class _Run:
                 resume=resume,
                 description=self.plan.description,
                 on_event=lambda event: self._heard(event, part, number, seen),
-                should_stop=self.cancelled,
+                should_stop=self.canceled,
             )
 
         rungs = ladder(self.plan.profile, self.device)
         model = climbing_down(rungs, work, self.warn)
-        if self.cancelled():
-            raise Cancelled
+        if self.canceled():
+            raise Canceled
         return model
 
     def _heard(self, event: dict[str, Any], part: Part, number: int, seen: dict[str, Any]) -> None:
@@ -302,8 +302,8 @@ class _Run:
         done = _BEFORE + share * number
         prefix = f"{part.name}: " if part.name else ""
         if kind == "preparing":
-            if self.cancelled():
-                raise Cancelled
+            if self.canceled():
+                raise Canceled
             self.progress(done, prefix + event["text"])
         elif kind == "notice":
             if not part.name:  # once is enough
@@ -349,7 +349,7 @@ class _Run:
                         case,
                         self.plan.profile.representation,
                         self.plan.description.classes,
-                        self.cancelled,
+                        self.canceled,
                     )
                 )
             return rows

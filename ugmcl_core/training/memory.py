@@ -32,9 +32,9 @@ def ladder(profile: Profile, device: str) -> list[Rung]:
     window halved along each axis too, and, from a GPU, the CPU with the batch as it was."""
     rungs = [Rung(profile, device)]
     batch = profile.batch
-    if batch.labelled + batch.unlabelled > 2:
+    if batch.labeled + batch.unlabeled > 2:
         batch = replace(
-            batch, labelled=max(1, batch.labelled // 2), unlabelled=max(1, batch.unlabelled // 2)
+            batch, labeled=max(1, batch.labeled // 2), unlabeled=max(1, batch.unlabeled // 2)
         )
         rungs.append(Rung(replace(profile, batch=batch), device, "half the batch"))
     multiple = profile.network.multiple

@@ -99,7 +99,7 @@ def _train(
     should_stop: Callable[[], bool],
 ) -> Model:
     """`train` on ``device``, among the processes that take part."""
-    for count in (profile.batch.labelled, profile.batch.unlabelled):
+    for count in (profile.batch.labeled, profile.batch.unlabeled):
         parallel.part(count)
     main = parallel.rank() == 0
     network = replace(profile.network, distance_head=method.uses_distance)
@@ -217,7 +217,7 @@ def _fingerprint(
     The size of a batch is not: a training that ran out of memory goes on with a smaller one.
     """
     protocol = asdict(profile)
-    for key in ("patch", "labelled", "unlabelled"):
+    for key in ("patch", "labeled", "unlabeled"):
         del protocol["batch"][key]
     return json.loads(
         json.dumps(
@@ -226,8 +226,8 @@ def _fingerprint(
                 "profile": protocol,
                 "seed": settings.seed,
                 "base": base.card.sha256 if base is not None else None,
-                "labelled": [c.name for c in cohort.labelled],
-                "unlabelled": [c.name for c in cohort.unlabelled],
+                "labeled": [c.name for c in cohort.labeled],
+                "unlabeled": [c.name for c in cohort.unlabeled],
             }
         )
     )
@@ -236,7 +236,7 @@ def _fingerprint(
 def _classes(run: Run, description: Description) -> tuple[ClassInfo, ...]:
     """The classes, those of which nobody said so one piece where every label shows one."""
     return tuple(
-        replace(c, largest_component=not any(case.several_components[n] for case in run.labelled))
+        replace(c, largest_component=not any(case.several_components[n] for case in run.labeled))
         if c.largest_component is None
         else c
         for n, c in enumerate(description.classes)
@@ -261,7 +261,7 @@ def _card(run: Run, description: Description) -> ModelCard:
     sizes = np.array(
         [
             np.multiply(c.opened().image.shape[1:], c.spacing)
-            for c in (*run.labelled, *run.unlabelled)
+            for c in (*run.labeled, *run.unlabeled)
         ]
     )
     if run.base is not None and run.base.card.field_of_view_mm is not None:
@@ -289,8 +289,8 @@ def _card(run: Run, description: Description) -> ModelCard:
             "profile": run.profile.name,
             "iterations": run.index,
             "seed": run.settings.seed,
-            "labelled": len(run.labelled),
-            "unlabelled": len(run.unlabelled),
+            "labeled": len(run.labeled),
+            "unlabeled": len(run.unlabeled),
             "base": run.base.name if run.base is not None else None,
             "weights": run.profile.optimization.saved,
             **description.provenance,

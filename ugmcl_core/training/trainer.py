@@ -27,7 +27,7 @@ from .. import devices
 from ..data.augmentation import floats
 from ..data.batches import batches
 from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases
-from ..errors import Cancelled, InputError
+from ..errors import Canceled, InputError
 from ..inference.sliding_window import predict
 from ..methods.base import Method
 from ..models.model import Model
@@ -96,7 +96,7 @@ class Run:
         # The teacher is kept for methods without one as well: its average may be what is saved.
         self.teacher = Teacher(self.student, o.decay, o.average_buffers)
         self.optimizers = self._optimizers(weights)
-        self.labelled, self.unlabelled, self.holdout = self._prepare(cohort)
+        self.labeled, self.unlabeled, self.holdout = self._prepare(cohort)
 
     def _placed(self, network: nn.Module) -> nn.Module:
         """``network`` on the device, and the same on every rank."""
@@ -120,18 +120,18 @@ class Run:
 
     def _prepare(self, cohort: Cohort) -> list[list[PreparedCase]]:
         groups: list[list[PreparedCase]] = []
-        unlabelled = cohort.unlabelled if self.method.uses_unlabelled else ()
+        unlabeled = cohort.unlabeled if self.method.uses_unlabeled else ()
         holdout = cohort.holdout if parallel.rank() == 0 else ()
         cache = self.output / "cache"
         if parallel.size() > 1:  # each rank's own, since they all prepare at the same time
             cache = cache / f"rank{parallel.rank()}"
         used = 0
-        for cases in (cohort.labelled, unlabelled, holdout):
+        for cases in (cohort.labeled, unlabeled, holdout):
             group = prepare_cases(
                 cases,
                 self.profile.representation,
                 cache=cache,
-                budget=self.settings.memory // parallel.neighbours(),
+                budget=self.settings.memory // parallel.neighbors(),
                 used=used,
                 progress=lambda f, text: self.tell(
                     {"event": "preparing", "fraction": f, "text": text}
@@ -165,8 +165,8 @@ class Run:
         """This rank's part of the batch of each step, the next one made while one is used."""
         profile = self.profile
         return batches(
-            self.labelled,
-            self.unlabelled,
+            self.labeled,
+            self.unlabeled,
             profile.batch,
             profile.representation,
             self.seed,
@@ -272,14 +272,14 @@ class Run:
         try:
             with devices.autocast(self.device, self.settings.half_precision):
                 return [self._found(case.opened(), should_stop) for case in self.holdout]
-        except Cancelled:
+        except Canceled:
             return None
 
     def _found(self, case: PreparedCase, should_stop: Callable[[], bool]) -> float:
-        """Mean Dice of one case; raises Cancelled."""
+        """Mean Dice of one case; raises Canceled."""
         image = floats(case.image)
         found = predict(
-            self._saved_network(), image, self.profile.batch.patch, cancelled=should_stop
+            self._saved_network(), image, self.profile.batch.patch, canceled=should_stop
         )
         return _dice(found.foreground.cpu().numpy(), case)
 

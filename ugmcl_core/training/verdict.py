@@ -29,16 +29,16 @@ def measure(
     case: Case,
     representation: Representation,
     classes: Sequence[ClassInfo],
-    cancelled: Callable[[], bool] | None = None,
+    canceled: Callable[[], bool] | None = None,
 ) -> Row:
-    """A labelled case segmented and measured: the means over ``classes``, NaN left out.
+    """A labeled case segmented and measured: the means over ``classes``, NaN left out.
 
     Voxels that nobody annotated count as background in both. A class that the model does not
-    have counts like one that it does not find. Raises InputError and Cancelled.
+    have counts like one that it does not find. Raises InputError and Canceled.
     """
     image, labels = read_pair(case)
     truth, known = representation.numbered(labels.array, case.label)
-    found = segmenter.segment(image, SegmentSettings(passes=0), cancelled=cancelled)
+    found = segmenter.segment(image, SegmentSettings(passes=0), canceled=canceled)
     labels_found = found.labels.array * known
     spacing = image.grid.spacing
     scores = [

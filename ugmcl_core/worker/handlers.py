@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import volume
-from ..errors import Cancelled, InputError, in_one_line
+from ..errors import Canceled, InputError, in_one_line
 from ..evaluation.compare import check_target, compare
 from ..inference import result_files
 from ..inference.ranking import Assessment, assess, described, ranked
@@ -37,29 +37,29 @@ class Jobs:
         self._segmenter: Segmenter | None = None
         self._loaded: tuple[Any, ...] = ()
 
-    def do(self, request: Request, send: Send, cancelled: Callable[[], bool]) -> dict[str, Any]:
-        """The content of the `result` event; raises InputError and Cancelled."""
+    def do(self, request: Request, send: Send, canceled: Callable[[], bool]) -> dict[str, Any]:
+        """The content of the `result` event; raises InputError and Canceled."""
         if isinstance(request, SegmentRequest):
-            return self._segment(request, Progress(send), cancelled)
+            return self._segment(request, Progress(send), canceled)
         if isinstance(request, FinetuneSettings):
             self._segmenter = None  # a training needs the memory
             if isinstance(request, EstimateRequest):
-                return estimate(request, send, Progress(send), cancelled)
-            return finetune(request, send, Progress(send), cancelled)
+                return estimate(request, send, Progress(send), canceled)
+            return finetune(request, send, Progress(send), canceled)
         if isinstance(request, RankRequest):
-            return self._rank(request, send, cancelled)
+            return self._rank(request, send, canceled)
         if isinstance(request, EvaluateRequest):
             return _evaluate(request)
         assert isinstance(request, ModelsRequest)
         return {"models": [models.describe(m) for m in models.find_models()]}
 
     def _segment(
-        self, request: SegmentRequest, progress: Progress, cancelled: Callable[[], bool]
+        self, request: SegmentRequest, progress: Progress, canceled: Callable[[], bool]
     ) -> dict[str, Any]:
         progress(0.0, "reading")
         image = volume.read(request.image)
-        if cancelled():
-            raise Cancelled
+        if canceled():
+            raise Canceled
         progress(0.0, "loading the model")
         segmenter = self._load(request.model, request.device)
         settings = SegmentSettings(
@@ -68,10 +68,10 @@ class Jobs:
         folder, stem = result_files.make_folder(request.output), request.output_stem
         result_files.check(folder, stem, segmenter.model, settings.passes > 0)
         found = segmenter.segment(
-            image, settings, roi=request.roi, progress=progress, cancelled=cancelled
+            image, settings, roi=request.roi, progress=progress, canceled=canceled
         )
-        if cancelled():
-            raise Cancelled
+        if canceled():
+            raise Canceled
         progress(0.95, "writing")
         # uncompressed: the panel reads them once, in small steps, and deletes them
         written = result_files.write(found, segmenter.model, folder, stem, False)
@@ -80,7 +80,7 @@ class Jobs:
         )
 
     def _rank(
-        self, request: RankRequest, send: Send, cancelled: Callable[[], bool]
+        self, request: RankRequest, send: Send, canceled: Callable[[], bool]
     ) -> dict[str, Any]:
         """Each image that can be read, assessed; the others are told of and left out."""
         progress = Progress(send)
@@ -94,15 +94,15 @@ class Jobs:
                 progress((number + fraction) / total, f"assessing {volume.stem(path)}")
 
             advance(0.0, "")
-            if cancelled():
-                raise Cancelled
+            if canceled():
+                raise Canceled
             try:
                 item = assess(
                     segmenter,
                     volume.read(path),
                     request.passes,
                     progress=advance,
-                    cancelled=cancelled,
+                    canceled=canceled,
                 )
             except InputError as error:
                 send("log", level="warning", text=in_one_line(error))

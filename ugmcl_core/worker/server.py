@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import __version__, devices
-from ..errors import Cancelled, InputError, in_one_line
+from ..errors import Canceled, InputError, in_one_line
 from . import protocol
 
 PROTOCOL = 1
@@ -34,7 +34,7 @@ POLL = 0.05
 """Seconds between looks at the cancel file."""
 
 
-_CONTROLS = {"cancel": "cancelling", "pause": "paused", "continue": "continued"}
+_CONTROLS = {"cancel": "canceling", "pause": "paused", "continue": "continued"}
 
 
 class Wire:
@@ -78,7 +78,7 @@ class Ticket:
         else:
             self._go.set()
 
-    def cancelled(self) -> bool:
+    def canceled(self) -> bool:
         """Whether it was asked to stop; while it is held, waits until it is not."""
         self._go.wait()
         return self._stop.is_set()
@@ -154,7 +154,7 @@ class Inbox:
             text = f"there is no request {identity!r} to {command}; it may have ended"
             self._wire.send("log", id=identity, level="warning", text=text)
         elif command == "cancel":
-            self._wire.send("cancelling", id=identity)
+            self._wire.send("canceling", id=identity)
             ticket.cancel()
         else:
             self._wire.send(_CONTROLS[command], id=identity, step=ticket.step)
@@ -209,7 +209,7 @@ def run_job(job: str, cancel_file: str | None) -> int:
 def _watch(path: Path, ticket: Ticket, wire: Wire) -> None:
     while not path.exists():
         time.sleep(POLL)
-    wire.send("cancelling", id=ticket.id)
+    wire.send("canceling", id=ticket.id)
     ticket.cancel()
 
 
@@ -255,12 +255,12 @@ def _answer(work: Any, ticket: Ticket, wire: Wire) -> int:
         wire.send(event, id=ticket.id, **content)
 
     try:
-        if ticket.cancelled():
-            raise Cancelled
-        result = work.do(protocol.parse(ticket.content), send, ticket.cancelled)
+        if ticket.canceled():
+            raise Canceled
+        result = work.do(protocol.parse(ticket.content), send, ticket.canceled)
         send("result", **result)
-    except (Cancelled, KeyboardInterrupt):
-        send("cancelled")
+    except (Canceled, KeyboardInterrupt):
+        send("canceled")
         return 130
     except InputError as error:
         send("error", message=in_one_line(error))

@@ -12,7 +12,7 @@ from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.finetuning import settings
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.panel.setup import dependencies
-from UGMCLSegmentationLib.worker.run import CANCELLED, DONE, Listener, Outcome
+from UGMCLSegmentationLib.worker.run import CANCELED, DONE, Listener, Outcome
 
 if TYPE_CHECKING:
     from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
@@ -93,7 +93,7 @@ class TaskView:
         if outcome.message:
             self._onLog(outcome.message)
         message = dependencies.explained(outcome.message)
-        self.tell(message, isError=outcome.kind not in (DONE, CANCELLED))
+        self.tell(message, isError=outcome.kind not in (DONE, CANCELED))
         if onDone is not None and (outcome.kind == DONE or outcome.result):
             with slicer.util.tryWithErrorDisplay(_("The result cannot be shown.")):
                 try:

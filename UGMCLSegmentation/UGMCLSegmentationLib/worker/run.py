@@ -14,8 +14,8 @@ from UGMCLSegmentationLib.storage import temporaryFolders
 from UGMCLSegmentationLib.worker.steps import Deadline, Steps
 from UGMCLSegmentationLib.worker.worker import ENDS, Event, Worker
 
-DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
-GRACE = 0.7  # seconds that a cancelled worker may take before the panel goes on without it
+DONE, CANCELED, FAILED = "done", "canceled", "failed"
+GRACE = 0.7  # seconds that a canceled worker may take before the panel goes on without it
 _WRITTEN, _COMPUTED = 0.03, 0.95  # the progress at the ends of the first two parts
 
 
@@ -58,14 +58,14 @@ class Work(Protocol):
 
 
 class Run:
-    """A run from its start to its `Outcome`, driven by events; it can be cancelled anywhere."""
+    """A run from its start to its `Outcome`, driven by events; it can be canceled anywhere."""
 
     def __init__(self, worker: Worker, work: Work, listener: Listener) -> None:
         self._worker = worker
         self._work: Work | None = work
         self._listener: Listener | None = listener
         self._asked = False
-        self._cancelling = False
+        self._canceling = False
         self._folder: Path | None = temporaryFolders.makeFolder()
         self._grace = Deadline(self._graceIsOver)
         listener.onProgress(0.0, _("Preparing"), None)
@@ -80,9 +80,9 @@ class Run:
         if not self.running:
             return
         if self._steps is not None:
-            self._end(Outcome(CANCELLED, _("Canceled.")))
+            self._end(Outcome(CANCELED, _("Canceled.")))
             return
-        self._cancelling = True
+        self._canceling = True
         self._listener.onProgress(-1.0, _("Canceling…"), None)
         self._grace.start(GRACE)
         self._worker.cancel()
@@ -121,13 +121,13 @@ class Run:
                 self._release()  # the files were kept for a worker that took its time
             return
         if name == "progress":
-            if not self._cancelling:
+            if not self._canceling:
                 fraction = _WRITTEN + float(event["fraction"]) * (_COMPUTED - _WRITTEN)
                 self._listener.onProgress(fraction, event["text"], event.get("remaining"))
         elif name == "log":
             self._listener.onLog(event["level"], event["text"])
-        elif name == "cancelled" or (isLast and self._cancelling):
-            self._end(Outcome(CANCELLED, _("Canceled.")))
+        elif name == "canceled" or (isLast and self._canceling):
+            self._end(Outcome(CANCELED, _("Canceled.")))
         elif name == "result":
             self._listener.onProgress(_COMPUTED, _("Loading the result"), None)
             work = self._work.read(event, self._folder)
@@ -138,7 +138,7 @@ class Run:
             if event.get("details"):
                 self._listener.onLog("warning", event["details"])
             self._end(Outcome(FAILED, self._named(event["message"])))
-        elif not self._cancelling:
+        elif not self._canceling:
             self._work.hear(event)
 
     def _named(self, message: str) -> str:
@@ -163,7 +163,7 @@ class Run:
 
     def _graceIsOver(self) -> None:
         if self.running:
-            self._end(Outcome(CANCELLED, _("Canceled.")))
+            self._end(Outcome(CANCELED, _("Canceled.")))
 
     def _end(self, outcome: Outcome) -> None:
         listener, self._listener = self._listener, None

@@ -16,7 +16,7 @@ from UGMCLSegmentationLib.worker.steps import Deadline
 
 Event = dict[str, Any]
 _LOADING = "ugmcl: loading PyTorch"  # as ugmcl_core.worker.server says it
-ENDS = ("result", "error", "cancelled", "crashed")
+ENDS = ("result", "error", "canceled", "crashed")
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Worker:
         if request is None:
             return
         if not request.sent:
-            self._finish({"event": "cancelled"})
+            self._finish({"event": "canceled"})
             return
         self._cancelDeadline.start(self.killAfter)
         if request.cancelFile is not None:
@@ -123,12 +123,12 @@ class Worker:
             self._child.writeLine(json.dumps({"command": "cancel", "id": request.content["id"]}))
 
     def kill(self) -> None:
-        """End the process at once; a request under way ends as cancelled."""
+        """End the process at once; a request under way ends as canceled."""
         self._helloDeadline.stop()
         child, self._child = self._child, None
         if child is not None:
             child.kill()
-        self._finish({"event": "cancelled"})
+        self._finish({"event": "canceled"})
 
     def shutdown(self) -> None:
         """For the end of the panel: no process is left, nobody is told."""

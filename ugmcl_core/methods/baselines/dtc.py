@@ -21,7 +21,7 @@ from ..options import Weight, option
 class DTC(Method):
     """Dice + 0.3 mean (f_dis - T(y))² + λ mean (p - T⁻¹(f_dis))² (Luo et al., 2021).
 
-    The last term is over foreground classes and over labelled and unlabelled samples; its
+    The last term is over foreground classes and over labeled and unlabeled samples; its
     gradient goes to both heads. There is no teacher.
     """
 
@@ -29,7 +29,7 @@ class DTC(Method):
     paper: ClassVar[str] = "Luo et al., DTC, AAAI"
     year: ClassVar[int] = 2021
     when: ClassVar[str] = "unlabeled volumes and a signed distance without a teacher's passes"
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
     uses_distance: ClassVar[bool] = True
 
     weight: Weight = option(1.0, "λ at the end of its ramp")
@@ -41,7 +41,7 @@ class DTC(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        known = out[batch.labelled]
+        known = out[batch.labeled]
         terms = {
             "dice": dice_loss(known.probabilities, batch.labels, batch.valid),
             "distance": self.distance_weight * distance_term(known, batch),

@@ -31,7 +31,7 @@ class DTML(Method):
     paper: ClassVar[str] = "Zhang and Zhang, DTML, PRCV"
     year: ClassVar[int] = 2021
     when: ClassVar[str] = "two networks' time and memory are there; the predecessor of UG-MCL"
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
 
     weight: Weight = option(1.0, "λ at the end of its ramp")
     sharpness: Weight = option(1500.0, "k of T⁻¹, per unit of the level set")
@@ -50,7 +50,7 @@ class DTML(Method):
     ) -> dict[str, Tensor]:
         out = student(batch.image)
         distance = companion_of(student, DualTaskVNet)(batch.image).distance
-        known = batch.labelled
+        known = batch.labeled
         mask = to_mask(distance, annealed(self.sharpness_start, self.sharpness, step.progress))
         terms = {
             **segmentation_terms(out[known], batch),

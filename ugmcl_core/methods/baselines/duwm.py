@@ -50,7 +50,7 @@ class DUWM(Method):
     year: ClassVar[int] = 2020
     when: ClassVar[str] = "a mean teacher that also teaches features, weighted instead of masked"
     uses_teacher: ClassVar[bool] = True
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
     passes: Count = option(8, "T, Monte Carlo passes of the teacher")
@@ -66,7 +66,7 @@ class DUWM(Method):
     ) -> dict[str, Tensor]:
         features = student.decoded(student.encode(batch.image))[0]
         out = student.heads(features)
-        terms = segmentation_terms(out[batch.labelled], batch)
+        terms = segmentation_terms(out[batch.labeled], batch)
         if step.supervised_only:
             return terms
         targets, doubts = _advice(teacher, batch.weak, self.passes)

@@ -1,4 +1,4 @@
-"""Entropy minimization: predictions should be decided, on unlabelled samples too."""
+"""Entropy minimization: predictions should be decided, on unlabeled samples too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EntropyMinimization(Method):
     paper: ClassVar[str] = "Vu et al., ADVENT, CVPR"
     year: ClassVar[int] = 2019
     when: ClassVar[str] = "unlabeled volumes at the cost of supervised training: no teacher"
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
 
@@ -34,7 +34,7 @@ class EntropyMinimization(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        terms = segmentation_terms(out[batch.labelled], batch)
+        terms = segmentation_terms(out[batch.labeled], batch)
         if step.supervised_only:
             return terms
         doubt = masked_mean(entropy_of_logits(out.logits), None) / math.log(out.logits.shape[1])

@@ -1,4 +1,4 @@
-"""The mean teacher: the student agrees with the average of its past on unlabelled samples."""
+"""The mean teacher: the student agrees with the average of its past on unlabeled samples."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ..supervised import segmentation_terms
 
 @dataclass(frozen=True)
 class MeanTeacher(Method):
-    """0.5 (CE + Dice) + λ mean (p - p')² on unlabelled samples (Tarvainen & Valpola, 2017).
+    """0.5 (CE + Dice) + λ mean (p - p')² on unlabeled samples (Tarvainen & Valpola, 2017).
 
     The teacher makes one pass in train mode: dropout, input noise, batch statistics of the
-    unlabelled samples.
+    unlabeled samples.
     """
 
     name: ClassVar[str] = "mean-teacher"
@@ -30,7 +30,7 @@ class MeanTeacher(Method):
     year: ClassVar[int] = 2017
     when: ClassVar[str] = "the plainest semi-supervised method: one teacher pass a step"
     uses_teacher: ClassVar[bool] = True
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
 
@@ -38,9 +38,9 @@ class MeanTeacher(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        terms = segmentation_terms(out[batch.labelled], batch)
-        if step.supervised_only or batch.all_labelled:
+        terms = segmentation_terms(out[batch.labeled], batch)
+        if step.supervised_only or batch.all_labeled:
             return terms
-        advice = target(teacher, batch.weak[batch.unlabelled])
-        difference = mean_squared_error(out[batch.unlabelled].probabilities, advice.probabilities)
+        advice = target(teacher, batch.weak[batch.unlabeled])
+        difference = mean_squared_error(out[batch.unlabeled].probabilities, advice.probabilities)
         return {**terms, "consistency": self.weight * gaussian_ramp(step.progress) * difference}

@@ -1,4 +1,4 @@
-"""SASSNet: level sets of unlabelled samples should look like those of labelled ones."""
+"""SASSNet: level sets of unlabeled samples should look like those of labeled ones."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..options import Weight, option
 
 
 class Discriminator(nn.Module):
-    """Tells labelled from unlabelled samples by level sets and image: (B, C-1, ...) and
-    (B, channels, ...) to a logit (B, 1), positive for labelled.
+    """Tells labeled from unlabeled samples by level sets and image: (B, C-1, ...) and
+    (B, channels, ...) to a logit (B, 1), positive for labeled.
 
     Four convolutions with the strides of the V-Net (so that thin volumes pass), leaky ReLU and
     dropout, then the mean over all voxels, which takes any patch. It starts with four times the
@@ -53,10 +53,10 @@ class Discriminator(nn.Module):
 
 @dataclass(frozen=True)
 class SASSNet(Method):
-    """Dice + 0.3 mean (f_dis - T(y))² + λ mean -ln D(f_dis, x) on unlabelled samples (Li et al.,
+    """Dice + 0.3 mean (f_dis - T(y))² + λ mean -ln D(f_dis, x) on unlabeled samples (Li et al.,
     2020).
 
-    The discriminator D, which gives the probability of a labelled sample, minimizes its
+    The discriminator D, which gives the probability of a labeled sample, minimizes its
     cross-entropy over all samples after each step of the student: Adam, 1e-4, betas 0.9 and 0.99.
     D is in evaluation mode for the student's term, the student for D's.
     """
@@ -65,7 +65,7 @@ class SASSNet(Method):
     paper: ClassVar[str] = "Li et al., SASSNet, MICCAI"
     year: ClassVar[int] = 2020
     when: ClassVar[str] = "structures of a typical shape; a discriminator learns it"
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
     uses_distance: ClassVar[bool] = True
     adversarial: ClassVar[bool] = True
 
@@ -81,27 +81,27 @@ class SASSNet(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        known, new = out[batch.labelled], out[batch.unlabelled]
+        known, new = out[batch.labeled], out[batch.unlabeled]
         terms = {
             "dice": dice_loss(known.probabilities, batch.labels, batch.valid),
             "distance": self.distance_weight * distance_term(known, batch),
         }
-        if step.supervised_only or batch.all_labelled:
+        if step.supervised_only or batch.all_labeled:
             return terms
         critic = companion_of(student, Discriminator).eval()
-        verdict = critic(new.distance, batch.image[batch.unlabelled])
+        verdict = critic(new.distance, batch.image[batch.unlabeled])
         deceived = masked_mean(nn.functional.softplus(-verdict.float()), None)  # -ln D
         return {**terms, "adversarial": self.weight * gaussian_ramp(step.progress) * deceived}
 
     def opposing_losses(
         self, student: DualTaskVNet, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
-        if step.supervised_only or batch.all_labelled:
+        if step.supervised_only or batch.all_labeled:
             return {}
         student.eval()
         with torch.no_grad():
             distance = student(batch.image).distance
         verdict = companion_of(student, Discriminator).train()(distance, batch.image).float()
         sign = torch.ones_like(verdict)
-        sign[batch.unlabelled] = -1.0
+        sign[batch.unlabeled] = -1.0
         return {"discriminator": masked_mean(nn.functional.softplus(-sign * verdict), None)}

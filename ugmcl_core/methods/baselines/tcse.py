@@ -64,7 +64,7 @@ class TCSE(Method):
     year: ClassVar[int] = 2020
     when: ClassVar[str] = "a mean teacher without strong augmentation of its own"
     uses_teacher: ClassVar[bool] = True
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
     zoom: Share = option(0.2, "π zooms by 1 - zoom to 1 + zoom")
@@ -73,7 +73,7 @@ class TCSE(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        terms = segmentation_terms(out[batch.labelled], batch)
+        terms = segmentation_terms(out[batch.labeled], batch)
         if step.supervised_only:
             return terms
         pi = draw(batch.weak, student.settings.strides, self.zoom)

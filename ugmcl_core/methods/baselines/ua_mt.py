@@ -20,10 +20,10 @@ from ..supervised import segmentation_terms
 
 @dataclass(frozen=True)
 class UAMT(Method):
-    """0.5 (CE + Dice) + λ Σ m |p - p'|² / (C Σ m) on unlabelled samples (Yu et al., 2019).
+    """0.5 (CE + Dice) + λ Σ m |p - p'|² / (C Σ m) on unlabeled samples (Yu et al., 2019).
 
     m = 1(u < u_th), u the entropy of the mean of T Monte Carlo passes. These and the target pass
-    are in train mode: dropout, input noise, batch statistics of the unlabelled samples.
+    are in train mode: dropout, input noise, batch statistics of the unlabeled samples.
     """
 
     name: ClassVar[str] = "ua-mt"
@@ -31,7 +31,7 @@ class UAMT(Method):
     year: ClassVar[int] = 2019
     when: ClassVar[str] = "a mean teacher whose early mistakes should not be learned"
     uses_teacher: ClassVar[bool] = True
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
     passes: Count = option(8, "T, Monte Carlo passes of the teacher")
@@ -41,14 +41,14 @@ class UAMT(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        terms = segmentation_terms(out[batch.labelled], batch)
-        if step.supervised_only or batch.all_labelled:
+        terms = segmentation_terms(out[batch.labeled], batch)
+        if step.supervised_only or batch.all_labeled:
             return terms
-        advice = consult(teacher, batch.weak[batch.unlabelled], self.passes)
+        advice = consult(teacher, batch.weak[batch.unlabeled], self.passes)
         ramp = gaussian_ramp(step.progress)
         maximum = maximal_entropy(out.logits.shape[1])
         mask = certain(advice.entropy, uncertainty_threshold(ramp, maximum, self.threshold_start))
         difference = mean_squared_error(
-            out[batch.unlabelled].probabilities, advice.probabilities, mask
+            out[batch.unlabeled].probabilities, advice.probabilities, mask
         )
         return {**terms, "consistency": self.weight * ramp * difference}

@@ -38,7 +38,7 @@ class ScaleHeads(nn.Module):
 
 @dataclass(frozen=True)
 class URPC(Method):
-    """mean over 4 scales of 0.5 (CE + Dice), and on unlabelled samples
+    """mean over 4 scales of 0.5 (CE + Dice), and on unlabeled samples
     λ mean over scales of Σ w_s |p_s - p̄|² / Σ w_s + mean D_s (Luo et al., 2021).
 
     p̄ is the mean over scales, D_s = KL(p̄ ‖ p_s) and w_s = exp(-D_s). The main head, which alone
@@ -49,7 +49,7 @@ class URPC(Method):
     paper: ClassVar[str] = "Luo et al., URPC, MICCAI"
     year: ClassVar[int] = 2021
     when: ClassVar[str] = "unlabeled volumes at nearly the cost of supervised training"
-    uses_unlabelled: ClassVar[bool] = True
+    uses_unlabeled: ClassVar[bool] = True
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
 
@@ -64,14 +64,14 @@ class URPC(Method):
         decoded = student.decoded(student.encode(batch.image))
         logits = [student.heads(decoded[0]).logits, *companion_of(student, ScaleHeads)(decoded)]
         scales = [x.float().log_softmax(dim=1) for x in logits]  # ln p_s
-        known, new = batch.labelled, batch.unlabelled
+        known, new = batch.labeled, batch.unlabeled
         part = 0.5 / len(scales)
         terms = {
             "ce": part * sum(cross_entropy(x[known], batch.labels, batch.valid) for x in logits),
             "dice": part
             * sum(dice_loss(s[known].exp(), batch.labels, batch.valid) for s in scales),
         }
-        if step.supervised_only or batch.all_labelled:
+        if step.supervised_only or batch.all_labeled:
             return terms
         mean = torch.stack([s[new] for s in scales]).logsumexp(dim=0) - math.log(len(scales))
         pyramid = []

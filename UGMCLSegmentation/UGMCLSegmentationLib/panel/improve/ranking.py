@@ -68,7 +68,7 @@ class NextSection:
 
     def update(self) -> None:
         """Follow the parameter node and the cases."""
-        hasCases = bool(self._unlabelled())
+        hasCases = bool(self._unlabeled())
         isFree = self._parameters is not None and not self._logic.running
         for button, toolTip in (
             (self._ui.rankButton, _("Look at every unlabeled volume with the model selected in "
@@ -90,7 +90,7 @@ class NextSection:
             self._book.update()
             settings = settingsOf(self._parameters)
             settings = replace(settings, passes=max(_PASSES, settings.passes))
-            self._logic.start(RankWork(self._unlabelled(), settings, self._setRank), listener)
+            self._logic.start(RankWork(self._unlabeled(), settings, self._setRank), listener)
 
         self._view.start(begin, self._ranked, self._parameters.model)
 
@@ -126,9 +126,9 @@ class NextSection:
             return
         volumeNode = results.sourceOf(node)
         self._book.update()
-        if any(case.volumeNode is volumeNode for case in self._unlabelled()):
+        if any(case.volumeNode is volumeNode for case in self._unlabeled()):
             # said, not found out: a correction alone does not label it, Accept does
-            cases.setRole(volumeNode, cases.UNLABELLED)
+            cases.setRole(volumeNode, cases.UNLABELED)
         self._onResult(node)
         appearance.clear()  # they would hide what is to be corrected
         views.openSegmentEditor(node, volumeNode)
@@ -150,17 +150,17 @@ class NextSection:
         if volumeNode is None:
             return None
         for case in self._book.contents.cases:
-            if case.volumeNode is volumeNode and case.role == cases.UNLABELLED:
+            if case.volumeNode is volumeNode and case.role == cases.UNLABELED:
                 return volumeNode, node
         return None
 
-    def _unlabelled(self) -> list[cases.Case]:
+    def _unlabeled(self) -> list[cases.Case]:
         contents = self._book.contents
-        return [c for c in contents.cases if c.role == cases.UNLABELLED and not c.problem]
+        return [c for c in contents.cases if c.role == cases.UNLABELED and not c.problem]
 
     def _chosen(self) -> cases.Case:
         """The selected unlabeled case, else the most uncertain, else the first."""
-        inScene = [case for case in self._unlabelled() if case.volumeNode is not None]
+        inScene = [case for case in self._unlabeled() if case.volumeNode is not None]
         if not inScene:
             raise PanelError(_("Load an unlabeled volume: files beside the scene are not shown."))
         keys = [case.key for case in self._casesSection.selected]

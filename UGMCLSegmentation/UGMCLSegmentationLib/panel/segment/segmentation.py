@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.scene import resultNodes, results, volumes
 from UGMCLSegmentationLib.scene.volumes import Box
-from UGMCLSegmentationLib.worker.run import CANCELLED, DONE, Listener, Outcome, Run
+from UGMCLSegmentationLib.worker.run import CANCELED, DONE, Listener, Outcome, Run
 from UGMCLSegmentationLib.worker.worker import Event, Worker
 
 
@@ -130,8 +130,8 @@ class BatchRun:
     def onEnd(self, outcome: Outcome) -> None:
         if outcome.kind == DONE:
             self._made.append(outcome.result)
-        elif outcome.kind == CANCELLED:
-            self._end(Outcome(CANCELLED, self._text(_("Canceled.")), list(self._made)))
+        elif outcome.kind == CANCELED:
+            self._end(Outcome(CANCELED, self._text(_("Canceled.")), list(self._made)))
             return
         else:
             self._failures.append(f"{self._name}: {outcome.message}")

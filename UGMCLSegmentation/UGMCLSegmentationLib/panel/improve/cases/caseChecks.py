@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases import structures
-from UGMCLSegmentationLib.panel.improve.cases.cases import HOLDOUT, LABELLED, UNLABELLED, Case
+from UGMCLSegmentationLib.panel.improve.cases.cases import HOLDOUT, LABELED, UNLABELED, Case
 from UGMCLSegmentationLib.scene import labelmaps, volumes
 
 
@@ -106,11 +106,11 @@ def readiness(cases: Sequence[Case]) -> str:
     for case in cases:
         if case.problem:
             return case.problem
-    if not any(case.role == LABELLED for case in cases):
+    if not any(case.role == LABELED for case in cases):
         return _("Mark at least one case as Labeled: one with a segmentation of the structure.")
     return ""
 
 
 def summary(cases: Sequence[Case]) -> str:
-    counts = {role: sum(c.role == role for c in cases) for role in (LABELLED, UNLABELLED, HOLDOUT)}
-    return _("{labelled} labeled, {unlabelled} unlabeled, {holdout} hold-out").format(**counts)
+    counts = {role: sum(c.role == role for c in cases) for role in (LABELED, UNLABELED, HOLDOUT)}
+    return _("{labeled} labeled, {unlabeled} unlabeled, {holdout} hold-out").format(**counts)

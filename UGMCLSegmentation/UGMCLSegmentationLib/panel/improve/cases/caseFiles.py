@@ -11,7 +11,7 @@ import numpy as np
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.panel.improve.cases.cases import LABELLED, ROLES, UNLABELLED, Case, Rank
+from UGMCLSegmentationLib.panel.improve.cases.cases import LABELED, ROLES, UNLABELED, Case, Rank
 from UGMCLSegmentationLib.scene import labelmaps
 
 _SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha", ".nhdr", ".mhd")
@@ -32,7 +32,7 @@ class CaseFile:
     notice: str = ""
 
     def case(self) -> Case:
-        needsLabel = self.role not in (UNLABELLED, "ignore")
+        needsLabel = self.role not in (UNLABELED, "ignore")
         problem = self.problem if needsLabel else ""
         if not Path(self.image).is_file():
             problem = _("{file} is not there any more.").format(file=self.image)
@@ -67,7 +67,7 @@ def find(folder: Path) -> list[CaseFile]:
     for image in images:
         label = labelMaps.get(stem(image))
         problem, notice = _mismatch(image, label) if label else ("", "")
-        role = LABELLED if label else UNLABELLED
+        role = LABELED if label else UNLABELED
         found.append(CaseFile(str(image), str(label or ""), role, problem, notice=notice))
     return found
 
@@ -85,7 +85,7 @@ def fromText(text: str) -> list[CaseFile]:
     try:
         rows = json.loads(text or "[]")
         return [
-            CaseFile(image, label, role if role in ROLES else UNLABELLED, problem,
+            CaseFile(image, label, role if role in ROLES else UNLABELED, problem,
                      Rank(*rank) if rank else None, notice)
             for image, label, role, problem, rank, notice in rows
         ]  # fmt: skip

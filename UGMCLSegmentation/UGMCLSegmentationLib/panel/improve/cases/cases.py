@@ -18,8 +18,9 @@ from UGMCLSegmentationLib.scene import results, volumes
 from UGMCLSegmentationLib.scene.results import ACCEPTED, LABEL
 from UGMCLSegmentationLib.scene.volumes import images, segmentationsOf
 
-LABELLED, UNLABELLED, HOLDOUT, IGNORE = "labelled", "unlabelled", "holdout", "ignore"
-ROLES = (LABELLED, UNLABELLED, HOLDOUT, IGNORE)
+LABELED, UNLABELED, HOLDOUT, IGNORE = "labeled", "unlabeled", "holdout", "ignore"
+_FORMER_ROLES = {"labelled": LABELED, "unlabelled": UNLABELED}  # as scenes up to 0.1 have them
+ROLES = (LABELED, UNLABELED, HOLDOUT, IGNORE)
 _ROLE = "UGMCLSegmentation.CaseRole"
 _EXCLUDED = "UGMCLSegmentation.CaseExcluded"  # JSON: segments that are not used
 _RANK = "UGMCLSegmentation.CaseRank"  # JSON: what a ranking said
@@ -58,13 +59,13 @@ class Case:
 
     @property
     def needsLabel(self) -> bool:
-        return self.role in (LABELLED, HOLDOUT)
+        return self.role in (LABELED, HOLDOUT)
 
 
 def roleText(role: str) -> str:
     return {
-        LABELLED: _("Labeled"),
-        UNLABELLED: _("Unlabeled"),
+        LABELED: _("Labeled"),
+        UNLABELED: _("Unlabeled"),
         HOLDOUT: _("Hold-out"),
         IGNORE: _("Ignore"),
     }[role]
@@ -75,8 +76,9 @@ def read(volumeNode, isEdited: Callable[[Any], bool]) -> Case:
     changed it."""
     segmentationNode = labelOf(volumeNode, isEdited)
     role = volumeNode.GetAttribute(_ROLE)
+    role = _FORMER_ROLES.get(role, role)
     if role not in ROLES:
-        role = LABELLED if segmentationNode is not None else UNLABELLED
+        role = LABELED if segmentationNode is not None else UNLABELED
     problem = ""
     try:
         volumes.check(volumeNode)
@@ -128,7 +130,7 @@ def accept(volumeNode, segmentationNode) -> None:
     """The user says that the result is right: the volume is labeled from now on."""
     segmentationNode.SetAttribute(ACCEPTED, "1")
     setLabel(volumeNode, segmentationNode)
-    setRole(volumeNode, LABELLED)
+    setRole(volumeNode, LABELED)
     volumeNode.RemoveAttribute(_RANK)
 
 

@@ -231,12 +231,12 @@ def _signature(case: cases.Case) -> tuple:
 
 def _rankOrder(case: cases.Case) -> tuple:
     """Ranked unlabeled cases come first, the most uncertain on top."""
-    isRanked = case.rank is not None and case.role == cases.UNLABELLED
+    isRanked = case.rank is not None and case.role == cases.UNLABELED
     return (0, -case.rank.uncertainty) if isRanked else (1, 0.0)
 
 
 def _rankItem(case: cases.Case):
-    rank = case.rank if case.role == cases.UNLABELLED else None
+    rank = case.rank if case.role == cases.UNLABELED else None
     item = qt.QTableWidgetItem(f"{rank.uncertainty:.2f}" if rank is not None else "")
     if rank is not None:
         text = _("{model} is unsure of this volume by {value:.3f} (0 to 1) near the surface.")

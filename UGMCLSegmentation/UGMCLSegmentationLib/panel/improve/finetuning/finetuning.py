@@ -18,7 +18,7 @@ from UGMCLSegmentationLib.panel.improve.cases.cases import IGNORE, Case
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.scene import labelmaps, volumes
 from UGMCLSegmentationLib.storage import runFolder
-from UGMCLSegmentationLib.worker.run import CANCELLED, DONE, FAILED, GRACE, lineOf
+from UGMCLSegmentationLib.worker.run import CANCELED, DONE, FAILED, GRACE, lineOf
 from UGMCLSegmentationLib.worker.steps import Deadline, Steps
 from UGMCLSegmentationLib.worker.worker import ENDS, Event, Worker
 
@@ -78,7 +78,7 @@ class FinetuneRun:
         self._needsEstimate = not isMeasured or onlyEstimate
         self._onlyEstimate = onlyEstimate
         self._steps: Steps | None = None
-        self._cancelling = False
+        self._canceling = False
         self._hasSteps = False
         self._isSaved = cases is None
         self.isPaused = False
@@ -102,7 +102,7 @@ class FinetuneRun:
     @property
     def canPause(self) -> bool:
         """Only the training itself can be held, and only by a worker that listens."""
-        isTraining = self.running and self._hasSteps and not self._cancelling
+        isTraining = self.running and self._hasSteps and not self._canceling
         return isTraining and self._worker.canTell
 
     def cancel(self) -> None:
@@ -110,9 +110,9 @@ class FinetuneRun:
         if not self.running:
             return
         if self._steps is not None:
-            self._end(Outcome(CANCELLED, _("Canceled.")))
+            self._end(Outcome(CANCELED, _("Canceled.")))
             return
-        self._cancelling = True
+        self._canceling = True
         self._listener.onProgress(-1.0, _("Canceling…"), None)
         self._grace.start(GRACE)
         self._worker.cancel()
@@ -160,7 +160,7 @@ class FinetuneRun:
     def _follow(self, event: Event) -> None:
         name, listener = event["event"], self._listener
         if name == "progress":
-            if not self._cancelling:
+            if not self._canceling:
                 remaining = None if self.isPaused else event.get("remaining")
                 listener.onProgress(float(event["fraction"]), event["text"], remaining)
         elif name == "log":
@@ -173,8 +173,8 @@ class FinetuneRun:
         elif name in ("paused", "continued"):
             self.isPaused = name == "paused"
             listener.onPaused(self.isPaused)
-        elif name == "cancelled" or (name in ENDS and self._cancelling):
-            self._end(Outcome(CANCELLED, self._canceledText(), folder=self.folder))
+        elif name == "canceled" or (name in ENDS and self._canceling):
+            self._end(Outcome(CANCELED, self._canceledText(), folder=self.folder))
         elif name == "result":
             self._succeed(event)
         elif name in ENDS:
@@ -217,7 +217,7 @@ class FinetuneRun:
 
     def _graceIsOver(self) -> None:
         if self.running:
-            self._end(Outcome(CANCELLED, self._canceledText(), folder=self.folder))
+            self._end(Outcome(CANCELED, self._canceledText(), folder=self.folder))
 
     def _end(self, outcome: Outcome) -> None:
         listener, self._listener = self._listener, None

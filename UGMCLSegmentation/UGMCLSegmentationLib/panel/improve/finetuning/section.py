@@ -28,7 +28,7 @@ from UGMCLSegmentationLib.panel.segment import section
 from UGMCLSegmentationLib.panel.setup import dependencies
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.storage import runFolder
-from UGMCLSegmentationLib.worker.run import CANCELLED, DONE
+from UGMCLSegmentationLib.worker.run import CANCELED, DONE
 from UGMCLSegmentationLib.worker.worker import Worker
 
 SEED = 0
@@ -223,7 +223,7 @@ class FinetuneSection:
         if outcome.message:
             self._ui.improveLogText.appendPlainText(outcome.message)
             message = dependencies.explained(outcome.message)
-            self._tell(message, isError=outcome.kind not in (DONE, CANCELLED))
+            self._tell(message, isError=outcome.kind not in (DONE, CANCELED))
         self._ui.finetuneProgressBar.value = 0
         with self._telling(_("The report cannot be shown."), isFresh=False):
             self._curves.show()
@@ -330,12 +330,12 @@ class FinetuneSection:
         """How many steps all trainings of a run take together."""
         parameters = self._parameters
         roles = [case.role for case in self._book.contents.cases]
-        labelled, each = roles.count(cases.LABELLED), 2 if parameters.compare else 1
+        labeled, each = roles.count(cases.LABELED), 2 if parameters.compare else 1
         trainings = 1
         if cases.HOLDOUT in roles:
             trainings = each
-        elif parameters.leaveOneOut and labelled > 1:
-            trainings += each * labelled
+        elif parameters.leaveOneOut and labeled > 1:
+            trainings += each * labeled
         return parameters.iterations * trainings
 
     def _onHello(self, event: dict) -> None:
