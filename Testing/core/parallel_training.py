@@ -8,8 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from test_methods_training import CPU, TINY
 from torch import nn
+from training_samples import CPU, TINY
 
 from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.methods import METHODS

@@ -83,3 +83,28 @@ def contents(folder: Path) -> dict[str, bytes]:
 def left_over(place: Path) -> list[str]:
     """What is hidden in a folder."""
     return [p.name for p in place.iterdir() if p.name.startswith(".")] if place.exists() else []
+
+
+def reordered(volume, order, flips):
+    """The same volume with its index axes permuted and flipped, every voxel staying in place."""
+    array = volume.array.transpose(order)
+    affine = volume.grid.affine
+    columns, origin = affine[:3, list(order)].copy(), affine[:3, 3].copy()
+    for a in range(3):
+        if flips[a]:
+            array = np.flip(array, a)
+            origin = origin + columns[:, a] * (array.shape[a] - 1)
+            columns[:, a] *= -1
+    spacing = np.linalg.norm(columns, axis=0)
+    grid = Grid(
+        array.shape,
+        tuple(spacing.tolist()),
+        tuple(origin.tolist()),
+        tuple(map(tuple, (columns / spacing).tolist())),
+    )
+    return Volume(array, grid)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two masks."""
+    return 2 * (a & b).sum() / (a.sum() + b.sum())

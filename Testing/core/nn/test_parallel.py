@@ -26,7 +26,7 @@ from ugmcl_core.nn import parallel
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 from ugmcl_core.nn.schedules import Step
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or sys.platform == "win32", reason="needs gloo"
 )

@@ -7,28 +7,14 @@ import numpy as np
 import pytest
 import torch
 from method_samples import made
+from training_samples import CPU, TINY
 
-from ugmcl_core.data.batches import BatchSettings
-from ugmcl_core.data.cases import Representation, find_cohort
+from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.data.phantoms import write_cohort
-from ugmcl_core.data.preprocessing import Normalization
 from ugmcl_core.methods import METHODS
-from ugmcl_core.nn.network import NetworkSettings
 from ugmcl_core.nn.schedules import LearningRate
-from ugmcl_core.training.profiles import Optimization, Profile, with_classes
-from ugmcl_core.training.train import TrainingSettings, train
-
-TINY = Profile(
-    "tiny",
-    "for tests",
-    Representation((4.0, 4.0, 8.0), Normalization("z-score")),
-    NetworkSettings(filters=2, strides=((2, 2, 1), (2, 2, 2), (1, 1, 1), (1, 1, 1)), dropout=0.1),
-    BatchSettings((16, 16, 6), 2, 2, 0.5),
-    Optimization("adamw", LearningRate(1e-2), 1e-3, 5.0, 0.9, True, "teacher"),
-    iterations=50,
-    warmup=10,
-)
-CPU = TrainingSettings(seed=3, device="cpu", half_precision=False)
+from ugmcl_core.training.profiles import with_classes
+from ugmcl_core.training.train import train
 
 
 @pytest.fixture(scope="module", params=[2, 3])

@@ -14,7 +14,7 @@ from ugmcl_core.errors import InputError
 from ugmcl_core.training.memory import climbing_down, ladder
 from ugmcl_core.training.profiles import COMPACT
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 

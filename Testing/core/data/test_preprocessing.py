@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from samples import reordered
 
 from ugmcl_core.data.preprocessing import Normalization, canonical_axes, prepare, resize
 from ugmcl_core.data.volume import Grid, Volume
@@ -18,26 +19,6 @@ def ball(grid):
     index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1)
     ras = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     return (np.linalg.norm((ras - [3, -2, 4]) / [9, 6, 12], axis=-1) < 1).astype(np.float32)
-
-
-def reordered(volume, order, flips):
-    """The same volume with its index axes permuted and flipped, every voxel staying in place."""
-    array = volume.array.transpose(order)
-    affine = volume.grid.affine
-    columns, origin = affine[:3, list(order)].copy(), affine[:3, 3].copy()
-    for a in range(3):
-        if flips[a]:
-            array = np.flip(array, a)
-            origin = origin + columns[:, a] * (array.shape[a] - 1)
-            columns[:, a] *= -1
-    spacing = np.linalg.norm(columns, axis=0)
-    grid = Grid(
-        array.shape,
-        tuple(spacing.tolist()),
-        tuple(origin.tolist()),
-        tuple(map(tuple, (columns / spacing).tolist())),
-    )
-    return Volume(array, grid)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from ugmcl_core.errors import InputError
 from ugmcl_core.models import archives, store
 from ugmcl_core.models.model import resolve, verify
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def zipped(files: dict[str, bytes], path: Path, **more) -> Path:

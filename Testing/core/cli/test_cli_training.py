@@ -16,7 +16,7 @@ from samples import tiny_model, write_case_list
 from ugmcl_core.__main__ import main
 from ugmcl_core.data import volume
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from ugmcl_core.data import volume
 from ugmcl_core.inference import segmenter
 from ugmcl_core.inference.settings import SegmentSettings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "core"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "core"))
 pytest.importorskip("torch")
 samples = pytest.importorskip("samples")
 import module_models  # noqa: E402

@@ -5,47 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_preprocessing import reordered
-from test_training import CPU, SMALL, phantom
+from samples import dice, reordered
 
-from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.data.volume import Grid, Volume, index_box, write
 from ugmcl_core.errors import InputError
 from ugmcl_core.evaluation import compare
 from ugmcl_core.inference import result_files
-from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
-from ugmcl_core.methods import DualTask
 from ugmcl_core.nn.level_sets import signed_distance
-from ugmcl_core.training.train import train
-
-
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory):
-    root = tmp_path_factory.mktemp("trained")
-    (root / "images").mkdir()
-    (root / "labels").mkdir()
-    for number in range(4):
-        image, labels, grid = phantom(number, 2)
-        write(root / f"images/p{number}.nrrd", Volume(image, grid))
-        write(root / f"labels/p{number}.nrrd", Volume(labels, grid))
-    cohort = find_cohort(root / "images", root / "labels")
-    profile = replace(SMALL, iterations=120, warmup=0)
-    return Segmenter(
-        train(cohort, DualTask(distance_weight=20.0), profile, root / "run", CPU), "cpu"
-    )
-
-
-@pytest.fixture(scope="module")
-def case():
-    image, labels, grid = phantom(50, 2)
-    angle = 0.35
-    axes = ((np.cos(angle), 0, np.sin(angle)), (0, 1, 0), (-np.sin(angle), 0, np.cos(angle)))
-    return Volume(image, replace(grid, axes=axes, origin=(30, -40, 12))), labels > 0
-
-
-def dice(a, b):
-    return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
 def distance(mask, grid):

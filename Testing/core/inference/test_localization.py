@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_inference import case, dice, segmenter  # noqa: F401  (fixtures)
-from test_preprocessing import reordered
+from samples import dice, reordered
 
 from ugmcl_core.data.preprocessing import Normalization, prepare
 from ugmcl_core.data.volume import Grid, Volume
@@ -103,7 +102,7 @@ def test_without_mirrored_images_in_training_a_sure_and_deep_find_counts_most(li
     assert like(flat, mirror_axes=()) == pytest.approx(0.94, abs=1e-4)
 
 
-def test_the_structure_is_found_in_a_volume_eight_times_as_large(segmenter, case):  # noqa: F811
+def test_the_structure_is_found_in_a_volume_eight_times_as_large(segmenter, case):
     volume, truth = case
     width = ((70, 30), (40, 60), (20, 20))
     inside = tuple(slice(a, a + n) for (a, _), n in zip(width, volume.array.shape, strict=True))

@@ -10,9 +10,6 @@ import pytest
 import torch
 from samples import ball, tiny_model, write_image
 
-# the trained model and its case are fixtures of that file
-from test_inference import case, segmenter  # noqa: F401
-
 from ugmcl_core.__main__ import main
 from ugmcl_core.data import volume
 from ugmcl_core.data.preprocessing import Normalization, prepare
@@ -43,7 +40,7 @@ def test_the_agreement_is_the_soft_dice_with_the_prediction():
     assert agreement(certain, torch.from_numpy(found)) == 1.0
 
 
-def test_a_case_is_assessed_on_the_models_grid(segmenter, case):  # noqa: F811
+def test_a_case_is_assessed_on_the_models_grid(segmenter, case):
     image, _ = case
     found = assess(segmenter, image, 3)
     prediction, prepared, _ = segmenter.predict(
@@ -57,7 +54,7 @@ def test_a_case_is_assessed_on_the_models_grid(segmenter, case):  # noqa: F811
     assert found.predicted_dice == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_noise_comes_before_what_the_model_knows(segmenter, case):  # noqa: F811
+def test_noise_comes_before_what_the_model_knows(segmenter, case):
     image, _ = case
     rng = np.random.default_rng(5)
     noise = Volume(rng.normal(100, 20, image.array.shape).astype(np.float32), image.grid)
@@ -77,7 +74,7 @@ def test_where_nothing_is_found_comes_first():
 
 def test_a_model_that_finds_nothing_says_so(tmp_path):
     model = tiny_model(tmp_path / "tiny")
-    segmenter = Segmenter(model, "cpu")  # noqa: F811
+    segmenter = Segmenter(model, "cpu")
     with torch.no_grad():
         segmenter.network.segmentation_head.bias += torch.tensor([50.0, -50.0])
     image = volume.read(write_image(tmp_path / "scan.nrrd"))
@@ -111,7 +108,7 @@ def test_the_uncertainty_is_the_entropy_of_the_mean_of_its_samples(tmp_path, kin
     from ugmcl_core.nn.network import DualTaskVNet
 
     model = tiny_model(tmp_path / "tiny", classes=3, mirror_axes=(0, 2))
-    segmenter = Segmenter(model, "cpu")  # noqa: F811
+    segmenter = Segmenter(model, "cpu")
     image = volume.read(write_image(tmp_path / "scan.nrrd"))
     views, decode, encode = [], DualTaskVNet.decode, DualTaskVNet.encode
     shape = prepare(image, model.card.spacing, Normalization()).image.shape[1:]

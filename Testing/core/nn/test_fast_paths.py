@@ -19,7 +19,7 @@ from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 from ugmcl_core.nn.teacher import Teacher, consult, noisy
 from ugmcl_core.nn.uncertainty import entropy
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
