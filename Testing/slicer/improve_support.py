@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import harness
@@ -60,13 +62,20 @@ def real_panel(model: Path, monkeypatch: Any) -> support.Panel:
     panel = support.Panel(command=None)
     for worker in (panel.widget.logic.worker, panel.widget.logic.trainer):
         worker.helloTimeout = 120.0  # on a busy computer torch takes its time
-    from UGMCLSegmentationLib.panel import views
-
-    monkeypatch.setattr(views, "showChart", lambda chart: None)
+    show_charts(monkeypatch, lambda chart: None)
     panel.widget.useModelFolder(str(model))
     panel.parameters.base = str(model)
     panel.parameters.device = "cpu"
     return panel
+
+
+def show_charts(monkeypatch: Any, show: Callable[[Any], None]) -> None:
+    """Slicer's Plots module, which the headless Slicer lacks: it calls ``show`` with a chart."""
+    import slicer
+
+    logic = SimpleNamespace(ShowChartInLayout=show)
+    plots = SimpleNamespace(logic=lambda: logic)
+    monkeypatch.setattr(slicer.modules, "plots", plots, raising=False)
 
 
 def cases_panel(tmp_path: Path) -> support.Panel:
@@ -79,15 +88,17 @@ def cases_panel(tmp_path: Path) -> support.Panel:
 
 def finetune_panel(tmp_path: Path, monkeypatch: Any) -> support.Panel:
     """A panel with the fake worker and one model; ``shown`` gets the charts and files it opens."""
+    import qt
+
     model = add_model(tmp_path / "models" / "heart", ("left atrium", "82471001"))
     monkeypatch.setenv("UGMCL_MODELS", os.path.dirname(model))
     panel = support.Panel()
     panel.parameters.model = panel.parameters.base = "heart"
     panel.shown = []
-    from UGMCLSegmentationLib.panel import views
-
-    monkeypatch.setattr(views, "showChart", panel.shown.append)
-    monkeypatch.setattr(views, "openFile", panel.shown.append)
+    show_charts(monkeypatch, panel.shown.append)
+    monkeypatch.setattr(
+        qt.QDesktopServices, "openUrl", lambda url: panel.shown.append(Path(url.toLocalFile()))
+    )
     return panel
 
 
@@ -233,10 +244,10 @@ def next_panel(folder: Path, monkeypatch):
     panel.parameters.model = panel.parameters.base = "heart"
     panel.ui.nextSection.collapsed = False
     panel.edited = []
-    from UGMCLSegmentationLib.panel import views
+    from UGMCLSegmentationLib.panel.improve import ranking
 
-    monkeypatch.setattr(views, "openSegmentEditor", lambda *nodes: panel.edited.append(nodes))
-    monkeypatch.setattr(views, "showChart", lambda chart: None)
+    monkeypatch.setattr(ranking, "openSegmentEditor", lambda *nodes: panel.edited.append(nodes))
+    show_charts(monkeypatch, lambda chart: None)
     return panel
 
 

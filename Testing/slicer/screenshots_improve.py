@@ -85,10 +85,11 @@ def grab_section(panel: Any, name: str, path: Path, last: str = "") -> None:
 def take(panel: Any, folder: Path, scratch: Path) -> None:
     """Every state, in the order of the tutorial."""
     import slicer
-    from UGMCLSegmentationLib.panel import views
+    from UGMCLSegmentationLib.panel.improve import ranking
+    from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
     ui = panel.ui
-    views.showChart = views.openSegmentEditor = lambda *_nodes: None
+    curves.openChart = ranking.openSegmentEditor = lambda *_nodes: None
     show(panel, "improveSection")
     improve.open_improve(panel)
     for name, role in zip(NAMES, ROLES, strict=True):

@@ -85,20 +85,19 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         shutil.rmtree(folder)
 
     def test_theCurvesAppearInAPlotView(self) -> None:
-        from UGMCLSegmentationLib.panel import views
         from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
         shown = curves.Curves()
         for step in range(1, 4):
             shown.add({"step": step, "losses": {"dice": 1 / step}, "dice": 1 - 1 / step})
         shown.show()
-        views.showChart(curves.chart())
+        curves.openChart()
         charts = [node.GetPlotChartNodeID() for node in
                   slicer.util.getNodesByClass("vtkMRMLPlotViewNode")]  # fmt: skip
         self.assertIn(curves.chart().GetID(), charts)
 
     def test_theSegmentEditorOpensOnAResult(self) -> None:
-        from UGMCLSegmentationLib.panel import views
+        from UGMCLSegmentationLib.panel.improve import ranking
         from UGMCLSegmentationLib.storage import temporaryFolders
 
         if not hasattr(slicer.modules, "segmenteditor"):
@@ -107,7 +106,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         folder = temporaryFolders.makeFolder()
         node = segment(volumeNode, folder)
         temporaryFolders.removeFolder(folder)
-        views.openSegmentEditor(node, volumeNode)
+        ranking.openSegmentEditor(node, volumeNode)
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
         self.assertIs(editor.segmentationNode(), node)
 

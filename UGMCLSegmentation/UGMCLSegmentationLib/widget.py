@@ -15,11 +15,11 @@ from slicer.util import VTKObservationMixin
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.display import appearance, legends
 from UGMCLSegmentationLib.panel.display.section import SeeSection
 from UGMCLSegmentationLib.panel.evaluate.section import EvaluateSection
 from UGMCLSegmentationLib.panel.export.section import ExportSection
-from UGMCLSegmentationLib.panel.improve.finetuning import settings
 from UGMCLSegmentationLib.panel.improve.section import ImproveSection
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.models.section import ModelsSection
@@ -306,11 +306,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
         if fraction >= 0:
             self.ui.progressBar.value = round(100 * fraction)
-        if remaining is not None:
-            text = _("{text}, about {time} left").format(
-                text=text, time=settings.duration(remaining)
-            )
-        self.ui.progressLabel.text = text
+        self.ui.progressLabel.text = messages.withTimeLeft(text, remaining)
 
     def onLog(self, level: str, text: str) -> None:
         self.ui.logText.appendPlainText(text)
@@ -351,18 +347,13 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """A PanelError becomes the panel's message; all else, which should not happen, gets
         Slicer's error window. The panel stays usable either way."""
         try:
-            with slicer.util.tryWithErrorDisplay(what):
-                try:
-                    yield
-                except PanelError as error:
-                    self.showMessage(str(error), isError=True)
+            with messages.showingErrors(self.ui.messageLabel, what):
+                yield
         finally:
             self.updateButtons()
 
     def showMessage(self, text: str, isError: bool = False) -> None:
-        self.ui.messageLabel.text = text
-        self.ui.messageLabel.styleSheet = "color: #c0392b" if isError else ""
-        self.ui.messageLabel.setVisible(bool(text))
+        messages.show(self.ui.messageLabel, text, isError)
 
     def updateButtons(self) -> None:
         running = self.logic is not None and self.logic.running

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import slicer
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.panel.improve.finetuning import settings
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.panel.setup import dependencies
 from UGMCLSegmentationLib.worker.run import CANCELED, DONE, Listener, Outcome
@@ -56,30 +54,25 @@ class TaskView:
         """`begin` starts the run with this listener; its PanelError is shown."""
         self.tell("")
         self._warnings.clear()
-        with slicer.util.tryWithErrorDisplay(_("The run cannot be started.")):
+        with messages.showingErrors(self._label, _("The run cannot be started.")):
+            if not self._isReady(model):
+                return
+            self._onDone = onDone
             try:
-                if not self._isReady(model):
-                    return
-                self._onDone = onDone
                 begin(self)
-            except PanelError as error:
+            except Exception:
                 self._onDone = None
-                self.tell(str(error), isError=True)
+                raise
         self._show(self.running)
         self._onChanged()
 
     def tell(self, text: str, isError: bool = False) -> None:
-        self._label.text = text
-        self._label.styleSheet = "color: #c0392b" if isError else ""
-        self._label.setVisible(bool(text))
+        messages.show(self._label, text, isError)
 
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
         if fraction >= 0:
             self._bar.value = round(100 * fraction)
-        if remaining is not None:
-            left = settings.duration(remaining)
-            text = _("{text}, about {time} left").format(text=text, time=left)
-        self.tell(text)
+        self.tell(messages.withTimeLeft(text, remaining))
 
     def onLog(self, level: str, text: str) -> None:
         self._onLog(text)
@@ -95,11 +88,8 @@ class TaskView:
         message = dependencies.explained(outcome.message)
         self.tell(message, isError=outcome.kind not in (DONE, CANCELED))
         if onDone is not None and (outcome.kind == DONE or outcome.result):
-            with slicer.util.tryWithErrorDisplay(_("The result cannot be shown.")):
-                try:
-                    onDone(outcome)
-                except PanelError as error:
-                    self.tell(str(error), isError=True)
+            with messages.showingErrors(self._label, _("The result cannot be shown.")):
+                onDone(outcome)
         if self._warnings and outcome.kind == DONE:
             self.tell("\n".join([self._label.text, *self._warnings]).strip())
         self._onChanged()

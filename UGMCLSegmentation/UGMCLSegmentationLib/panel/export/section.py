@@ -8,7 +8,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.export import dicom, export
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.parameters import Parameters
@@ -65,18 +65,15 @@ class ExportSection:
         self._export(lambda folder: dicom.export(self._nodes(), folder))
 
     def _export(self, write: Callable[[Path], list[Path]]) -> None:
-        with slicer.util.tryWithErrorDisplay(_("The export failed.")):
-            try:
-                written = write(Path(self._ui.exportFolderEdit.currentPath))
-            except PanelError as error:
-                self._show(str(error), isError=True)
+        label = self._ui.exportMessageLabel
+        with messages.showingErrors(label, _("The export failed.")):
+            written = write(Path(self._ui.exportFolderEdit.currentPath))
+            if not written:
+                messages.show(label, _("Nothing was written."))
                 return
-        if not written:
-            self._show(_("Nothing was written."), isError=False)
-            return
-        self._ui.exportFolderEdit.addCurrentPathToHistory()
-        names = ", ".join(path.name for path in written)
-        self._show(_("Wrote {names}.").format(names=names), isError=False)
+            self._ui.exportFolderEdit.addCurrentPathToHistory()
+            names = ", ".join(path.name for path in written)
+            messages.show(label, _("Wrote {names}.").format(names=names))
 
     def _nodes(self) -> list:
         if self._parameters is None:
@@ -84,11 +81,6 @@ class ExportSection:
         if self._parameters.exportAll:
             return results.find(results.SEGMENTATION)
         return [n for n in (self._parameters.segmentation,) if n is not None]
-
-    def _show(self, text: str, isError: bool) -> None:
-        self._ui.exportMessageLabel.text = text
-        self._ui.exportMessageLabel.styleSheet = "color: #c0392b" if isError else ""
-        self._ui.exportMessageLabel.setVisible(True)
 
 
 def _mayReplace(paths: list[Path]) -> bool:

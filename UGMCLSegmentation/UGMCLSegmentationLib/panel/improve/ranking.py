@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.panel import views
 from UGMCLSegmentationLib.panel.display import appearance
 from UGMCLSegmentationLib.panel.improve.cases import caseFiles, cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook
@@ -131,7 +131,7 @@ class NextSection:
             cases.setRole(volumeNode, cases.UNLABELED)
         self._onResult(node)
         appearance.clear()  # they would hide what is to be corrected
-        views.openSegmentEditor(node, volumeNode)
+        openSegmentEditor(node, volumeNode)
         text = _("Correct {name} in the Segment Editor, come back and click Accept.")
         self._view.tell(text.format(name=volumeNode.GetName()))
 
@@ -168,6 +168,14 @@ class NextSection:
         ranked = [case for case in inScene if case.rank is not None]
         ranked.sort(key=lambda case: -case.rank.uncertainty)
         return (selected or ranked or inScene)[0]
+
+
+def openSegmentEditor(segmentationNode, volumeNode) -> None:
+    """Open the segmentation over its volume in Slicer's Segment Editor."""
+    slicer.util.selectModule("SegmentEditor")
+    editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+    editor.setSegmentationNode(segmentationNode)
+    editor.setSourceVolumeNode(volumeNode)
 
 
 class RankWork:

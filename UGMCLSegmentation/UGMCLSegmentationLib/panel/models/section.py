@@ -11,6 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.storage import runFolder, temporaryFolders, userFolder
 from UGMCLSegmentationLib.worker.child import Child, Ending, pythonExecutable
 
@@ -301,10 +302,7 @@ class ModelsSection:
                 runFolder.discard(place)
 
     def _say(self, text: str, isError: bool = False) -> None:
-        label = self._ui.modelsMessageLabel
-        label.text = text
-        label.styleSheet = "color: #c0392b" if isError else ""
-        label.setVisible(bool(text))
+        messages.show(self._ui.modelsMessageLabel, text, isError)
 
 
 def _isInUserFolder(folder: Path) -> bool:

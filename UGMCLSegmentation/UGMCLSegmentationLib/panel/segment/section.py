@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import qt
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.models import models
+from UGMCLSegmentationLib.panel.qtHelpers import fill
 from UGMCLSegmentationLib.parameters import Parameters
 
 
@@ -88,16 +86,6 @@ class Choices:
     def _onDeviceChanged(self, index: int) -> None:
         if not self._updating and self._parameters is not None and index >= 0:
             self._parameters.device = self._ui.deviceSelector.itemData(index)
-
-
-def fill(selector, entries: list[tuple[str, Any, str]], current: Any) -> None:
-    """Give a combo box these texts, data and tool tips, and choose the one of that data."""
-    selector.clear()
-    for text, data, toolTip in entries:
-        selector.addItem(text, data)
-        if toolTip:
-            selector.setItemData(selector.count - 1, toolTip, qt.Qt.ToolTipRole)
-    selector.currentIndex = selector.findData(current)
 
 
 def _unknown(key: str) -> models.ModelInfo:

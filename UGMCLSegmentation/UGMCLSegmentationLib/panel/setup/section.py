@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.setup import dependencies, installation
 from UGMCLSegmentationLib.panel.setup.dependencies import Situation
 from UGMCLSegmentationLib.storage import userFolder
@@ -157,9 +158,7 @@ class SetupSection:
 
     def _show(self, message: str, isFailure: bool = False) -> None:
         kind, ui = self.situation.kind, self._ui
-        ui.setupLabel.text = message
-        ui.setupLabel.styleSheet = "color: #c0392b" if isFailure else ""
-        ui.setupLabel.setVisible(bool(message))
+        messages.show(ui.setupLabel, message, isFailure)
         hasWay = kind in _LABELS
         ui.installButton.setVisible(hasWay)
         ui.otherWayButton.setVisible(hasWay and kind != dependencies.RESTART)

@@ -11,10 +11,10 @@ import vtk
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook, Contents
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
-from UGMCLSegmentationLib.panel.segment import section
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import volumes
 
@@ -134,7 +134,7 @@ class CasesSection:
             lines = (case.image or case.name, case.problem, *case.notices)
             item.setToolTip("\n".join(line for line in lines if line))
             if case.problem:
-                item.setForeground(qt.QBrush(qt.QColor("#c0392b")))
+                item.setForeground(qt.QBrush(qt.QColor(messages.ERROR_COLOR)))
             table.setItem(row, _NAME, item)
             table.setCellWidget(row, _ROLE, self._roleSelector(case))
             self._fillLabel(row, case, options)
@@ -149,7 +149,7 @@ class CasesSection:
     def _roleSelector(self, case: cases.Case):
         selector = qt.QComboBox()
         entries = [(cases.roleText(role), role, "") for role in cases.ROLES]
-        section.fill(selector, entries, case.role)
+        fill(selector, entries, case.role)
         selector.toolTip = _(
             "Labeled: learned from, with its segmentation. Unlabeled: learned from without one. "
             "Hold-out: only to measure the model. Ignore: not used. "
@@ -171,7 +171,7 @@ class CasesSection:
         selector.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
         current = case.segmentationNode.GetID() if case.segmentationNode is not None else ""
         entries = [(_("Choose…"), "", ""), *((name, key, "") for name, key in options)]
-        section.fill(selector, entries, current)
+        fill(selector, entries, current)
         selector.toolTip = _("The segmentation that labels this volume.")
         selector.connect(
             "currentIndexChanged(int)",
@@ -211,7 +211,7 @@ class CasesSection:
         if entries != known:
             current = selector.itemData(selector.currentIndex)
             self._updating = True
-            section.fill(selector, entries, current or _WHOLE)
+            fill(selector, entries, current or _WHOLE)
             self._updating = False
         selector.setVisible(len(entries) > 1)
 

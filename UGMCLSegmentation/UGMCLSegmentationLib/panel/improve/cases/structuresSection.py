@@ -8,8 +8,7 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.panel.improve.cases import cases, structures
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook, Contents
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
-from UGMCLSegmentationLib.panel.segment import section
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
 
 _ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
@@ -69,7 +68,7 @@ class StructuresSection:
             item.setToolTip(f"{structure.name}. {count}")
             table.setItem(row, 0, item)
             selector = qt.QComboBox()
-            section.fill(selector, entries, structure.target)
+            fill(selector, entries, structure.target)
             selector.toolTip = _("What the segments of this name are learned as.")
             selector.connect(
                 "currentIndexChanged(int)",

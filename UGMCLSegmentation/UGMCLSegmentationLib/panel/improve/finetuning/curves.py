@@ -87,6 +87,13 @@ def chart():
     return _find("vtkMRMLPlotChartNode", "chart")
 
 
+def openChart() -> None:
+    """Show the plot, if there is one, in a layout that has a plot view."""
+    node = chart()
+    if node is not None:
+        slicer.modules.plots.logic().ShowChartInLayout(node)
+
+
 def _find(className: str, kind: str):
     for node in slicer.util.getNodesByClass(className):
         if node.GetAttribute(_KIND) == kind:

@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.panel import views
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook
-from UGMCLSegmentationLib.panel.improve.finetuning import finetuning, report, settings
-from UGMCLSegmentationLib.panel.improve.finetuning.curves import Curves, chart
+from UGMCLSegmentationLib.panel.improve.finetuning import curves, finetuning, report
+from UGMCLSegmentationLib.panel.improve.finetuning.curves import Curves
 from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneRun
 from UGMCLSegmentationLib.panel.improve.finetuning.settings import (
     Estimate,
@@ -23,8 +24,7 @@ from UGMCLSegmentationLib.panel.improve.finetuning.settings import (
     baseOf,
 )
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
-from UGMCLSegmentationLib.panel.segment import section
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.panel.setup import dependencies
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.storage import runFolder
@@ -170,12 +170,11 @@ class FinetuneSection:
 
     def _onCurves(self, _checked: bool = False) -> None:
         self._curves.show()
-        if chart() is not None:
-            views.showChart(chart())
+        curves.openChart()
 
     def _onReport(self, _checked: bool = False) -> None:
         if self._reportFile is not None:
-            views.openFile(self._reportFile)
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._reportFile)))
 
     def _onAdvanced(self, isOpen: bool) -> None:
         if isOpen and not dependencies.situation().isBlocking:
@@ -186,10 +185,7 @@ class FinetuneSection:
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
         if fraction >= 0:
             self._ui.finetuneProgressBar.value = round(100 * fraction)
-        if remaining is not None:
-            time = settings.duration(remaining)
-            text = _("{text}, about {time} left").format(text=text, time=time)
-        self._ui.finetuneProgressLabel.text = text
+        self._ui.finetuneProgressLabel.text = messages.withTimeLeft(text, remaining)
 
     def onLog(self, level: str, text: str) -> None:
         self._ui.improveLogText.appendPlainText(text)
@@ -205,11 +201,11 @@ class FinetuneSection:
         self.update()
 
     def onMetrics(self, event: dict) -> None:
-        hadChart = chart() is not None
+        hadChart = curves.chart() is not None
         self._curves.add(event)
         self._curves.showSoon()
-        if not hadChart and chart() is not None and self._isEntered():
-            views.showChart(chart())
+        if not hadChart and self._isEntered():
+            curves.openChart()
         if not self._ui.pauseButton.enabled:
             self.update()
         self._ui.curvesButton.setVisible(True)
@@ -250,11 +246,8 @@ class FinetuneSection:
         if isFresh:
             self._tell("")
         try:
-            with slicer.util.tryWithErrorDisplay(what):
-                try:
-                    yield
-                except PanelError as error:
-                    self._tell(str(error), isError=True)
+            with messages.showingErrors(self._ui.improveMessageLabel, what):
+                yield
         finally:
             self.resume.refresh(self._run.folder if self.running else None)
             self.update()
@@ -265,9 +258,7 @@ class FinetuneSection:
         self._ui.reportButton.setVisible(False)
 
     def _tell(self, text: str, isError: bool = False) -> None:
-        self._ui.improveMessageLabel.text = text
-        self._ui.improveMessageLabel.styleSheet = "color: #c0392b" if isError else ""
-        self._ui.improveMessageLabel.setVisible(bool(text))
+        messages.show(self._ui.improveMessageLabel, text, isError)
 
     def _reason(self) -> str:
         """Why no run can be started, "" if it can."""
@@ -361,7 +352,7 @@ class ResumeSection:
         current = selector.itemData(selector.currentIndex)
         entries = [(run.text, str(run.folder), str(run.folder)) for run in self._runs]
         known = [entry[1] for entry in entries]
-        section.fill(selector, entries, current if current in known else next(iter(known), ""))
+        fill(selector, entries, current if current in known else next(iter(known), ""))
         for widget in (selector, self._ui.resumeButton, self._ui.discardButton):
             widget.setVisible(bool(entries))
 

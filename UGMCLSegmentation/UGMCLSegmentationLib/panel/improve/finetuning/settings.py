@@ -7,9 +7,9 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
-from UGMCLSegmentationLib.panel.segment import section
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
 
 SCRATCH = "(scratch)"  # the parameter's value for no base; no model can have that name
@@ -27,7 +27,7 @@ class FinetuneChoices:
         self._methods = [{"name": "ugmcl", "text": _("The default.")}]
         self._updating = True
         entries = [(text, name, "") for text, name in texts()]
-        section.fill(ui.presetSelector, entries, DEFAULT)
+        fill(ui.presetSelector, entries, DEFAULT)
         self._updating = False
         for widget, slot in (
             (ui.baseSelector, self._onBase),
@@ -85,7 +85,7 @@ class FinetuneChoices:
 
     def _fill(self, selector, entries: list, current: str) -> None:
         self._updating = True
-        section.fill(selector, entries, current)
+        fill(selector, entries, current)
         self._updating = False
 
     def _onBase(self, index: int) -> None:
@@ -136,7 +136,7 @@ class Estimate:
         """For a run of so many `steps`, otherwise like the one that was measured."""
         seconds = self.seconds + self.secondsPerStep * (steps - self.steps)
         return _("Takes about {time} and {memory} of memory on this computer.").format(
-            time=duration(max(0.0, seconds)),
+            time=messages.duration(max(0.0, seconds)),
             memory=_("{n:.1f} GB").format(n=max(0.1, self.memoryBytes / 1e9)),
         )
 
@@ -154,11 +154,3 @@ def texts() -> list[tuple[str, str]]:
 def of(iterations: int) -> str:
     """The preset of that many steps."""
     return next((name for name, n in ITERATIONS.items() if n == iterations), CUSTOM)
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return _("{n} s").format(n=max(1, round(seconds)))
-    if seconds < 5400:
-        return _("{n} min").format(n=round(seconds / 60))
-    return _("{n:.1f} h").format(n=seconds / 3600)
