@@ -122,6 +122,7 @@ def in_git(folder: Path):
                         *words], check=True, capture_output=True)  # fmt: skip
 
     git("init")
+    git("config", "maintenance.auto", "false")  # which would pack at the same time
     return git
 
 

@@ -318,4 +318,4 @@ def test_an_empty_brats_image_is_named(tmp_path):
     volume.write(seg, Volume(empty.array.astype(np.uint8), empty.grid))
     case = datasets.Case(name, flair, seg)
     with pytest.raises(InputError, match="the image is empty"):
-        datasets.conversion.from_brats(case, tmp_path / "out")
+        datasets.from_brats(case, tmp_path / "out")

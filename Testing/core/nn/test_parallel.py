@@ -117,16 +117,17 @@ def test_a_batch_that_cannot_be_divided_is_one_line(folder, tmp_path):
 
 FAILING = """
 import os, sys
-from ugmcl_core import __main__, loop
+from ugmcl_core import __main__
+from ugmcl_core.training import trainer
 
-step = loop.Run.step
+step = trainer.Run.step
 
 def failing(self, at, batch):
     if at.index == 2 and os.environ["RANK"] == "1":
         raise RuntimeError("no memory left")
     return step(self, at, batch)
 
-loop.Run.step = failing
+trainer.Run.step = failing
 sys.exit(__main__.main())
 """
 

@@ -151,7 +151,7 @@ def test_worker_and_models_are_found_where_slicer_installs_them(built, tmp_path)
 @pytest.mark.skipif("UGMCL_INSTALLED" in os.environ, reason="these are the installed tests")
 def test_a_few_tests_pass_from_the_installed_tree(built, tmp_path):
     folder = built / "installed" / MODULES
-    chosen = support.HERE / "test_module_export.py"
+    chosen = support.HERE / "panel" / "export" / "test_export.py"
     words = ["-m", "pytest", "-p", "no:cacheprovider", chosen]
     done = run(sys.executable, *words, cwd=tmp_path, env=away(folder))
     assert done.returncode == 0, done.stdout + done.stderr
