@@ -150,7 +150,7 @@ def result_nodes() -> list[str]:
     from UGMCLSegmentationLib.scene import results
 
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    nodes += results.find(results.DISTANCE) + results.find(results.UNCERTAINTY)
+    nodes += [node for _overlay, node in results.overlayVolumes()]
     return [node.GetName() for node in nodes]
 
 

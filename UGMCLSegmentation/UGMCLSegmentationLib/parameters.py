@@ -5,14 +5,27 @@ from typing import Annotated
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-UNCERTAINTIES = ("dropout", "flips", "both")  # where the uncertainty comes from
+from UGMCLSegmentationLib.scene.overlays import OVERLAYS
+
+UNCERTAINTIES = ("dropout", "flips", "both")  # sources of the uncertainty
 FORMATS = (".nrrd", ".nii.gz", ".seg.nrrd")
 PATTERN = "{result}"  # of the names of exported files
 
 
+def _withOverlays(cls):
+    """Add two parameters for each overlay: whether it is shown, and its opacity."""
+    for overlay in OVERLAYS:
+        cls.__annotations__[overlay.shownParameter] = bool
+        setattr(cls, overlay.shownParameter, True)
+        cls.__annotations__[overlay.opacityParameter] = Annotated[float, WithinRange(0.0, 1.0)]
+        setattr(cls, overlay.opacityParameter, overlay.opacity)
+    return cls
+
+
 @parameterNodeWrapper
+@_withOverlays
 class Parameters:
-    """Widgets whose SlicerParameterName property names a parameter are bound to it."""
+    """The .ui files bind widgets to these by the property SlicerParameterName."""
 
     inputVolume: vtkMRMLScalarVolumeNode
     roi: vtkMRMLMarkupsROINode
@@ -26,17 +39,13 @@ class Parameters:
     shownClass: int = 1
     showSegmentation: bool = True
     segmentationOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.2
-    showDistance: bool = True
-    distanceOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.45
-    showUncertainty: bool = True
-    uncertaintyOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
     showSurface: bool = True
-    surfaceLeftOut: bool = False  # the panel unticked showSurface, and not the user
+    surfaceLeftOut: bool = False  # the panel, not the user, unticked showSurface
     showLegends: bool = True
 
-    base: str = ""  # the model that fine-tuning starts from, see finetuneChoices
+    base: str = ""  # the model that fine-tuning starts from, see finetuning.settings
     caseFiles: str = ""  # see caseFiles.toText
-    targets: str = ""  # what segments are used as, see structures.toText
+    targets: str = ""  # the use of segments, see structures.toText
     iterations: Annotated[int, WithinRange(1, 1_000_000)] = 1000
     method: str = "ugmcl"
     modelName: str = ""

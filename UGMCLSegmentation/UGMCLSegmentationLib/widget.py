@@ -201,9 +201,8 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             return
         self.setParameters(self.logic.getParameterNode())
         self.onParametersModified()
-        for role in (results.DISTANCE, results.UNCERTAINTY):
-            for node in results.find(role):
-                overlays.restoreColors(node)
+        for overlay, node in results.overlayVolumes():
+            overlays.restoreColors(node, overlay)
         self.see.refresh()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)

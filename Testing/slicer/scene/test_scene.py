@@ -202,7 +202,7 @@ def test_results_and_clones_survive_an_import_that_renumbers_them(panel, tmp_pat
 
     panel.segment(support.add_volume())
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    for node in results.find(results.DISTANCE) + results.find(results.UNCERTAINTY):
+    for _overlay, node in results.overlayVolumes():
         slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, node, "clone")
         slicer.vtkSlicerSubjectHierarchyModuleLogic.CloneSubjectHierarchyItem(
             tree, tree.GetItemByDataNode(node), "clone"

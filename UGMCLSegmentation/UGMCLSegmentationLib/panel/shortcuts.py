@@ -1,4 +1,4 @@
-"""Keys for what is done often. They work while the module is open, wherever the focus is."""
+"""Keys for frequent actions. They work while the module is open, wherever the focus is."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from UGMCLSegmentationLib.scene.overlays import OVERLAYS
+
 KEYS = (
     ("Alt+G", "segmentButton"),
     ("Alt+1", "showSegmentationCheckBox"),
-    ("Alt+2", "showDistanceCheckBox"),
-    ("Alt+3", "showUncertaintyCheckBox"),
+    *((overlay.shortcut, overlay.checkBox) for overlay in OVERLAYS if overlay.shortcut),
     ("Alt+N", "nextRegionButton"),
 )
 
 
 class Shortcuts:
-    """Each presses a button of the panel, or does nothing while that one cannot be pressed."""
+    """Each clicks a button of the panel, and does nothing while that button is disabled."""
 
     def __init__(self, ui, panel) -> None:
         parent = slicer.util.mainWindow() or panel
@@ -27,8 +28,9 @@ class Shortcuts:
             shortcut.setKey(qt.QKeySequence(key))
             shortcut.connect("activated()", button.click)
             self._made.append((shortcut, button.click))
-            if name.startswith("show"):  # the others' tips say what they wait for
-                text = button.toolTip.rstrip(".")
+            if name.startswith("show"):  # the other buttons' tooltips change with their state
+                # Slicer wraps a tooltip in a paragraph: appended text would be outside of it
+                text = button.toolTip.removeprefix("<p>").removesuffix("</p>").rstrip(".")
                 button.toolTip = _("{text} ({key})").format(text=text, key=key)
         self.setEnabled(False)
 

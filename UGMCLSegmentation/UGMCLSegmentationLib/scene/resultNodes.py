@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.scene import nrrd, overlays, results, subjectHierarchy, volumes
+from UGMCLSegmentationLib.scene.overlays import Overlay
 
 _LABELMAP = "Binary labelmap"
 
@@ -28,17 +29,12 @@ def build(
     or then, a new one is made.
     All files are read before the scene is touched, so that a result is whole or not there.
     """
-    scale = float(result["sdf_scale_mm"])
     labels = yield from readLabels(Path(result["labels"]), sourceNode, part)
-    distances = {}
-    for info in result["classes"]:
-        if not info.get("sdf"):
-            continue  # a model without a distance head
-        path = Path(info["sdf"])
-        distances[info["value"]] = yield from _readImage(path, sourceNode, part, scale)
-    uncertainty = None
-    if result.get("uncertainty"):
-        uncertainty = yield from _readImage(Path(result["uncertainty"]), sourceNode, part, 0.0)
+    read = []
+    for overlay, info, path in _files(result):
+        outside = overlay.outside * overlay.scale(result)
+        voxels = yield from _readImage(path, sourceNode, part, outside)
+        read.append((overlay, info, voxels))
 
     image = labelmap(labels, part, sourceNode)
     yield
@@ -53,26 +49,34 @@ def build(
         segmentationNode = None
     # no event gets in between from here to the end: the nodes change together, mark included
     segmentationNode = _updateSegmentation(segmentationNode, result, sourceNode, image)
-    for info in result["classes"]:
-        if info["value"] not in distances:
-            continue
-        node = results.distanceOf(sourceNode, info["value"], segmentationNode)
-        name = _("{volume} distance").format(volume=sourceNode.GetName())
-        if len(result["classes"]) > 1:
+    stale = [
+        node
+        for overlay in overlays.OVERLAYS
+        for node in results.find(overlay.role, sourceNode, segmentationNode)
+    ]
+    for overlay, info, voxels in read:
+        label = info.get("value")
+        node = results.volumeOf(overlay, sourceNode, label, segmentationNode)
+        name = overlay.nodeName.format(volume=sourceNode.GetName())
+        if info and len(result["classes"]) > 1:
             name += " " + info["name"]
-        voxels = distances[info["value"]]
-        node = _updateVolume(
-            node, name, results.DISTANCE, segmentationNode, voxels, info["value"]
-        )
-        overlays.setUpDistance(node, scale)
-    if uncertainty is not None:
-        name = _("{volume} uncertainty").format(volume=sourceNode.GetName())
-        node = results.uncertaintyOf(sourceNode, segmentationNode)
-        node = _updateVolume(node, name, results.UNCERTAINTY, segmentationNode, uncertainty)
-        overlays.setUpUncertainty(node)
-    _removeStale(result, segmentationNode)
+        node = _updateVolume(node, name, overlay.role, segmentationNode, voxels, label)
+        overlays.setUp(node, overlay, overlay.scale(result))
+        stale = [other for other in stale if other is not node]
+    for node in stale:  # of an earlier run; this one has no counterpart, so they would mislead
+        slicer.mrmlScene.RemoveNode(node)
     segmentationNode.SetAttribute(results.FINGERPRINT, mark)
     return segmentationNode
+
+
+def _files(result: dict[str, Any]) -> Iterator[tuple[Overlay, dict[str, Any], Path]]:
+    """The overlays in a result of the worker: each with its class ({} if it is of all classes) and
+    its file. A model without a distance head and a run without passes leave some out."""
+    for overlay in overlays.OVERLAYS:
+        for info in result["classes"] if overlay.isPerClass else [{}]:
+            source = info if overlay.isPerClass else result
+            if path := source.get(overlay.field):
+                yield overlay, info, Path(path)
 
 
 def isInScene(node) -> bool:
@@ -248,17 +252,3 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
         "scale": result["sdf_scale_mm"],
         **{k: result.get(k) for k in ("model", "device", "passes", "seconds", "advice")},
     }
-
-
-def _removeStale(result: dict[str, Any], segmentationNode) -> None:
-    """Volumes of an earlier run that this one has no counterpart of would only mislead."""
-    of = results.sourceOf(segmentationNode), segmentationNode
-    values = {str(info["value"]) for info in result["classes"] if info.get("sdf")}
-    stale = [
-        n for n in results.find(results.DISTANCE, *of)
-        if n.GetAttribute(results.CLASS) not in values
-    ]  # fmt: skip
-    if not result.get("uncertainty"):
-        stale += results.find(results.UNCERTAINTY, *of)
-    for node in stale:
-        slicer.mrmlScene.RemoveNode(node)

@@ -13,8 +13,11 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-ROLE = "UGMCLSegmentation.Role"  # attribute: SEGMENTATION, DISTANCE or UNCERTAINTY
-CLASS = "UGMCLSegmentation.Class"  # attribute of a distance volume, tag of a segment: its label
+from UGMCLSegmentationLib.scene import overlays
+from UGMCLSegmentationLib.scene.overlays import Overlay
+
+ROLE = "UGMCLSegmentation.Role"  # attribute: SEGMENTATION or the role of an overlay
+CLASS = "UGMCLSegmentation.Class"  # attribute of a volume, tag of a segment: its label
 SUMMARY = "UGMCLSegmentation.Summary"  # attribute: JSON, see `summary`
 FINGERPRINT = "UGMCLSegmentation.Fingerprint"  # attribute: what the segmentation held after a run
 OVERLAY = "UGMCLSegmentation.Overlay"  # attribute of what is only there to be looked at
@@ -25,7 +28,7 @@ RESULT = "UGMCLSegmentation.Result"  # node reference of a volume: the segmentat
 NODE = "UGMCLSegmentation.Node"
 ACCEPTED = "UGMCLSegmentation.Accepted"  # attribute of a result that the user called right
 LABEL = "UGMCLSegmentation.CaseLabel"  # node reference: the segmentation that the user chose
-SEGMENTATION, DISTANCE, UNCERTAINTY = "segmentation", "distance", "uncertainty"
+SEGMENTATION = "segmentation"
 _LABELMAP = "Binary labelmap"
 
 
@@ -43,11 +46,11 @@ def mark(node, role: str, sourceNode, label: int | None = None) -> None:
 
 
 def isResultVolume(volumeNode) -> bool:
-    """Whether it is a distance or uncertainty of ours: a clone, which has the attributes of its
-    original, is the user's own."""
+    """Whether it is an overlay of ours: a clone, which has the attributes of its original, is the
+    user's own."""
     return (
         volumeNode is not None
-        and volumeNode.GetAttribute(ROLE) in (DISTANCE, UNCERTAINTY)
+        and volumeNode.GetAttribute(ROLE) in [overlay.role for overlay in overlays.OVERLAYS]
         and volumeNode.GetNodeReference(NODE) is volumeNode
     )
 
@@ -56,7 +59,7 @@ def find(role: str, sourceNode=None, segmentationNode=None) -> list:
     """The results of that role, of one volume or of all, in the order of the scene; no clones of
     volumes, which are the user's own. With `segmentationNode` those of its run, and those whose
     segmentation is gone."""
-    isVolume = role in (DISTANCE, UNCERTAINTY)
+    isVolume = role != SEGMENTATION
     className = "vtkMRMLScalarVolumeNode" if isVolume else "vtkMRMLSegmentationNode"
     return [
         node
@@ -68,18 +71,26 @@ def find(role: str, sourceNode=None, segmentationNode=None) -> list:
     ]
 
 
-def distanceOf(sourceNode, label: int, segmentationNode=None):
-    """The distance volume of one class, or None; see `find`."""
-    for node in find(DISTANCE, sourceNode, segmentationNode):
-        if node.GetAttribute(CLASS) == str(label):
+def overlayVolumes() -> list[tuple[Overlay, Any]]:
+    """All overlays in the scene and their volumes."""
+    return [(overlay, node) for overlay in overlays.OVERLAYS for node in find(overlay.role)]
+
+
+def volumeOf(overlay: Overlay, sourceNode, label: int, segmentationNode=None):
+    """The overlay's volume (of the class `label`, if there is one for each class), or None; see
+    `find`."""
+    for node in find(overlay.role, sourceNode, segmentationNode):
+        if not overlay.isPerClass or node.GetAttribute(CLASS) == str(label):
             return node
     return None
 
 
+def distanceOf(sourceNode, label: int, segmentationNode=None):
+    return volumeOf(overlays.of(overlays.DISTANCE), sourceNode, label, segmentationNode)
+
+
 def uncertaintyOf(sourceNode, segmentationNode=None):
-    """The uncertainty of a volume, or None; see `find`."""
-    nodes = find(UNCERTAINTY, sourceNode, segmentationNode)
-    return nodes[0] if nodes else None
+    return volumeOf(overlays.of(overlays.UNCERTAINTY), sourceNode, 0, segmentationNode)
 
 
 def latestOf(sourceNode):

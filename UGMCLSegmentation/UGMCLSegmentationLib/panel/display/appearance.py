@@ -1,53 +1,47 @@
-"""What is seen: overlays in the slice views, color legends, the surface in 3D.
+"""How a result looks: overlays in the slice views, color legends, the surface in 3D.
 
-The source is the background, the first overlay the foreground, the second an additional layer.
+The source is the background, the first overlay the foreground, each further one an additional
+layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import slicer
 
 from UGMCLSegmentationLib.panel.display import legends, surfaces
-from UGMCLSegmentationLib.scene import results
+from UGMCLSegmentationLib.scene import overlays, results
 
 
 def apply(segmentationNode, parameters) -> None:
-    """Show the results around `segmentationNode` as the panel's toggles say, overlays only over
-    the volume that they are of."""
+    """Show the segmentation and its overlays as the parameters say. Overlays are only shown over
+    the volume that they belong to."""
     source = results.sourceOf(segmentationNode)
-    distance = uncertainty = None
-    if source is not None:
-        label = _label(segmentationNode, parameters)
-        distance = results.distanceOf(source, label, segmentationNode)
-        uncertainty = results.uncertaintyOf(source, segmentationNode)
     _applySegmentation(segmentationNode, parameters)
-    shown = []
-    if parameters.showDistance and distance is not None:
-        shown.append((distance, parameters.distanceOpacity))
-    if parameters.showUncertainty and uncertainty is not None:
-        shown.append((uncertainty, parameters.uncertaintyOpacity))
-    foreground, layer = (*shown, (None, 0.0), (None, 0.0))[:2]
+    shown, layers = [], []
+    label = _label(segmentationNode, parameters)
+    for overlay in overlays.OVERLAYS if source is not None else ():
+        volume = results.volumeOf(overlay, source, label, segmentationNode)
+        if volume is not None and getattr(parameters, overlay.shownParameter):
+            shown.append((overlay, volume))
+            layers.append((volume, getattr(parameters, overlay.opacityParameter)))
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         isOver = source is not None and composite.GetBackgroundVolumeID() == source.GetID()
-        _setForeground(composite, *(foreground if isOver else (None, 0.0)))
-        _setLayer(composite, *(layer if isOver else (None, 0.0)))
-    legends.apply(
-        parameters.showLegends,
-        distance if parameters.showDistance else None,
-        uncertainty if parameters.showUncertainty else None,
-    )
+        _setLayers(composite, layers if isOver else [])
+    legends.apply(shown if parameters.showLegends else [])
 
 
 def clear() -> None:
-    """Take the overlays away, such as for somebody who draws; `apply` shows them again."""
+    """Remove the overlays from the views, for example while the user edits the segmentation;
+    `apply` shows them again."""
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-        _setForeground(composite, None, 0.0)
-        _setLayer(composite, None, 0.0)
-    legends.apply(False, None, None)
+        _setLayers(composite, [])
+    legends.apply([])
 
 
 def showAlone(segmentationNode) -> None:
-    """Put the segmented volume behind its result, and hide the results that it replaces."""
+    """Put the segmented volume behind its result, and hide all other results."""
     _showSource(segmentationNode)
     for other in results.find(results.SEGMENTATION):
         if other is not segmentationNode and other.GetDisplayNode() is not None:
@@ -66,7 +60,7 @@ def _showSource(segmentationNode) -> None:
 
 
 def _label(segmentationNode, parameters) -> int:
-    """The chosen class, or the first when it is none of this result's."""
+    """The selected class, or the first one if the result has no such class."""
     values = [info["value"] for info in results.summary(segmentationNode).get("classes", [])]
     if parameters.shownClass in values or not values:
         return parameters.shownClass
@@ -89,25 +83,27 @@ def _applySegmentation(segmentationNode, parameters) -> None:
     node.EndModify(modified)
 
 
-def _setForeground(composite, volumeNode, opacity: float) -> None:
+def _setLayers(composite, layers: Sequence[tuple]) -> None:
+    """Show these (volume, opacity), from the bottom to the top, as foreground and additional
+    layers. Volumes that others put there stay, except in the foreground if it is needed."""
     former = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
-    if volumeNode is not None:
-        composite.SetForegroundVolumeID(volumeNode.GetID())
+    if layers:
+        volume, opacity = layers[0]
+        composite.SetForegroundVolumeID(volume.GetID())
         composite.SetForegroundOpacity(opacity)
     elif results.isResultVolume(former):
         composite.SetForegroundVolumeID(None)
+    _setAdditionalLayers(composite, layers[1:])
 
 
-def _setLayer(composite, volumeNode, opacity: float) -> None:
-    """Show the volume in one additional layer, after those that others may have made."""
+def _setAdditionalLayers(composite, layers: Sequence[tuple]) -> None:
     first = slicer.vtkMRMLSliceCompositeNode.LayerLabel + 1
+    numbers = range(first, first + composite.GetNumberOfAdditionalLayers())
+    ours = [n for n in numbers if results.isResultVolume(composite.GetNthLayerVolume(n))]
+    for number in reversed(ours[len(layers) :]):  # removing a layer shifts the following ones
+        composite.SetNthLayerVolumeID(number, None)
     end = first + composite.GetNumberOfAdditionalLayers()
-    volumes = {number: composite.GetNthLayerVolume(number) for number in range(first, end)}
-    ours = [number for number, node in volumes.items() if results.isResultVolume(node)]
-    if volumeNode is None:
-        for index in reversed(ours):  # taking a layer away moves the following ones
-            composite.SetNthLayerVolumeID(index, None)
-        return
-    index = ours[0] if ours else end
-    composite.SetNthLayerVolumeID(index, volumeNode.GetID())
-    composite.SetNthLayerOpacity(index, opacity)
+    free = range(end, end + len(layers))
+    for number, (volume, opacity) in zip([*ours[: len(layers)], *free], layers, strict=False):
+        composite.SetNthLayerVolumeID(number, volume.GetID())
+        composite.SetNthLayerOpacity(number, opacity)

@@ -1,41 +1,55 @@
-"""The color scales of the overlays, on the right side of one slice view: three times the same
-would fill small views with text."""
+"""The color legends of the overlays. They are in one slice view only: three small views would be
+full of text."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import slicer
-from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.scene import results
+from UGMCLSegmentationLib.scene import overlays, results
+from UGMCLSegmentationLib.scene.overlays import Overlay
 
-_HOSTED = "UGMCLSegmentation.HostedLegend"
+_HOSTED = "UGMCLSegmentation.HostedLegend"  # attribute: the role of the overlay that it is of
+_TOP, _BOTTOM = 0.87, 0.04  # positions of the first and the last legend
 
 
-def apply(enabled: bool, distance, uncertainty) -> None:
-    """Show the legends of the two overlays that are shown (None where one is not)."""
+def apply(shown: Sequence[tuple[Overlay, object]]) -> None:
+    """Show the legends of these overlays and their volumes, from the bottom layer to the top one.
+
+    Slicer draws no legend for a volume in an additional layer. So the bottom volume, which is the
+    foreground, hosts the legends of the others.
+    """
     logic = slicer.modules.colors.logic()
-    both = distance is not None and uncertainty is not None
-    for node in results.find(results.DISTANCE) + results.find(results.UNCERTAINTY):
-        # the second overlay is in an additional layer, see _hosted
-        isWanted = enabled and (node is distance or (node is uncertainty and not both))
+    host = shown[0][1] if shown else None
+    for overlay, node in results.overlayVolumes():
         legend = logic.GetColorLegendDisplayNode(node)
-        if legend is None and isWanted:
+        if legend is None and node is host:
             legend = logic.AddDefaultColorLegendDisplayNode(node)
-            _style(legend, node is distance)
+            _style(legend, overlay)
         if legend is not None:
-            legend.SetVisibility(isWanted)
-            _restrict(legend)
-        if node.GetAttribute(results.ROLE) == results.DISTANCE:
-            _showHosted(node, uncertainty if enabled and both and node is distance else None)
+            _show(legend, node is host)
+        hosted = {legend.GetAttribute(_HOSTED): legend for legend in _hostedBy(node)}
+        for other, volume in shown[1:] if node is host else ():
+            legend = hosted.pop(other.role, None) or _addHosted(node, other)
+            _copyColors(volume.GetDisplayNode(), legend.GetPrimaryDisplayNode())
+            _show(legend, True)
+        for legend in hosted.values():
+            _show(legend, False)
 
 
 def follow() -> None:
     """Move the legends to a view of the layout, which has just changed."""
     logic = slicer.modules.colors.logic()
-    for node in results.find(results.DISTANCE) + results.find(results.UNCERTAINTY):
-        for legend in (logic.GetColorLegendDisplayNode(node), _hosted(node)):
+    for _overlay, node in results.overlayVolumes():
+        for legend in (logic.GetColorLegendDisplayNode(node), *_hostedBy(node)):
             if legend is not None:
                 _restrict(legend)
+
+
+def _show(legend, isShown: bool) -> None:
+    legend.SetVisibility(isShown)
+    _restrict(legend)
 
 
 def _restrict(legend) -> None:
@@ -46,49 +60,40 @@ def _restrict(legend) -> None:
         legend.SetViewNodeIDs([shown[0].GetID()])
 
 
-def _showHosted(distance, uncertainty) -> None:
-    legend = _hosted(distance)
-    if legend is None and uncertainty is not None:
-        legend = _addHosted(distance, uncertainty)
-    if legend is not None:
-        legend.SetVisibility(uncertainty is not None)
-        _restrict(legend)
-
-
-def _hosted(distance):
-    for index in range(distance.GetNumberOfDisplayNodes()):
-        node = distance.GetNthDisplayNode(index)
+def _hostedBy(volume) -> Iterator:
+    for index in range(volume.GetNumberOfDisplayNodes()):
+        node = volume.GetNthDisplayNode(index)
         if node is not None and node.GetAttribute(_HOSTED):
-            return node if node.IsA("vtkMRMLColorLegendDisplayNode") else None
-    return None
+            yield node
 
 
-def _addHosted(distance, uncertainty):
-    """Slicer draws no legend for a volume in an additional layer.
-
-    So the distance volume, which is the foreground then, gets a second legend with the colors of
-    the uncertainty; for them it needs a display node, which shows nothing by itself.
-    """
+def _addHosted(host, overlay: Overlay):
+    """The legend needs a display node with the overlay's colors, which shows nothing by itself."""
     colors = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     colors.AutoWindowLevelOff()
     colors.AutoThresholdOff()
-    colors.SetAndObserveColorNodeID(uncertainty.GetDisplayNode().GetColorNodeID())
-    colors.SetWindowLevelMinMax(0.0, 1.0)
     legend = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorLegendDisplayNode")
-    legend.SetAttribute(_HOSTED, "1")
+    legend.SetAttribute(_HOSTED, overlay.role)
     legend.SetAndObservePrimaryDisplayNode(colors)
-    distance.AddAndObserveDisplayNodeID(colors.GetID())
-    distance.AddAndObserveDisplayNodeID(legend.GetID())
-    _style(legend, isDistance=False)
+    host.AddAndObserveDisplayNodeID(colors.GetID())
+    host.AddAndObserveDisplayNodeID(legend.GetID())
+    _style(legend, overlay)
     return legend
 
 
-def _style(legend, isDistance: bool) -> None:
-    legend.SetTitleText(_("Distance (mm)") if isDistance else _("Uncertainty"))
-    legend.SetLabelFormat("%.0f" if isDistance else "%.2f")
+def _copyColors(source, target) -> None:
+    target.SetAndObserveColorNodeID(source.GetColorNodeID())
+    target.SetWindowLevelMinMax(source.GetWindowLevelMin(), source.GetWindowLevelMax())
+
+
+def _style(legend, overlay: Overlay) -> None:
+    steps = max(1, len(overlays.OVERLAYS) - 1)
+    position = _TOP - (_TOP - _BOTTOM) * overlays.OVERLAYS.index(overlay) / steps
+    legend.SetTitleText(overlay.legendTitle)
+    legend.SetLabelFormat(overlay.labelFormat)
     legend.SetNumberOfLabels(5)
     legend.SetSize(0.09, 0.28)
-    legend.SetPosition(0.96, 0.87 if isDistance else 0.04)
+    legend.SetPosition(0.96, position)
     for text, size in ((legend.GetTitleTextProperty(), 14), (legend.GetLabelTextProperty(), 12)):
         text.SetFontFamilyToArial()
         text.SetFontSize(size)

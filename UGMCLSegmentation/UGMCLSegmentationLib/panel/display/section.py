@@ -12,12 +12,13 @@ from UGMCLSegmentationLib.panel.display.uncertainRegions import ReviewSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import labelmaps, results
+from UGMCLSegmentationLib.scene.overlays import OVERLAYS
 from UGMCLSegmentationLib.scene.resultNodes import isInScene
 
 _SHOWN = (
-    "shownClass", "showSegmentation", "segmentationOpacity", "showDistance", "distanceOpacity",
-    "showUncertainty", "uncertaintyOpacity", "showSurface", "showLegends",
-)  # fmt: skip
+    *("shownClass", "showSegmentation", "segmentationOpacity", "showSurface", "showLegends"),
+    *(name for o in OVERLAYS for name in (o.shownParameter, o.opacityParameter)),
+)  # parameters
 
 
 class SeeSection:
