@@ -21,7 +21,7 @@ from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.methods import Supervised
 from ugmcl_core.models.model import ClassInfo, Terminology
 from ugmcl_core.training import profiles
-from ugmcl_core.training.profiles import COMPACT, Profile, with_patch
+from ugmcl_core.training.profiles import COMPACT, Profile
 from ugmcl_core.training.train import Description, TrainingSettings, train
 
 SEED = 40
@@ -44,9 +44,11 @@ def main(folder: Path) -> None:
 
 def small(iterations: int) -> Profile:
     """A protocol whose iterations take a fraction of a second on two cores."""
-    profile = with_patch(profiles.with_iterations(COMPACT, iterations), (64, 48, 32))
-    batch = replace(profile.batch, augmentation=replace(profile.batch.augmentation, affine=0.4))
-    return replace(profile, network=replace(profile.network, filters=8), batch=batch, warmup=0)
+    profile = profiles.with_iterations(COMPACT, iterations)
+    augmentation = replace(profile.batch.augmentation, affine=0.4)
+    batch = replace(profile.batch, patch=(64, 48, 32), augmentation=augmentation)
+    network = replace(profile.network, filters=8, strides=((2, 2, 2),) * 3 + ((2, 1, 1),))
+    return replace(profile, network=network, batch=batch, warmup=0)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def step_ours(method_name: str, profile_name: str, **options: Any) -> Measured:
     from ugmcl_core.methods import METHODS
     from ugmcl_core.nn.schedules import Step
     from ugmcl_core.training import profiles
-    from ugmcl_core.training.trainer import Run, TrainingSettings
+    from ugmcl_core.training.trainer import Trainer, TrainingSettings, TrainingTask
 
     devices.prepare_cpu()
     folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))
@@ -122,11 +122,9 @@ def step_ours(method_name: str, profile_name: str, **options: Any) -> Measured:
     cohort = find_cohort(folder / "images", folder / "labels", names[:2])
     method = METHODS[method_name](**options)
     profile = profiles.PROFILES[profile_name]
-    head = replace(profile.network, distance_head=method.uses_distance)
-    profile = replace(profile, network=head, warmup=0)
-    settings = TrainingSettings(device=DEVICE)
-    device = devices.resolve(DEVICE)
-    run = Run(cohort, method, profile, settings, device, None, folder, {}, lambda event: None)
+    profile = replace(profile, warmup=0)
+    task = TrainingTask(cohort, method, profile, folder, TrainingSettings(device=DEVICE))
+    run = Trainer(task, devices.resolve(DEVICE))
     steps = [Step(n, 1000) for n in range(500, 1000)]
     pairs = zip(steps, run.batches(steps), strict=True)
 
@@ -171,7 +169,7 @@ def loader_reference() -> Measured:
 
 def loader_ours(profile_name: str) -> Measured:
     from ugmcl_core.data import phantoms
-    from ugmcl_core.data.batches import make_batch
+    from ugmcl_core.data.batches import BatchSource, make_batch
     from ugmcl_core.data.cases import find_cohort, prepare_cases
     from ugmcl_core.nn.schedules import Step
     from ugmcl_core.training import profiles
@@ -184,11 +182,11 @@ def loader_ours(profile_name: str) -> Measured:
         prepare_cases(group, profile.representation, cache=folder / "cache")
         for group in (cohort.labeled, cohort.unlabeled)
     ]
+    source = BatchSource(*groups, profile.batch, profile.representation, SEED)
     count = iter(range(10**6))
 
     def measured() -> None:
-        step = Step(next(count), 10**6)
-        make_batch(*groups, profile.batch, profile.representation, SEED, step)
+        make_batch(source, Step(next(count), 10**6))
 
     return measured
 

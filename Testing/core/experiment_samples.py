@@ -8,7 +8,7 @@ from ugmcl_core.data import phantoms
 from ugmcl_core.data.batches import BatchSettings
 from ugmcl_core.data.cases import Representation
 from ugmcl_core.data.preprocessing import Normalization
-from ugmcl_core.nn.network import NetworkSettings, strides_for
+from ugmcl_core.nn.network import NetworkSettings
 from ugmcl_core.nn.schedules import LearningRate
 from ugmcl_core.training.profiles import Optimization, Profile
 
@@ -17,7 +17,7 @@ TINY = Profile(
     "tiny",
     "for tests",
     Representation((6.0, 6.0, 6.0), Normalization("z-score")),
-    NetworkSettings(filters=2, strides=strides_for(PATCH), dropout=0.1),
+    NetworkSettings(filters=2, strides=((2, 2, 2), (2, 2, 1), (1, 1, 1), (1, 1, 1)), dropout=0.1),
     BatchSettings(PATCH, 2, 2, 0.5),
     Optimization("adamw", LearningRate(1e-2)),
     iterations=4,

@@ -124,7 +124,7 @@ def made(name, **options):
 
 
 def small_networks(classes, method=None):
-    """A student (with the companion of ``method``), a teacher and a batch of noise."""
+    """A student (with the auxiliary of ``method``), a teacher and a batch of noise."""
     torch.manual_seed(1)
     strides = ((2, 2, 2), (2, 2, 1), (1, 1, 1), (1, 1, 1))
     # much dropout would leave two channels without a signal now and then
@@ -134,9 +134,9 @@ def small_networks(classes, method=None):
         teacher.segmentation_head.weight *= 20
         for _ in range(20):  # and whose batch-norm statistics fit
             teacher(torch.randn(4, 1, 8, 8, 6))
-    companion = None if method is None else method.companion(student, None)
-    if companion is not None:
-        student.companion = companion
+    auxiliary = None if method is None else method.auxiliary(student, None)
+    if auxiliary is not None:
+        student.auxiliary = auxiliary
     size = (8, 8, 6)
     labels = np.moveaxis(
         np.eye(classes)[np.random.default_rng(0).integers(0, classes, (2, *size))], -1, 1

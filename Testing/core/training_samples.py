@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ugmcl_core.data.augmentation import Augmentation
@@ -36,6 +38,19 @@ TINY = Profile(
     iterations=50,
     warmup=10,
 )
+
+
+def with_patch(profile, patch):
+    """``profile`` with a smaller patch, and strides that halve no axis below 4 voxels."""
+    size, strides = list(patch), []
+    for _ in range(4):
+        step = tuple(2 if n % 2 == 0 and n // 2 >= 4 else 1 for n in size)
+        size = [n // s for n, s in zip(size, step, strict=True)]
+        strides.append(step)
+    network = replace(profile.network, strides=tuple(strides))
+    return replace(profile, batch=replace(profile.batch, patch=patch), network=network)
+
+
 CPU = TrainingSettings(seed=3, device="cpu", half_precision=False)
 
 

@@ -232,11 +232,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _adopt(source: Path, planned: list[Planned], place: Workplace) -> None:
     from ..experiments import running
-    from ..experiments import running as adoption
 
     trainings = [p.training for p in planned if p.training is not None]
     try:
-        training = adoption.adopt(source, trainings, place)
+        training = running.adopt(source, trainings, place)
     except running.Busy:
         raise InputError(
             f"{source}: another process is at this training; adopt it later"

@@ -67,7 +67,7 @@ def _row(kind: type[MethodType]) -> dict[str, Any]:
         "unlabeled volumes": method.uses_unlabeled,
         "a teacher": method.uses_teacher,
         "a distance head": method.uses_distance,
-        "a module trained along": kind.companion is not Method.companion,
+        "a module trained along": kind.auxiliary is not Method.auxiliary,
     }
     return {
         "name": kind.name,

@@ -61,15 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from ..models import model as models
+    from ..models.model import broken_models, describe, find_models
 
     if arguments.words:
         raise InputError("give `show` or `verify` before the name of a model")
-    found = models.find_models()
-    for error in models.broken_models().values():
+    found = find_models()
+    for error in broken_models().values():
         print(f"ugmcl: {error}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps({"models": [models.describe(m) for m in found]}))
+        print(json.dumps({"models": [describe(m) for m in found]}))
         return 0
     if not found:
         print("no model is installed; name a folder of models in UGMCL_MODELS", file=sys.stderr)
@@ -81,29 +81,29 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from ..models import model as models
+    from ..models.model import resolve
 
     if len(arguments.words) != 1:
         raise InputError("show needs one model, by name or folder")
-    model = models.resolve(arguments.words[0])
+    model = resolve(arguments.words[0])
     print(model.card.to_json(), end="")
     return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ..models import model as models
+    from ..models.model import broken_models, find_models, resolve, verify
 
     chosen = arguments.words or [
-        *(m.folder for m in models.find_models()),
-        *models.broken_models(),
+        *(m.folder for m in find_models()),
+        *broken_models(),
     ]
     if not chosen:
         raise InputError("there is no model to verify")
     failed = 0
     for name in chosen:
         try:
-            model = models.resolve(name)
-            models.verify(model)
+            model = resolve(name)
+            verify(model)
         except InputError as error:
             failed += 1
             print(f"ugmcl: {error}", file=sys.stderr)
@@ -179,12 +179,12 @@ def _progress(as_json: bool) -> Callable[[int, int | None], None]:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from ..models import model as models
     from ..models import store
+    from ..models.model import resolve
 
     if len(arguments.words) != 2:
         raise InputError("export needs a model and the file or folder to write")
-    model, target = models.resolve(arguments.words[0]), arguments.words[1]
+    model, target = resolve(arguments.words[0]), arguments.words[1]
     if arguments.monai:
         from ..models import monai
 

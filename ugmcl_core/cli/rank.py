@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     did."""
     from .. import devices
     from ..data import volume
-    from ..models import model as models
+    from ..models.model import resolve
     from .images import find_images
     from .progress import Progress
 
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     failed = len(wrong)
     if not images:
         return 2
-    model = models.resolve(arguments.model)
+    model = resolve(arguments.model)
 
     from ..inference import ranking  # torch: after what can fail without it
     from ..inference.segmenter import Segmenter

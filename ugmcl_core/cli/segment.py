@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from .. import devices
     from ..inference import result_files
-    from ..models import model as models
+    from ..models.model import resolve
     from .images import find_images
     from .progress import Progress, tell
 
@@ -156,7 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
             tell(json.dumps({"image": name, "error": in_one_line(error)}), sys.stdout)
     failed, total = len(wrong), len(wrong) + len(images)
     if images:
-        model = models.resolve(arguments.model)
+        model = resolve(arguments.model)
         folder = result_files.make_folder(arguments.output)
 
         from ..inference.segmenter import Segmenter

@@ -157,7 +157,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     """Train, and say where the model is."""
     from ..data.pairing import read_list
-    from ..models import model as models
+    from ..models.model import resolve
     from .progress import Progress
 
     def names(path: str | None) -> list[str] | None:
@@ -166,7 +166,7 @@ def _run(arguments: argparse.Namespace) -> int:
     lists = [
         names(p) for p in (arguments.labeled_list, arguments.exclude_list, arguments.holdout_list)
     ]
-    base = models.resolve(arguments.base) if arguments.base else None
+    base = resolve(arguments.base) if arguments.base else None
 
     from ..data.cases import find_cohort
     from ..models.network import check_model

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..nn.batch import Batch
+from ..nn.level_sets import level_set
 from ..nn.schedules import Step
 from .augmentation import Augmentation, cut, draw_flips, draw_pose, turn, vary_intensity
 from .cases import PreparedCase, Representation
@@ -26,6 +27,21 @@ class BatchSettings:
     unlabeled: int = 2
     foreground: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """What the batches of a training are made from: its prepared cases, how patches are cut, and
+    the ``seed``. Of each stream's samples this process makes those of ``part(count)``, on
+    ``device`` (None: the CPU)."""
+
+    labeled: Sequence[PreparedCase]
+    unlabeled: Sequence[PreparedCase]
+    settings: BatchSettings
+    representation: Representation
+    seed: int
+    part: Callable[[int], range] = range
+    device: torch.device | None = None
 
 
 def pick(key: Sequence[int], cases: int, start: int, count: int) -> list[int]:
@@ -50,37 +66,28 @@ def first_samples(step: Step, settings: BatchSettings, mixed: bool) -> tuple[int
     return start * size + rest * settings.labeled, rest * settings.unlabeled
 
 
-def make_batch(
-    labeled: Sequence[PreparedCase],
-    unlabeled: Sequence[PreparedCase],
-    settings: BatchSettings,
-    representation: Representation,
-    seed: int,
-    step: Step,
-    part: Callable[[int], range] = range,
-    device: torch.device | None = None,
-) -> Batch:
-    """The batch of ``step`` on ``device`` (None: the CPU); of each stream's samples those of
-    ``part(count)``. Patches are cut and turned where their case lies.
+def make_batch(source: BatchSource, step: Step) -> Batch:
+    """The batch of ``step``. Patches are cut and turned where their case lies.
 
     Without unlabeled cases, and in the supervised-only steps, all samples are labeled. A sample
-    is a function of its number alone, so parts together are the whole. A training that goes on
+    is a function of its number alone, so parts together are the whole. A training that continues
     with another batch size draws from other streams: their numbers would repeat.
     """
+    settings, unlabeled = source.settings, source.unlabeled
     size = settings.labeled + settings.unlabeled
     mixed = bool(unlabeled) and settings.unlabeled > 0
     starts = first_samples(step, settings, mixed)
     mixed = mixed and not step.supervised_only
     known = settings.labeled if mixed else size
-    streams = [(labeled, 0, known)] + ([(unlabeled, 1, size - known)] if mixed else [])
-    images, weak, labels, level_sets, valid, measured = [], [], [], [], [], []
+    streams = [(source.labeled, 0, known)] + ([(unlabeled, 1, size - known)] if mixed else [])
+    images, weak, labels, level_sets, valid, distance_known = [], [], [], [], [], []
     for cases, stream, count in streams:
-        start, key = starts[stream], (seed, size, stream)
+        start, key = starts[stream], (source.seed, size, stream)
         chosen = pick(key, len(cases), start, count)
-        for n in part(count):
+        for n in source.part(count):
             rng = np.random.default_rng([*key, start + n, 1])
-            fields = _patch(cases[chosen[n]], settings, representation, rng, stream == 0)
-            fields = [f.to(device=device) for f in fields]
+            fields = _patch(cases[chosen[n]], settings, source.representation, rng, stream == 0)
+            fields = [f.to(device=source.device) for f in fields]
             weak.append(fields[0])
             strength = settings.augmentation.intensity
             images.append(vary_intensity(fields[0], rng, strength) if strength else fields[0])
@@ -89,10 +96,10 @@ def make_batch(
                 labels.append(torch.cat([1.0 - fractions.sum(0, keepdim=True), fractions]))
                 level_sets.append(fields[2])
                 valid.append(fields[3])
-                measured.append(fields[4])
+                distance_known.append(fields[4])
     weak_views = torch.stack(weak)
     views = torch.stack(images) if settings.augmentation.intensity else weak_views
-    targets = map(torch.stack, (labels, level_sets, valid, measured))
+    targets = map(torch.stack, (labels, level_sets, valid, distance_known))
     return Batch(views, weak_views, *targets)
 
 
@@ -103,56 +110,41 @@ def _patch(
     rng: np.random.Generator,
     with_labels: bool,
 ) -> list[Tensor]:
-    """image, and of a labeled case fractions, level set, valid, measured: each (N, *patch)."""
+    """The image of a patch, and of a labeled case its fractions, level set, valid and
+    distance_known; each (N, *patch)."""
     case = case.opened()
     target = None
     if with_labels and rng.random() < settings.foreground:
-        present = [p for p in case.places if len(p)]
+        present = [p for p in case.foreground_voxels if len(p)]
         if present:
-            places = present[int(rng.integers(len(present)))]
-            target = places[int(rng.integers(len(places)))]
+            voxels = present[int(rng.integers(len(present)))]
+            target = voxels[int(rng.integers(len(voxels)))]
     pose = draw_pose(
         rng, settings.augmentation, case.image.shape[1:], settings.patch, case.spacing, target
     )
     turns, axes = draw_flips(rng, settings.augmentation, settings.patch, case.spacing)
     fields, outside = [case.image], [pose.outside]
     if with_labels:
-        known = [] if case.measured is None else [case.measured]
+        known = [] if case.distance_known is None else [case.distance_known]
         fields += [case.fractions, case.distance, case.valid, *known]
         # mirrored surroundings show the structure once more; else it goes on as at the border
         beyond = "reflection" if pose.outside == "reflection" else "border"
         outside += [beyond] * (3 + len(known))
     parts = [turn(f, turns, axes) for f in cut(fields, pose, settings.patch, outside)]
     if with_labels:
-        distance = parts[2]
-        if representation.sdf == "truncated":  # magnified structures lie further apart
-            distance = distance * pose.zoom / representation.scale
-        parts[2] = distance.clamp(-1.0, 1.0)
+        parts[2] = level_set(parts[2], representation.sdf, representation.scale, pose.zoom)
         parts[3] = (parts[3] > 0.99).float()
         known = parts[4] > 0.99 if parts[4:] else 1.0
-        parts[4:] = [(parts[3] * known).expand_as(distance)]
+        parts[4:] = [(parts[3] * known).expand_as(parts[2])]
     return parts
 
 
-def batches(
-    labeled: Sequence[PreparedCase],
-    unlabeled: Sequence[PreparedCase],
-    settings: BatchSettings,
-    representation: Representation,
-    seed: int,
-    steps: Sequence[Step],
-    part: Callable[[int], range] = range,
-    device: torch.device | None = None,
-) -> Iterator[Batch]:
+def batches(source: BatchSource, steps: Sequence[Step]) -> Iterator[Batch]:
     """The batches of ``steps``, the next one made by a thread while one is used."""
-
-    def make(step: Step) -> Batch:
-        return make_batch(labeled, unlabeled, settings, representation, seed, step, part, device)
-
     with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(make, steps[0]) if steps else None
+        ahead = pool.submit(make_batch, source, steps[0]) if steps else None
         for number in range(len(steps)):
             batch = ahead.result()
             if number + 1 < len(steps):
-                ahead = pool.submit(make, steps[number + 1])
+                ahead = pool.submit(make_batch, source, steps[number + 1])
             yield batch

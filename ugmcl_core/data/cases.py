@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from ..nn.level_sets import published_distance, signed_distance
+from ..nn.level_sets import distance_to_store, signed_distance
 from .components import has_several_components
 from .preprocessing import Normalization, prepare, resize, to_canonical
 from .volume import ROUNDED, Volume, by_stem, read, read_labels, resample
 
-_ARRAYS = ("image", "fractions", "distance", "valid", "measured")
-_LAYOUT = 2  # of stored cases
-_CLIP = 4.0  # distances are kept up to this many scales, so that a zoomed patch is still right
+_ARRAYS = ("image", "fractions", "distance", "valid", "distance_known")
+_LAYOUT = 3  # of stored cases
 _FAR = 1.5  # scales from which on every distance is the same, in a patch zoomed out by that much
 
 
@@ -89,11 +88,11 @@ class PreparedCase:
     """A case on the model's grid, arrays (N, I, J, K) in float16, on a GPU tensors, or the files
     that hold them.
 
-    ``fractions`` (C-1 foreground classes' share of each voxel), ``distance`` (C-1, mm, or the
-    published level set), ``valid`` (1, 0 where not annotated) and ``places`` (foreground voxels,
-    one array (n, 3) a class) are None without a label. ``measured`` (C-1, 0 where the distance
-    is not known) is None as well where it would be 1 everywhere. ``several_components`` is of each
-    class, see `components.has_several_components`.
+    ``fractions`` (C-1 foreground classes' share of each voxel), ``distance`` (C-1, see
+    `level_sets.distance_to_store`) and ``valid`` (1, 0 where not annotated) are None without a
+    label. ``distance_known`` (C-1, 0 where an ignored region may change the distance) is None as
+    well where it would be 1 everywhere. For each class, ``foreground_voxels`` lists some of its
+    voxels, (n, 3), and ``several_components`` is as in `components.has_several_components`.
     """
 
     name: str
@@ -102,8 +101,8 @@ class PreparedCase:
     fractions: np.ndarray | torch.Tensor | Path | None = None
     distance: np.ndarray | torch.Tensor | Path | None = None
     valid: np.ndarray | torch.Tensor | Path | None = None
-    measured: np.ndarray | torch.Tensor | Path | None = None
-    places: tuple[np.ndarray, ...] = ()
+    distance_known: np.ndarray | torch.Tensor | Path | None = None
+    foreground_voxels: tuple[np.ndarray, ...] = ()
     several_components: tuple[bool, ...] = ()
 
     @property
@@ -255,48 +254,47 @@ def prepare_case(
         field = torch.from_numpy(np.ascontiguousarray(full, np.float32))[None]
         return resize(field, size)[0].numpy()
 
-    gap = None if valid.all() else signed_distance(~valid, spacing)
-    fractions, distances, measured, places, several_components = [], [], [], [], []
+    distance_to_ignored = None if valid.all() else signed_distance(~valid, spacing)
+    known_voxels = None if distance_to_ignored is None else valid
+    fractions, distances, distance_known = [], [], []
+    foreground_voxels, several_components = [], []
     for value in range(1, r.classes):
         mask = array == value
         fractions.append(sampled(mask))
         phi = signed_distance(mask, spacing)
-        if gap is not None:
-            measured.append(sampled(_is_measured(phi, gap, r)) > 0.99)
-        phi = (
-            published_distance(phi)
-            if r.sdf == "published"
-            else np.clip(phi, -_CLIP * r.scale, _CLIP * r.scale)
-        )
-        distances.append(sampled(phi))
-        places.append(_some_voxels(fractions[-1] > 0.5))
-        several_components.append(has_several_components(mask, None if gap is None else valid))
+        if distance_to_ignored is not None:
+            distance_known.append(sampled(_is_known(phi, distance_to_ignored, r)) > 0.99)
+        distances.append(sampled(distance_to_store(phi, r.sdf, r.scale)))
+        foreground_voxels.append(_some_voxels(fractions[-1] > 0.5))
+        several_components.append(has_several_components(mask, known_voxels))
     return replace(
         PreparedCase(case.name, image, prepared.spacing),
         fractions=np.stack(fractions).astype(np.float16),
         distance=np.stack(distances).astype(np.float16),
         valid=(sampled(valid) > 0.99)[None].astype(np.float16),
-        measured=np.stack(measured).astype(np.float16) if measured else None,
-        places=tuple(places),
+        distance_known=np.stack(distance_known).astype(np.float16) if distance_known else None,
+        foreground_voxels=tuple(foreground_voxels),
         several_components=tuple(several_components),
     )
 
 
-def _is_measured(phi: np.ndarray, gap: np.ndarray, r: Representation) -> np.ndarray:
+def _is_known(
+    phi: np.ndarray, distance_to_ignored: np.ndarray, r: Representation
+) -> np.ndarray:
     """Where a signed distance ``phi`` (mm) is right whatever the ignored region holds.
 
-    The class may go on in the ignored region, ``gap`` mm away, so that the true boundary may be as
-    near as that. What is known is where the known boundary is nearer still, and where both are so
-    far that the truncated distance is at its limit.
+    The class may continue in the ignored region, ``distance_to_ignored`` mm away, so the true
+    boundary may be as near as that. ``phi`` is known where the known boundary is nearer still, and
+    where both are so far away that the truncated distance is at its limit.
     """
     far = _FAR * r.scale if r.sdf == "truncated" else np.inf
-    return gap > np.minimum(np.abs(phi), far) + 1e-3
+    return distance_to_ignored > np.minimum(np.abs(phi), far) + 1e-3
 
 
 def _some_voxels(mask: np.ndarray, most: int = 4096) -> np.ndarray:
     """Up to ``most`` voxels of ``mask``, evenly spread over its list; (n, 3)."""
-    places = np.argwhere(mask)
-    return places[:: max(1, -(-len(places) // most))]
+    voxels = np.argwhere(mask)
+    return voxels[:: max(1, -(-len(voxels) // most))]
 
 
 def prepare_cases(
@@ -345,13 +343,13 @@ def store_case(case: PreparedCase, folder: Path) -> PreparedCase:
     names = [k for k in _ARRAYS if getattr(case, k) is not None]
     header = {
         "name": case.name, "spacing": case.spacing, "arrays": names,
-        "classes": len(case.places), "several_components": case.several_components,
+        "classes": len(case.foreground_voxels), "several_components": case.several_components,
     }  # fmt: skip
     try:
         for key in names:
             np.save(partial / f"{key}.npy", getattr(case, key))
-        for number, places in enumerate(case.places):
-            np.save(partial / f"places-{number}.npy", places)
+        for number, voxels in enumerate(case.foreground_voxels):
+            np.save(partial / f"foreground_voxels-{number}.npy", voxels)
         (partial / "case.json").write_text(json.dumps(header), encoding="utf-8")
         partial.rename(folder)
     except OSError:  # a full disk: give back what there is
@@ -368,12 +366,12 @@ def load_case(folder: Path) -> PreparedCase | None:
         header = json.loads((folder / "case.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    places = tuple(np.load(folder / f"places-{n}.npy") for n in range(header["classes"]))
+    voxels = (np.load(folder / f"foreground_voxels-{n}.npy") for n in range(header["classes"]))
     arrays = {key: folder / f"{key}.npy" for key in header["arrays"]}
     return PreparedCase(
         name=header["name"],
         spacing=tuple(header["spacing"]),
-        places=places,
+        foreground_voxels=tuple(voxels),
         several_components=tuple(header["several_components"]),
         **arrays,
     )

@@ -20,8 +20,9 @@ MEASURES = tuple(f.name for f in fields(metrics.Scores))
 
 
 @dataclass(frozen=True)
-class Case:
-    """The files of one case; `sdf` may hold one file per class, `uncertainty` may be absent."""
+class CaseFiles:
+    """The files of one case to evaluate; `sdf` may hold one file per class, `uncertainty` may be
+    absent."""
 
     name: str
     prediction: Path
@@ -31,7 +32,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Structure:
+class StructureResult:
     """The measures of one label value in one case; the SDF's are NaN without an SDF file."""
 
     value: int
@@ -49,7 +50,7 @@ class CaseResult:
     """The measures of one case; the uncertainty's are NaN without an uncertainty file."""
 
     name: str
-    structures: tuple[Structure, ...]
+    structures: tuple[StructureResult, ...]
     auroc: float = math.nan
     uncertainty: float = math.nan
 
@@ -62,7 +63,7 @@ class CaseResult:
 
 def find_cases(
     predictions: Path, references: Path, names: Collection[str] | None = None
-) -> tuple[list[Case], list[str]]:
+) -> tuple[list[CaseFiles], list[str]]:
     """Pair predictions (STEM_labels or STEM) with references (STEM), both image files.
 
     Returns the cases, sorted by name, and the names among `names` that lack one of the two; with
@@ -81,7 +82,8 @@ def find_cases(
     for stem in sorted(labels if names is None else set(labels) & set(names)):
         mine = [p for s, p in sorted(made.items()) if source_of(s) == stem]
         sdf = tuple(p for p in mine if volume.stem(p).startswith(stem + SDF))
-        cases.append(Case(stem, labels[stem], wanted[stem], sdf, made.get(stem + UNCERTAINTY)))
+        unsure = made.get(stem + UNCERTAINTY)
+        cases.append(CaseFiles(stem, labels[stem], wanted[stem], sdf, unsure))
     if not cases:
         raise InputError(
             f"nothing to compare: no prediction in {predictions} is named like a reference in "
@@ -90,7 +92,7 @@ def find_cases(
     return cases, sorted(set(wanted if names is None else names) - set(labels))
 
 
-def pair_of_files(prediction: Path, reference: Path) -> Case:
+def pair_of_files(prediction: Path, reference: Path) -> CaseFiles:
     """The case of two label maps, with the outputs of `ugmcl segment` beside the prediction;
     raises InputError unless both are files."""
     for path in (prediction, reference):
@@ -100,7 +102,8 @@ def pair_of_files(prediction: Path, reference: Path) -> Case:
     beside = {volume.stem(p): p for p in volume.image_files(prediction.parent)}
     mine = [p for s, p in sorted(beside.items()) if s.startswith(stem + SDF)]
     sdf = tuple(p for p in mine if source_of(volume.stem(p)) == stem)
-    return Case(volume.stem(reference), prediction, reference, sdf, beside.get(stem + UNCERTAINTY))
+    unsure = beside.get(stem + UNCERTAINTY)
+    return CaseFiles(volume.stem(reference), prediction, reference, sdf, unsure)
 
 
 def check_target(target: Path, *inputs: Path) -> None:
@@ -111,28 +114,28 @@ def check_target(target: Path, *inputs: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LabelMapComparison:
     """Two label maps compared: the measures of each structure, and the map of `error_map`."""
 
-    structures: tuple[Structure, ...]
+    structures: tuple[StructureResult, ...]
     errors: volume.Volume
 
 
 def compare(
     prediction: Path, reference: Path, values: Collection[int] | None = None
-) -> Comparison:
+) -> LabelMapComparison:
     """Compare two files, the label ``values`` or all that occur; raises InputError."""
     found, truth = _pair(prediction, reference)
     if values is None:
         values = {int(v) for array in (found.array, truth.array) for v in np.unique(array)} - {0}
     structures = [
-        Structure(
+        StructureResult(
             value, metrics.score(found.array == value, truth.array == value, truth.grid.spacing)
         )
         for value in sorted(values)
     ]
     errors = error_map(found.array, truth.array, values)
-    return Comparison(tuple(structures), volume.Volume(errors, truth.grid))
+    return LabelMapComparison(tuple(structures), volume.Volume(errors, truth.grid))
 
 
 def error_map(
@@ -156,7 +159,7 @@ def _pair(prediction: Path, reference: Path) -> tuple[volume.Volume, volume.Volu
     return found, truth
 
 
-def evaluate(case: Case) -> CaseResult:
+def evaluate(case: CaseFiles) -> CaseResult:
     """Measure one case; raises InputError if its files cannot be compared."""
     prediction, reference = _pair(case.prediction, case.reference)
     spacing = reference.grid.spacing
@@ -167,7 +170,7 @@ def evaluate(case: Case) -> CaseResult:
         truth = reference.array == value
         scores = metrics.score(prediction.array == value, truth, spacing)
         extra = _sdf_measures(sdf[value], truth, reference.grid) if value in sdf else ()
-        structures.append(Structure(value, scores, *extra))
+        structures.append(StructureResult(value, scores, *extra))
     if case.uncertainty is None:
         return CaseResult(case.name, tuple(structures))
     unsure = _on_grid(case.uncertainty, reference.grid)
@@ -176,7 +179,7 @@ def evaluate(case: Case) -> CaseResult:
     return CaseResult(case.name, tuple(structures), quality, level)
 
 
-def _sdf_by_value(case: Case, values: set[int]) -> dict[int, Path]:
+def _sdf_by_value(case: CaseFiles, values: set[int]) -> dict[int, Path]:
     """SDF files by label value: from their header, or the only file for the only value."""
     found = {}
     for path in case.sdf:
@@ -209,7 +212,7 @@ def rows(results: list[CaseResult]) -> list[dict[str, Any]]:
     A label that a case lacks, in prediction and reference, has NaN there.
     """
     labels = sorted({s.value for r in results for s in r.structures})
-    nothing = Structure(0, metrics.Scores(*[math.nan] * len(MEASURES))).row()
+    nothing = StructureResult(0, metrics.Scores(*[math.nan] * len(MEASURES))).row()
     table = []
     for result in results:
         present = {s.value: s.row() for s in result.structures}

@@ -72,16 +72,6 @@ def jaccard(prediction: np.ndarray, reference: np.ndarray) -> float:
     return both / (total - both) if total else math.nan
 
 
-def asd(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing = VOXELS) -> float:
-    """Mean distance from the prediction's surface to the reference's (not the other way)."""
-    return _distances(*surface_distances(prediction, reference, spacing))[0]
-
-
-def hd95(prediction: np.ndarray, reference: np.ndarray, spacing: Spacing = VOXELS) -> float:
-    """95th percentile of the distances between the surfaces, both directions together."""
-    return _distances(*surface_distances(prediction, reference, spacing))[1]
-
-
 def surface_distances(
     prediction: np.ndarray, reference: np.ndarray, spacing: Spacing
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -141,8 +131,6 @@ def error_auroc(
         if value != 0:
             band |= np.abs(signed_distance(reference == value, spacing)) <= band_mm
     return auroc(uncertainty[band], labels[band] != reference[band])
-
-
 
 
 def auroc(scores: np.ndarray, positives: np.ndarray) -> float:
@@ -205,8 +193,6 @@ def _cropped(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray,
         raise ValueError(f"masks of different shapes: {a.shape} and {b.shape}")
     box = bounding_box(a | b)
     return a[box], b[box]
-
-
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

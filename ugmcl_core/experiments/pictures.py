@@ -14,20 +14,14 @@ from ..data import volume
 from ..data.preprocessing import canonical_axes, to_canonical
 from ..errors import InputError
 from ..evaluation import metrics
+from ..nn.level_sets import signed_distance
 from .results import Results
 from .running import Workplace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-
-from typing import TYPE_CHECKING
-
-from ..nn.level_sets import signed_distance
-
-if TYPE_CHECKING:
     from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
     from mpl_toolkits.mplot3d import Axes3D
 
 REFERENCE, FOUND = "#FFD400", "#FF3B30"

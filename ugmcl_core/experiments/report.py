@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from ..training.profiles import Profile
 from . import curves, pictures, records, tables
-from . import pictures as surfaces
 from .paper import Experiment, Row
 from .planning import Planned
 from .results import Results, gather
@@ -23,7 +22,7 @@ def check(experiment: Experiment) -> None:
     if experiment.form != "table":
         curves.check()
     if experiment.form == "surfaces":
-        surfaces.check()
+        pictures.check()
 
 
 def render(

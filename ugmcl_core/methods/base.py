@@ -1,4 +1,4 @@
-"""What a method sees (a batch) and what the loop asks of a method."""
+"""What every method has: its name, what it needs, and its losses."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from . import options
 C = TypeVar("C", bound=nn.Module)
 
 
-
-
 class Method(ABC):
     """A frozen dataclass of options; see the package's docstring.
 
-    Options are checked when a method is made (InputError). A method may train a second module
-    along: what ``companion`` returns becomes ``student.companion``; it is stored in checkpoints,
-    and no part of the teacher or of the saved model. It is trained on the sum of ``losses`` like
-    the student, unless the method is ``adversarial``: then by an Adam of its own on
-    ``opposing_losses``, after each step of the student.
+    Options are checked when a method is made (InputError). A method may train an auxiliary module
+    along: what ``auxiliary`` returns becomes ``student.auxiliary``; it is stored in checkpoints,
+    and is no part of the teacher or of the saved model. It is trained on the sum of ``losses``
+    like the student, unless the method is ``adversarial``: then it is a discriminator, trained by
+    an Adam of its own on ``discriminator_losses`` after each step of the student.
     """
 
     name: ClassVar[str]
@@ -46,23 +44,23 @@ class Method(ABC):
     ) -> dict[str, Tensor]:
         """The weighted terms of the objective, by name."""
 
-    def companion(
+    def auxiliary(
         self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
     ) -> nn.Module | None:
-        """A module to train along with ``student``; ``base`` are the weights that both start from
-        when a model is fine-tuned."""
+        """A module to train along with ``student``, or None; ``base`` are the weights that both
+        start from when a model is fine-tuned."""
         return None
 
-    def opposing_losses(
+    def discriminator_losses(
         self, student: DualTaskVNet, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
-        """The weighted terms that the companion of an adversarial method minimizes, by name."""
+        """The weighted terms that the discriminator of an adversarial method minimizes."""
         return {}
 
 
-def companion_of(student: nn.Module, kind: type[C]) -> C:
-    """The companion that trains along with ``student``; TypeError if it is not a ``kind``."""
-    companion = getattr(student, "companion", None)
-    if not isinstance(companion, kind):
-        raise TypeError(f"the student has no companion of type {kind.__name__}")
-    return companion
+def auxiliary_of(student: nn.Module, kind: type[C]) -> C:
+    """The auxiliary module of ``student``; TypeError if it is not a ``kind``."""
+    auxiliary = getattr(student, "auxiliary", None)
+    if not isinstance(auxiliary, kind):
+        raise TypeError(f"the student has no auxiliary module of type {kind.__name__}")
+    return auxiliary

@@ -8,29 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..nn.batch import Batch
-from ..nn.losses import masked_mean
-from ..nn.network import DualTaskVNet, Output
+from ..nn.losses import supervised_terms
+from ..nn.network import DualTaskVNet
 from ..nn.schedules import Step
 from .base import Method
 from .options import Weight, option
-from .supervised import segmentation_terms
-
-
-def distance_term(out: Output, batch: Batch) -> Tensor:
-    """Mean squared error between f_dis and T(y) where that is known; ``out`` holds the labeled
-    samples alone."""
-    return masked_mean((out.distance - batch.level_set).square(), batch.measured)
-
-
-def supervised_terms(out: Output, batch: Batch, distance_weight: float = 1.0) -> dict[str, Tensor]:
-    """L_sup, Eq. 2: Dice + cross-entropy on f_seg, mean squared error between f_dis and T(y).
-
-    ``out`` holds the labeled samples alone.
-    """
-    return {
-        **segmentation_terms(out, batch, 1.0),
-        "distance": distance_weight * distance_term(out, batch),
-    }
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..nn.batch import Batch
-from ..nn.losses import cross_entropy, dice_loss
-from ..nn.network import DualTaskVNet, Output
+from ..nn.losses import segmentation_terms
+from ..nn.network import DualTaskVNet
 from ..nn.schedules import Step
 from .base import Method
-
-
-def segmentation_terms(out: Output, batch: Batch, weight: float = 0.5) -> dict[str, Tensor]:
-    """``weight`` (CE + Dice) on f_seg; ``out`` holds the labeled samples alone."""
-    return {
-        "ce": weight * cross_entropy(out.logits, batch.labels, batch.valid),
-        "dice": weight * dice_loss(out.probabilities, batch.labels, batch.valid),
-    }
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,29 @@ from torch import Tensor
 
 from ..nn.batch import Batch
 from ..nn.level_sets import to_mask
-from ..nn.losses import mean_squared_error
-from ..nn.network import DualTaskVNet, Output
+from ..nn.losses import (
+    cross_task_consistency,
+    intra_task_consistency,
+    segmentation_terms,
+    supervised_terms,
+)
+from ..nn.network import DualTaskVNet
 from ..nn.schedules import Step, annealed, gaussian_ramp, uncertainty_threshold
-from ..nn.teacher import Advice, consult
+from ..nn.teacher import TeacherOutput, mc_dropout_targets
 from ..nn.uncertainty import certain, maximal_entropy, quantile
 from .base import Method
-from .dual_task import distance_term
 from .options import Count, Share, Weight, option
-from .supervised import segmentation_terms
 
 
 @dataclass(frozen=True)
 class UGMCL(Method):
     """L_sup + λ_i L_itc + λ_c L_ctc, Eq. 7 (Zhang et al., 2022).
 
-    The consistency terms run over labeled and unlabeled samples; the teacher works in train
-    mode, each pass with dropout, input noise and batch statistics of its own. Table 1's rows are
-    the settings of ``distance``, ``intra`` and ``cross``; without ``distance`` and ``cross``
-    there is no distance head, and L_itc is its segmentation part.
+    A step of Algorithm 1: `losses` gives the terms of Eq. 7, `training.trainer` minimizes their
+    sum and lets the teacher follow. The consistency terms run over labeled and unlabeled samples;
+    the teacher works in train mode, and each pass has dropout, input noise and batch statistics of
+    its own. Table 1's rows are the settings of ``distance``, ``intra`` and ``cross``; without
+    ``distance`` and ``cross`` there is no distance head, and L_itc is its segmentation part.
     """
 
     name: ClassVar[str] = "ugmcl"
@@ -67,39 +71,33 @@ class UGMCL(Method):
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
-        out = student(batch.image)
-        terms = segmentation_terms(out[batch.labeled], batch, 1.0)  # Eq. 2
+        out = student(batch.image, self.uses_distance)
         if self.distance:
-            terms["distance"] = distance_term(out[batch.labeled], batch)
+            terms = supervised_terms(out[batch.labeled], batch)  # Eq. 2
+        else:
+            terms = segmentation_terms(out[batch.labeled], batch, 1.0)
         if step.supervised_only:
             return terms
         ramp = gaussian_ramp(step.progress, self.squared_ramp)
         if self.uses_teacher:
-            advice = consult(teacher, batch.weak, self.passes, self.shared_encoder)
-            mask = certain(advice.entropy, self._threshold(advice, ramp))
+            targets = mc_dropout_targets(teacher, batch.weak, self.passes, self.shared_encoder)
+            mask = certain(targets.entropy, self._threshold(targets, ramp))  # u of Eq. 3
         if self.intra:
-            terms["intra"] = self.weight * ramp * self._intra(out, advice, mask)
+            intra = intra_task_consistency(out, targets, mask, self.beta)  # Eq. 4
+            terms["intra"] = self.weight * ramp * intra
         if self.cross:
             sharpness = annealed(self.sharpness_start, self.sharpness, step.progress)
-            from_distance = to_mask(out.distance, sharpness)  # Eq. 5
+            from_level_set = to_mask(out.distance, sharpness)  # Eq. 5
             where = mask if self.mask_cross else None
-            cross = mean_squared_error(out.probabilities[:, 1:], from_distance, where)  # Eq. 6
+            cross = cross_task_consistency(out, from_level_set, where)  # Eq. 6
             terms["cross"] = self.weight * ramp * cross
-        return terms
+        return terms  # whose sum is Eq. 7
 
-    def _intra(self, out: Output, advice: Advice, mask: Tensor) -> Tensor:
-        """L_itc, Eq. 4."""
-        segmentation = mean_squared_error(out.probabilities, advice.probabilities, mask)
-        if not self.uses_distance:
-            return segmentation
-        distance = mean_squared_error(out.distance, advice.distance, mask)
-        return self.beta * segmentation + (1.0 - self.beta) * distance
-
-    def _threshold(self, advice: Advice, ramp: float) -> float | Tensor:
-        """u_th."""
+    def _threshold(self, targets: TeacherOutput, ramp: float) -> float | Tensor:
+        """u_th, which rises over the training."""
         rise = ramp if self.threshold_ramp else 0.0
         if self.threshold_reference == "quantile":
             part = uncertainty_threshold(rise, 1.0, self.threshold_start)
-            return quantile(advice.entropy, part, advice.probabilities.shape[1])
-        maximum = maximal_entropy(advice.probabilities.shape[1], self.threshold_reference)
+            return quantile(targets.entropy, part, targets.probabilities.shape[1])
+        maximum = maximal_entropy(targets.probabilities.shape[1], self.threshold_reference)
         return uncertainty_threshold(rise, maximum, self.threshold_start)

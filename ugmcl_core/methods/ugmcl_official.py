@@ -9,14 +9,13 @@ from torch import Tensor
 
 from ..nn.batch import Batch
 from ..nn.level_sets import to_mask
-from ..nn.losses import foreground_dice_loss, mean_squared_error
+from ..nn.losses import foreground_dice_loss, mean_squared_error, segmentation_terms
 from ..nn.network import DualTaskVNet
 from ..nn.schedules import Step, gaussian_ramp, uncertainty_threshold
-from ..nn.teacher import consult
+from ..nn.teacher import mc_dropout_targets
 from ..nn.uncertainty import certain, maximal_entropy
 from .base import Method
 from .options import Count, Weight, option
-from .supervised import segmentation_terms
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,10 @@ class UGMCLOfficial(Method):
         }
         if step.supervised_only:
             return terms
-        advice = consult(teacher, batch.weak, self.passes)
+        targets = mc_dropout_targets(teacher, batch.weak, self.passes)
         ramp = gaussian_ramp(step.progress)
         maximum = maximal_entropy(out.logits.shape[1])
-        mask = certain(advice.entropy, uncertainty_threshold(ramp, maximum))
-        intra = 0.5 * mean_squared_error(out.probabilities, advice.probabilities, mask)
+        mask = certain(targets.entropy, uncertainty_threshold(ramp, maximum))
+        intra = 0.5 * mean_squared_error(out.probabilities, targets.probabilities, mask)
         cross = mean_squared_error(out.probabilities, from_distance)
         return {**terms, "intra": self.weight * ramp * intra, "cross": self.weight * ramp * cross}

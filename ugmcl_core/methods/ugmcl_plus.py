@@ -10,14 +10,21 @@ from torch import Tensor
 
 from ..nn.batch import Batch
 from ..nn.level_sets import to_mask
-from ..nn.losses import cross_entropy, dice_loss, hard_labels, masked_mean, mean_squared_error
+from ..nn.losses import (
+    cross_entropy,
+    cross_task_consistency,
+    dice_loss,
+    hard_labels,
+    masked_mean,
+    mean_squared_error,
+    segmentation_terms,
+)
 from ..nn.network import DualTaskVNet
 from ..nn.schedules import Step, gaussian_ramp, uncertainty_threshold
-from ..nn.teacher import consult_by_decoder
+from ..nn.teacher import mc_dropout_targets_by_decoder
 from ..nn.uncertainty import certain, maximal_entropy
 from .base import Method
 from .options import Count, Positive, Share, Weight, option
-from .supervised import segmentation_terms
 
 
 @dataclass(frozen=True)
@@ -55,24 +62,24 @@ class UGMCLPlus(Method):
         out = student(batch.image)
         known = out[batch.labeled]
         terms = segmentation_terms(known, batch, 1.0)
-        error = masked_mean((known.distance - batch.level_set).abs(), batch.measured)
+        error = masked_mean((known.distance - batch.level_set).abs(), batch.distance_known)
         terms["distance"] = self.distance_weight * error
         if step.supervised_only:
             return terms
         new = out[batch.unlabeled]
-        advice = consult_by_decoder(teacher, batch.weak[batch.unlabeled], self.passes)
+        targets = mc_dropout_targets_by_decoder(teacher, batch.weak[batch.unlabeled], self.passes)
         classes = out.logits.shape[1]
         ramp = gaussian_ramp(step.progress / self.ramp_end)
         threshold = uncertainty_threshold(ramp, maximal_entropy(classes), self.threshold_start)
-        mask = certain(advice.entropy, threshold)
-        trust = mask * (1.0 - advice.entropy / math.log(classes))
-        taught = hard_labels(advice.probabilities)
+        mask = certain(targets.entropy, threshold)
+        trust = mask * (1.0 - targets.entropy / math.log(classes))
+        taught = hard_labels(targets.probabilities)
         segmentation = cross_entropy(new.logits, taught, trust) + dice_loss(
             new.probabilities, taught, trust
         )
-        distance = mean_squared_error(new.distance, advice.distance, mask)
+        distance = mean_squared_error(new.distance, targets.distance, mask)
         intra = self.beta * segmentation + (1.0 - self.beta) * distance
-        cross = mean_squared_error(out.probabilities[:, 1:], to_mask(out.distance, self.sharpness))
+        cross = cross_task_consistency(out, to_mask(out.distance, self.sharpness))
         return {
             **terms,
             "intra": self.intra_weight * ramp * intra,

@@ -14,8 +14,8 @@ class Batch:
     ``image`` (B, channels, I, J, K) is the student's view, ``weak`` the same patches as the
     teacher sees them (without intensity augmentation; the same tensor where there is none).
     Of the first L samples: ``labels`` (L, C, ...) class fractions of each voxel, ``level_set``
-    (L, C-1, ...) T(y), ``valid`` (L, 1, ...) 1 where annotated, ``measured`` (L, C-1, ...) 1 where
-    ``level_set`` is known: ``valid`` less what lies too near an ignored region.
+    (L, C-1, ...) T(y), ``valid`` (L, 1, ...) 1 where annotated, ``distance_known`` (L, C-1, ...)
+    1 where ``level_set`` is known: ``valid`` less what lies too near an ignored region.
     """
 
     image: Tensor
@@ -23,7 +23,7 @@ class Batch:
     labels: Tensor
     level_set: Tensor
     valid: Tensor
-    measured: Tensor
+    distance_known: Tensor
 
     @property
     def labeled(self) -> slice:

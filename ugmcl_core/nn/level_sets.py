@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+_KEPT = 4.0  # times the scale
+
 
 def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
     """Signed Euclidean distance in mm to the boundary of ``mask`` (I, J, K); negative inside.
@@ -51,20 +53,33 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np
     return of_mask.transpose([order.index(axis) for axis in range(3)])
 
 
-def published_distance(distance: np.ndarray) -> np.ndarray:
-    """T(y) as published: inside and outside each divided by their maximum over the volume.
+def distance_to_store(distance: np.ndarray, sdf: str, scale: float) -> np.ndarray:
+    """What a case keeps of φ, the signed distance in mm of `signed_distance`, for `level_set`.
 
-    ``distance`` is the signed distance of `signed_distance`; an absent class gives +1.
+    ``truncated``: φ itself, clipped at 4 ``scale`` mm, so that a magnified patch is still right.
+    ``published``: φ divided by its maximum over the volume, inside and outside apart, which no
+    patch could know; +1 for an absent class.
     """
+    if sdf != "published":
+        return np.clip(distance, -_KEPT * scale, _KEPT * scale)
     if not np.isfinite(distance).all():
         return np.sign(distance).astype(np.float32)
     inside, outside = -distance.min(), distance.max()
     return np.where(distance < 0, distance / inside, distance / outside).astype(np.float32)
 
 
-def truncated_distance(distance: np.ndarray, scale: float) -> np.ndarray:
-    """T(y) with a known unit: clamp(φ / scale, -1, 1), ``scale`` in mm. The default here."""
-    return np.clip(distance / scale, -1.0, 1.0).astype(np.float32, copy=False)
+def level_set(
+    stored: torch.Tensor, sdf: str, scale: float, zoom: float = 1.0
+) -> torch.Tensor:
+    """T(y), Eq. 1: the level set of each class, -1 inside to 1 outside, 0 on the boundary.
+
+    ``stored`` is what `distance_to_store` made, cut to a patch that is magnified by ``zoom``.
+    ``truncated`` gives clamp(φ zoom / scale, -1, 1), which has a known unit; ``published`` is the
+    paper's, normalized over the volume.
+    """
+    if sdf == "truncated":  # magnified structures lie further apart
+        stored = stored * zoom / scale
+    return stored.clamp(-1.0, 1.0)
 
 
 def to_mask(level_set: torch.Tensor, sharpness: float) -> torch.Tensor:

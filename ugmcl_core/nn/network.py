@@ -64,16 +64,6 @@ class NetworkSettings:
         return asdict(self)
 
 
-def strides_for(patch: tuple[int, int, int]) -> Strides:
-    """Strides of the four levels such that no axis of ``patch`` is halved below 4 voxels."""
-    size, strides = list(patch), []
-    for _ in range(4):
-        step = tuple(2 if n % 2 == 0 and n // 2 >= 4 else 1 for n in size)
-        size = [n // s for n, s in zip(size, step, strict=True)]
-        strides.append(step)
-    return tuple(strides)
-
-
 @dataclass(frozen=True)
 class Output:
     """What the network says of a batch: ``logits`` (B, C, I, J, K) and, with a distance head,
@@ -120,14 +110,14 @@ class DualTaskVNet(nn.Module):
 
     ``forward`` takes (B, channels, I, J, K) with sizes that are multiples of
     ``settings.multiple``; otherwise torch raises a RuntimeError at the first additive skip.
-    ``companion`` is a module that a method trains along (see `methods.base.Method`); it is no
+    ``auxiliary`` is a module that a method trains along (see `methods.base.Method`); it is no
     part of ``forward``, nor of a saved model.
     """
 
     def __init__(self, settings: NetworkSettings = NetworkSettings()) -> None:
         super().__init__()
         self.settings = settings
-        self.companion: nn.Module | None = None
+        self.auxiliary: nn.Module | None = None
         width = [settings.filters * 2**n for n in range(5)]
         self.levels_down = nn.ModuleList(
             _level(count, settings.channels if n == 0 else width[n], width[n])
@@ -256,14 +246,9 @@ def load_weights(
         raise ValueError(f"the weights do not fit the network: {error}") from error
 
 
-def without_companion(named: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """Of a network's named parameters, buffers or state, what is not its companion's."""
-    return {name: value for name, value in named if not name.startswith("companion.")}
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+def without_auxiliary(named: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """A network's named parameters, buffers or state without those of its auxiliary module."""
+    return {name: value for name, value in named if not name.startswith("auxiliary.")}
 
 
 _SEGMENTATION, _DISTANCE = "segmentation_head", "distance_head.1"

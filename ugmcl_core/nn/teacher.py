@@ -1,4 +1,4 @@
-"""The mean teacher: an exponential moving average of the student, and what it advises."""
+"""The mean teacher: an exponential moving average of the student, and its targets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .network import DualTaskVNet, Output, set_dropout, without_companion
+from .network import DualTaskVNet, Output, set_dropout, without_auxiliary
 from .uncertainty import entropy
 
 
 class Teacher:
-    """An EMA of the student's weights, α = min(1 - 1/(t+1), ``decay``); starts as a copy. A
-    companion of the student has no part in it.
+    """An EMA of the student's weights, α = min(1 - 1/(t+1), ``decay``); starts as a copy. It
+    leaves out the student's auxiliary module.
 
     Batch-norm statistics are copied from the student (``average_buffers`` False, the published
     form, in which the teacher runs on batch statistics anyway) or averaged like the weights, which
@@ -26,7 +26,7 @@ class Teacher:
         self, student: nn.Module, decay: float = 0.99, average_buffers: bool = False
     ) -> None:
         self.network = copy.deepcopy(student).requires_grad_(False)
-        self.network.companion = None
+        self.network.auxiliary = None
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.track_running_stats = False  # in train mode; evaluation mode uses them
@@ -37,9 +37,9 @@ class Teacher:
     def update(self, student: nn.Module, index: int) -> None:
         """Follow ``student`` after iteration ``index`` (from 0), in place."""
         weight = 1.0 - min(1.0 - 1.0 / (index + 1), self.decay)
-        news = without_companion(student.named_parameters()).values()
+        news = without_auxiliary(student.named_parameters()).values()
         torch._foreach_lerp_(list(self.network.parameters()), list(news), weight)
-        news = without_companion(student.named_buffers()).values()
+        news = without_auxiliary(student.named_buffers()).values()
         for own, new in zip(self.network.buffers(), news, strict=True):
             if self.average_buffers and own.is_floating_point():
                 own.lerp_(new, weight)
@@ -48,10 +48,10 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Advice:
-    """What the teacher says of a batch, without gradient: ``probabilities`` f'_seg (B, C, ...),
-    ``distance`` f'_dis (B, C-1, ...) or None, ``entropy`` u (B, 1, ...) of the
-    Monte Carlo mean."""
+class TeacherOutput:
+    """The teacher's targets for a batch, without gradient: ``probabilities`` f'_seg (B, C, ...),
+    ``distance`` f'_dis (B, C-1, ...) or None, and ``entropy`` u (B, 1, ...), Eq. 3, of the mean
+    of Monte Carlo passes."""
 
     probabilities: Tensor
     distance: Tensor | None
@@ -64,7 +64,7 @@ def noisy(image: Tensor, deviation: float = 0.1, limit: float = 0.2) -> Tensor:
 
 
 @torch.no_grad()
-def target(teacher: DualTaskVNet, image: Tensor, distance: bool = True) -> Output:
+def noisy_pass(teacher: DualTaskVNet, image: Tensor, distance: bool = True) -> Output:
     """One pass of the teacher as published: over noise, with dropout and on batch statistics
     (train mode); without gradient. ``distance`` as in `DualTaskVNet.decode`."""
     teacher.train()
@@ -72,35 +72,37 @@ def target(teacher: DualTaskVNet, image: Tensor, distance: bool = True) -> Outpu
 
 
 @torch.no_grad()
-def consult(
+def mc_dropout_targets(
     teacher: DualTaskVNet, image: Tensor, passes: int, shared_encoder: bool = False
-) -> Advice:
-    """The advice as published: one target pass and T = ``passes`` for Eq. 3, each over noise of
-    its own, with dropout and on batch statistics (train mode).
+) -> TeacherOutput:
+    """The targets as published: one pass for the targets and T = ``passes`` for Eq. 3, each over
+    noise of its own, with dropout and on batch statistics (train mode).
 
     With ``shared_encoder`` the T passes share one noise and one encoding and differ in dropout
     alone: u is then the entropy over dropout, not over noise.
     """
-    out = target(teacher, image)
+    out = noisy_pass(teacher, image)
     if shared_encoder:
         features = teacher.encode(noisy(image))
         samples = (teacher.decode(features, distance=False) for _ in range(passes))
     else:
-        samples = (target(teacher, image, distance=False) for _ in range(passes))
+        samples = (noisy_pass(teacher, image, distance=False) for _ in range(passes))
     mean = sum(sample.probabilities for sample in samples) / passes
-    return Advice(out.probabilities, out.distance, entropy(mean))
+    return TeacherOutput(out.probabilities, out.distance, entropy(mean))
 
 
 @torch.no_grad()
-def consult_by_decoder(teacher: DualTaskVNet, image: Tensor, passes: int) -> Advice:
-    """Cheaper advice in evaluation mode: one encoding, a decoding without dropout for the targets
+def mc_dropout_targets_by_decoder(
+    teacher: DualTaskVNet, image: Tensor, passes: int
+) -> TeacherOutput:
+    """Cheaper targets in evaluation mode: one encoding, a decoding without dropout for the targets
     and ``passes`` with dropout for the entropy. Without input noise the Monte Carlo passes differ
     in the decoder alone, so nothing but the noise is lost."""
     teacher.eval()
     features = teacher.encode(image)
-    target = teacher.decode(features)
+    out = teacher.decode(features)
     set_dropout(teacher, True)
     samples = (teacher.decode(features, distance=False) for _ in range(passes))
     mean = sum(sample.probabilities for sample in samples) / passes
     set_dropout(teacher, False)
-    return Advice(target.probabilities, target.distance, entropy(mean))
+    return TeacherOutput(out.probabilities, out.distance, entropy(mean))

@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..nn.teacher import Teacher
 
 NAME = "checkpoint.safetensors"
+_FORMER_PREFIXES = {"student.companion.": "student.auxiliary.", "opponent.": "discriminator."}
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ def save(
     teacher: Teacher | None,
     optimizers: Mapping[str, optim.Optimizer],
 ) -> None:
-    """Write the checkpoint of ``folder``; a kill leaves the former one. The student's companion is
-    part of the student."""
+    """Write the checkpoint of ``folder``; a kill leaves the former one. The student's auxiliary
+    module is part of the student."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -74,12 +75,20 @@ def load(folder: Path) -> Checkpoint | None:
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {_current(key): file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return Checkpoint(int(header["index"]), json.loads(header["settings"]), tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: not a usable checkpoint ({error}); delete it to start anew"
         ) from error
+
+
+def _current(key: str) -> str:
+    """The name of a tensor, also where the checkpoint has a former one."""
+    for former, name in _FORMER_PREFIXES.items():
+        if key.startswith(former):
+            return name + key.removeprefix(former)
+    return key
 
 
 def restore(

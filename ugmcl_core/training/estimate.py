@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from ..errors import Canceled
 from ..inference.sliding_window import predict
 from ..methods import Method
 from ..nn.schedules import Step
-from .finetune import Plan, evaluate_every, parts_of, plan
-from .memory import Peak, Rung, climbing_down, ladder
+from .finetune import FinetunePlan, evaluate_every, parts_of, plan
+from .memory import Attempt, Peak, attempts_for, run_with_fallback
 from .settings import FinetuneSettings
-from .trainer import Run, TrainingSettings
+from .trainer import Trainer, TrainingSettings, TrainingTask
 
 _STEPS, _SECONDS = 4, 10.0  # at most so many timed steps of a kind, and no new one after this
 
@@ -54,9 +54,11 @@ def estimate(
     costs: dict[str, Cost] = {}
     for method in {p.method.name: p.method for p in parts}.values():
         progress(len(costs) / 2, f"measuring {method.name}")
-        costs[method.name] = climbing_down(
-            ladder(planned.profile, str(devices.resolve(request.device))),
-            lambda rung, method=method: measure(planned, method, rung, request.seed, canceled),
+        costs[method.name] = run_with_fallback(
+            attempts_for(planned.profile, str(devices.resolve(request.device))),
+            lambda attempt, method=method: measure(
+                planned, method, attempt, request.seed, canceled
+            ),
             lambda text: send("log", level="warning", text=text),
         )
     cohort = planned.cohort
@@ -81,42 +83,36 @@ def estimate(
 
 
 def measure(
-    planned: Plan, method: Method, rung: Rung, seed: int, canceled: Callable[[], bool]
+    planned: FinetunePlan,
+    method: Method,
+    attempt: Attempt,
+    seed: int,
+    canceled: Callable[[], bool],
 ) -> Cost:
     """What one method costs on the first case of each kind; raises Canceled."""
     devices.release_memory()
-    device = torch.device(rung.device)
-    network = replace(rung.profile.network, distance_head=method.uses_distance)
-    profile = replace(rung.profile, network=network)
+    device = torch.device(attempt.device)
     cohort = Cohort(planned.cohort.labeled[:1], planned.cohort.unlabeled[:1])
     nowhere = Path(tempfile.gettempdir())  # nothing exceeds the budget, so nothing is written
-    settings = TrainingSettings(seed, rung.device, memory=1 << 62, resident=False)
+    settings = TrainingSettings(seed, attempt.device, memory=1 << 62, resident=False)
+    task = TrainingTask(cohort, method, attempt.profile, nowhere, settings, planned.base)
+    profile = task.profile
     room = devices.room_for_cases(device)
     with Peak(device) as peak:
         began = time.monotonic()
-        run = Run(
-            cohort,
-            method,
-            profile,
-            settings,
-            device,
-            planned.base,
-            nowhere,
-            {},
-            lambda event: None,
-        )
-        case = (time.monotonic() - began) / (len(run.labeled) + len(run.unlabeled))
+        trainer = Trainer(task, device)
+        case = (time.monotonic() - began) / (len(trainer.labeled) + len(trainer.unlabeled))
         first = [profile.warmup] + ([0] if profile.warmup else [])
-        late, *early = [_seconds(run, index, canceled) for index in first]
+        late, *early = [_seconds(trainer, index, canceled) for index in first]
         part = profile.warmup / profile.iterations
         iteration = late if not early else part * early[0] + (1 - part) * late
-        image = floats(run.labeled[0].opened().image)
+        image = floats(trainer.labeled[0].opened().image)
         began = time.monotonic()
         with devices.autocast(device):
-            predict(run.student, image, profile.batch.patch, canceled=canceled)
+            predict(trainer.student, image, profile.batch.patch, canceled=canceled)
         prediction = time.monotonic() - began
-    kept = _bytes_of(run.labeled, planned.cohort.labeled)
-    kept += _bytes_of(run.unlabeled, planned.cohort.unlabeled)
+    kept = _bytes_of(trainer.labeled, planned.cohort.labeled)
+    kept += _bytes_of(trainer.unlabeled, planned.cohort.unlabeled)
     return Cost(case, iteration, prediction, peak.bytes + min(room, kept))
 
 
@@ -125,15 +121,15 @@ def _bytes_of(seen: Sequence[PreparedCase], cases: Sequence[Case]) -> int:
     return sum(c.nbytes for c in seen) * len(cases) // max(1, len(seen))
 
 
-def _seconds(run: Run, index: int, canceled: Callable[[], bool]) -> float:
+def _seconds(trainer: Trainer, index: int, canceled: Callable[[], bool]) -> float:
     """Seconds of an iteration from ``index`` on, batches made beside it as in the loop."""
-    profile = run.profile
+    profile = trainer.profile
     steps = [Step(index, profile.iterations, profile.warmup)] * (_STEPS + 1)
     began, done = 0.0, 0
-    for number, (step, batch) in enumerate(zip(steps, run.batches(steps), strict=True)):
+    for number, (step, batch) in enumerate(zip(steps, trainer.batches(steps), strict=True)):
         if canceled():
             raise Canceled
-        terms = run.step(step, batch)
+        terms = trainer.step(step, batch)
         float(sum(terms.values()))  # a GPU works on behind Python's back until it is asked
         if number == 0:
             began = time.monotonic()

@@ -19,11 +19,11 @@ from ..models.model import Model, open_model, resolve, update_card
 from ..models.network import check_model
 from . import profiles
 from .case_list import join_classes, read_case_list
-from .memory import Rung, climbing_down, ladder
+from .memory import Attempt, attempts_for, run_with_fallback
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from .settings import FinetuneSettings
 from .train import Description, TrainingSettings, describe, train
-from .verdict import Row, conclude, measure
+from .verdict import CaseMeasures, conclude, measure
 
 Send = Callable[..., None]
 REPORT = "report.json"
@@ -32,7 +32,7 @@ _CHECKPOINT_EVERY = 25  # iterations, up to a minute's work on two cores
 
 
 @dataclass(frozen=True)
-class Plan:
+class FinetunePlan:
     """A fine-tuning, checked: what is trained on what, and the cases that judge it.
 
     ``report`` is `holdout`, `leave-one-out` or `none`; ``comparison`` is the supervised method to
@@ -59,7 +59,7 @@ class Part:
     method: Method
 
 
-def plan(request: FinetuneSettings) -> Plan:
+def plan(request: FinetuneSettings) -> FinetunePlan:
     """Check a request before anything runs; raises InputError."""
     listed = read_case_list(request.case_list)
     method = profiles.method_named(request.method)
@@ -109,7 +109,9 @@ def plan(request: FinetuneSettings) -> Plan:
         notices.append("There is no hold-out case to compare with supervised fine-tuning on.")
     elif request.compare and (comparison := _comparison(method)) is None:
         notices.append(f"{method.name} is supervised already: there is nothing to compare with.")
-    return Plan(cohort, base, method, comparison, profile, description, report, tuple(notices))
+    return FinetunePlan(
+        cohort, base, method, comparison, profile, description, report, tuple(notices)
+    )
 
 
 def _comparison(method: Method) -> Method | None:
@@ -138,7 +140,7 @@ def evaluate_every(iterations: int) -> int:
     return max(25, iterations // 8)
 
 
-def parts_of(plan: Plan, output: Path) -> list[Part]:
+def parts_of(plan: FinetunePlan, output: Path) -> list[Part]:
     """The trainings of a plan, the model itself first."""
     parts = [Part("", output, plan.cohort, plan.method)]
     methods = [plan.method] + ([plan.comparison] if plan.comparison else [])
@@ -172,13 +174,13 @@ def finetune(
     if request.resume and (output / REPORT).is_file():
         return _finished(output, request)
     planned = plan(request)
-    run = _Run(request, planned, send, progress, canceled)
+    run = _FinetuneRun(request, planned, send, progress, canceled)
     for text in planned.notices:
         send("log", level="warning", text=text)
     judged = planned.cohort.holdout
     if planned.report == "leave-one-out":
         judged = planned.cohort.labeled
-    before: list[Row | None] = [None] * len(judged)
+    before: list[CaseMeasures | None] = [None] * len(judged)
     if planned.base is not None:
         before = run.measured(planned.base, judged, 0.0, _BEFORE)
     models: dict[str, Model] = {}
@@ -241,13 +243,13 @@ def _write_report(path: Path, content: dict[str, Any]) -> None:
         partial.unlink(missing_ok=True)
 
 
-class _Run:
+class _FinetuneRun:
     """The trainings and measures of one request, and what is told of them."""
 
     def __init__(
         self,
         request: FinetuneSettings,
-        planned: Plan,
+        planned: FinetunePlan,
         send: Send,
         progress: Callable[..., None],
         canceled: Callable[[], bool],
@@ -265,38 +267,40 @@ class _Run:
         request = self.request
         seen: dict[str, Any] = {"losses": {}, "speed": None}
 
-        def work(rung: Rung) -> Model:
+        def work(attempt: Attempt) -> Model:
             every = evaluate_every(request.iterations) if part.cohort.holdout else 0
             settings = TrainingSettings(
                 request.seed,
-                rung.device,
+                attempt.device,
                 checkpoint_every=_CHECKPOINT_EVERY,
                 evaluate_every=every,
-                resident=rung is rungs[0],
+                resident=attempt is attempts[0],
             )
-            # a rung below takes up what the one above has left
-            resume = request.resume or rung is not rungs[0]
+            # a fallback continues what the attempt before it left
+            resume = request.resume or attempt is not attempts[0]
             return train(
                 part.cohort,
                 part.method,
-                rung.profile,
+                attempt.profile,
                 part.folder,
                 settings,
                 base=self.plan.base,
                 resume=resume,
                 description=self.plan.description,
-                on_event=lambda event: self._heard(event, part, number, seen),
+                on_event=lambda event: self._on_train_event(event, part, number, seen),
                 should_stop=self.canceled,
             )
 
-        rungs = ladder(self.plan.profile, self.device)
-        model = climbing_down(rungs, work, self.warn)
+        attempts = attempts_for(self.plan.profile, self.device)
+        model = run_with_fallback(attempts, work, self.warn)
         if self.canceled():
             raise Canceled
         return model
 
-    def _heard(self, event: dict[str, Any], part: Part, number: int, seen: dict[str, Any]) -> None:
-        """Pass on what a training says."""
+    def _on_train_event(
+        self, event: dict[str, Any], part: Part, number: int, seen: dict[str, Any]
+    ) -> None:
+        """Forward a training event."""
         kind = event["event"]
         share = (_AFTER - _BEFORE) / len(self.parts)
         done = _BEFORE + share * number
@@ -329,16 +333,18 @@ class _Run:
             speed=seen["speed"],
         )
 
-    def measured(self, model: Model, cases: Sequence[Case], start: float, end: float) -> list[Row]:
+    def measured(
+        self, model: Model, cases: Sequence[Case], start: float, end: float
+    ) -> list[CaseMeasures]:
         """The measures of each case, on the CPU where a GPU has not enough memory."""
         if not cases:
             return []
-        rungs = [Rung(self.plan.profile, self.device)]
+        attempts = [Attempt(self.plan.profile, self.device)]
         if self.device != "cpu":
-            rungs.append(Rung(self.plan.profile, "cpu", "the CPU"))
+            attempts.append(Attempt(self.plan.profile, "cpu", "the CPU"))
 
-        def work(rung: Rung) -> list[Row]:
-            segmenter = Segmenter(model, rung.device)
+        def work(attempt: Attempt) -> list[CaseMeasures]:
+            segmenter = Segmenter(model, attempt.device)
             rows = []
             for number, case in enumerate(cases):
                 fraction = start + (end - start) * number / len(cases)
@@ -354,11 +360,11 @@ class _Run:
                 )
             return rows
 
-        return climbing_down(rungs, work, self.warn)
+        return run_with_fallback(attempts, work, self.warn)
 
     def judged(
         self, models: dict[str, Model], cases: Sequence[Case]
-    ) -> tuple[list[Row], list[Row | None]]:
+    ) -> tuple[list[CaseMeasures], list[CaseMeasures | None]]:
         """Each case as the new model finds it, and as the supervised one does, if there is one."""
         compared = self.plan.comparison is not None
         middle = (1.0 + _AFTER) / 2 if compared else 1.0

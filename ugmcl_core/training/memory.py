@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,24 +19,24 @@ _SMALLEST = 3  # voxels of the coarsest level that a window keeps along an axis
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One way to train, ``text`` saying in what it is smaller than the one before it."""
+class Attempt:
+    """One way to train; ``text`` says how it needs less memory than the one before it."""
 
     profile: Profile
     device: str
     text: str = ""
 
 
-def ladder(profile: Profile, device: str) -> list[Rung]:
+def attempts_for(profile: Profile, device: str) -> list[Attempt]:
     """What to try in turn when memory runs out on ``device`` (a resolved one): half the batch, a
     window halved along each axis too, and, from a GPU, the CPU with the batch as it was."""
-    rungs = [Rung(profile, device)]
+    attempts = [Attempt(profile, device)]
     batch = profile.batch
     if batch.labeled + batch.unlabeled > 2:
         batch = replace(
             batch, labeled=max(1, batch.labeled // 2), unlabeled=max(1, batch.unlabeled // 2)
         )
-        rungs.append(Rung(replace(profile, batch=batch), device, "half the batch"))
+        attempts.append(Attempt(replace(profile, batch=batch), device, "half the batch"))
     multiple = profile.network.multiple
     patch = tuple(
         min(n, max(_SMALLEST * m, -(-n // (2 * m)) * m))
@@ -45,29 +45,29 @@ def ladder(profile: Profile, device: str) -> list[Rung]:
     if patch != batch.patch:
         size = "x".join(map(str, patch))
         smaller = replace(profile, batch=replace(batch, patch=patch))
-        rungs.append(Rung(smaller, device, f"a window of {size} voxels"))
+        attempts.append(Attempt(smaller, device, f"a window of {size} voxels"))
     if torch.device(device).type != "cpu":
-        rungs.append(Rung(profile, "cpu", "the CPU"))
-    return rungs
+        attempts.append(Attempt(profile, "cpu", "the CPU"))
+    return attempts
 
 
-def climbing_down(
-    rungs: list[Rung], work: Callable[[Rung], Result], warn: Callable[[str], None]
+def run_with_fallback(
+    attempts: Sequence[Attempt], work: Callable[[Attempt], Result], warn: Callable[[str], None]
 ) -> Result:
-    """The result of ``work`` on the first rung that it has memory for; ``warn`` is told of every
-    step down. Raises what the last rung raises, and any other error at once."""
-    for rung, below in zip(rungs, [*rungs[1:], None], strict=True):
+    """The result of ``work`` for the first attempt that has enough memory; ``warn`` gets a text
+    for every fallback. Raises what the last attempt raises, and any other error at once."""
+    for attempt, fallback in zip(attempts, [*attempts[1:], None], strict=True):
         try:
-            return work(rung)
+            return work(attempt)
         except (RuntimeError, MemoryError) as error:
-            if below is None or not is_out_of_memory(error):
+            if fallback is None or not is_out_of_memory(error):
                 raise
         # outside of the handler, so that the error's frames and their tensors are gone
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        where = "memory" if rung.device == "cpu" else "GPU memory"
-        warn(f"Not enough {where}: going on with {below.text}.")
-    raise AssertionError("there is always a first rung")
+        where = "memory" if attempt.device == "cpu" else "GPU memory"
+        warn(f"Not enough {where}: going on with {fallback.text}.")
+    raise AssertionError("there is always a first attempt")
 
 
 class Peak:

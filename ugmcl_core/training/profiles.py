@@ -15,7 +15,7 @@ from ..methods import METHODS, Method
 from ..methods.options import with_options
 from ..models.card import ClassInfo, ModelCard
 from ..models.model import Model
-from ..nn.network import NetworkSettings, strides_for
+from ..nn.network import NetworkSettings
 from ..nn.schedules import LearningRate
 
 
@@ -95,15 +95,6 @@ COARSE = replace(
 )
 
 PROFILES = {p.name: p for p in (PAPER, COMPACT, COARSE)}
-
-
-def with_patch(profile: Profile, patch: tuple[int, int, int]) -> Profile:
-    """``profile`` with another patch size, and strides that fit it."""
-    return replace(
-        profile,
-        batch=replace(profile.batch, patch=patch),
-        network=replace(profile.network, strides=strides_for(patch)),
-    )
 
 
 def with_classes(profile: Profile, classes: int) -> Profile:

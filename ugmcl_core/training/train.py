@@ -22,7 +22,7 @@ from ..models.model import Model, save_model
 from ..nn import parallel
 from . import checkpoint
 from .profiles import Profile
-from .trainer import Listener, Run, TrainingSettings, interruptible
+from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, interruptible
 
 __all__ = ["Description", "TrainingSettings", "describe", "train"]
 
@@ -69,43 +69,27 @@ def train(
     node's disk, the returned model is a description of what rank 0 wrote there.
     """
     settings = settings or TrainingSettings()
+    task = TrainingTask(cohort, method, profile, Path(output), settings, base)
+    description = description or describe(base, as_name(task.output.resolve().name), profile)
     with parallel.taking_part(settings.device) as device:
-        return _train(
-            cohort,
-            method,
-            profile,
-            Path(output),
-            settings,
-            device,
-            description,
-            base,
-            resume,
-            on_event if on_event and parallel.rank() == 0 else lambda event: None,
-            should_stop or (lambda: False),
-        )
+        listen = on_event if on_event and parallel.rank() == 0 else lambda event: None
+        return _train(task, device, description, resume, listen, should_stop or (lambda: False))
 
 
 def _train(
-    cohort: Cohort,
-    method: Method,
-    profile: Profile,
-    output: Path,
-    settings: TrainingSettings,
+    task: TrainingTask,
     device: torch.device,
-    description: Description | None,
-    base: Model | None,
+    description: Description,
     resume: bool,
     listen: Listener,
     should_stop: Callable[[], bool],
 ) -> Model:
     """`train` on ``device``, among the processes that take part."""
-    for count in (profile.batch.labeled, profile.batch.unlabeled):
+    for count in (task.profile.batch.labeled, task.profile.batch.unlabeled):
         parallel.part(count)
-    main = parallel.rank() == 0
-    network = replace(profile.network, distance_head=method.uses_distance)
-    profile = replace(profile, network=network)
+    main, output = parallel.rank() == 0, task.output
     devices.prepare_cpu()
-    fingerprint = _fingerprint(cohort, method, profile, settings, base)
+    fingerprint = task.fingerprint
     former = checkpoint.load(output) if resume else None
     if former is not None and former.settings != fingerprint:
         changed = [k for k in fingerprint if former.settings.get(k) != fingerprint[k]]
@@ -120,10 +104,9 @@ def _train(
             f"{output}: holds a model without the checkpoint of its training, which would be "
             "replaced; choose another folder"
         )
-    description = description or describe(base, as_name(output.resolve().name), profile)
     made = main and not output.exists()
     try:
-        run = Run(cohort, method, profile, settings, device, base, output, fingerprint, listen)
+        trainer = Trainer(task, device, listen)
         output.mkdir(parents=True, exist_ok=True)
         path = output / "log.jsonl" if main else Path(os.devnull)
         log = path.open("a", encoding="utf-8")
@@ -142,24 +125,25 @@ def _train(
             raise _unwritable(path, error) from error
         listen(event)
 
-    run.tell = tell
+    trainer.tell = tell
     # a description that no card accepts must not surface after hours
-    ModelCard.from_json(replace(_card(run, description), sha256="0" * 64).to_json(), "the model")
+    card = replace(_card(trainer, description), sha256="0" * 64)
+    ModelCard.from_json(card.to_json(), "the model")
     with log, interruptible() as interrupted:
         if resume and former is None:
             text = f"{output}: there is no checkpoint to go on from; the training starts anew"
             tell({"event": "notice", "text": text})
-        for text in _of_pieces(run, description):
+        for text in _of_pieces(trainer, description):
             tell({"event": "notice", "text": text})
         if former is not None:
-            run.restore(former)
+            trainer.restore(former)
 
         def stop() -> bool:
             return interrupted() or should_stop()
 
-        run.loop(stop)
-        card = _card(run, description)
-        model = _finish(run, card, stop) if main else Model(card, output / "model")
+        trainer.loop(stop)
+        card = _card(trainer, description)
+        model = _finish(trainer, card, stop) if main else Model(card, output / "model")
     if parallel.anywhere(interrupted(), device):
         raise KeyboardInterrupt
     return model
@@ -170,16 +154,17 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({why}); check the folder and the free space")
 
 
-def _finish(run: Run, card: ModelCard, should_stop: Callable[[], bool]) -> Model:
+def _finish(trainer: Trainer, card: ModelCard, should_stop: Callable[[], bool]) -> Model:
     """Write checkpoint and model, and tell how the training ended."""
-    run.save()
-    model = save_model(run.output / "model", card, run.weights())
-    if run.index < run.profile.iterations:
-        run.tell({"event": "stopped", "step": run.index, "total": run.profile.iterations})
+    trainer.save()
+    model = save_model(trainer.output / "model", card, trainer.weights())
+    total = trainer.profile.iterations
+    if trainer.index < total:
+        trainer.tell({"event": "stopped", "step": trainer.index, "total": total})
         return model
-    dice = run.holdout_dice(should_stop)
-    run.tell({"event": "done", "step": run.index, "total": run.index, "dice": dice})
-    shutil.rmtree(run.output / "cache", ignore_errors=True)
+    dice = trainer.holdout_dice(should_stop)
+    trainer.tell({"event": "done", "step": trainer.index, "total": trainer.index, "dice": dice})
+    shutil.rmtree(trainer.output / "cache", ignore_errors=True)
     return model
 
 
@@ -205,67 +190,41 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
     )
 
 
-def _fingerprint(
-    cohort: Cohort,
-    method: Method,
-    profile: Profile,
-    settings: TrainingSettings,
-    base: Model | None,
-) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be continued, as JSON gives it back.
-
-    The size of a batch is not: a training that ran out of memory goes on with a smaller one.
-    """
-    protocol = asdict(profile)
-    for key in ("patch", "labeled", "unlabeled"):
-        del protocol["batch"][key]
-    return json.loads(
-        json.dumps(
-            {
-                "method": {"name": method.name, **asdict(method)},
-                "profile": protocol,
-                "seed": settings.seed,
-                "base": base.card.sha256 if base is not None else None,
-                "labeled": [c.name for c in cohort.labeled],
-                "unlabeled": [c.name for c in cohort.unlabeled],
-            }
-        )
-    )
-
-
-def _classes(run: Run, description: Description) -> tuple[ClassInfo, ...]:
+def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...]:
     """The classes, those of which nobody said so one piece where every label shows one."""
     return tuple(
-        replace(c, largest_component=not any(case.several_components[n] for case in run.labeled))
-        if c.largest_component is None
-        else c
+        c
+        if c.largest_component is not None
+        else replace(
+            c, largest_component=not any(case.several_components[n] for case in trainer.labeled)
+        )
         for n, c in enumerate(description.classes)
     )
 
 
-def _of_pieces(run: Run, description: Description) -> list[str]:
+def _of_pieces(trainer: Trainer, description: Description) -> list[str]:
     """What `_classes` has concluded, for whom it surprises."""
     asked = {c.value for c in description.classes if c.largest_component is None}
     rule = {True: "one piece of {}, of which results keep the largest",
             False: "several pieces of {}, all of which results keep"}  # fmt: skip
     return [
         f"the labels show {rule[c.largest_component].format(c.name)}"
-        for c in _classes(run, description)
+        for c in _classes(trainer, description)
         if c.value in asked
     ]
 
 
-def _card(run: Run, description: Description) -> ModelCard:
-    """The card of the run's model as it is now."""
-    r = run.profile.representation
+def _card(trainer: Trainer, description: Description) -> ModelCard:
+    """The card of the training's model as it is now."""
+    r = trainer.profile.representation
     sizes = np.array(
         [
             np.multiply(c.opened().image.shape[1:], c.spacing)
-            for c in (*run.labeled, *run.unlabeled)
+            for c in (*trainer.labeled, *trainer.unlabeled)
         ]
     )
-    if run.base is not None and run.base.card.field_of_view_mm is not None:
-        sizes = np.concatenate([sizes, run.base.card.field_of_view_mm])
+    if trainer.base is not None and trainer.base.card.field_of_view_mm is not None:
+        sizes = np.concatenate([sizes, trainer.base.card.field_of_view_mm])
     view = tuple(
         tuple(round(float(v), 1) for v in row) for row in (sizes.min(axis=0), sizes.max(axis=0))
     )
@@ -273,26 +232,26 @@ def _card(run: Run, description: Description) -> ModelCard:
         name=description.name,
         description=description.description,
         modality=description.modality,
-        classes=_classes(run, description),
+        classes=_classes(trainer, description),
         channels=description.channels,
         spacing=r.spacing,
-        patch=run.profile.batch.patch,
+        patch=trainer.profile.batch.patch,
         normalization=r.normalization.to_dict(),
-        network=run.profile.network.to_dict(),
+        network=trainer.profile.network.to_dict(),
         sdf=r.sdf,
         scale_mm=r.scale,
         field_of_view_mm=view,
-        mirror_axes=run.profile.batch.augmentation.mirror_axes,
+        mirror_axes=trainer.profile.batch.augmentation.mirror_axes,
         training={
-            "method": run.method.name,
-            "settings": asdict(run.method),
-            "profile": run.profile.name,
-            "iterations": run.index,
-            "seed": run.settings.seed,
-            "labeled": len(run.labeled),
-            "unlabeled": len(run.unlabeled),
-            "base": run.base.name if run.base is not None else None,
-            "weights": run.profile.optimization.saved,
+            "method": trainer.method.name,
+            "settings": asdict(trainer.method),
+            "profile": trainer.profile.name,
+            "iterations": trainer.index,
+            "seed": trainer.settings.seed,
+            "labeled": len(trainer.labeled),
+            "unlabeled": len(trainer.unlabeled),
+            "base": trainer.base.name if trainer.base is not None else None,
+            "weights": trainer.profile.optimization.saved,
             **description.provenance,
         },
         license=description.license,

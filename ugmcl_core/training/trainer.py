@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from .. import devices
 from ..data.augmentation import floats
-from ..data.batches import batches
+from ..data.batches import BatchSource, batches
 from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases
 from ..errors import Canceled, InputError
 from ..inference.sliding_window import predict
@@ -33,7 +34,7 @@ from ..methods.base import Method
 from ..models.model import Model
 from ..nn import parallel
 from ..nn.batch import Batch
-from ..nn.network import DualTaskVNet, load_weights, with_new_classes, without_companion
+from ..nn.network import DualTaskVNet, load_weights, with_new_classes, without_auxiliary
 from ..nn.schedules import Step
 from ..nn.teacher import Teacher
 from . import checkpoint
@@ -62,25 +63,56 @@ class TrainingSettings:
     half_precision: bool = True
 
 
-class Run:
-    """One training's state: networks, optimizer, prepared cases, the number of done iterations."""
+@dataclass(frozen=True)
+class TrainingTask:
+    """What is trained: ``method`` by ``profile`` on ``cohort``, from the weights of ``base`` if
+    there is one, into the folder ``output``. The network has a distance head if the method needs
+    one."""
+
+    cohort: Cohort
+    method: Method
+    profile: Profile
+    output: Path
+    settings: TrainingSettings = TrainingSettings()
+    base: Model | None = None
+
+    def __post_init__(self) -> None:
+        network = replace(self.profile.network, distance_head=self.method.uses_distance)
+        object.__setattr__(self, "profile", replace(self.profile, network=network))
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to be continued, as JSON gives it back.
+
+        The size of a batch need not be: a training that ran out of memory continues with a
+        smaller one.
+        """
+        profile = asdict(self.profile)
+        for key in ("patch", "labeled", "unlabeled"):
+            del profile["batch"][key]
+        content = {
+            "method": {"name": self.method.name, **asdict(self.method)},
+            "profile": profile,
+            "seed": self.settings.seed,
+            "base": self.base.card.sha256 if self.base is not None else None,
+            "labeled": [c.name for c in self.cohort.labeled],
+            "unlabeled": [c.name for c in self.cohort.unlabeled],
+        }
+        return json.loads(json.dumps(content))
+
+
+class Trainer:
+    """A training under way: networks, optimizers, prepared cases and the number of iterations
+    done. ``tell`` receives its events."""
 
     def __init__(
-        self,
-        cohort: Cohort,
-        method: Method,
-        profile: Profile,
-        settings: TrainingSettings,
-        device: torch.device,
-        base: Model | None,
-        output: Path,
-        fingerprint: dict[str, Any],
-        tell: Listener,
+        self, task: TrainingTask, device: torch.device, tell: Listener = lambda event: None
     ) -> None:
-        self.method, self.profile, self.settings = method, profile, settings
-        self.device, self.base = device, base
-        self.output, self.fingerprint, self.tell = output, fingerprint, tell
+        self.method, self.profile, self.settings = task.method, task.profile, task.settings
+        self.device, self.base = device, task.base
+        self.output, self.fingerprint, self.tell = task.output, task.fingerprint, tell
         self.index, self.speed = 0, 0.0
+        profile, settings, base = self.profile, self.settings, self.base
         deepest = profile.batch.patch[0] // profile.network.multiple[0]
         self.half_precision = settings.half_precision and devices.has_half_gradients(
             device, deepest
@@ -96,7 +128,7 @@ class Run:
         # The teacher is kept for methods without one as well: its average may be what is saved.
         self.teacher = Teacher(self.student, o.decay, o.average_buffers)
         self.optimizers = self._optimizers(weights)
-        self.labeled, self.unlabeled, self.holdout = self._prepare(cohort)
+        self.labeled, self.unlabeled, self.holdout = self._prepare(task.cohort)
 
     def _placed(self, network: nn.Module) -> nn.Module:
         """``network`` on the device, and the same on every rank."""
@@ -108,15 +140,16 @@ class Run:
     def _optimizers(
         self, base: Mapping[str, Tensor] | None
     ) -> dict[str, torch.optim.Optimizer]:
-        """The student's optimizer, after giving it its companion, and that of an opponent."""
-        companion = self.method.companion(self.student, base)
-        if companion is not None:
-            self.student.companion = self._placed(companion)
+        """The optimizers of the student, which gets its auxiliary module, and of a
+        discriminator."""
+        auxiliary = self.method.auxiliary(self.student, base)
+        if auxiliary is not None:
+            self.student.auxiliary = self._placed(auxiliary)
         if not self.method.adversarial:
             return {"optimizer": _optimizer(self.student.parameters(), self.profile)}
-        own = without_companion(self.student.named_parameters()).values()
-        opponent = torch.optim.Adam(companion.parameters(), 1e-4, betas=(0.9, 0.99))
-        return {"optimizer": _optimizer(own, self.profile), "opponent": opponent}
+        own = without_auxiliary(self.student.named_parameters()).values()
+        discriminator = torch.optim.Adam(auxiliary.parameters(), 1e-4, betas=(0.9, 0.99))
+        return {"optimizer": _optimizer(own, self.profile), "discriminator": discriminator}
 
     def _prepare(self, cohort: Cohort) -> list[list[PreparedCase]]:
         groups: list[list[PreparedCase]] = []
@@ -163,17 +196,16 @@ class Run:
 
     def batches(self, steps: Sequence[Step]) -> Iterator[Batch]:
         """This rank's part of the batch of each step, the next one made while one is used."""
-        profile = self.profile
-        return batches(
+        source = BatchSource(
             self.labeled,
             self.unlabeled,
-            profile.batch,
-            profile.representation,
+            self.profile.batch,
+            self.profile.representation,
             self.seed,
-            steps,
             parallel.part,
             self.device if self.device.type == "cuda" else None,  # others: not from two threads
         )
+        return batches(source, steps)
 
     def loop(self, should_stop: Callable[[], bool]) -> None:
         """Run the remaining iterations, or until ``should_stop()``."""
@@ -218,10 +250,10 @@ class Run:
         self.teacher.update(self.student, step.index)
         if self.method.adversarial:
             with devices.autocast(self.device, self.half_precision):
-                opposing = self.method.opposing_losses(self.student, batch, step)
-            if opposing:
-                self._descend(self.optimizers["opponent"], opposing)
-            terms = {**terms, **opposing}
+                further = self.method.discriminator_losses(self.student, batch, step)
+            if further:
+                self._descend(self.optimizers["discriminator"], further)
+            terms = {**terms, **further}
         return {k: v.detach() for k, v in terms.items()}
 
     def _descend(
@@ -288,8 +320,8 @@ class Run:
         return self.teacher.network if saved == "teacher" else self.student
 
     def weights(self) -> dict[str, Tensor]:
-        """The state of the network that becomes the model, without a companion."""
-        return without_companion(self._saved_network().state_dict().items())
+        """The state of the network that becomes the model, without an auxiliary module."""
+        return without_auxiliary(self._saved_network().state_dict().items())
 
 
 def _seed(seed: int, base: Model | None) -> int:
@@ -327,7 +359,7 @@ def _placed(batch: Batch, device: torch.device) -> Batch:
         labels=batch.labels.to(device),
         level_set=batch.level_set.to(device),
         valid=batch.valid.to(device),
-        measured=batch.measured.to(device),
+        distance_known=batch.distance_known.to(device),
     )
 
 

@@ -20,7 +20,7 @@ FEWEST = 3
 BETTER, NOT_BETTER, UNKNOWN = "better", "not better", "not enough evidence"
 _CALLED = {"holdout": "hold-out", "leave-one-out": "left-out"}
 
-Row = dict[str, Any]
+CaseMeasures = dict[str, Any]
 """The `REPORTED` measures, and `classes`, the Dice of each by name."""
 
 
@@ -30,7 +30,7 @@ def measure(
     representation: Representation,
     classes: Sequence[ClassInfo],
     canceled: Callable[[], bool] | None = None,
-) -> Row:
+) -> CaseMeasures:
     """A labeled case segmented and measured: the means over ``classes``, NaN left out.
 
     Voxels that nobody annotated count as background in both. A class that the model does not
@@ -45,7 +45,7 @@ def measure(
         metrics.score(labels_found == value, truth == value, spacing)
         for value in (c.value for c in classes)
     ]
-    row: Row = {key: _mean([getattr(s, key) for s in scores]) for key in REPORTED}
+    row: CaseMeasures = {key: _mean([getattr(s, key) for s in scores]) for key in REPORTED}
     return {**row, "classes": {c.name: s.dice for c, s in zip(classes, scores, strict=True)}}
 
 

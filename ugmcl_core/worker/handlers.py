@@ -14,14 +14,13 @@ from ..inference import result_files
 from ..inference.ranking import Assessment, assess, described, ranked
 from ..inference.segmenter import Segmenter
 from ..inference.settings import SegmentSettings
-from ..models import model as models
+from ..models.model import resolve
 from ..training.estimate import estimate
 from ..training.finetune import finetune
 from ..training.settings import FinetuneSettings
 from .protocol import (
     EstimateRequest,
     EvaluateRequest,
-    ModelsRequest,
     RankRequest,
     Request,
     SegmentRequest,
@@ -30,7 +29,7 @@ from .protocol import (
 Send = Callable[..., None]
 
 
-class Jobs:
+class RequestHandler:
     """Does one request at a time, in the main thread."""
 
     def __init__(self) -> None:
@@ -40,21 +39,18 @@ class Jobs:
     def do(self, request: Request, send: Send, canceled: Callable[[], bool]) -> dict[str, Any]:
         """The content of the `result` event; raises InputError and Canceled."""
         if isinstance(request, SegmentRequest):
-            return self._segment(request, Progress(send), canceled)
+            return self._segment(request, ProgressEvents(send), canceled)
         if isinstance(request, FinetuneSettings):
             self._segmenter = None  # a training needs the memory
             if isinstance(request, EstimateRequest):
-                return estimate(request, send, Progress(send), canceled)
-            return finetune(request, send, Progress(send), canceled)
+                return estimate(request, send, ProgressEvents(send), canceled)
+            return finetune(request, send, ProgressEvents(send), canceled)
         if isinstance(request, RankRequest):
             return self._rank(request, send, canceled)
-        if isinstance(request, EvaluateRequest):
-            return _evaluate(request)
-        assert isinstance(request, ModelsRequest)
-        return {"models": [models.describe(m) for m in models.find_models()]}
+        return _evaluate(request)
 
     def _segment(
-        self, request: SegmentRequest, progress: Progress, canceled: Callable[[], bool]
+        self, request: SegmentRequest, progress: ProgressEvents, canceled: Callable[[], bool]
     ) -> dict[str, Any]:
         progress(0.0, "reading")
         image = volume.read(request.image)
@@ -83,7 +79,7 @@ class Jobs:
         self, request: RankRequest, send: Send, canceled: Callable[[], bool]
     ) -> dict[str, Any]:
         """Each image that can be read, assessed; the others are told of and left out."""
-        progress = Progress(send)
+        progress = ProgressEvents(send)
         progress(0.0, "loading the model")
         segmenter = self._load(request.model, request.device)
         found: list[tuple[str, Assessment]] = []
@@ -115,7 +111,7 @@ class Jobs:
 
     def _load(self, name: str, device: str) -> Segmenter:
         """The segmenter of the last request if it is the same model, unchanged on disk."""
-        model = models.resolve(name)
+        model = resolve(name)
         wanted = (model.folder, model.card.sha256, device)
         if self._segmenter is None or self._loaded != wanted:
             self._segmenter = None  # free its memory before the next one needs some
@@ -139,7 +135,7 @@ def _evaluate(request: EvaluateRequest) -> dict[str, Any]:
     }
 
 
-class Progress:
+class ProgressEvents:
     """Sends `progress` events, at most 20 a second, with the time that remains: as given, or
     estimated from the fraction."""
 

@@ -62,26 +62,13 @@ class EvaluateRequest:
     errors: str = ""
 
 
-@dataclass(frozen=True)
-class ModelsRequest:
-    """List the models that can be used."""
-
-
-Request = (
-    SegmentRequest
-    | FinetuneSettings
-    | EstimateRequest
-    | RankRequest
-    | EvaluateRequest
-    | ModelsRequest
-)
+Request = SegmentRequest | FinetuneSettings | EstimateRequest | RankRequest | EvaluateRequest
 KINDS: dict[str, type[Request]] = {
     "segment": SegmentRequest,
     "finetune": FinetuneSettings,
     "estimate": EstimateRequest,
     "rank": RankRequest,
     "evaluate": EvaluateRequest,
-    "models": ModelsRequest,
 }
 
 

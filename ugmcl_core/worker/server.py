@@ -37,7 +37,7 @@ POLL = 0.05
 _CONTROLS = {"cancel": "canceling", "pause": "paused", "continue": "continued"}
 
 
-class Wire:
+class EventWriter:
     """Events, one line each, from any thread, onto the process's true stdout."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -55,7 +55,7 @@ class Wire:
                 os._exit(130)
 
 
-class Ticket:
+class PendingRequest:
     """A request that waits or runs, and whether it is to stop or to wait."""
 
     def __init__(self, identity: Any, content: dict[str, Any]) -> None:
@@ -84,25 +84,25 @@ class Ticket:
         return self._stop.is_set()
 
 
-class Inbox:
+class RequestReader:
     """The requests that arrive on a stream, read in a thread of their own."""
 
-    def __init__(self, stream: IO[bytes], wire: Wire) -> None:
+    def __init__(self, stream: IO[bytes], events: EventWriter) -> None:
         self._stream = stream
-        self._wire = wire
-        self._queue: queue.Queue[Ticket | None] = queue.Queue()
-        self._open: dict[Any, Ticket] = {}
+        self._events = events
+        self._queue: queue.Queue[PendingRequest | None] = queue.Queue()
+        self._open: dict[Any, PendingRequest] = {}
         self._lock = threading.Lock()
-        threading.Thread(target=self._read, daemon=True, name="inbox").start()
+        threading.Thread(target=self._read, daemon=True, name="requests").start()
 
-    def __iter__(self) -> Iterator[Ticket]:
-        while (ticket := self._queue.get()) is not None:
-            yield ticket
+    def __iter__(self) -> Iterator[PendingRequest]:
+        while (request := self._queue.get()) is not None:
+            yield request
 
-    def done(self, ticket: Ticket) -> None:
-        """The ticket's request ended; a later cancel of it is too late."""
+    def done(self, request: PendingRequest) -> None:
+        """The request ended; a later cancel of it is too late."""
         with self._lock:
-            self._open.pop(ticket.id, None)
+            self._open.pop(request.id, None)
 
     def _read(self) -> None:
         try:
@@ -119,52 +119,52 @@ class Inbox:
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):
-            self._wire.send("error", id=None, message="a request is not valid JSON")
+            self._events.send("error", id=None, message="a request is not valid JSON")
             return True
         if not isinstance(content, dict):
-            self._wire.send("error", id=None, message="a request is not a JSON object")
+            self._events.send("error", id=None, message="a request is not a JSON object")
             return True
         command, identity = content.get("command"), content.get("id")
         if command == "shutdown":
             return False
         if not isinstance(identity, str | int):
-            self._wire.send("error", id=None, message="a request needs an id, text or number")
+            self._events.send("error", id=None, message="a request needs an id, text or number")
         elif isinstance(command, str) and command in _CONTROLS:
             self._control(command, identity)
         else:
-            self._put(Ticket(identity, content))
+            self._put(PendingRequest(identity, content))
         return True
 
-    def _put(self, ticket: Ticket) -> None:
+    def _put(self, request: PendingRequest) -> None:
         with self._lock:
-            known = ticket.id in self._open
+            known = request.id in self._open
             if not known:
-                self._open[ticket.id] = ticket
-        self._wire.send("accepted", id=ticket.id)
+                self._open[request.id] = request
+        self._events.send("accepted", id=request.id)
         if known:
-            text = f"there is already a request {ticket.id!r}; this one is ignored"
-            self._wire.send("log", id=ticket.id, level="warning", text=text)
+            text = f"there is already a request {request.id!r}; this one is ignored"
+            self._events.send("log", id=request.id, level="warning", text=text)
         else:
-            self._queue.put(ticket)
+            self._queue.put(request)
 
     def _control(self, command: str, identity: Any) -> None:
         with self._lock:
-            ticket = self._open.get(identity)
-        if ticket is None:
+            request = self._open.get(identity)
+        if request is None:
             text = f"there is no request {identity!r} to {command}; it may have ended"
-            self._wire.send("log", id=identity, level="warning", text=text)
+            self._events.send("log", id=identity, level="warning", text=text)
         elif command == "cancel":
-            self._wire.send("canceling", id=identity)
-            ticket.cancel()
+            self._events.send("canceling", id=identity)
+            request.cancel()
         else:
-            self._wire.send(_CONTROLS[command], id=identity, step=ticket.step)
-            ticket.hold(command == "pause")
+            self._events.send(_CONTROLS[command], id=identity, step=request.step)
+            request.hold(command == "pause")
 
     def _end(self) -> None:
         with self._lock:
             waiting = list(self._open.values())
-        for ticket in waiting:
-            ticket.cancel()
+        for request in waiting:
+            request.cancel()
         self._queue.put(None)
         training = any(t.content.get("command") == "finetune" for t in waiting)
         grace = TRAINING_GRACE if training else GRACE
@@ -177,14 +177,14 @@ def serve() -> int:
     """Answer requests from stdin until it closes."""
     stream = sys.stdin.buffer
     print(LOADING, file=sys.stderr, flush=True)
-    wire = Wire(_take_stdout())
-    work = _start(wire)
+    events = EventWriter(_take_stdout())
+    work = _start(events)
     if work is None:
         return 2
-    inbox = Inbox(stream, wire)
-    for ticket in inbox:
-        _answer(work, ticket, wire)
-        inbox.done(ticket)
+    requests = RequestReader(stream, events)
+    for request in requests:
+        _answer(work, request, events)
+        requests.done(request)
         devices.release_memory()  # here and not in `jobs`: an error's frames are gone by now
     return 0
 
@@ -197,20 +197,20 @@ def run_job(job: str, cancel_file: str | None) -> int:
         raise InputError(f"{job}: cannot be read as a request ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{job}: holds no JSON object")
-    wire = Wire(_take_stdout())
-    ticket = Ticket(content.get("id"), content)
+    events = EventWriter(_take_stdout())
+    request = PendingRequest(content.get("id"), content)
     if cancel_file is not None:
-        watch = (Path(cancel_file), ticket, wire)
+        watch = (Path(cancel_file), request, events)
         threading.Thread(target=_watch, args=watch, daemon=True).start()
-    work = _start(wire)
-    return 2 if work is None else _answer(work, ticket, wire)
+    work = _start(events)
+    return 2 if work is None else _answer(work, request, events)
 
 
-def _watch(path: Path, ticket: Ticket, wire: Wire) -> None:
+def _watch(path: Path, request: PendingRequest, events: EventWriter) -> None:
     while not path.exists():
         time.sleep(POLL)
-    wire.send("canceling", id=ticket.id)
-    ticket.cancel()
+    events.send("canceling", id=request.id)
+    request.cancel()
 
 
 def _take_stdout() -> IO[bytes]:
@@ -222,20 +222,20 @@ def _take_stdout() -> IO[bytes]:
     return private
 
 
-def _start(wire: Wire):
+def _start(events: EventWriter):
     """Import what requests need, say hello, and return the worker's jobs; None without torch."""
     try:
         import torch
 
         from ..methods import METHODS
-        from .handlers import Jobs
+        from .handlers import RequestHandler
     except ImportError as error:
         reason = " ".join(str(error).split())
         message = f"PyTorch cannot be used: {reason}"
-        wire.send("error", id=None, message=message)
+        events.send("error", id=None, message=message)
         print(f"ugmcl: {message}", file=sys.stderr, flush=True)
         return None
-    wire.send(
+    events.send(
         "hello",
         pid=os.getpid(),
         protocol=PROTOCOL,
@@ -244,20 +244,20 @@ def _start(wire: Wire):
         devices=devices.listing(),
         methods=[{"name": m.name, "text": m.when} for m in METHODS.values()],
     )
-    return Jobs()
+    return RequestHandler()
 
 
-def _answer(work: Any, ticket: Ticket, wire: Wire) -> int:
+def _answer(work: Any, request: PendingRequest, events: EventWriter) -> int:
     """Do one request and send how it ended; the exit code that a single job has."""
 
     def send(event: str, **content: Any) -> None:
-        ticket.step = content.get("step", ticket.step)
-        wire.send(event, id=ticket.id, **content)
+        request.step = content.get("step", request.step)
+        events.send(event, id=request.id, **content)
 
     try:
-        if ticket.canceled():
+        if request.canceled():
             raise Canceled
-        result = work.do(protocol.parse(ticket.content), send, ticket.canceled)
+        result = work.do(protocol.parse(request.content), send, request.canceled)
         send("result", **result)
     except (Canceled, KeyboardInterrupt):
         send("canceled")

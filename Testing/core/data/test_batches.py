@@ -19,7 +19,7 @@ from ugmcl_core.data.augmentation import (
     turn,
     vary_intensity,
 )
-from ugmcl_core.data.batches import BatchSettings, batches, make_batch, pick
+from ugmcl_core.data.batches import BatchSettings, BatchSource, batches, make_batch, pick
 from ugmcl_core.data.cases import Case, Representation, find_cohort, prepare_case, prepare_cases
 from ugmcl_core.data.preprocessing import Normalization
 from ugmcl_core.data.volume import Grid, Volume, write
@@ -91,7 +91,7 @@ def test_prepared_cases_hold_fractions_distances_and_places(prepared):
     inside = case.fractions[0] > 0.5
     assert np.array_equal(case.distance[0] < 0, inside)
     assert case.distance[0, 11, 9, 8] == pytest.approx(-4.5, abs=0.6)
-    assert all(inside[tuple(p)] for p in case.places[0])
+    assert all(inside[tuple(p)] for p in case.foreground_voxels[0])
 
 
 def test_unknown_classes_and_empty_labels_are_refused(folder, tmp_path):
@@ -157,7 +157,7 @@ def test_a_distance_near_an_ignored_region_does_not_count(folder, tmp_path, sdf)
     label = tmp_path / "c0.nrrd"
     write(label, Volume(np.where(ignored, 7, truth).astype(np.uint8), grid))
     case = prepare_case(Case("c0", folder / "images/c0.nrrd", label), r)
-    counts = case.measured[0] > 0
+    counts = case.distance_known[0] > 0
     assert counts.any() and not counts[ignored].any() and not counts[~ignored].all()
     assert counts[:, :10].mean() > 0.3
     if sdf == "published":  # its unit is the volume's largest distance, which nobody knows
@@ -170,8 +170,8 @@ def test_a_distance_near_an_ignored_region_does_not_count(folder, tmp_path, sdf)
     assert wrong[~counts & ~ignored].max() > 0.2, "what is left out is not right everywhere"
 
     settings = BatchSettings((24, 20, 18), 1, 0, 0.0, Augmentation())
-    batch = make_batch([case], [], settings, r, 0, Step(0, 1))
-    assert torch.equal(batch.measured[0, 0] > 0, torch.from_numpy(counts))
+    batch = make_batch(BatchSource([case], [], settings, r, 0), Step(0, 1))
+    assert torch.equal(batch.distance_known[0, 0] > 0, torch.from_numpy(counts))
     assert torch.equal(batch.valid[0, 0] > 0, torch.from_numpy(~ignored))
 
 
@@ -200,7 +200,8 @@ def test_what_exceeds_the_memory_budget_is_mapped_and_equal(folder, tmp_path):
     settings = BatchSettings((16, 16, 16), 2, 0, 0.5, Augmentation(affine=1.0, intensity=1.0))
     for step in range(3):
         a, b = (
-            make_batch(c, [], settings, REPRESENTATION, 1, Step(step, 9)) for c in (kept, mapped)
+            make_batch(BatchSource(c, [], settings, REPRESENTATION, 1), Step(step, 9))
+            for c in (kept, mapped)
         )
         assert torch.equal(a.image, b.image) and torch.equal(a.level_set, b.level_set)
     if sys.platform == "linux":  # a cohort of thousands must not hold thousands of files
@@ -250,7 +251,7 @@ def test_geometry_is_shared_by_image_label_and_distance(prepared):
         0.0,
         Augmentation(affine=1.0, rotation=30.0, shift=0.1, flips=(0.5, 0.5, 0.5)),
     )
-    batch = make_batch(prepared[0], [], settings, REPRESENTATION, 3, Step(0, 9))
+    batch = make_batch(BatchSource(prepared[0], [], settings, REPRESENTATION, 3), Step(0, 9))
     bright = batch.image[:, 0] > batch.image.mean() + batch.image.std()
     inside = batch.labels[:, 1] > 0.5
     assert (bright == inside).float().mean() > 0.98
@@ -262,7 +263,7 @@ def test_what_is_mirrored_beyond_the_border_is_labeled_there_too(prepared):
     varied = Augmentation(affine=1.0, shift=0.1, surroundings=True)
     settings = BatchSettings((60, 48, 44), 8, 0, 0.0, varied)
     ball = float(prepared[0][0].fractions.astype(np.float32).sum())
-    batch = make_batch(prepared[0], [], settings, REPRESENTATION, 3, Step(0, 9))
+    batch = make_batch(BatchSource(prepared[0], [], settings, REPRESENTATION, 3), Step(0, 9))
     inside = batch.labels[:, 1] > 0.5
     mirrored = inside.sum((1, 2, 3)) > 3 * ball
     assert mirrored.any() and not mirrored.all()
@@ -334,7 +335,7 @@ def test_batches_repeat_with_the_seed_and_put_labeled_samples_first(prepared):
     steps = [Step(n, 5, 2) for n in range(5)]
 
     def run(seed, which=steps):
-        return list(batches(*prepared, settings, REPRESENTATION, seed, which))
+        return list(batches(BatchSource(*prepared, settings, REPRESENTATION, seed), which))
 
     first, again, other = run(1), run(1), run(2)
     assert all(torch.equal(a.image, b.image) for a, b in zip(first, again, strict=True))
@@ -346,7 +347,8 @@ def test_batches_repeat_with_the_seed_and_put_labeled_samples_first(prepared):
 
 
 def test_a_cohort_without_unlabeled_cases_fills_the_batch_with_labeled_ones(prepared):
-    batch = make_batch(prepared[0], [], BatchSettings((16, 16, 16)), REPRESENTATION, 0, Step(0, 9))
+    source = BatchSource(prepared[0], [], BatchSettings((16, 16, 16)), REPRESENTATION, 0)
+    batch = make_batch(source, Step(0, 9))
     assert len(batch.labels) == 4
 
 
@@ -354,9 +356,9 @@ def test_no_labeled_patch_is_drawn_twice(prepared):
     """Neither where the supervised start ends nor in a training that goes on with half a batch."""
     settings = BatchSettings((16, 16, 16), 2, 2, augmentation=Augmentation(affine=1.0))
     steps = [Step(n, 12, 4) for n in range(12)]
-    whole = list(batches(*prepared, settings, REPRESENTATION, 1, steps))
+    whole = list(batches(BatchSource(*prepared, settings, REPRESENTATION, 1), steps))
     half = replace(settings, labeled=1, unlabeled=1)
-    resumed = list(batches(*prepared, half, REPRESENTATION, 1, steps[6:]))
+    resumed = list(batches(BatchSource(*prepared, half, REPRESENTATION, 1), steps[6:]))
     for parts in (lambda b: b.image[: len(b.labels)], lambda b: b.image[len(b.labels) :]):
         before = [p for b in whole[:6] for p in parts(b)]
         for after in (whole[6:], resumed):

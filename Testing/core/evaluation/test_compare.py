@@ -170,7 +170,7 @@ def test_several_labels(tmp_path):
 def test_a_label_absent_from_a_case_is_missing_there():
     def result(name, *values):
         scores = metrics.Scores(0.5, 0.3, 1, 2, 1, 2)
-        return compare.CaseResult(name, tuple(compare.Structure(v, scores) for v in values))
+        return compare.CaseResult(name, tuple(compare.StructureResult(v, scores) for v in values))
 
     results = [result("a", 1, 2), result("b", 1)]
     assert len(compare.rows(results)) == 4

@@ -67,8 +67,8 @@ def test_asd_runs_from_the_prediction_to_the_reference():
     reference[2:5, 1:4, 1:4] = True
     prediction = reference.copy()
     prediction[15, 2, 2] = True  # a far island: only the prediction's side sees it
-    assert metrics.asd(prediction, reference) > 0
-    assert metrics.asd(reference, prediction) == 0
+    assert metrics.score(prediction, reference, metrics.VOXELS).asd > 0
+    assert metrics.score(reference, prediction, metrics.VOXELS).asd == 0
 
 
 def test_known_distances():

@@ -161,18 +161,18 @@ def test_an_interrupted_training_goes_on(data, tmp_path, monkeypatch, done, caps
 
     often = dataclasses.replace(trainer.TrainingSettings(), checkpoint_every=1)
     monkeypatch.setattr(running, "CHECKPOINT_EVERY", often.checkpoint_every)
-    step = trainer.Run.step
+    step = trainer.Trainer.step
 
     def killed(self, at, batch):
         if at.index == 2:
             raise KeyboardInterrupt
         return step(self, at, batch)
 
-    monkeypatch.setattr(trainer.Run, "step", killed)
+    monkeypatch.setattr(trainer.Trainer, "step", killed)
     assert experiment(data, tmp_path, only="supervised") == 130
     assert experiment(data, tmp_path, "--list", only="supervised") == 0
     assert "Supervised, seed 2022: 2 of 4 iterations" in capsys.readouterr().out
-    monkeypatch.setattr(trainer.Run, "step", step)
+    monkeypatch.setattr(trainer.Trainer, "step", step)
     assert experiment(data, tmp_path, only="Supervised") == 0
     weights = "model/weights.safetensors"
     (resumed,) = tmp_path.glob(f"{SUPERVISED}*/{weights}")

@@ -85,7 +85,7 @@ def test_the_supervised_iterations_are_those_of_the_labeled_samples(classes, nam
 def test_a_training_without_unlabeled_cases_stays_finite(classes, name):
     method = made(name)
     student, teacher, batch = small_networks(classes, method)
-    targets = (batch.labels, batch.level_set, batch.valid, batch.measured)
+    targets = (batch.labels, batch.level_set, batch.valid, batch.distance_known)
     known = Batch(batch.image[:2], batch.weak[:2], *targets)
     terms = method.losses(student, teacher, known, MIDDLE)
     assert all(math.isfinite(v.detach()) for v in terms.values())
@@ -120,11 +120,11 @@ def test_a_companion_learns_with_its_student(classes, name):
     method = made(name)
     student, teacher, batch = small_networks(classes, method)
     sum(method.losses(student, teacher, batch, MIDDLE).values()).backward()
-    trained = [n for n, p in student.companion.named_parameters() if p.grad is not None]
-    assert trained and total_gradient(student.companion) > 0
-    unused = {n for n, _ in student.companion.named_parameters()} - set(trained)
+    trained = [n for n, p in student.auxiliary.named_parameters() if p.grad is not None]
+    assert trained and total_gradient(student.auxiliary) > 0
+    unused = {n for n, _ in student.auxiliary.named_parameters()} - set(trained)
     assert all(n.startswith("segmentation_head.") for n in unused)  # of DTML's second network
-    with pytest.raises(TypeError, match="no companion"):
+    with pytest.raises(TypeError, match="no auxiliary"):
         method.losses(small_networks(classes)[0], teacher, batch, MIDDLE)
 
 

@@ -88,27 +88,27 @@ def test_sassnet_deceives_with_unlabeled_samples_and_judges_all(classes):
     method = SASSNet(weight=0.2)
     n, student, batch = said(classes, method)
     dice, _, distance = by_hand(n)
-    student.companion.dropout.p = 0.0
+    student.auxiliary.dropout.p = 0.0
     with torch.no_grad():
         level_sets = torch.from_numpy(n["student_distance"]).float()
-        verdict = student.companion(level_sets, batch.image).numpy()[:, 0].astype(float)
+        verdict = student.auxiliary(level_sets, batch.image).numpy()[:, 0].astype(float)
     deceived = -np.log(sigmoid(verdict[2:])).mean()
     terms = method.losses(student, None, batch, MIDDLE)
     close(terms, {"dice": dice, "distance": 0.3 * distance, "adversarial": 0.2 * RAMP * deceived})
     labeled = np.array([1, 1, 0, 0])
     likely = np.where(labeled, sigmoid(verdict), 1 - sigmoid(verdict))
-    opposing = method.opposing_losses(student, batch, MIDDLE)
+    opposing = method.discriminator_losses(student, batch, MIDDLE)
     close(opposing, {"discriminator": -np.log(likely).mean()})
     student.zero_grad()
     opposing["discriminator"].backward()
-    assert all(p.grad is not None for p in student.companion.parameters())
-    own = [p for k, p in student.named_parameters() if not k.startswith("companion.")]
+    assert all(p.grad is not None for p in student.auxiliary.parameters())
+    own = [p for k, p in student.named_parameters() if not k.startswith("auxiliary.")]
     assert all(p.grad is None for p in own)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 6), (16, 8, 12)])
 def test_the_discriminator_takes_any_patch_of_its_network(shape):
-    critic = SASSNet().companion(small_networks(3)[0], None)
+    critic = SASSNet().auxiliary(small_networks(3)[0], None)
     assert critic(torch.randn(2, 2, *shape), torch.randn(2, 1, *shape)).shape == (2, 1)
 
 
@@ -118,7 +118,7 @@ def test_urpc(classes):
     n, student, batch = said(classes, method)
     with torch.no_grad():
         decoded = student.decoded(student.encode(batch.image))
-        coarse = student.companion(decoded)
+        coarse = student.auxiliary(decoded)
     assert all(x.shape == (4, classes, 8, 8, 6) for x in coarse)
     scales = [softmax(n["student"]), *(softmax(x.numpy().astype(float)) for x in coarse)]
     found = [by_hand({**n, "student": np.log(p)}) for p in scales]
@@ -145,7 +145,7 @@ def test_dtml_teaches_both_networks(classes):
     n, student, batch = said(classes, method)
     dice, ce, _ = by_hand(n)
     with torch.no_grad():
-        distance = student.companion(batch.image).distance.numpy().astype(float)
+        distance = student.auxiliary(batch.image).distance.numpy().astype(float)
     back = sigmoid(-4.0 * distance)
     drawn = np.concatenate([np.zeros_like(back[:2, :1]), back[:2]], 1)
     cross = ((softmax(n["student"])[:, 1:] - back) ** 2).mean()
@@ -160,7 +160,7 @@ def test_dtml_teaches_both_networks(classes):
         },
     )
     terms["cross"].backward()
-    for part in (student.segmentation_head, student.companion.distance_head):
+    for part in (student.segmentation_head, student.auxiliary.distance_head):
         assert all(float(p.grad.abs().sum()) > 0 for p in part.parameters() if p.ndim > 1)
 
 
@@ -170,9 +170,9 @@ def test_dtml_fine_tunes_both_networks_from_the_base():
     headless = replace(base.settings, distance_head=False)
     student = DualTaskVNet(headless)
     state = base.state_dict()
-    fresh, tuned = (DTML().companion(student, weights) for weights in (None, state))
+    fresh, tuned = (DTML().auxiliary(student, weights) for weights in (None, state))
     for key in ("levels_down.0.0.0.weight", "distance_head.1.weight"):
         assert torch.equal(tuned.state_dict()[key], state[key])
         assert not torch.equal(fresh.state_dict()[key], state[key])
     without = {k: v for k, v in state.items() if not k.startswith("distance_head.")}
-    assert DTML().companion(student, without).distance_head is not None
+    assert DTML().auxiliary(student, without).distance_head is not None

@@ -157,9 +157,9 @@ def test_ugmcl_plus_teaches_hard_labels_where_the_teacher_is_sure(setting):
 def test_duwm_weighs_by_both_uncertainties(setting, kappa):
     n, batch, student, teacher = setting
     method = DUWM(passes=2, weight=0.3, regularizer=0.2)
-    student.companion = method.companion(student, None)
+    student.auxiliary = method.auxiliary(student, None)
     with torch.no_grad():
-        student.companion.raw.fill_(np.log(np.expm1(kappa)))
+        student.auxiliary.raw.fill_(np.log(np.expm1(kappa)))
     dice, ce, _ = by_hand(n)
     p, q = softmax(n["student"]), softmax(n["teacher"])
     f, g = (x.features.detach().numpy().astype(float) for x in (student, teacher))
@@ -179,7 +179,7 @@ def test_duwm_weighs_by_both_uncertainties(setting, kappa):
         },
     )
     sum(terms.values()).backward()
-    assert student.features.grad.abs().sum() > 0 and student.companion.raw.grad.abs().min() > 0
+    assert student.features.grad.abs().sum() > 0 and student.auxiliary.raw.grad.abs().min() > 0
 
 
 def test_ugmcl_official_has_one_tensor_for_both_tasks(setting):

@@ -45,7 +45,7 @@ def test_the_loss_falls_and_the_model_is_finite(cohort, tmp_path, monkeypatch, n
         assert set(seen[5]) < set(seen[-1])  # the consistency terms came after the warm-up
     state = model.load_weights()
     assert all(bool(v.isfinite().all()) for v in state.values())
-    assert not any(k.startswith("companion.") for k in state)
+    assert not any(k.startswith("auxiliary.") for k in state)
     assert any(k.startswith("distance_head.") for k in state) == method.uses_distance
 
 

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from training_samples import with_patch
 
 from ugmcl_core import devices
 from ugmcl_core.data import augmentation
-from ugmcl_core.data.batches import make_batch
+from ugmcl_core.data.batches import BatchSource, make_batch
 from ugmcl_core.data.cases import PreparedCase, find_cohort, on_device
 from ugmcl_core.data.phantoms import write_cohort
 from ugmcl_core.methods import METHODS, UGMCL
@@ -23,7 +24,7 @@ from ugmcl_core.nn.schedules import Step
 from ugmcl_core.nn.teacher import Teacher
 from ugmcl_core.training import profiles, trainer
 from ugmcl_core.training.profiles import Optimization
-from ugmcl_core.training.trainer import Run, TrainingSettings
+from ugmcl_core.training.trainer import Trainer, TrainingSettings, TrainingTask
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 PATCH = (32, 32, 16)
@@ -46,7 +47,7 @@ def case(number, labeled):
         fractions=mask.astype(np.float16),
         distance=rng.normal(size=shape).astype(np.float16),
         valid=np.ones(shape, np.float16),
-        places=(np.argwhere(mask[0])[::50],),
+        foreground_voxels=(np.argwhere(mask[0])[::50],),
     )
 
 
@@ -61,7 +62,8 @@ def batch_of(profile, step, device, resident):
             patch.setattr(augmentation, "_noise", lambda shape, device, rng: torch.empty(
                 tuple(shape), device=device))  # fmt: skip
             patch.setattr(torch, "from_numpy", refused)
-        return make_batch(*groups, settings, profile.representation, 3, step, device=device)
+        source = BatchSource(*groups, settings, profile.representation, 3, device=device)
+        return make_batch(source, step)
 
 
 def refused(array):
@@ -72,7 +74,7 @@ def refused(array):
 def test_cases_on_a_device_give_the_same_batches(profile):
     for step in STEPS[:6]:
         a, b = (batch_of(profile, step, CPU, resident) for resident in (False, True))
-        for name in ("image", "weak", "labels", "level_set", "valid", "measured"):
+        for name in ("image", "weak", "labels", "level_set", "valid", "distance_known"):
             assert torch.equal(getattr(a, name), getattr(b, name)), name
 
 
@@ -80,7 +82,8 @@ def test_cases_on_a_device_give_the_same_batches(profile):
 def test_batches_are_made_on_the_device_without_waiting_for_it(profile):
     for step in STEPS:  # all that augmentation draws comes up
         batch = batch_of(profile, step, META, True)
-    assert {t.device for t in (batch.image, batch.weak, batch.labels, batch.measured)} == {META}
+    made = (batch.image, batch.weak, batch.labels, batch.distance_known)
+    assert {t.device for t in made} == {META}
 
 
 @pytest.mark.parametrize("name,options", VARIANTS, ids=lambda v: str(v))
@@ -89,9 +92,9 @@ def test_no_step_waits_for_the_device(name, options):
     strides = ((2, 2, 2), (2, 2, 2), (2, 2, 1), (2, 2, 1))
     settings = NetworkSettings(filters=2, strides=strides, distance_head=method.uses_distance)
     student = DualTaskVNet(settings).to(META)
-    companion = method.companion(student, None)
-    if companion is not None:
-        student.companion = companion.to(META)
+    auxiliary = method.auxiliary(student, None)
+    if auxiliary is not None:
+        student.auxiliary = auxiliary.to(META)
     teacher = Teacher(student)
     student.train()
     batch = batch_of(profiles.COMPACT, step, META, True)
@@ -100,14 +103,14 @@ def test_no_step_waits_for_the_device(name, options):
     torch.optim.AdamW(student.parameters()).step()
     teacher.update(student, step.index)
     if method.adversarial:
-        sum(method.opposing_losses(student, batch, step).values()).backward()
+        sum(method.discriminator_losses(student, batch, step).values()).backward()
 
 
 def test_the_device_takes_cases_up_to_the_budget_and_leaves_those_in_files(tmp_path):
     cases = [case(0, True), case(1, False), case(2, False)]
     placed = on_device(cases, CPU, cases[0].nbytes + cases[1].nbytes)
     assert [isinstance(c.image, torch.Tensor) for c in placed] == [True, True, False]
-    assert placed[0].measured is None and placed[1].fractions is None
+    assert placed[0].distance_known is None and placed[1].fractions is None
     np.save(tmp_path / "image.npy", cases[1].image)
     mapped = replace(cases[1], image=tmp_path / "image.npy")
     assert on_device([mapped], CPU, 1 << 30) == [mapped]
@@ -116,16 +119,14 @@ def test_the_device_takes_cases_up_to_the_budget_and_leaves_those_in_files(tmp_p
 def test_a_training_keeps_its_cases_on_the_device_and_learns_the_same(tmp_path, monkeypatch):
     names = write_cohort(tmp_path, 3, 1, (40, 36, 30), (2.5, 2.5, 2.5))
     cohort = find_cohort(tmp_path / "images", tmp_path / "labels", names[:2])
-    profile = profiles.with_patch(replace(profiles.COMPACT, iterations=2, warmup=0), PATCH)
+    profile = with_patch(replace(profiles.COMPACT, iterations=2, warmup=0), PATCH)
     profile = replace(profile, network=replace(profile.network, filters=2))
     weights = []
     monkeypatch.setattr(devices, "room_for_cases", lambda device: 1 << 30)
     for resident in (False, True):
         folder = tmp_path / str(resident)
-        run = Run(
-            cohort, UGMCL(passes=2), profile, TrainingSettings(device="cpu", resident=resident),
-            CPU, None, folder, {}, lambda event: None,
-        )  # fmt: skip
+        settings = TrainingSettings(device="cpu", resident=resident)
+        run = Trainer(TrainingTask(cohort, UGMCL(passes=2), profile, folder, settings), CPU)
         lie = [isinstance(c.image, torch.Tensor) for c in (*run.labeled, *run.unlabeled)]
         assert lie == [resident] * 3
         folder.mkdir()

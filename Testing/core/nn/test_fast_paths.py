@@ -16,7 +16,7 @@ from ugmcl_core.inference.sliding_window import predict
 from ugmcl_core.methods import UGMCL, Batch, UGMCLPlus
 from ugmcl_core.models.model import resolve
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.nn.teacher import Teacher, consult, noisy
+from ugmcl_core.nn.teacher import Teacher, mc_dropout_targets, noisy
 from ugmcl_core.nn.uncertainty import entropy
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -56,7 +56,7 @@ def test_sparing_the_distance_head_in_monte_carlo_passes_changes_no_advice(befor
     network = Teacher(DualTaskVNet(settings)).network.train()
     image = torch.randn(4, 1, 16, 16, 16)
     torch.manual_seed(1)
-    advice = consult(network, image, 3)
+    advice = mc_dropout_targets(network, image, 3)
     torch.manual_seed(1)
     with torch.no_grad():
         target, *samples = [network(noisy(image)) for _ in range(4)]

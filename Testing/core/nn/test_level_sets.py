@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
-from ugmcl_core.nn.level_sets import (
-    published_distance,
-    signed_distance,
-    to_mask,
-    truncated_distance,
-)
+from ugmcl_core.nn.level_sets import distance_to_store, level_set, signed_distance, to_mask
 
 masks = arrays(bool, st.tuples(*[st.integers(2, 7)] * 3))
 spacings = st.tuples(*[st.floats(0.4, 4.0)] * 3)
+
+
+def level(phi, sdf):
+    """T(y) of a signed distance in mm, as a training sees it."""
+    stored = torch.from_numpy(distance_to_store(phi, sdf, 10.0))
+    return level_set(stored, sdf, 10.0).numpy()
 
 
 def by_scipy(mask, spacing):
@@ -53,18 +54,18 @@ def _eroded(mask):
 def test_the_zero_level_is_the_mask_and_no_voxel_is_lost(mask, spacing):
     phi = signed_distance(mask, spacing)
     assert np.array_equal(phi < 0, mask)
-    assert np.array_equal(truncated_distance(phi, 10.0) < 0, mask)
-    assert np.array_equal(published_distance(phi) < 0, mask)
+    assert np.array_equal(level(phi, "truncated") < 0, mask)
+    assert np.array_equal(level(phi, "published") < 0, mask)
 
 
 @settings(max_examples=60, deadline=None)
 @given(mask=masks, spacing=spacings)
 def test_the_way_from_mask_to_level_set_and_back_is_exact(mask, spacing):
-    for level_set, k in (
-        (published_distance(signed_distance(mask, spacing)), 1500.0),
-        (truncated_distance(signed_distance(mask, spacing), 10.0), 50.0),
+    for found, k in (
+        (level(signed_distance(mask, spacing), "published"), 1500.0),
+        (level(signed_distance(mask, spacing), "truncated"), 50.0),
     ):
-        assert np.array_equal((to_mask(torch.from_numpy(level_set), k) > 0.5).numpy(), mask)
+        assert np.array_equal((to_mask(torch.from_numpy(found), k) > 0.5).numpy(), mask)
 
 
 def test_distances_are_euclidean_millimeters_from_between_the_voxels():
@@ -104,14 +105,14 @@ def test_it_agrees_with_a_brute_force_search(mask, spacing, order):
 
 def test_an_absent_class_is_outside_everywhere():
     phi = signed_distance(np.zeros((4, 4, 4), bool), (1, 1, 1))
-    assert (published_distance(phi) == 1).all() and (truncated_distance(phi, 10.0) == 1).all()
+    assert (level(phi, "published") == 1).all() and (level(phi, "truncated") == 1).all()
 
 
 def test_published_normalization_spans_minus_one_to_one():
     mask = np.zeros((20, 20, 20), bool)
     mask[6:12, 5:15, 4:16] = True
-    level = published_distance(signed_distance(mask, (1, 1, 1)))
-    assert level.min() == -1 and level.max() == 1
+    found = level(signed_distance(mask, (1, 1, 1)), "published")
+    assert found.min() == -1 and found.max() == 1
 
 
 def test_the_published_sharpness_saturates_and_stays_finite():

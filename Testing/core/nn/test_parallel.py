@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from samples import tiny_model
 from torch import nn
 
-from ugmcl_core.data.batches import BatchSettings, make_batch
+from ugmcl_core.data.batches import BatchSettings, BatchSource, make_batch
 from ugmcl_core.data.cases import Representation, find_cohort, prepare_case
 from ugmcl_core.data.phantoms import write_cohort
 from ugmcl_core.data.preprocessing import Normalization
@@ -118,16 +119,16 @@ def test_a_batch_that_cannot_be_divided_is_one_line(folder, tmp_path):
 FAILING = """
 import os, sys
 from ugmcl_core import __main__
-from ugmcl_core.training import trainer
+from ugmcl_core.training.trainer import Trainer
 
-step = trainer.Run.step
+step = Trainer.step
 
 def failing(self, at, batch):
     if at.index == 2 and os.environ["RANK"] == "1":
         raise RuntimeError("no memory left")
     return step(self, at, batch)
 
-trainer.Run.step = failing
+Trainer.step = failing
 sys.exit(__main__.main())
 """
 
@@ -162,12 +163,10 @@ def test_parts_of_a_batch_are_the_whole(folder):
     known = [prepare_case(c, representation) for c in found.labeled]
     new = [prepare_case(c, representation) for c in found.unlabeled]
     settings = BatchSettings((16, 16, 6), 2, 4)
-    arguments = (known, new, settings, representation, 3, Step(5, 10))
-    whole = make_batch(*arguments)
-    halves = [
-        make_batch(*arguments, part=lambda n, r=r: range(r * n // 2, (r + 1) * n // 2))
-        for r in (0, 1)
-    ]
+    source, step = BatchSource(known, new, settings, representation, 3), Step(5, 10)
+    whole = make_batch(source, step)
+    parts = (lambda n, r=r: range(r * n // 2, (r + 1) * n // 2) for r in (0, 1))
+    halves = [make_batch(replace(source, part=part), step) for part in parts]
     assert torch.equal(whole.labels, torch.cat([h.labels for h in halves]))
     known = torch.cat([h.image[h.labeled] for h in halves])
     new = torch.cat([h.image[h.unlabeled] for h in halves])

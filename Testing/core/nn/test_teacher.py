@@ -1,4 +1,4 @@
-"""The mean teacher: its average, and that its advice carries no gradient."""
+"""The mean teacher: its average, and that its targets carries no gradient."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.nn.teacher import Teacher, consult, consult_by_decoder, noisy
+from ugmcl_core.nn.teacher import Teacher, mc_dropout_targets, mc_dropout_targets_by_decoder, noisy
 
 
 @pytest.fixture
@@ -43,20 +43,20 @@ def test_statistics_are_copied_or_averaged(student):
     assert torch.allclose(averaging.network.get_buffer(key), start + 4.0)
 
 
-@pytest.mark.parametrize("ask", [consult, consult_by_decoder])
+@pytest.mark.parametrize("ask", [mc_dropout_targets, mc_dropout_targets_by_decoder])
 def test_advice_has_no_gradient_and_an_entropy_in_range(student, ask):
     teacher = Teacher(student).network
-    advice = ask(teacher, torch.randn(2, 1, 16, 16, 16), 3)
-    for tensor in (advice.probabilities, advice.distance, advice.entropy):
+    targets = ask(teacher, torch.randn(2, 1, 16, 16, 16), 3)
+    for tensor in (targets.probabilities, targets.distance, targets.entropy):
         assert not tensor.requires_grad
-    assert advice.entropy.shape == (2, 1, 16, 16, 16)
-    assert advice.entropy.min() >= 0 and advice.entropy.max() <= math.log(2) + 1e-5
+    assert targets.entropy.shape == (2, 1, 16, 16, 16)
+    assert targets.entropy.min() >= 0 and targets.entropy.max() <= math.log(2) + 1e-5
 
 
 def test_published_advice_is_drawn_anew_at_each_pass(student):
     teacher = Teacher(student).network
     x = torch.randn(2, 1, 16, 16, 16)
-    first, second = consult(teacher, x, 1), consult(teacher, x, 1)
+    first, second = mc_dropout_targets(teacher, x, 1), mc_dropout_targets(teacher, x, 1)
     assert not torch.equal(first.probabilities, second.probabilities)
 
 
@@ -65,13 +65,13 @@ def test_published_advice_runs_on_batch_statistics_and_changes_none(student):
     before = {k: v.clone() for k, v in teacher.state_dict().items()}
     x = torch.randn(2, 1, 16, 16, 16)
     torch.manual_seed(1)
-    first = consult(teacher, x, 2)
+    first = mc_dropout_targets(teacher, x, 2)
     with torch.no_grad():
         for name, buffer in teacher.named_buffers():
             if name.endswith("running_mean"):
                 buffer.add_(5.0)
     torch.manual_seed(1)
-    assert torch.equal(consult(teacher, x, 2).entropy, first.entropy)
+    assert torch.equal(mc_dropout_targets(teacher, x, 2).entropy, first.entropy)
     changed = [k for k, v in teacher.state_dict().items() if not torch.equal(v, before[k])]
     assert changed and all(k.endswith("running_mean") for k in changed)
     assert not torch.equal(teacher.eval()(x).logits, Teacher(student).network.eval()(x).logits)
@@ -83,7 +83,7 @@ def test_a_shared_encoding_has_entropy_over_dropout_alone(student):
     teacher.segmentation_head.weight.mul_(20.0)  # sure of something
     x = torch.randn(2, 1, 16, 16, 16)
     torch.manual_seed(3)
-    shared = consult(teacher, x, 120, shared_encoder=True)
+    shared = mc_dropout_targets(teacher, x, 120, shared_encoder=True)
     torch.manual_seed(3)
     with torch.no_grad():
         teacher(noisy(x))  # the target pass
@@ -92,15 +92,15 @@ def test_a_shared_encoding_has_entropy_over_dropout_alone(student):
     mean = sum(samples) / 120
     plain = -(mean * mean.log()).sum(1, keepdim=True)
     assert (shared.entropy - plain).abs().mean() < 0.25 * plain.std()
-    one = consult(teacher, x, 1, shared_encoder=True)
-    assert not torch.equal(one.probabilities, consult(teacher, x, 1).probabilities)
+    one = mc_dropout_targets(teacher, x, 1, shared_encoder=True)
+    assert not torch.equal(one.probabilities, mc_dropout_targets(teacher, x, 1).probabilities)
 
 
 def test_decoder_advice_has_steady_targets_and_leaves_statistics_alone(student):
     teacher = Teacher(student).network
     before = [b.clone() for b in teacher.buffers()]
     x = torch.randn(1, 1, 16, 16, 16)
-    first, second = consult_by_decoder(teacher, x, 2), consult_by_decoder(teacher, x, 2)
+    first, second = (mc_dropout_targets_by_decoder(teacher, x, 2) for _ in range(2))
     assert torch.equal(first.probabilities, second.probabilities)
     assert not torch.equal(first.entropy, second.entropy)
     assert all(map(torch.equal, before, teacher.buffers()))

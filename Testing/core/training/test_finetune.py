@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from samples import SHAPE, SPACING, tiny_model
+from training_samples import with_patch
 
 from ugmcl_core.data import phantoms
 from ugmcl_core.errors import Canceled, InputError
@@ -17,8 +18,8 @@ from ugmcl_core.models.model import open_model, update_card
 from ugmcl_core.training import finetune as finetuning
 from ugmcl_core.training.estimate import estimate
 from ugmcl_core.training.finetune import finetune
-from ugmcl_core.training.profiles import COMPACT, with_patch
-from ugmcl_core.training.trainer import Run
+from ugmcl_core.training.profiles import COMPACT
+from ugmcl_core.training.trainer import Trainer
 from ugmcl_core.worker.server import protocol
 
 
@@ -234,7 +235,7 @@ def test_a_cancel_in_any_part_can_be_resumed(places, tmp_path, part):
     told = Told(stop)
     request = asked(places, tmp_path / "run", compare=True, iterations=4)
     with pytest.MonkeyPatch.context() as patch:  # report each step, not one every 2 s
-        patch.setattr(Run, "loop", reporting(Run.loop))
+        patch.setattr(Trainer, "loop", reporting(Trainer.loop))
         with pytest.raises(Canceled):
             run(request, told)
     left = tmp_path / "run" / "model"
@@ -254,7 +255,7 @@ def reporting(loop):
 
     def changed(self, should_stop):
         def step(*arguments):
-            terms = Run.step(self, *arguments)
+            terms = Trainer.step(self, *arguments)
             self.index, self.speed = self.index + 1, 1.0
             self._report(terms)
             return terms
@@ -267,7 +268,7 @@ def reporting(loop):
 
 def test_out_of_memory_goes_on_with_less_and_says_so(places, tmp_path, monkeypatch):
     sizes = []
-    step = Run.step
+    step = Trainer.step
 
     def failing(self, *arguments):
         batch = self.profile.batch
@@ -276,7 +277,7 @@ def test_out_of_memory_goes_on_with_less_and_says_so(places, tmp_path, monkeypat
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return step(self, *arguments)
 
-    monkeypatch.setattr(Run, "step", failing)
+    monkeypatch.setattr(Trainer, "step", failing)
     monkeypatch.setattr(finetuning, "_CHECKPOINT_EVERY", 1)
     base = tiny_model(tmp_path / "base", patch=(64, 48, 32))
     result, told = run(asked(places, tmp_path / "run", base=str(base.folder), iterations=3))
@@ -291,8 +292,8 @@ def test_out_of_memory_goes_on_with_less_and_says_so(places, tmp_path, monkeypat
 
 def test_an_estimate_runs_some_steps_and_writes_nothing(places, tmp_path, monkeypatch):
     taken = []
-    step = Run.step
-    monkeypatch.setattr(Run, "step", lambda *a: taken.append(a[0].method.name) or step(*a))
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda *a: taken.append(a[0].method.name) or step(*a))
     request = asked(places, tmp_path / "run", "estimate", iterations=1000, compare=True)
     told = Told()
     found = estimate(request, told.send, told.progress, told.canceled)

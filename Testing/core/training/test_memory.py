@@ -11,7 +11,7 @@ import torch
 
 from ugmcl_core.devices import has_half_gradients, precision
 from ugmcl_core.errors import InputError
-from ugmcl_core.training.memory import climbing_down, ladder
+from ugmcl_core.training.memory import attempts_for, run_with_fallback
 from ugmcl_core.training.profiles import COMPACT
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -19,28 +19,28 @@ FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."
 
 
 def test_a_gpu_goes_by_batch_and_window_to_the_cpu():
-    rungs = ladder(COMPACT, "cuda:1")
-    sizes = [(r.profile.batch.labeled, r.profile.batch.unlabeled) for r in rungs]
+    attempts = attempts_for(COMPACT, "cuda:1")
+    sizes = [(r.profile.batch.labeled, r.profile.batch.unlabeled) for r in attempts]
     assert sizes == [(2, 2), (1, 1), (1, 1), (2, 2)]
-    patches = [r.profile.batch.patch for r in rungs]
+    patches = [r.profile.batch.patch for r in attempts]
     assert patches == [(96, 80, 48), (96, 80, 48), (48, 48, 48), (96, 80, 48)]
-    assert [r.device for r in rungs] == ["cuda:1"] * 3 + ["cpu"]
+    assert [r.device for r in attempts] == ["cuda:1"] * 3 + ["cpu"]
     assert all(n % 16 == 0 for p in patches for n in p)
-    assert [r.device for r in ladder(COMPACT, "cpu")] == ["cpu"] * 3
+    assert [r.device for r in attempts_for(COMPACT, "cpu")] == ["cpu"] * 3
 
 
 @pytest.mark.parametrize("full", [FULL, MemoryError(), RuntimeError("can't allocate memory")])
 def test_each_step_down_is_told(full):
-    rungs, tried, said = ladder(COMPACT, "cuda"), [], []
+    attempts, tried, said = attempts_for(COMPACT, "cuda"), [], []
 
-    def work(rung):
-        tried.append(rung)
+    def work(attempt):
+        tried.append(attempt)
         if len(tried) < 4:
             raise full
         return "done"
 
-    assert climbing_down(rungs, work, said.append) == "done"
-    assert tried == rungs
+    assert run_with_fallback(attempts, work, said.append) == "done"
+    assert tried == attempts
     assert [t.split("with ")[1] for t in said] == [
         "half the batch.",
         "a window of 48x48x48 voxels.",
@@ -52,11 +52,13 @@ def test_other_errors_and_the_last_rungs_are_raised():
     said = []
     for error in (InputError("wrong"), RuntimeError("shapes differ")):
         with pytest.raises(type(error)):
-            climbing_down(ladder(COMPACT, "cuda"), lambda _, e=error: (_ for _ in ()).throw(e),
+            run_with_fallback(attempts_for(COMPACT, "cuda"),
+                              lambda _, e=error: (_ for _ in ()).throw(e),
                           said.append)  # fmt: skip
     assert said == []
     with pytest.raises(torch.OutOfMemoryError):
-        climbing_down(ladder(COMPACT, "cuda"), lambda _: (_ for _ in ()).throw(FULL), said.append)
+        run_with_fallback(attempts_for(COMPACT, "cuda"),
+                          lambda _: (_ for _ in ()).throw(FULL), said.append)  # fmt: skip
     assert len(said) == 3
 
 

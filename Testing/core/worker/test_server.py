@@ -1,4 +1,4 @@
-"""The worker's protocol, with the true process behind pipes and its wire."""
+"""The worker's protocol, with the true process behind pipes and its events."""
 
 from __future__ import annotations
 
@@ -161,21 +161,6 @@ def test_an_error_is_one_line_and_the_worker_goes_on(running, places, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_models(running):
-    running.send(id=5, command="models")
-    listed = {m["name"]: m for m in running.wait_for("result")["models"]}
-    assert listed["tiny"]["classes"] == ["left atrium"]
-    assert set(listed["tiny"]) == {
-        "name",
-        "folder",
-        "classes",
-        "modality",
-        "description",
-        "license",
-        "bundled",
-    }
-
-
 def test_finetune(running, tmp_path):
     roles = ["labeled", "labeled", "unlabeled", "holdout"]
     running.send(id="ft", **training(tmp_path, roles))
@@ -265,9 +250,9 @@ def test_a_finetune_pauses_continues_cancels_and_resumes(running, tmp_path):
 
 def test_lines_of_a_wire_are_whole():
     file = io.BytesIO()
-    wire = server.Wire(file)
+    events = server.EventWriter(file)
     threads = [
-        threading.Thread(target=lambda n=n: [wire.send("x", n=n) for _ in range(50)])
+        threading.Thread(target=lambda n=n: [events.send("x", n=n) for _ in range(50)])
         for n in range(4)
     ]
     for thread in threads:

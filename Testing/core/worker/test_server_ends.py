@@ -56,7 +56,9 @@ def serve(code: str, requests: int = 1) -> subprocess.Popen:
     """A process that serves by ``code``, asked for so much."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
-    process.stdin.writelines(b'{"id": %d, "command": "models"}\n' % n for n in range(requests))
+    content = {"command": "evaluate", "prediction": "a", "reference": "b"}
+    for number in range(requests):
+        process.stdin.write(json.dumps({"id": number, **content}).encode() + b"\n")
     process.stdin.flush()
     return process
 
@@ -67,7 +69,7 @@ def test_a_stuck_request_does_not_keep_the_process():
         "import sys, time; from ugmcl_core.worker import server; server.GRACE = 0.3\n"
         "class Stuck:\n"
         "    def do(self, request, send, canceled): send('progress'); time.sleep(60)\n"
-        "server._start = lambda wire: wire.send('hello') or Stuck()\n"
+        "server._start = lambda events: events.send('hello') or Stuck()\n"
         "sys.exit(server.serve())"
     )
     process = serve(code)
@@ -111,7 +113,7 @@ def test_stray_prints_do_not_reach_the_protocol():
         "    def do(self, request, send, canceled):\n"
         "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
         "        return {'value': float('nan')}\n"
-        "server._start = lambda wire: wire.send('hello') or Loud()\n"
+        "server._start = lambda events: events.send('hello') or Loud()\n"
         "sys.exit(server.serve())"
     )
     process = serve(code)
@@ -134,7 +136,7 @@ def test_memory_goes_back_to_the_system_after_a_request(ending):
         "        send('log', resident=psutil.Process().memory_info().rss)\n"
         "        blocks = [np.ones(1 << 19) for _ in range(100)]\n"
         f"        {ending}\n"
-        "server._start = lambda wire: wire.send('hello') or Work()\n"
+        "server._start = lambda events: events.send('hello') or Work()\n"
         "sys.exit(server.serve())"
     )
     process = serve(code, requests=2)

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from ...nn.batch import Batch
 from ...nn.level_sets import to_mask
-from ...nn.losses import dice_loss, mean_squared_error
+from ...nn.losses import cross_task_consistency, dice_loss, distance_error
 from ...nn.network import DualTaskVNet
 from ...nn.schedules import Step, annealed, gaussian_ramp
 from ..base import Method
-from ..dual_task import distance_term
 from ..options import Weight, option
 
 
@@ -44,10 +43,10 @@ class DTC(Method):
         known = out[batch.labeled]
         terms = {
             "dice": dice_loss(known.probabilities, batch.labels, batch.valid),
-            "distance": self.distance_weight * distance_term(known, batch),
+            "distance": self.distance_weight * distance_error(known, batch),
         }
         if step.supervised_only:
             return terms
         sharpness = annealed(self.sharpness_start, self.sharpness, step.progress)
-        cross = mean_squared_error(out.probabilities[:, 1:], to_mask(out.distance, sharpness))
+        cross = cross_task_consistency(out, to_mask(out.distance, sharpness))
         return {**terms, "cross": self.weight * gaussian_ramp(step.progress) * cross}

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from ...nn.batch import Batch
 from ...nn.level_sets import to_mask
-from ...nn.losses import foreground_dice_loss, mean_squared_error
+from ...nn.losses import cross_task_consistency, foreground_dice_loss, segmentation_terms
 from ...nn.network import DualTaskVNet, load_weights
 from ...nn.schedules import Step, annealed, gaussian_ramp
-from ..base import Method, companion_of
+from ..base import Method, auxiliary_of
 from ..options import Weight, option
-from ..supervised import segmentation_terms
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class DTML(Method):
     sharpness: Weight = option(1500.0, "k of T⁻¹, per unit of the level set")
     sharpness_start: Weight = option(0.0, "k at the start, rising to `sharpness`; 0: k is fixed")
 
-    def companion(
+    def auxiliary(
         self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
     ) -> nn.Module:
         second = DualTaskVNet(replace(student.settings, distance_head=True))
@@ -49,7 +48,7 @@ class DTML(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         out = student(batch.image)
-        distance = companion_of(student, DualTaskVNet)(batch.image).distance
+        distance = auxiliary_of(student, DualTaskVNet)(batch.image).distance
         known = batch.labeled
         mask = to_mask(distance, annealed(self.sharpness_start, self.sharpness, step.progress))
         terms = {
@@ -58,5 +57,5 @@ class DTML(Method):
         }
         if step.supervised_only:
             return terms
-        cross = mean_squared_error(out.probabilities[:, 1:], mask)
+        cross = cross_task_consistency(out, mask)
         return {**terms, "cross": self.weight * gaussian_ramp(step.progress) * cross}

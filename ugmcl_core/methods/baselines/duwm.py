@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ...nn.batch import Batch
-from ...nn.losses import masked_mean
+from ...nn.losses import masked_mean, segmentation_terms
 from ...nn.network import DualTaskVNet
 from ...nn.schedules import Step, gaussian_ramp
 from ...nn.teacher import noisy
 from ...nn.uncertainty import entropy
-from ..base import Method, companion_of
+from ..base import Method, auxiliary_of
 from ..options import Count, Weight, option
-from ..supervised import segmentation_terms
 
 
 class Sensitivity(nn.Module):
@@ -56,7 +55,7 @@ class DUWM(Method):
     passes: Count = option(8, "T, Monte Carlo passes of the teacher")
     regularizer: Weight = option(0.01, "γ, the price of uncertainty")
 
-    def companion(
+    def auxiliary(
         self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
     ) -> nn.Module:
         return Sensitivity()
@@ -72,7 +71,7 @@ class DUWM(Method):
         targets, doubts = _advice(teacher, batch.weak, self.passes)
         scale = self.weight * gaussian_ramp(step.progress)
         views = (("segmentation", out.probabilities), ("features", features.float()))
-        kappas = companion_of(student, Sensitivity)()
+        kappas = auxiliary_of(student, Sensitivity)()
         for (name, own), wanted, doubt, kappa in zip(views, targets, doubts, kappas, strict=True):
             difference = (own - wanted).square().mean(dim=1, keepdim=True)
             loss = (-kappa * doubt).exp() * difference + self.regularizer * kappa * doubt

@@ -9,13 +9,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...nn.batch import Batch
-from ...nn.losses import masked_mean
+from ...nn.losses import masked_mean, segmentation_terms
 from ...nn.network import DualTaskVNet
 from ...nn.schedules import Step, gaussian_ramp
 from ...nn.uncertainty import entropy_of_logits
 from ..base import Method
 from ..options import Weight, option
-from ..supervised import segmentation_terms
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...nn.batch import Batch
-from ...nn.losses import mean_squared_error
+from ...nn.losses import mean_squared_error, segmentation_terms
 from ...nn.network import DualTaskVNet
 from ...nn.schedules import Step, gaussian_ramp
-from ...nn.teacher import target
+from ...nn.teacher import noisy_pass
 from ..base import Method
 from ..options import Weight, option
-from ..supervised import segmentation_terms
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,6 @@ class MeanTeacher(Method):
         terms = segmentation_terms(out[batch.labeled], batch)
         if step.supervised_only or batch.all_labeled:
             return terms
-        advice = target(teacher, batch.weak[batch.unlabeled])
-        difference = mean_squared_error(out[batch.unlabeled].probabilities, advice.probabilities)
+        targets = noisy_pass(teacher, batch.weak[batch.unlabeled])
+        difference = mean_squared_error(out[batch.unlabeled].probabilities, targets.probabilities)
         return {**terms, "consistency": self.weight * gaussian_ramp(step.progress) * difference}

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ...nn.batch import Batch
-from ...nn.losses import dice_loss, masked_mean
+from ...nn.losses import dice_loss, distance_error, masked_mean
 from ...nn.network import DualTaskVNet, NetworkSettings
 from ...nn.schedules import Step, gaussian_ramp
-from ..base import Method, companion_of
-from ..dual_task import distance_term
+from ..base import Method, auxiliary_of
 from ..options import Weight, option
 
 
@@ -72,7 +71,7 @@ class SASSNet(Method):
     weight: Weight = option(0.01, "λ at the end of its ramp")
     distance_weight: Weight = option(0.3, "weight of the squared error between f_dis and T(y)")
 
-    def companion(
+    def auxiliary(
         self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
     ) -> nn.Module:
         return Discriminator(student.settings)
@@ -84,16 +83,16 @@ class SASSNet(Method):
         known, new = out[batch.labeled], out[batch.unlabeled]
         terms = {
             "dice": dice_loss(known.probabilities, batch.labels, batch.valid),
-            "distance": self.distance_weight * distance_term(known, batch),
+            "distance": self.distance_weight * distance_error(known, batch),
         }
         if step.supervised_only or batch.all_labeled:
             return terms
-        critic = companion_of(student, Discriminator).eval()
+        critic = auxiliary_of(student, Discriminator).eval()
         verdict = critic(new.distance, batch.image[batch.unlabeled])
         deceived = masked_mean(nn.functional.softplus(-verdict.float()), None)  # -ln D
         return {**terms, "adversarial": self.weight * gaussian_ramp(step.progress) * deceived}
 
-    def opposing_losses(
+    def discriminator_losses(
         self, student: DualTaskVNet, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         if step.supervised_only or batch.all_labeled:
@@ -101,7 +100,7 @@ class SASSNet(Method):
         student.eval()
         with torch.no_grad():
             distance = student(batch.image).distance
-        verdict = companion_of(student, Discriminator).train()(distance, batch.image).float()
+        verdict = auxiliary_of(student, Discriminator).train()(distance, batch.image).float()
         sign = torch.ones_like(verdict)
         sign[batch.unlabeled] = -1.0
         return {"discriminator": masked_mean(nn.functional.softplus(-sign * verdict), None)}

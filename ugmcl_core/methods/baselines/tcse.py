@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from ...nn.batch import Batch
-from ...nn.losses import mean_squared_error
+from ...nn.losses import mean_squared_error, segmentation_terms
 from ...nn.network import DualTaskVNet
 from ...nn.schedules import Step, gaussian_ramp
-from ...nn.teacher import target
+from ...nn.teacher import noisy_pass
 from ..base import Method
 from ..options import Share, Weight, option
-from ..supervised import segmentation_terms
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class TCSE(Method):
         if step.supervised_only:
             return terms
         pi = draw(batch.weak, student.settings.strides, self.zoom)
-        advice = target(teacher, pi(batch.weak))
+        targets = noisy_pass(teacher, pi(batch.weak))
         inside = (pi(torch.ones_like(batch.weak[:, :1]), "zeros") > 0.999).float()
-        difference = mean_squared_error(pi(out.probabilities), advice.probabilities, inside)
+        difference = mean_squared_error(pi(out.probabilities), targets.probabilities, inside)
         return {**terms, "consistency": self.weight * gaussian_ramp(step.progress) * difference}

@@ -8,14 +8,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...nn.batch import Batch
-from ...nn.losses import mean_squared_error
+from ...nn.losses import mean_squared_error, segmentation_terms
 from ...nn.network import DualTaskVNet
 from ...nn.schedules import Step, gaussian_ramp, uncertainty_threshold
-from ...nn.teacher import consult
+from ...nn.teacher import mc_dropout_targets
 from ...nn.uncertainty import certain, maximal_entropy
 from ..base import Method
 from ..options import Count, Share, Weight, option
-from ..supervised import segmentation_terms
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,11 @@ class UAMT(Method):
         terms = segmentation_terms(out[batch.labeled], batch)
         if step.supervised_only or batch.all_labeled:
             return terms
-        advice = consult(teacher, batch.weak[batch.unlabeled], self.passes)
+        targets = mc_dropout_targets(teacher, batch.weak[batch.unlabeled], self.passes)
         ramp = gaussian_ramp(step.progress)
         maximum = maximal_entropy(out.logits.shape[1])
-        mask = certain(advice.entropy, uncertainty_threshold(ramp, maximum, self.threshold_start))
+        mask = certain(targets.entropy, uncertainty_threshold(ramp, maximum, self.threshold_start))
         difference = mean_squared_error(
-            out[batch.unlabeled].probabilities, advice.probabilities, mask
+            out[batch.unlabeled].probabilities, targets.probabilities, mask
         )
         return {**terms, "consistency": self.weight * ramp * difference}

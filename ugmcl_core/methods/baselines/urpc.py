@@ -15,7 +15,7 @@ from ...nn.batch import Batch
 from ...nn.losses import cross_entropy, dice_loss, masked_mean, mean_squared_error
 from ...nn.network import DualTaskVNet, NetworkSettings
 from ...nn.schedules import Step, gaussian_ramp
-from ..base import Method, companion_of
+from ..base import Method, auxiliary_of
 from ..options import Weight, option
 
 
@@ -53,7 +53,7 @@ class URPC(Method):
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
 
-    def companion(
+    def auxiliary(
         self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
     ) -> nn.Module:
         return ScaleHeads(student.settings)
@@ -62,7 +62,7 @@ class URPC(Method):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         decoded = student.decoded(student.encode(batch.image))
-        logits = [student.heads(decoded[0]).logits, *companion_of(student, ScaleHeads)(decoded)]
+        logits = [student.heads(decoded[0]).logits, *auxiliary_of(student, ScaleHeads)(decoded)]
         scales = [x.float().log_softmax(dim=1) for x in logits]  # ln p_s
         known, new = batch.labeled, batch.unlabeled
         part = 0.5 / len(scales)
