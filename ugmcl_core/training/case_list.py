@@ -14,11 +14,11 @@ from typing import Any
 from ..data.cases import Case, Cohort
 from ..errors import InputError
 from ..models.card import ClassInfo, class_info
+from ..models.class_matching import match_classes
 
 _FORMER_ROLES = {"labelled": "labeled", "unlabelled": "unlabeled"}  # as lists up to 0.1 have them
 ROLES = ("labeled", "unlabeled", "holdout")
 _LARGEST_LABEL = 65535
-_UNTYPED = ("85756007", "T-D0050")  # "Tissue", the default of Slicer: it tells nothing apart
 
 
 @dataclass(frozen=True)
@@ -129,18 +129,16 @@ def join_classes(
 ) -> tuple[tuple[ClassInfo, ...], tuple[int, ...]]:
     """The classes of the model to make, numbered 1, 2, ..., and the label value of each.
 
-    A listed class is the base's of the same name, or else, among those that no name matches, of
-    the same terminology, where one listed class and one of the base's alone have it; any other
-    is new, and comes after the base's in the order of the list. Raises InputError where two listed
-    classes are one of the base's, and where one of the base's is not in the labels: their
-    background would teach the model to forget it.
+    A listed class is the base's that `match_classes` finds; any other is new and comes after the
+    base's, in the order of the list. Raises InputError where two listed classes are one of the
+    base's, and where one of the base's is not in the labels: their background would teach the
+    model to forget it.
     """
     if listed is None:
         return tuple(base), tuple(c.value for c in base)
     values: dict[int, int] = {}
     new = []
-    matches = _matches(base, listed)
-    for item, match in zip(listed, matches, strict=True):
+    for item, match in zip(listed, match_classes(listed, base), strict=True):
         if match is None:
             new.append(item)
         elif match.value in values:
@@ -161,21 +159,3 @@ def join_classes(
         numbered.append(replace(item, value=number))
     classes = (*base, *numbered)
     return classes, (*(values[c.value] for c in base), *(c.value for c in new))
-
-
-def _matches(base: Sequence[ClassInfo], listed: Sequence[ClassInfo]) -> list[ClassInfo | None]:
-    """The base's class that each listed one is: names first, then codes among what is left."""
-    named = {known.name.casefold(): known for known in base}
-    matches = [named.get(item.name.casefold()) for item in listed]
-    rest = [known for known in base if known not in matches]
-    codes = [None if m else _code(item) for item, m in zip(listed, matches, strict=True)]
-    for number, code in enumerate(codes):
-        found = [known for known in rest if code is not None and _code(known) == code]
-        if len(found) == 1 and codes.count(code) == 1:
-            matches[number] = found[0]
-    return matches
-
-
-def _code(item: ClassInfo) -> tuple[str, str] | None:
-    known = item.terminology
-    return None if known is None or known.code in _UNTYPED else (known.scheme, known.code)

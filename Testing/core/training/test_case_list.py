@@ -102,7 +102,7 @@ def test_files_that_are_no_list(tmp_path, text, words):
         read_case_list(tmp_path / "cases.json")
 
 
-def test_classes_are_the_bases_by_name_then_by_code_or_new():
+def test_classes_are_the_bases_by_code_then_by_name_or_new():
     other = ClassInfo(4, "Atrium sinistrum", terminology=Terminology("SCT", "82471001", "LA"))
     new = ClassInfo(1, "aorta", (0.0, 1.0, 0.0), Terminology("SCT", "15825003", "Aorta"))
     named = ClassInfo(9, "SCAR")
