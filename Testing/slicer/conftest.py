@@ -37,7 +37,10 @@ def scene(slicer_app: Any) -> Iterator[Any]:
     harness.errors.take()
     slicer_app.settings().clear()
     shutil.rmtree(slicer_app._data, ignore_errors=True)
-    slicer_app.extensionsManagerModel().installedExtensions.clear()
+    extensions = slicer_app.extensionsManagerModel()
+    extensions.installedExtensions.clear()
+    extensions._on_server.clear()
+    extensions.interactive = True
     slicer.mrmlScene.Clear(False)
     yield slicer.mrmlScene
     harness.process_events()

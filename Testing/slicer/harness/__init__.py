@@ -77,25 +77,11 @@ def _boot() -> None:
         setattr(slicer, widget.__name__, widget)
     slicer.qSlicerScriptedLoadableModule = ScriptedModule
     slicer.qSlicerScriptedLoadableModuleWidget = ScriptedModuleWidget
-    _install_widget_modules(MRML)
 
     from .layout import LayoutManager
 
     slicer.app._layout_manager = LayoutManager(scene, logic)
     base.install()
-
-
-def _install_widget_modules(widgets: list[type]) -> None:
-    """Slicer's genuine Base/Python imports this one by the name of its library."""
-    import sys
-    import types
-
-    name = "qSlicerSubjectHierarchyModuleWidgetsPythonQt"
-    library = types.ModuleType(name)
-    for widget in widgets:
-        if "SubjectHierarchy" in widget.__name__:
-            setattr(library, widget.__name__, widget)
-    sys.modules[name] = library
 
 
 def load_module(path: str | os.PathLike[str], enter: bool = True) -> Any:

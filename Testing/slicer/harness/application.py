@@ -29,17 +29,29 @@ def _property(kind: Any, name: str) -> Any:
 
 
 class ExtensionsManagerModel:
-    """The extensions said to be installed; tests change the list."""
+    """The extensions said to be installed, and those that the server has: lists to edit."""
 
     def __init__(self) -> None:
         self.installedExtensions: list[str] = []
-        self.interactive = False
+        self._on_server: list[str] = []
+        self.interactive = True
 
     def isExtensionInstalled(self, name: str) -> bool:
         return name in self.installedExtensions
 
     def installExtensionFromServer(self, name: str, restart: bool = True) -> bool:
-        return False
+        """False when the user declines as well as when the server lacks the extension."""
+        if self.isExtensionInstalled(name):
+            return True
+        if self.interactive:
+            question = f"Do you want to install '{name}' now?"
+            yes = QtWidgets.QMessageBox.question(None, "Install extension ?", question)
+            if yes != QtWidgets.QMessageBox.Yes:
+                return False
+        if name not in self._on_server:
+            return False
+        self.installedExtensions.append(name)
+        return True
 
 
 class Application(QtWidgets.QApplication):

@@ -123,24 +123,6 @@ class SubjectHierarchyFiller:
             self._add(self._scene.GetNthNode(index))
 
 
-class ParameterNodeKeeper:
-    """Keep the Python side of every parameter node alive.
-
-    Python's garbage collector clears a callback that only a node's observer list refers to, and
-    VTK crashes when it calls the callback later. Slicer's genuine parameterNodeWrapper leaves
-    such callbacks behind; the stand-in does not.
-    """
-
-    def __init__(self, scene: Any) -> None:
-        self._kept: list[Any] = []
-        self._observations = Observations()
-        self._observations.add(self, scene, scene.NodeAddedEvent, "_keep")
-
-    def _keep(self, node: Any) -> None:
-        if node.IsA("vtkMRMLScriptedModuleNode"):
-            self._kept.append(node)
-
-
 @contextlib.contextmanager
 def quiet_vtk() -> Any:
     """Silence what slicer-core says about resource files that only the application has."""

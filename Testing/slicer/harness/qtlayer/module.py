@@ -19,13 +19,12 @@ _PYSIDE_ONLY = {
 
 
 def _single_shot(milliseconds: int, target: Any, slot_name: str | None = None) -> None:
-    """QTimer.singleShot that keeps its callable, as PythonQt does."""
-    from . import connections
+    """Slicer's own QTimer.singleShot: the timer and its callable live as long as Slicer."""
+    import slicer
 
-    timer = QtCore.QTimer(QtWidgets.QApplication.instance())
+    timer = QtCore.QTimer(slicer.app.moduleManager())
     timer.setSingleShot(True)
     timer.connect("timeout()", target, slot_name)
-    connections.connect(timer, "timeout()", timer.deleteLater)
     timer.start(milliseconds)
 
 

@@ -60,6 +60,13 @@ class QtProperty:
         write_property(instance, self.name, self.type_name, value)
 
 
+def rich_tool_tip(text: str) -> str:
+    """What the application makes of a widget's tool tip as soon as it is set."""
+    if not text or QtGui.Qt.mightBeRichText(text):
+        return text
+    return QtGui.Qt.convertFromPlainText(text, QtGui.Qt.WhiteSpaceNormal)
+
+
 def write_property(instance: Any, name: str, type_name: str, value: Any) -> None:
     """Set a Qt property or raise AttributeError, which PythonQt does for a value that misfits."""
     expected = _CHECKED_TYPES.get(type_name)
@@ -68,6 +75,8 @@ def write_property(instance: Any, name: str, type_name: str, value: Any) -> None
         fits = all(isinstance(item, str) for item in value)
         value = list(value)
     done = False
+    if fits and name == "toolTip" and isinstance(instance, QtWidgets.QWidget):
+        value = rich_tool_tip(value)
     if fits:
         try:
             done = QtCore.QObject.setProperty(instance, name, value)
@@ -186,6 +195,10 @@ def patch_pyside() -> None:
         for cls in [getattr(module, name) for name in dir(module)]:
             if isinstance(cls, type) and issubclass(cls, QtCore.QObject):
                 _patch(cls)
+    plain = QtWidgets.QWidget.setToolTip
+    QtWidgets.QWidget.setToolTip = (  # type: ignore[method-assign]
+        lambda self, text: plain(self, rich_tool_tip(text))
+    )
     base: Any = QtCore.QObject
     base.name = object_name
     base.className = _class_name

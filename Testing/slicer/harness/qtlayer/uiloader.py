@@ -13,7 +13,7 @@ from typing import Any
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtUiTools import QUiLoader
 
-from .pythonqt import has_property
+from .pythonqt import has_property, rich_tool_tip
 
 _custom: dict[str, type] = {}
 
@@ -44,6 +44,8 @@ class UiLoader:
         for widget in root.iter("widget"):
             _check_widget(widget)
             _resolve_enumerations(widget)
+            for tip in widget.findall("property[@name='toolTip']/string"):
+                tip.text = rich_tool_tip(tip.text or "")
         loader = QUiLoader()
         for custom in _custom.values():
             loader.registerCustomWidget(custom)

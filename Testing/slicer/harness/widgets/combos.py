@@ -1,45 +1,12 @@
-"""Combo boxes."""
+"""ctkCheckableComboBox: a combo box whose entries have check marks."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from PySide6 import QtCore, QtGui, QtWidgets
+from PySide6 import QtCore, QtWidgets
 
 from ..qtlayer.connections import declare_signals
-from ..qtlayer.properties import Property, stored
-from .nodecombo import qMRMLNodeComboBox
-
-
-class ctkComboBox(QtWidgets.QComboBox):
-    NeverScroll, AlwaysScroll, ScrollWithFocus, ScrollWithNoVScrollBar = 0, 1, 2, 3
-
-    def __init__(self, parent: Any = None) -> None:
-        super().__init__(parent)
-        self._default = ""
-
-    def _set_default(self, text: str) -> None:
-        self._default = text
-        self.setPlaceholderText(text)
-
-    def setCurrentUserDataAsString(self, data: str) -> None:
-        self.setCurrentIndex(self.findData(data))
-
-    def _user_data(self) -> str:
-        data = self.itemData(self.currentIndex)
-        return "" if data is None else str(data)
-
-    defaultText = Property(
-        str, lambda self: self._default, lambda self, value: self._set_default(value)
-    )
-    currentUserDataAsString = Property(
-        str, lambda self: self._user_data(),
-        lambda self, value: self.setCurrentUserDataAsString(value),
-    )
-    forceDefault = stored(bool, False, "forceDefault")
-    elideMode = stored(int, 3, "elideMode")
-    scrollWheelEffect = stored(int, 1, "scrollWheelEffect")
-    defaultIcon = stored(QtGui.QIcon, QtGui.QIcon(), "defaultIcon")
 
 
 class ctkCheckableComboBox(QtWidgets.QComboBox):
@@ -79,17 +46,6 @@ class ctkCheckableComboBox(QtWidgets.QComboBox):
 
     def setCheckState(self, index: Any, state: Any) -> None:
         self.model().setData(index, state, QtCore.Qt.CheckStateRole)
-
-
-class qMRMLColorTableComboBox(qMRMLNodeComboBox):
-    """The color nodes of the scene, hidden ones included since color nodes are hidden."""
-
-    def __init__(self, parent: Any = None) -> None:
-        super().__init__(parent)
-        self.nodeTypes = ["vtkMRMLColorNode"]
-        self.showHidden = True
-        self.addEnabled = False
-        self.removeEnabled = False
 
 
 declare_signals(ctkCheckableComboBox, checkedIndexesChanged="checkedIndexesChanged()")

@@ -1,8 +1,7 @@
-"""Widgets that hold a path."""
+"""ctkPathLineEdit: a path with a history and a button that browses."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from PySide6 import QtCore, QtWidgets
@@ -97,63 +96,7 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     minimumContentsLength = stored(int, 0, "minimumContentsLength")
 
 
-class ctkDirectoryButton(QtWidgets.QWidget):
-    ShowDirsOnly, DontResolveSymlinks, ReadOnly = 0x1, 0x2, 0x20
-
-    directoryChanged = QtCore.Signal(str)
-    directorySelected = QtCore.Signal(str)
-
-    def __init__(self, *args: Any) -> None:
-        parent = next((item for item in args if isinstance(item, QtWidgets.QWidget)), None)
-        start = next((item for item in args if isinstance(item, str)), ".")
-        super().__init__(parent)
-        self._directory, self._text = os.path.abspath(start), ""
-        self._button = QtWidgets.QPushButton()
-        self._button.setIcon(self.style().standardIcon(QtWidgets.QStyle.SP_DirIcon))
-        layout = QtWidgets.QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._button)
-        self._button.clicked.connect(self.browse)
-        self._show()
-
-    def _show(self) -> None:
-        self._button.setText(self._text or self._directory)
-
-    def _set_directory(self, path: str) -> None:
-        before, self._directory = self._directory, os.path.abspath(path or ".")
-        self._show()
-        self.directorySelected.emit(self._directory)
-        if self._directory != before:
-            self.directoryChanged.emit(self._directory)
-
-    def _set_text(self, text: str) -> None:
-        self._text = text
-        self._show()
-
-    def browse(self) -> str:
-        chosen = QtWidgets.QFileDialog.getExistingDirectory(self, self.caption or self.toolTip)
-        if chosen:
-            self._set_directory(chosen)
-        return self._directory
-
-    directory = Property(
-        str, lambda self: self._directory, lambda self, value: self._set_directory(value),
-        notify=directoryChanged,
-    )
-    text = Property(
-        str, lambda self: self._text, lambda self, value: self._set_text(value)
-    )
-    caption = stored(str, "", "caption")
-    acceptMode = stored(int, 0, "acceptMode")
-    elideMode = stored(int, 2, "elideMode")
-    options = stored(int, 0, "options")
-
-
 declare_signals(
     ctkPathLineEdit, currentPathChanged="currentPathChanged(QString)",
     validInputChanged="validInputChanged(bool)",
-)
-declare_signals(
-    ctkDirectoryButton, directoryChanged="directoryChanged(QString)",
-    directorySelected="directorySelected(QString)",
 )

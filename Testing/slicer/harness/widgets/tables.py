@@ -14,7 +14,6 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from ..qtlayer.connections import declare_signals
 from ..scene import Observations
-from .mrml import qMRMLWidget
 
 
 class qMRMLTableView(QtWidgets.QTableView):
@@ -144,24 +143,6 @@ class qMRMLPlotView(QtWidgets.QWidget):
         painter.drawText(QtCore.QPointF(area.right() - 30, self.height - 6), f"{right:.4g}")
         title = self._view_node.GetPlotChartNode().GetXAxisTitle()
         painter.drawText(QtCore.QPointF(area.center().x() - 12, self.height - 6), title)
-
-
-class qMRMLPlotWidget(qMRMLWidget):
-    def __init__(self, parent: Any = None) -> None:
-        super().__init__(parent)
-        self._view = qMRMLPlotView()
-        layout = QtWidgets.QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._view)
-
-    def plotView(self) -> Any:
-        return self._view
-
-    def mrmlPlotViewNode(self) -> Any:
-        return self._view.mrmlPlotViewNode()
-
-    def setMRMLPlotViewNode(self, node: Any) -> None:
-        self._view.setMRMLPlotViewNode(node)
 
 
 declare_signals(qMRMLTableView, mrmlSceneChanged="mrmlSceneChanged(vtkMRMLScene*)")

@@ -105,7 +105,7 @@ def test_the_pytorch_extension_is_absent(panel, computer, answers, slicer_app, m
     look(panel)
     assert "PyTorch extension is needed" in said(panel)
     assert shown(panel) == ("Install the PyTorch extension…", "Install from a folder…")
-    panel.click("installButton")  # the Extensions Manager has no network here
+    agree(panel)  # the Extensions Manager has no network here
     assert "could not install the PyTorch extension" in said(panel)
     assert shown(panel)[0] == "Try again"
 
@@ -126,6 +126,31 @@ def test_the_pytorch_extension_is_absent(panel, computer, answers, slicer_app, m
     answers.yes = True
     panel.click("installButton")
     assert restarted == [True]
+
+
+def agree(panel, answer=True):
+    """Click Install; answer the Extensions Manager's question if it comes. Returns those asked."""
+    import qt
+
+    with harness.answering(qt.QMessageBox.Yes if answer else qt.QMessageBox.No) as dialogs:
+        panel.click("installButton")
+    return dialogs.asked
+
+
+@pytest.mark.xfail(reason="two questions are put", strict=False)
+@pytest.mark.parametrize("answer", [False, True])
+def test_the_user_confirms_the_extension_once(panel, computer, answers, slicer_app, answer):
+    extensions = slicer_app.extensionsManagerModel()
+    extensions._on_server.append("PyTorch")
+    computer.has(torch="", isExtensionInstalled=False, isExtensionLoaded=False)
+    look(panel)
+    answers.yes = answer
+    asked = agree(panel, answer)
+    assert len(asked) + len(answers.questions) == 1
+    assert extensions.installedExtensions == (["PyTorch"] if answer else [])
+    assert extensions.interactive
+    if not answer:
+        assert "Nothing was installed" in said(panel)
 
 
 def test_torch_is_absent(panel, computer, torchUtils):
