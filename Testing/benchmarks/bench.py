@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT)]
 
-from rows import PEER, ROWS, Row  # noqa: E402
+from table import PEER, ROWS, Row  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Measurement:
 
 
 class Side:
-    """A running `side.py`."""
+    """A running `subprocess_runner.py`."""
 
     def __init__(self, row: str, side: str) -> None:
-        command = [sys.executable, str(HERE / "side.py"), row, side]
+        command = [sys.executable, str(HERE / "subprocess_runner.py"), row, side]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
         )

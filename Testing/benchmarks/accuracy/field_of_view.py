@@ -1,6 +1,7 @@
 """How a model's Dice depends on how a scan's field of view was cropped.
 
-    python Testing/benchmarks/field_of_view.py --images DIR --labels DIR --cases LIST --model NAME
+    python Testing/benchmarks/accuracy/field_of_view.py --images DIR --labels DIR --cases LIST
+        --model NAME
 
 Each scan is segmented as it is, with 10 and 30 mm of surroundings added on every side, and with
 10 mm cut off every side. The surroundings continue the border's tissue outward, blurred along the
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.data.pairing import read_list

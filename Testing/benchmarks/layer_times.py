@@ -1,6 +1,6 @@
 """What the ways around oneDNN's slow operations gain: each beside torch's plain one, in turns.
 
-    python Testing/benchmarks/layers.py
+    python Testing/benchmarks/layer_times.py
 
 On the CPU, in the processor's precision: the first layer over a heart crop; the backward pass of
 the last upsampling at the paper's patch, batch 4; the network over a heart crop, without and with

@@ -1,7 +1,7 @@
 """Whether this project's windows segment as well as the field's: Dice of both, same weights.
 
-    python Testing/benchmarks/equal_dice.py --images DIR --labels DIR --cases LIST --model MODEL
-        [--margin MM] [--overlap F] [--mirrored] [--alone]
+    python Testing/benchmarks/accuracy/equal_dice.py --images DIR --labels DIR --cases LIST
+        --model MODEL [--margin MM] [--overlap F] [--mirrored] [--alone]
 
 Each scan is segmented by `Segmenter` (one window or few, bfloat16 where the processor has it) and
 by the plain reference of the benchmark (float32, a patch every 18x18x4 voxels, mean of softmax),
@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import reference
 from field_of_view import widened

@@ -1,6 +1,6 @@
 """What would be lost if Monte Carlo passes were confined to the neighborhood of the prediction.
 
-    python Testing/benchmarks/neighborhood.py --images DIR --cases LIST --model NAME
+    python Testing/benchmarks/accuracy/neighborhood.py --images DIR --cases LIST --model NAME
 
 For boxes around what the pass without dropout holds possible (p above 0.5, 0.1 and 0.02, and 5 mm
 on every side): their part of the volume, and of the voxels outside the greatest change of the
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from ugmcl_core import devices
 from ugmcl_core.data.pairing import read_list

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from sides import (
+from measurements import (
     COMPACT_PATCH,
     LA_SHAPE,
     LARGE_SHAPE,

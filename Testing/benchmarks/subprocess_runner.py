@@ -1,4 +1,4 @@
-"""One side of one row in a process of its own: `side.py ROW SIDE`, driven over stdin by bench.py.
+"""One side of one row in a process of its own: `subprocess_runner.py ROW SIDE`, run by bench.py.
 
 Each line on stdin asks for one measurement; the answer is its seconds. At the end of stdin the
 peak memory in bytes is printed: of the GPU if one computed, else of the process, or of its largest
@@ -22,7 +22,7 @@ def main(row: str, side: str) -> None:
     """Prepare, say so, measure on request."""
     answers = os.fdopen(os.dup(1), "w")  # what others print must not get between the answers
     os.dup2(2, 1)
-    from rows import ROWS
+    from table import ROWS
 
     measured = ROWS[row].sides[side]()
     print("ready", file=answers, flush=True)
