@@ -34,7 +34,10 @@ ENTRY_TYPES = {
     "build_dependencies": list, "build_subdirectory": str, "enabled": bool, "tier": int,
 }  # fmt: skip
 ENTRY_REQUIRED = ("$schema", "category", "scm_url")
-METADATA = ("HOMEPAGE", "CONTRIBUTORS", "DESCRIPTION", "ICONURL", "SCREENSHOTURLS", "DEPENDS")
+METADATA = (
+    "HOMEPAGE", "CONTRIBUTORS", "DESCRIPTION", "ICONURL", "SCREENSHOTURLS", "DEPENDS", "KEYWORDS",
+)  # fmt: skip
+CMAKE = "3.28"  # as in the template of Slicer's Extension Wizard
 README = {
     "a picture": r"!\[[^\]]+\]\([^)]+\.(?:png|jpg|gif)\)",
     "the steps of a tutorial": r"(?m)^1\. ",
@@ -89,6 +92,8 @@ def check_cmake(root: Path) -> Iterator[str]:
     text = (root / "CMakeLists.txt").read_text(encoding="utf-8")
     if not re.search(rf"^project\({NAME}\)$", text, flags=re.MULTILINE):
         yield f"CMakeLists.txt: the project is not {NAME}"
+    if f"cmake_minimum_required(VERSION {CMAKE})" not in text.splitlines():
+        yield f"CMakeLists.txt: the minimum version of CMake is not {CMAKE}"
     values = metadata(root)
     for key in METADATA:
         if not values.get(key):

@@ -1,9 +1,12 @@
-"""What a user reads: every text of the panel can be translated, and all is in US spelling."""
+"""Texts: those of the panel can be translated, and all of the repository are in US spelling."""
 
 from __future__ import annotations
 
+import argparse
 import ast
+import io
 import re
+import tokenize
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,22 +68,29 @@ def test_no_text_of_a_ui_file_is_kept_from_translation():
 
 
 BRITISH = re.compile(
-    r"\b(\w*labell(?:ed|ing)|colou?r(?<=our)\w*|centred?|grey|licence|neighbour\w*|behaviour"
+    r"\b(\w*labell(?:ed|ing)|(?:cancell|travell)(?:ed|ing)|colou?r(?<=our)\w*|centred?|grey|licence|neighbour\w*|behaviour"
     r"|favour\w*|\w*(?:normal|optim|initial|visual|organ|recogn|minim|maxim|summar)is(?:e[ds]?|ing"
     r"|ation)|analys(?:e[ds]?|ing)|modell(?:ed|ing)|artefacts?|catalogue|dialogue|programme|metre)\b",
     re.IGNORECASE,
 )
 
 
+# what scenes, lists and scripts of version 0.1 hold, and what users write: read, and never shown
+FORMER = {"labelled", "unlabelled", "--labelled-list"}
+
+
 def prose(path: Path) -> Iterator[str]:
-    """What is read by a user: all of a page but its code, the texts of a panel's file."""
+    """What somebody reads: a page but its code; a panel's texts; all words of a program: its
+    identifiers, comments, docstrings, messages and options."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ui":
         yield from (e.text or "" for e in ElementTree.fromstring(text).iter("string"))
     elif path.suffix == ".py":
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "_":
-                yield re.sub(r"\{\w+\}", "", node.args[0].value)
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.STRING and token.string.strip("\"'") in FORMER:
+                continue
+            if token.type in (tokenize.NAME, tokenize.STRING, tokenize.COMMENT, FSTRING):
+                yield re.sub(r"_|(?<=[a-z])(?=[A-Z])", " ", token.string)
     elif path.name == "CMakeLists.txt":
         yield from re.findall(r'EXTENSION_DESCRIPTION "([^"]*)"', text)
     else:
@@ -88,14 +98,33 @@ def prose(path: Path) -> Iterator[str]:
         yield re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
 
 
+FSTRING = getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)  # from Python 3.12
+CORE = sorted((ROOT / "ugmcl_core").rglob("*.py"))
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CITATION.cff", "CMakeLists.txt")]
-PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted(MODULE.rglob("*.ui")), *SOURCES]
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted(MODULE.rglob("*.ui")), *SOURCES, *CORE]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_spelling_is_that_of_the_us(path):
     found = [m.group() for text in prose(path) for m in BRITISH.finditer(text)]
     assert found == []
+
+
+def helps(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The --help of a parser and of all commands below it."""
+    yield parser.format_help()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from helps(below)
+
+
+def test_the_help_of_every_command_is_in_us_spelling():
+    from ugmcl_core.__main__ import build_parser
+
+    shown = list(helps(build_parser()))
+    assert len(shown) > 8
+    assert [m.group() for text in shown for m in BRITISH.finditer(text)] == []
 
 
 def anchors(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""Fast ways of computing against the plain ones, and the roofline that they are held against."""
+"""Fast ways of computing against the plain ones."""
 
 from pathlib import Path
 
@@ -88,28 +88,8 @@ def test_the_benchmarks_reference_segments_alike(reference):
     assert np.allclose(plain[2] / np.log(2), fast.uncertainty[0], atol=0.05)
 
 
-def test_the_benchmarks_reference_covers_the_volume(reference):
-    seen = np.zeros((30, 21, 9), int)
-    for corner in reference.corners(seen.shape, (16, 16, 8)):
-        seen[tuple(slice(a, a + p) for a, p in zip(corner, (16, 16, 8), strict=True))] += 1
-    assert seen.min() >= 1
-
-
 def test_devices_choose_a_precision_that_the_processor_has():
     with devices.autocast(torch.device("cpu")):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     half = torch.cpu._is_avx512_bf16_supported()
     assert product.dtype == (torch.bfloat16 if half else torch.float32)
-
-
-def test_the_roofline_counts_a_product_per_weight_and_voxel(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import roofline
-
-    layers = torch.nn.Sequential(
-        torch.nn.Conv3d(2, 3, 3, padding=1), torch.nn.ConvTranspose3d(3, 5, 2, stride=2)
-    )
-    image = torch.zeros(1, 2, 4, 4, 4)
-    operations, elements = roofline.counted(lambda: layers(image), layers)
-    assert operations == 2 * 4**3 * 3 * (2 * 3**3) + 2 * 8**3 * 5 * 3
-    assert elements == 4**3 * (2 + 3) + 4**3 * 3 + 8**3 * 5
