@@ -1,5 +1,7 @@
 # make          set the environment up in .venv
-# make test     run the tests            make lint    check the style
+# make test     run the everyday tests   make lint    check the style
+# make test-slow                         run those that train long or start many processes
+# make test-all                          run both kinds
 # make test-installed                    run those of the panel on what CMake installs
 # make check-extension                   check what the Extensions Index asks for
 # make demo     see it work; IMAGE=scan.nrrd segments that scan instead
@@ -16,7 +18,7 @@ LIBRARIES := libEGL.so.1:libegl1 libGL.so.1:libgl1 libxkbcommon.so.0:libxkbcommo
 export QT_QPA_PLATFORM ?= offscreen
 export VTK_DEFAULT_OPENGL_WINDOW ?= vtkEGLRenderWindow
 
-.PHONY: env libraries missing test test-installed check-extension lint demo bench clean
+.PHONY: env libraries missing test test-slow test-all test-installed check-extension lint demo bench clean
 .NOTPARALLEL:
 
 env: libraries $(STAMP)
@@ -46,16 +48,23 @@ libraries:
 	  echo "missing system libraries: apt-get install $$names" >&2; exit 1; fi
 
 # a process for each core, with one thread each
+PYTEST := -m pytest --numprocesses auto --dist loadfile
+
 test: env
-	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) -m "not slow"
+
+test-slow: env
+	@OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) -m slow
+
+test-all: env
+	@OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST)
 
 test-installed: env
 	@rm -rf build/cmake build/installed && mkdir -p build
 	@$(VENV)/bin/cmake -C Testing/cmake/initial-cache.cmake -S . -B build/cmake > build/cmake.log \
 	  && $(VENV)/bin/cmake --install build/cmake --prefix build/installed > build/install.log
 	@cd build && UGMCL_INSTALLED="$(CURDIR)/build/installed/lib/Slicer-5.12/qt-scripted-modules" \
-	  OMP_NUM_THREADS=1 "$(CURDIR)/$(PYTHON)" -P -m pytest --numprocesses auto --dist loadfile \
-	  "$(CURDIR)/Testing/slicer"
+	  OMP_NUM_THREADS=1 "$(CURDIR)/$(PYTHON)" -P $(PYTEST) -m "not slow" "$(CURDIR)/Testing/slicer"
 
 check-extension: env
 	@$(PYTHON) Testing/check_extension.py

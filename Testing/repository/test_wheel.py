@@ -14,6 +14,7 @@ from samples import tiny_model
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_the_program_and_the_bundled_models(tmp_path):
     pytest.importorskip("hatchling")
     source = tmp_path / "source"

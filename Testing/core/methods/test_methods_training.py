@@ -1,4 +1,4 @@
-"""Every method trains 50 iterations on anisotropic phantoms of two and of three classes."""
+"""Every method trains on anisotropic phantoms: a few iterations, and until its loss has fallen."""
 
 import math
 from dataclasses import replace
@@ -17,7 +17,7 @@ from ugmcl_core.training.profiles import with_classes
 from ugmcl_core.training.train import train
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def cohort(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(f"phantoms{request.param}")
     names = write_cohort(root, 4, 5, (24, 22, 8), (4.0, 4.4, 8.0), request.param)
@@ -25,9 +25,11 @@ def cohort(request, tmp_path_factory):
     return found, with_classes(TINY, request.param)
 
 
+@pytest.mark.parametrize("iterations", [12, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", METHODS)
-def test_the_loss_falls_and_the_model_is_finite(cohort, tmp_path, monkeypatch, name):
+def test_the_losses_and_the_model_are_finite(cohort, tmp_path, monkeypatch, name, iterations):
     cases, profile = cohort
+    profile = replace(profile, iterations=iterations, warmup=iterations // 5)
     method, seen = made(name), []
     losses = type(method).losses
 
@@ -38,11 +40,13 @@ def test_the_loss_falls_and_the_model_is_finite(cohort, tmp_path, monkeypatch, n
 
     monkeypatch.setattr(type(method), "losses", noted)
     model = train(cases, method, profile, tmp_path / "run", CPU)
-    assert len(seen) == 50 and all(math.isfinite(v) for terms in seen for v in terms.values())
-    supervised = [t["dice"] + t.get("ce", 0.0) for t in seen]
-    assert np.mean(supervised[-10:]) < 0.9 * np.mean(supervised[:5])
+    assert len(seen) == iterations
+    assert all(math.isfinite(v) for terms in seen for v in terms.values())
+    if iterations == 50:
+        supervised = [t["dice"] + t.get("ce", 0.0) for t in seen]
+        assert np.mean(supervised[-10:]) < 0.9 * np.mean(supervised[:5])
     if method.uses_unlabeled:
-        assert set(seen[5]) < set(seen[-1])  # the consistency terms came after the warm-up
+        assert set(seen[1]) < set(seen[-1])  # the consistency terms came after the warm-up
     state = model.load_weights()
     assert all(bool(v.isfinite().all()) for v in state.values())
     assert not any(k.startswith("auxiliary.") for k in state)

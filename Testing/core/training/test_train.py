@@ -44,6 +44,7 @@ def weights(model):
     return model.load_weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("of_classes", "name"),
     [(2, "supervised"), (2, "ugmcl-plus"), (3, "ugmcl")],
