@@ -46,7 +46,6 @@ def test_they_rest_while_another_module_is_open(panel):
     panel.finish()
 
 
-@pytest.mark.xfail(reason="the key lands outside the paragraph", strict=False)
 def test_tool_tips_name_them(panel):
     from UGMCLSegmentationLib.panel import shortcuts
 
