@@ -1,15 +1,11 @@
-"""Pictures of the panel and the views for the documentation, taken in the test harness.
+"""The README's picture of the panel and the views: a phantom segmented by the bundled model.
 
     python Testing/slicer/screenshots.py [folder]
-
-The scan is a generated phantom. Without `--model` the phantom's own labels play the result, so
-that the pictures show the panel and not what a model can do.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,9 +15,12 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import harness  # noqa: E402
 
-VIEW = 380  # pixels of a view's side
+VIEW = 440  # pixels of a view's side
+FIELD_MM = 100.0  # what the slice views show of the phantom
 PANEL = 420
 BACKGROUND = (44, 44, 48)
+CAPTIONS = {"Segmentation": "Segmentation", "3D": "Surface", "Distance": "Signed distance",
+            "Uncertainty": "Uncertainty"}  # fmt: skip
 
 
 def add_phantom(folder: Path):
@@ -30,10 +29,8 @@ def add_phantom(folder: Path):
 
     from ugmcl_core.data import phantoms, volume
 
-    image, labels = phantoms.phantom(3, (150, 128, 64), (0.9, 0.9, 1.6))
+    image, _labels = phantoms.phantom(17, (150, 128, 76), (0.8, 0.8, 0.9))
     volume.write(folder / "Phantom.nrrd", image)
-    volume.write(folder / "labels.nrrd", labels)
-    os.environ["FAKE_LABELS"] = str(folder / "labels.nrrd")
     return slicer.util.loadVolume(str(folder / "Phantom.nrrd"))
 
 
@@ -51,58 +48,64 @@ def add_model_card(folder: Path) -> None:
     (folder / "weights.safetensors").write_bytes(b"")
 
 
-def segment(model: str | None, folder: Path):
-    """Load the module, segment the phantom; returns the panel and the volume."""
+def segment(model: str, folder: Path):
+    """Load the module, segment the phantom; returns the panel."""
     import module_support as support
     import numpy as np
     import slicer
 
     harness.start()
     node = add_phantom(folder)
-    if model is None:
-        add_model_card(folder / "models" / "la-lge-mri")
-        os.environ["UGMCL_MODELS"] = str(folder / "models")
     display = node.GetDisplayNode()
-    low, high = np.percentile(slicer.util.arrayFromVolume(node), (1, 99.5))
+    low, high = np.percentile(slicer.util.arrayFromVolume(node), (1, 98))
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(float(low), float(high))
     slicer.util.setSliceViewerLayers(background=node)
-    panel = support.Panel(support.FAKE if model is None else None)
-    panel.parameters.model = model or "la-lge-mri"
+    panel = support.Panel(command=None)
+    panel.parameters.model = model
     panel.widget.choices.refresh()
     panel.segment(node, seconds=600)
-    return panel, node
+    return panel
 
 
-def grab_views(folder: Path) -> list[Path]:
+def grab_views(folder: Path, panel) -> list[Path]:
+    """One axial slice with the segmentation, the distance and the uncertainty, and the surface."""
+    view = harness.slice_view("Red")
+    view.resize(VIEW, VIEW)
+    view.fit()
+    x, y, z = view.node.GetFieldOfView()
+    view.node.SetFieldOfView(FIELD_MM, FIELD_MM * y / x, z)
+    segmentation = panel.parameters.segmentation
+    height = segmentation.GetSegmentCenterRAS("class_1")[2]
+    view.node.JumpSliceByCentering(5.0, 0.0, height + 4.0)  # with a vein from end to end
     paths = []
-    for name in ("Red", "Green", "Yellow"):
-        view = harness.slice_view(name)
-        view.resize(VIEW, VIEW)
-        view.fit()
-    import slicer
-    from UGMCLSegmentationLib.scene import results
-
-    segmentation = results.find(results.SEGMENTATION)[0]
-    center = segmentation.GetSegmentCenterRAS("class_1")
-    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *center)
-    for name in ("Red", "Green", "Yellow"):
-        paths.append(folder / f"{name}.png")
-        harness.slice_view(name).grab(paths[-1])
+    for shown in ("Segmentation", "Distance", "Uncertainty"):
+        for name in ("Distance", "Uncertainty"):
+            setattr(panel.parameters, f"show{name}", name == shown)
+        panel.parameters.segmentationOpacity = 0.2 if shown == "Segmentation" else 0.0
+        harness.process_events()
+        paths.append(folder / f"{shown}.png")
+        view.grab(paths[-1])
     view = harness.three_d_view(0)
     view.resize(VIEW, VIEW)
     view.node.SetBoxVisible(False)
     view.node.SetAxisLabelsVisible(False)
     view.fit()
-    view.window.renderer.GetActiveCamera().Zoom(0.95)
+    camera = view.window.renderer.GetActiveCamera()
+    camera.Azimuth(20)
+    camera.Elevation(20)
+    camera.Zoom(0.95)
     paths.insert(1, folder / "3D.png")
     view.grab(paths[1])
+    panel.parameters.showDistance = True
+    panel.parameters.segmentationOpacity = 0.2
+    harness.process_events()
     return paths
 
 
 def compose(panelPath: Path, views: list[Path], target: Path) -> None:
-    """The panel on the left, the four views beside it, as Slicer's four-up layout has them."""
-    from PIL import Image
+    """The panel on the left, the four views beside it."""
+    from PIL import Image, ImageDraw, ImageFont
 
     panel = Image.open(panelPath).convert("RGB")
     gap = 4
@@ -110,17 +113,20 @@ def compose(panelPath: Path, views: list[Path], target: Path) -> None:
     whole = Image.new("RGB", (panel.width + gap + 2 * VIEW + gap, height), BACKGROUND)
     whole.paste(Image.new("RGB", (panel.width, height), panel.getpixel((2, panel.height - 2))))
     whole.paste(panel, (0, 0))
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(17)
     for number, path in enumerate(views):
         x = panel.width + gap + (number % 2) * (VIEW + gap)
         y = (number // 2) * (VIEW + gap)
         whole.paste(Image.open(path).convert("RGB"), (x, y))
-    save(whole, target)
+        caption = {"font": font, "fill": "white", "stroke_width": 2, "stroke_fill": "black"}
+        draw.text((x + 12, y + 10), CAPTIONS[path.stem], **caption)
+    save(whole, target, most=900_000)
 
 
-def save(picture, target: Path) -> None:
-    """As a PNG of at most 256 colors where that keeps it small."""
+def save(picture, target: Path, most: int = 290_000) -> None:
+    """As a PNG, of at most 256 colors where it would have more than `most` bytes."""
     picture.save(target, optimize=True)
-    if target.stat().st_size > 290_000:
+    if target.stat().st_size > most:
         picture.quantize(256, dither=0).save(target, optimize=True)
 
 
@@ -128,17 +134,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = HERE.parents[1] / "Resources" / "Screenshots"
     parser.add_argument("folder", nargs="?", type=Path, default=default)
-    parser.add_argument("--model", help="name or folder of a model")
+    parser.add_argument("--model", default="la-lge-mri", help="name or folder")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    from PIL import Image
-
     with tempfile.TemporaryDirectory() as scratch:
-        panel, _node = segment(arguments.model, Path(scratch))
-        views = grab_views(Path(scratch))
+        panel = segment(arguments.model, Path(scratch))
+        views = grab_views(Path(scratch), panel)
         path = Path(scratch) / "panel.png"
         harness.grab(panel.loaded.panel, path, width=PANEL)
-        save(Image.open(path).convert("RGB"), arguments.folder / "panel.png")
         compose(path, views, arguments.folder / "overview.png")
         panel.close()
 
