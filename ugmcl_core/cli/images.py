@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..data import volume
+from ..data import pairing, volume
 from ..errors import InputError
-from ..inference.result_files import is_output, source_of
+from ..inference.result_files import is_output
 
 
 def find_images(named: Sequence[str]) -> tuple[dict[str, Path], dict[str, InputError]]:
@@ -57,7 +57,7 @@ def _by_stem(paths: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def _stem(path: Path) -> str:
-    return volume.stem(os.path.abspath(path))
+    return pairing.stem(os.path.abspath(path))
 
 
 def _expanded(path: Path) -> Iterator[tuple[Path, InputError | None]]:
@@ -81,8 +81,8 @@ def _inside(path: Path) -> list[Path] | None:
         raise InputError(f"{path}: no such file or folder")
     if not path.is_dir():
         return None
-    files = volume.image_files(path)
-    stems = {volume.stem(p) for p in files}
+    files = pairing.image_files(path)
+    stems = {pairing.stem(p) for p in files}
     if images := [p for p in files if not _is_result(p, stems)]:
         return images
     others = sorted(p for p in path.iterdir() if not p.name.startswith(".") and p not in files)
@@ -101,5 +101,5 @@ def _inside(path: Path) -> list[Path] | None:
 def _is_result(path: Path, stems: set[str]) -> bool:
     """Whether it has an output's name and lies beside its image, whoever made it (labels are no
     image to segment), or was written by ugmcl."""
-    source = source_of(volume.stem(path))
+    source = pairing.source_of(pairing.stem(path))
     return source is not None and (source in stems or is_output(path))

@@ -15,8 +15,9 @@ import torch
 from ..errors import InputError
 from ..nn.level_sets import distance_to_store, signed_distance
 from .components import has_several_components
+from .pairing import pair_folders
 from .preprocessing import Normalization, prepare, resize, to_canonical
-from .volume import ROUNDED, Volume, by_stem, read, read_labels, resample
+from .volume import GRID_TOLERANCE, Volume, read, read_labels, resample
 
 _ARRAYS = ("image", "fractions", "distance", "valid", "distance_known")
 _LAYOUT = 3  # of stored cases
@@ -151,17 +152,14 @@ def find_cohort(
     exclude: Sequence[str] = (),
     holdout: Sequence[str] = (),
 ) -> Cohort:
-    """Pair the images of a folder with the labels of the same name in another.
+    """Pair the images of a folder with the labels in another (`pairing.pair_folders`).
 
     An image without a label, or outside the ``labeled`` names when they are given, is unlabeled;
     ``exclude`` names take no part. Raises InputError for names that are not there.
     """
-    folders = [Path(f) for f in (images, labels) if f is not None]
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder")
-    by_name = by_stem(Path(images))
-    label_of = by_stem(Path(labels)) if labels is not None else {}
+    pairs = pair_folders(images, labels)
+    by_name = {pair.name: pair.image for pair in pairs}
+    label_of = {pair.name: pair.label for pair in pairs if pair.label is not None}
     if not by_name:
         raise InputError(f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha)")
     for what, names in (
@@ -182,7 +180,7 @@ def find_cohort(
         raise InputError(
             f"{sorted(both)[0]} is both labeled for training and held out: choose one"
         )
-    teaching = set(label_of) & set(by_name) if labeled is None else set(labeled)
+    teaching = set(label_of) if labeled is None else set(labeled)
     teaching -= set(exclude) | set(holdout)
     if not teaching:
         raise InputError(f"{labels}: no labeled case is left to train on")
@@ -212,7 +210,7 @@ def read_pair(
     if case.label is None:
         return image, None
     labels = read_labels(case.label)
-    if labels.grid.same_as(image.grid, ROUNDED):
+    if labels.grid.same_as(image.grid, GRID_TOLERANCE):
         labels = Volume(labels.array, image.grid)
     else:
         if not case.resample:

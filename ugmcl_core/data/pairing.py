@@ -1,11 +1,127 @@
-"""Lists of case names, as users keep them in text files."""
+"""Which files are images, and which labels belong to which image: by their names.
+
+Imports neither torch nor NumPy: Slicer reads it in its own process.
+"""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from . import volume
+
+SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd")
+"""Of image files, longer ones first."""
+LABEL_ENDINGS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg", ".seg", ".label")
+"""What the stem of a label map may have at its end, after that of its image."""
+LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
+"""The same for the results of a segmentation; of several classes, each has a `_sdf_NAME`."""
+_RESULT = re.compile(r"(.+)(?:_labels|_uncertainty|_sdf(?:_[A-Za-z0-9.-]+)?)\Z")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its label map, or None."""
+
+    name: str
+    image: Path
+    label: Path | None = None
+
+
+def stem(path: str | Path) -> str:
+    """The file's name without its (possibly double) image suffix."""
+    name = Path(path).name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name if Path(path).is_dir() else Path(path).stem
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The image files directly in ``folder``, sorted by name."""
+    return sorted(
+        p
+        for p in Path(folder).iterdir()
+        if p.is_file() and not p.name.startswith(".") and p.name.lower().endswith(SUFFIXES)
+    )
+
+
+def by_stem(folder: str | Path) -> dict[str, Path]:
+    """The image files directly in ``folder`` by `stem`, sorted by name.
+
+    Raises InputError if there is no such folder, and for two files of one stem.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in image_files(folder):
+        _add(found, stem(path), path)
+    return found
+
+
+def source_of(stem: str) -> str | None:
+    """The stem of the image that a file named like a result belongs to, else None."""
+    match = _RESULT.match(stem)
+    return match.group(1) if match else None
+
+
+def pair_folder(folder: str | Path) -> list[Pair]:
+    """The images in ``folder``, each with its label map, by name: ``images`` and ``labels`` in it
+    if it has both (`pair_folders`), otherwise the image files directly in it, of which
+    ``scan-label.nrrd`` belongs to ``scan.nrrd`` (`LABEL_ENDINGS`, and .seg.nrrd).
+
+    A label map without image, signed distances and uncertainties are left out. Raises InputError
+    if there is no such folder, and where two images or the label maps of one have the same name.
+    """
+    folder = Path(folder)
+    if (folder / "images").is_dir() and (folder / "labels").is_dir():
+        return pair_folders(folder / "images", folder / "labels")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    images: dict[str, Path] = {}
+    labels: dict[str, Path] = {}
+    for path in filter(_may_be_image, image_files(folder)):
+        name = _image_of_label(path)
+        _add(labels if name else images, name or stem(path), path)
+    return [Pair(name, path, labels.get(name)) for name, path in images.items()]
+
+
+def pair_folders(images: str | Path, labels: str | Path | None = None) -> list[Pair]:
+    """The images in one folder, each with the label map in another that has its name, or its name
+    and one of `LABEL_ENDINGS`; errors and what is left out as in `pair_folder`."""
+    image_of = by_stem(images)
+    exact = by_stem(labels) if labels is not None else {}
+    ending: dict[str, Path] = {}
+    for path in filter(_may_be_image, exact.values()):
+        name = _image_of_label(path)
+        if name in image_of and name not in exact and stem(path) not in image_of:
+            _add(ending, name, path)
+    found = {**ending, **exact}
+    return [Pair(n, p, found.get(n)) for n, p in image_of.items() if _may_be_image(p)]
+
+
+def _may_be_image(path: Path) -> bool:
+    """Whether the file is not named like a signed distance or an uncertainty."""
+    name = stem(path)
+    return source_of(name) is None or name.endswith(LABELS)
+
+
+def _image_of_label(path: Path) -> str | None:
+    """The stem of the image of a file that is named like a label map, else None."""
+    name = stem(path)
+    if path.name.lower().endswith(".seg.nrrd"):
+        return name
+    ending = next((e for e in LABEL_ENDINGS if name.lower().endswith(e)), "")
+    return name[: -len(ending)] or None if ending else None
+
+
+def _add(found: dict[str, Path], name: str, path: Path) -> None:
+    other = found.setdefault(name, path)
+    if other != path:
+        raise InputError(
+            f"{other} and {path.name} have the same name; which one is meant? Move one away"
+        )
 
 
 def read_list(path: str | Path) -> list[str]:
@@ -19,7 +135,7 @@ def read_list(path: str | Path) -> list[str]:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise InputError(f"{path}: cannot be read ({reason})") from None
     names = [line.split("#", 1)[0].strip() for line in lines]
-    names = [volume.stem(n) if n.lower().endswith(volume.SUFFIXES) else n for n in names if n]
+    names = [stem(n) if n.lower().endswith(SUFFIXES) else n for n in names if n]
     if not names:
         raise InputError(f"{path}: the list is empty")
     if twice := sorted({n for n in names if names.count(n) > 1}):

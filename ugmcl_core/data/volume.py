@@ -17,13 +17,15 @@ import numpy as np
 
 from ..errors import InputError
 from . import dicom_check, file_check
+from .pairing import SUFFIXES
 
-SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd")
+SPACING_LIMITS_MM = 1e-6, 100.0
+"""Smallest and largest spacing of an image; beyond 1 nm and 10 cm its header is broken."""
+GRID_TOLERANCE = 0.05
+"""Voxels by which equal grids may differ, since programs write headers with few digits."""
+MOST_SKEW = 1e-3
+"""By how much the scalar products of an image's axes may differ from 0 and 1."""
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
-_SPACINGS = 1e-6, 100.0  # mm; anything outside, 1 nm to 10 cm, is a broken header, not an image
-ROUNDED = 0.05
-"""Voxels by which grids may differ that some program has written with few digits."""
-_SKEW = 1e-3  # by how much the scalar products of the axes may differ from 0 and 1
 
 
 @dataclass(frozen=True)
@@ -87,41 +89,6 @@ class Volume:
     grid: Grid
 
 
-def stem(path: str | Path) -> str:
-    """The file's name without its (possibly double) image suffix."""
-    name = Path(path).name
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name if Path(path).is_dir() else Path(path).stem
-
-
-def image_files(folder: str | Path) -> list[Path]:
-    """The image files directly in ``folder``, sorted by name."""
-    return sorted(
-        p
-        for p in Path(folder).iterdir()
-        if p.is_file() and not p.name.startswith(".") and p.name.lower().endswith(SUFFIXES)
-    )
-
-
-def by_stem(folder: str | Path) -> dict[str, Path]:
-    """The image files directly in ``folder`` by `stem`, sorted by name.
-
-    Raises InputError if there is no such folder, and for two files of one stem.
-    """
-    if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder")
-    found: dict[str, Path] = {}
-    for path in image_files(folder):
-        other = found.setdefault(stem(path), path)
-        if other != path:
-            raise InputError(
-                f"{other} and {path.name} have the same name; which one is meant? Move one away"
-            )
-    return found
-
-
 def dicom_series(folder: str | Path) -> tuple[str, ...]:
     """The identifiers of the DICOM series whose files lie directly in ``folder``."""
     import SimpleITK as sitk
@@ -152,7 +119,7 @@ def read(path: str | Path) -> Volume:
             "components a voxel (color or vector); give a scalar volume"
         )
     spacing = image.GetSpacing()
-    if not all(_SPACINGS[0] <= s <= _SPACINGS[1] for s in spacing):
+    if not all(SPACING_LIMITS_MM[0] <= s <= SPACING_LIMITS_MM[1] for s in spacing):
         raise InputError(f"{path}: spacing {spacing} mm is not usable; correct the file's header")
     array = sitk.GetArrayFromImage(image)
     _check_voxels(path, array)
@@ -160,7 +127,7 @@ def read(path: str | Path) -> Volume:
     origin = _LPS_RAS @ np.array(image.GetOrigin())
     if not (np.isfinite(axes).all() and np.isfinite(origin).all()):
         raise InputError(f"{path}: the origin or the axes are not finite; correct the header")
-    if np.abs(axes.T @ axes - np.eye(3)).max() > _SKEW:
+    if np.abs(axes.T @ axes - np.eye(3)).max() > MOST_SKEW:
         raise InputError(f"{path}: {file_check.SHEARED}")
     grid = Grid(
         tuple(image.GetSize()),

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..data import volume
+from ..data.pairing import LABELS, SDF, UNCERTAINTY, by_stem, image_files, source_of
+from ..data.pairing import stem as stem_of
 from ..errors import InputError
-from ..inference.result_files import LABELS, SDF, UNCERTAINTY, source_of
 from ..inference.surface_uncertainty import surface_uncertainty
 from . import metrics
 
@@ -70,8 +71,8 @@ def find_cases(
     `names` None, every case that has both, and the references without prediction. Raises
     InputError if nothing can be compared.
     """
-    made = volume.by_stem(predictions)
-    found = volume.by_stem(references)
+    made = by_stem(predictions)
+    found = by_stem(references)
     wanted = {stem: path for stem, path in found.items() if source_of(stem) not in found}
     labels = {
         stem: made[stem + LABELS] if stem + LABELS in made else made[stem]
@@ -81,7 +82,7 @@ def find_cases(
     cases = []
     for stem in sorted(labels if names is None else set(labels) & set(names)):
         mine = [p for s, p in sorted(made.items()) if source_of(s) == stem]
-        sdf = tuple(p for p in mine if volume.stem(p).startswith(stem + SDF))
+        sdf = tuple(p for p in mine if stem_of(p).startswith(stem + SDF))
         unsure = made.get(stem + UNCERTAINTY)
         cases.append(CaseFiles(stem, labels[stem], wanted[stem], sdf, unsure))
     if not cases:
@@ -98,12 +99,12 @@ def pair_of_files(prediction: Path, reference: Path) -> CaseFiles:
     for path in (prediction, reference):
         if not path.is_file():
             raise InputError(f"{path}: is no file; compare two files or two folders")
-    stem = source_of(volume.stem(prediction)) or volume.stem(prediction)
-    beside = {volume.stem(p): p for p in volume.image_files(prediction.parent)}
+    stem = source_of(stem_of(prediction)) or stem_of(prediction)
+    beside = {stem_of(p): p for p in image_files(prediction.parent)}
     mine = [p for s, p in sorted(beside.items()) if s.startswith(stem + SDF)]
-    sdf = tuple(p for p in mine if source_of(volume.stem(p)) == stem)
+    sdf = tuple(p for p in mine if source_of(stem_of(p)) == stem)
     unsure = beside.get(stem + UNCERTAINTY)
-    return CaseFiles(volume.stem(reference), prediction, reference, sdf, unsure)
+    return CaseFiles(stem_of(reference), prediction, reference, sdf, unsure)
 
 
 def check_target(target: Path, *inputs: Path) -> None:
@@ -152,7 +153,7 @@ def error_map(
 def _pair(prediction: Path, reference: Path) -> tuple[volume.Volume, volume.Volume]:
     """Two label maps on one grid; raises InputError."""
     found, truth = volume.read_labels(prediction), volume.read_labels(reference)
-    if not found.grid.same_as(truth.grid, volume.ROUNDED):
+    if not found.grid.same_as(truth.grid, volume.GRID_TOLERANCE):
         raise InputError(
             f"{prediction}: lies on another grid than {reference}; resample one onto the other"
         )
@@ -201,7 +202,7 @@ def _sdf_measures(path: Path, truth: np.ndarray, grid: volume.Grid) -> tuple[flo
 
 def _on_grid(path: Path, grid: volume.Grid) -> np.ndarray:
     found = volume.read(path)
-    if not found.grid.same_as(grid, volume.ROUNDED):
+    if not found.grid.same_as(grid, volume.GRID_TOLERANCE):
         raise InputError(f"{path}: lies on another grid than the reference")
     return found.array
 

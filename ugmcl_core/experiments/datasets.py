@@ -20,7 +20,7 @@ import numpy as np
 
 from ..data import volume
 from ..data.cases import Case, Cohort
-from ..data.pairing import read_list
+from ..data.pairing import pair_folders, read_list
 from ..data.preprocessing import Normalization
 from ..data.volume import Grid, Volume
 from ..errors import InputError
@@ -211,11 +211,12 @@ def _pairs(
     for part in ("images", "labels"):
         if not (folder / part).is_dir():
             raise InputError(f"{folder}: the layout {layout} needs the folder {part}/ in it")
-    images = volume.by_stem(folder / "images")
-    labels = volume.by_stem(folder / "labels")
-    if not images:
+    cases = {
+        pair.name: Case(pair.name, pair.image, pair.label)
+        for pair in pair_folders(folder / "images", folder / "labels")
+    }
+    if not cases:
         raise InputError(f"{folder / 'images'}: no images here (.nrrd, .nii.gz, .nii or .mha)")
-    cases = {n: Case(n, path, labels.get(n)) for n, path in images.items()}
     held = {*dev, *report}
     if labeled is None:
         labeled = tuple(n for n in sorted(cases) if cases[n].label and n not in held)

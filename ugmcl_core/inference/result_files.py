@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data import volume
+from ..data import pairing, volume
+from ..data.pairing import LABELS, SDF, UNCERTAINTY
 from ..errors import InputError
 from ..models.model import ClassInfo, Model
 
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from ..data.volume import Volume
     from .segmenter import Segmentation
 
-LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
 NOTE = "ugmcl_model"
 """The header field that every output has, and that tells it from what others have made."""
-_OUTPUT = re.compile(r"(.+)(?:_labels|_uncertainty|_sdf(?:_[A-Za-z0-9.-]+)?)\Z")
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,6 @@ def make_folder(folder: Path | str) -> Path:
             f"{folder}: cannot write there ({error.strerror}); choose another output folder"
         ) from None
     return folder
-
-
-def source_of(stem: str) -> str | None:
-    """The stem of the image that a file named like an output belongs to, else None."""
-    match = _OUTPUT.match(stem)
-    return match.group(1) if match else None
 
 
 def is_output(path: Path) -> bool:
@@ -168,8 +161,8 @@ def _outdated(folder: Path, stem: str, current: Set[str]) -> list[Path]:
     is not among the `current` ones."""
     found = []
     for path in folder.glob(f"{glob.escape(stem)}_*.nrrd"):
-        suffix = volume.stem(path)[len(stem) :]
-        if suffix not in current and source_of(stem + suffix) == stem and is_output(path):
+        suffix = pairing.stem(path)[len(stem) :]
+        if suffix not in current and pairing.source_of(stem + suffix) == stem and is_output(path):
             found.append(path)
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..data import volume
+from ..data import pairing, volume
 from ..errors import Canceled, InputError, in_one_line
 from ..evaluation.compare import check_target, compare
 from ..inference import result_files
@@ -87,7 +87,7 @@ class RequestHandler:
         for number, path in enumerate(request.images):
 
             def advance(fraction: float, _: str, number: int = number, path: str = path) -> None:
-                progress((number + fraction) / total, f"assessing {volume.stem(path)}")
+                progress((number + fraction) / total, f"assessing {pairing.stem(path)}")
 
             advance(0.0, "")
             if canceled():

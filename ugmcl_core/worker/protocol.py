@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..data import volume
+from ..data import pairing
 from ..errors import InputError
 from ..inference.settings import MOST_PASSES, UNCERTAINTIES
 from ..training.settings import FinetuneSettings
@@ -34,7 +34,7 @@ class SegmentRequest:
     @property
     def output_stem(self) -> str:
         """The name of the outputs: `stem`, or the image's own as it was given."""
-        return self.stem or volume.stem(os.path.abspath(self.image))
+        return self.stem or pairing.stem(os.path.abspath(self.image))
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from ugmcl_core import devices
-from ugmcl_core.data.pairing import read_list
+from ugmcl_core.data.pairing import by_stem, read_list
 from ugmcl_core.data.preprocessing import Normalization, prepare
-from ugmcl_core.data.volume import by_stem, read
+from ugmcl_core.data.volume import read
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.sliding_window import predict, spread
 from ugmcl_core.models.model import resolve

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from samples import on_grid
 
 from ugmcl_core.data import volume
+from ugmcl_core.data.pairing import by_stem
 from ugmcl_core.errors import InputError
 
 SHAPE = (16, 14, 12)
@@ -235,8 +236,8 @@ def test_two_files_of_one_name_are_named(tmp_path):
     for name in ("a.nrrd", "a.nii.gz", "b.nrrd"):
         saved(tmp_path / name)
     with pytest.raises(InputError, match=r"a\.nii\.gz.*a\.nrrd"):
-        volume.by_stem(tmp_path)
+        by_stem(tmp_path)
     (tmp_path / "a.nrrd").unlink()
-    assert volume.by_stem(tmp_path) == {"a": tmp_path / "a.nii.gz", "b": tmp_path / "b.nrrd"}
+    assert by_stem(tmp_path) == {"a": tmp_path / "a.nii.gz", "b": tmp_path / "b.nrrd"}
     with pytest.raises(InputError, match="no such folder"):
-        volume.by_stem(tmp_path / "nowhere")
+        by_stem(tmp_path / "nowhere")
