@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,18 @@ import qt
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateWork
+from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateTask
 from UGMCLSegmentationLib.panel.export import export
 from UGMCLSegmentationLib.panel.improve.cases import cases, structures
 from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
-from UGMCLSegmentationLib.panel.improve.finetuning import finetuning
-from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneRun
-from UGMCLSegmentationLib.panel.improve.ranking import RankWork
+from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport, finetuning
+from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneTask
+from UGMCLSegmentationLib.panel.improve.ranking import RankTask
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.segment.segmentation import BatchRun, SegmentWork, Settings
+from UGMCLSegmentationLib.panel.segment.segmentation import SegmentQueue, SegmentTask, Settings
 from UGMCLSegmentationLib.parameters import PATTERN
 from UGMCLSegmentationLib.scene import volumes
-from UGMCLSegmentationLib.storage import runFolder
-from UGMCLSegmentationLib.worker.run import DONE, Run, Work
+from UGMCLSegmentationLib.worker.run import DONE, Task, TaskResult, WorkerTask
 from UGMCLSegmentationLib.worker.worker import Worker
 
 
@@ -43,7 +41,7 @@ class Console:
         the segmentation node. Distance and uncertainty volumes are made beside it."""
         volumes.check(volumeNode)
         settings = Settings(_model(model), device, passes, uncertainty)
-        return self._do(SegmentWork(volumeNode, volumes.box(volumeNode, region), settings))
+        return self._do(SegmentTask(volumeNode, volumes.box(volumeNode, region), settings))
 
     def segmentAll(
         self, volumeNodes: Sequence, model: str = "", passes: int = 8, device: str = "auto",
@@ -53,7 +51,7 @@ class Console:
         One that fails does not stop the others and is left out."""
         settings = Settings(_model(model), device, passes, uncertainty)
         waiting = Waiting()
-        return waiting.wait(lambda: BatchRun(self.worker, volumeNodes, settings, waiting))
+        return waiting.wait(lambda: SegmentQueue(self.worker, volumeNodes, settings, waiting))
 
     def exportAll(
         self, segmentationNodes: Sequence, folder: str | Path, suffix: str = ".nrrd",
@@ -66,7 +64,7 @@ class Console:
     def evaluate(self, segmentationNode, referenceNode) -> list[dict[str, Any]]:
         """Compare two segmentations; returns a row for each structure (Structure, Dice, Jaccard,
         ASD (mm), 95HD (mm)), None for what is not defined."""
-        table = self._do(EvaluateWork(segmentationNode, referenceNode)).GetTable()
+        table = self._do(EvaluateTask(segmentationNode, referenceNode)).GetTable()
         titles = [table.GetColumnName(c) for c in range(table.GetNumberOfColumns())]
         rows = []
         for row in range(table.GetNumberOfRows()):
@@ -87,7 +85,7 @@ class Console:
         def keep(case: cases.Case, rank: cases.Rank) -> None:
             ranks[case.key] = rank
 
-        self._do(RankWork(listed, Settings(_model(model), device, passes), keep))
+        self._do(RankTask(listed, Settings(_model(model), device, passes), keep))
         found = [(node, ranks[node.GetID()]) for node in volumeNodes if node.GetID() in ranks]
         return sorted(found, key=lambda pair: -pair[1].uncertainty)
 
@@ -112,26 +110,20 @@ class Console:
         for case in found:
             volumes.check(case.volumeNode)
         classes = structures.modelClasses(base)
-        made = finetuning.make(Contents(found, structures.find(found, classes, {}), classes))
-        name = models.nameFor(name)
-        folder = runFolder.create(name)
-        request = {
-            "command": "finetune", "case_list": str(folder / runFolder.CASE_LIST), "base": base,
-            "method": method, "iterations": iterations, "seed": seed, "device": device,
-            "output": str(folder), "resume": False, "name": name, "compare": compare,
-            "leave_one_out": leaveOneOut, "keep_names": keepNames,
-        }  # fmt: skip
-        about = {"date": time.strftime("%Y-%m-%d %H:%M"), "base": base, "cases": ""}
-        waiting = Waiting()
-        return waiting.wait(
-            lambda: FinetuneRun(
-                self.trainer, folder, request, about, waiting, made, isMeasured=True
-            )
+        cases_ = caseListExport.prepare(
+            Contents(found, structures.find(found, classes, {}), classes)
         )
-
-    def _do(self, work: Work) -> Any:
+        settings = finetuning.newSettings(
+            name, base=base, method=method, iterations=iterations, seed=seed, device=device,
+            compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames,
+        )  # fmt: skip
         waiting = Waiting()
-        return waiting.wait(lambda: Run(self.worker, work, waiting))
+        task = FinetuneTask(finetuning.newRun(settings, cases_), waiting, cases_)
+        return waiting.wait(lambda: WorkerTask(self.trainer, task, waiting))
+
+    def _do(self, task: Task) -> Any:
+        waiting = Waiting()
+        return waiting.wait(lambda: WorkerTask(self.worker, task, waiting))
 
 
 class Waiting:
@@ -139,19 +131,19 @@ class Waiting:
 
     def __init__(self) -> None:
         self._loop = qt.QEventLoop()
-        self._outcome: Any = None
+        self._result: TaskResult = None
         self._run: Any = None
 
     def wait(self, begin: Callable[[], Any]) -> Any:
         """What the run brought; raises PanelError with what it failed with."""
         self._run = begin()
-        if self._outcome is None:
+        if self._result is None:
             # its name in newer and in older wrappers of Qt
             (getattr(self._loop, "exec", None) or self._loop.exec_)()
         self._run = None
-        if self._outcome.kind != DONE:
-            raise PanelError(self._outcome.message)
-        return self._outcome.result
+        if self._result.kind != DONE:
+            raise PanelError(self._result.message)
+        return self._result.value
 
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
         """Nothing is shown."""
@@ -169,8 +161,8 @@ class Waiting:
     def onPaused(self, isPaused: bool) -> None:
         """Nobody pauses it."""
 
-    def onEnd(self, outcome: Any) -> None:
-        self._outcome = outcome
+    def onEnd(self, result: TaskResult) -> None:
+        self._result = result
         self._loop.quit()
 
 

@@ -10,10 +10,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from UGMCLSegmentationLib.console import Console
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.panel.segment.segmentation import BatchRun, SegmentWork, settingsOf
+from UGMCLSegmentationLib.panel.segment.segmentation import SegmentQueue, SegmentTask, settingsOf
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, volumes
-from UGMCLSegmentationLib.worker.run import Listener, Run, Work
+from UGMCLSegmentationLib.worker.run import Task, TaskListener, WorkerTask
 from UGMCLSegmentationLib.worker.worker import Worker
 
 
@@ -27,7 +27,7 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
         # a process of its own, so that volumes can be segmented during a training; it may take
         # its time to end, for the sake of the checkpoint
         self.trainer = Worker(workerCommand, killAfter=15.0)
-        self.run: Run | BatchRun | None = None
+        self.run: WorkerTask | SegmentQueue | None = None
 
     def getParameterNode(self) -> Parameters:
         return Parameters(super().getParameterNode())
@@ -36,26 +36,26 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
     def running(self) -> bool:
         return self.run is not None and self.run.running
 
-    def startSegment(self, parameters: Parameters, listener: Listener) -> None:
+    def startSegment(self, parameters: Parameters, listener: TaskListener) -> None:
         """Start a run; raises PanelError when there is nothing to start with."""
         self.refuseWhileRunning()
         volumes.check(parameters.inputVolume)
         settings = settingsOf(parameters)
         part = volumes.box(parameters.inputVolume, parameters.roi)
-        work = SegmentWork(parameters.inputVolume, part, settings, parameters.segmentation)
-        self.start(work, listener)
+        task = SegmentTask(parameters.inputVolume, part, settings, parameters.segmentation)
+        self.start(task, listener)
 
-    def start(self, work: Work, listener: Listener) -> None:
+    def start(self, task: Task, listener: TaskListener) -> None:
         """Have the worker do it; raises PanelError while it does something else."""
         self.refuseWhileRunning()
-        self.run = Run(self.worker, work, listener)
+        self.run = WorkerTask(self.worker, task, listener)
 
     def startBatch(
-        self, volumeNodes: Sequence, parameters: Parameters, listener: Listener
+        self, volumeNodes: Sequence, parameters: Parameters, listener: TaskListener
     ) -> None:
         """Segment the volumes one after the other; raises PanelError."""
         self.refuseWhileRunning()
-        self.run = BatchRun(self.worker, volumeNodes, settingsOf(parameters), listener)
+        self.run = SegmentQueue(self.worker, volumeNodes, settingsOf(parameters), listener)
 
     def refuseWhileRunning(self) -> None:
         if self.running:

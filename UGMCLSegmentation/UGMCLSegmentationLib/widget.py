@@ -32,7 +32,7 @@ from UGMCLSegmentationLib.panel.shortcuts import Shortcuts
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import labelmaps, overlays, resultNodes, results, volumes
 from UGMCLSegmentationLib.storage import runFolder, temporaryFolders
-from UGMCLSegmentationLib.worker.run import CANCELED, DONE, Outcome
+from UGMCLSegmentationLib.worker.run import CANCELED, DONE, TaskResult
 
 _SECTIONS = ("Improve", "Evaluate", "Batch")  # files of their own
 _FIRST_SECTION = 2  # the first one's place in the panel, after Segment and See
@@ -294,7 +294,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if node is not None and volumeNode is not None and not node.GetNumberOfControlPoints():
             volumes.fitRegion(node, volumeNode)
 
-    # What a run tells (run.Listener)
+    # What a run tells (run.TaskListener)
 
     def onHello(self, event: dict) -> None:
         devices = event.get("devices") or []
@@ -312,17 +312,17 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if level == "warning":
             self.showMessage(text)
 
-    def onEnd(self, outcome: Outcome) -> None:
+    def onEnd(self, result: TaskResult) -> None:
         self._isSegmenting = False
         self.ui.progressLabel.text = ""
-        if outcome.kind != DONE:
-            message = dependencies.explained(outcome.message)
-            self.showMessage(message, isError=outcome.kind != CANCELED)
-        if outcome.message:
-            self.ui.logText.appendPlainText(outcome.message)
+        if result.kind != DONE:
+            message = dependencies.explained(result.message)
+            self.showMessage(message, isError=result.kind != CANCELED)
+        if result.message:
+            self.ui.logText.appendPlainText(result.message)
         with self.telling(_("The result cannot be shown.")):
-            if self.parameters is not None and outcome.kind == DONE:
-                self.showResult(outcome.result)
+            if self.parameters is not None and result.kind == DONE:
+                self.showResult(result.value)
 
     def showResult(self, segmentationNode) -> None:
         if not resultNodes.isInScene(segmentationNode):

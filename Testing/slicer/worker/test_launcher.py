@@ -43,7 +43,7 @@ def test_a_launcher_that_forwards_no_stdin(panel, monkeypatch, kind):
     panel.finish()
     node = panel.parameters.segmentation
     assert node is not None and support.segment_array(node, volume).any()
-    assert "cannot be spoken to" in panel.message
+    assert "does not receive requests" in panel.message
     harness.wait_until(lambda: workers() == [], 5)
     monkeypatch.setenv("FAKE_SLOW", "30")
     panel.click("segmentButton")

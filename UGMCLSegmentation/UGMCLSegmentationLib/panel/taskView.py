@@ -10,14 +10,14 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.panel.setup import dependencies
-from UGMCLSegmentationLib.worker.run import CANCELED, DONE, Listener, Outcome
+from UGMCLSegmentationLib.worker.run import CANCELED, DONE, TaskListener, TaskResult
 
 if TYPE_CHECKING:
     from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
 
 
 class TaskView:
-    """A `run.Listener`. `onChanged` is called when a run starts and ends, `onDone` with what it
+    """A `TaskListener`. `onChanged` is called when a run starts and ends, `onDone` with what it
     brought, `onLog` with what it said; `isReady` is asked before it starts, with the model."""
 
     def __init__(
@@ -35,7 +35,7 @@ class TaskView:
         self._isReady = isReady
         self._onChanged = onChanged
         self._onLog = onLog
-        self._onDone: Callable[[Outcome], None] | None = None
+        self._onDone: Callable[[TaskResult], None] | None = None
         self._warnings: list[str] = []
         connections.connect(self._cancelButton, "clicked(bool)", self._onCancel)
         self._show(False)
@@ -47,8 +47,8 @@ class TaskView:
 
     def start(
         self,
-        begin: Callable[[Listener], None],
-        onDone: Callable[[Outcome], None],
+        begin: Callable[[TaskListener], None],
+        onDone: Callable[[TaskResult], None],
         model: str = "",
     ) -> None:
         """`begin` starts the run with this listener; its PanelError is shown."""
@@ -79,18 +79,18 @@ class TaskView:
         if level == "warning":
             self._warnings.append(text)
 
-    def onEnd(self, outcome: Outcome) -> None:
+    def onEnd(self, result: TaskResult) -> None:
         onDone, self._onDone = self._onDone, None
         self._show(False)
         self._bar.value = 0
-        if outcome.message:
-            self._onLog(outcome.message)
-        message = dependencies.explained(outcome.message)
-        self.tell(message, isError=outcome.kind not in (DONE, CANCELED))
-        if onDone is not None and (outcome.kind == DONE or outcome.result):
+        if result.message:
+            self._onLog(result.message)
+        message = dependencies.explained(result.message)
+        self.tell(message, isError=result.kind not in (DONE, CANCELED))
+        if onDone is not None and (result.kind == DONE or result.value):
             with messages.showingErrors(self._label, _("The result cannot be shown.")):
-                onDone(outcome)
-        if self._warnings and outcome.kind == DONE:
+                onDone(result)
+        if self._warnings and result.kind == DONE:
             self.tell("\n".join([self._label.text, *self._warnings]).strip())
         self._onChanged()
 

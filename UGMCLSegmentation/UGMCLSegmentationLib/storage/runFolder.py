@@ -30,8 +30,9 @@ _PATIENCE = 3600.0  # seconds; writing the cases takes minutes
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run that has not come to its end. `about` is the panel's: base, number of cases."""
+class ResumableRun:
+    """A run that is not complete: the worker's `request`, and `about`, the facts for the report
+    (date, base, cases)."""
 
     folder: Path
     request: dict[str, Any]
@@ -86,12 +87,13 @@ def write(path: Path, text: str) -> None:
         ) from None
 
 
-def save(folder: Path, request: dict[str, Any], about: dict[str, Any]) -> None:
+def save(run: ResumableRun) -> None:
     """From now on the run can be resumed."""
-    write(folder / REQUEST, json.dumps({"request": request, "about": about}, indent=1))
+    content = {"request": run.request, "about": run.about}
+    write(run.folder / REQUEST, json.dumps(content, indent=1))
 
 
-def unfinished() -> list[Run]:
+def unfinished() -> list[ResumableRun]:
     """The runs that can be resumed, the newest first; those of other running Slicers left out."""
     return [run for folder in reversed(folders()) if (run := _read(folder)) is not None]
 
@@ -104,7 +106,7 @@ def folders() -> list[Path]:
         return []
 
 
-def _read(folder: Path) -> Run | None:
+def _read(folder: Path) -> ResumableRun | None:
     if (folder / RESULT).exists() or not (folder / REQUEST).is_file() or isTaken(folder):
         return None
     try:
@@ -115,7 +117,7 @@ def _read(folder: Path) -> Run | None:
             "output": str(folder),  # the user's folder may have been moved
             "case_list": str(folder / CASE_LIST),
         }
-        run = Run(folder, request, content["about"])
+        run = ResumableRun(folder, request, content["about"])
         return run if run.text and isinstance(request["base"], str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not a run, or one whose start failed

@@ -1,4 +1,4 @@
-"""A child process behind pipes: lines out, lines in, last words, and a sure end."""
+"""A child process with pipes: its lines, its last messages, and a reliable end."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from UGMCLSegmentationLib.storage import userFolder
 
 @dataclass(frozen=True)
 class Ending:
-    """How a program ended by itself: `words` are its last ones, or why it was not started."""
+    """How a program ended: `lastWords` are its last messages, or why it did not start."""
 
-    words: str
-    code: int = 0  # of its exit
-    signal: int = 0  # that ended it, instead of an exit
+    lastWords: str
+    code: int = 0  # exit code
+    signal: int = 0  # the signal that ended it instead
     hasStarted: bool = True
 
     @property
     def wasKilled(self) -> bool:
-        """From outside and without a chance to say anything: systems do so for lack of memory."""
-        return self.signal == _KILLED or self.code == 128 + _KILLED  # the latter from a launcher
+        """By the system and without a message, which happens when memory runs out."""
+        return self.signal == _KILLED or self.code == 128 + _KILLED  # the latter of a launcher
 
 
 _KILLED = 9  # SIGKILL, which Windows does not have
@@ -40,8 +40,8 @@ _KILLED = 9  # SIGKILL, which Windows does not have
 def pythonExecutable() -> str:
     """Slicer's Python interpreter.
 
-    `python-real` comes first: PythonSlicer is a launcher, which need not forward stdin and whose
-    child outlives it.
+    `python-real` comes first: PythonSlicer is a launcher, which may not forward stdin and which
+    its child outlives.
     """
     suffix = ".exe" if sys.platform == "win32" else ""
     home = getattr(slicer.app, "slicerHome", "")
@@ -58,7 +58,7 @@ def workerCommand() -> list[str]:
 
 
 class Child:
-    """One run of a program. `onLine` gets the lines of its stdout, `onEnd` how it ended."""
+    """One run of a program. `onLine` gets each line of its stdout, `onEnd` how it ended."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Child:
         self._onLine = onLine
         self._onEnd = onEnd
         self._pending = b""
-        self._words: deque[str] = deque(maxlen=30)
+        self._lastLines: deque[str] = deque(maxlen=30)
         self.workerPid = 0
         self._hasStarted = False
         self._process = process = qt.QProcess()
@@ -89,21 +89,17 @@ class Child:
     def running(self) -> bool:
         return self._process is not None and self._process.state() != qt.QProcess.NotRunning
 
-    def hasSaid(self, text: str) -> bool:
-        """Whether a line of that text came on its stderr, not long ago."""
+    def hasPrinted(self, text: str) -> bool:
+        """Whether its stderr recently contained this line."""
         self._readErrors()
-        return text in self._words
+        return text in self._lastLines
 
     def writeLine(self, line: str) -> None:
         if self.running:
             self._process.write((line + "\n").encode("utf-8"))
 
-    def closeInput(self) -> None:
-        if self.running:
-            self._process.closeWriteChannel()
-
     def kill(self) -> None:
-        """End the process and its children at once; `onEnd` is not called."""
+        """End the process and its children immediately, without calling `onEnd`."""
         process = self._release()
         if process is None or process.state() == qt.QProcess.NotRunning:
             return
@@ -112,14 +108,14 @@ class Child:
         process.waitForFinished(1000)
 
     def stop(self, patience: int) -> None:
-        """Ask it to end by closing its input; kill it after `patience` milliseconds."""
+        """Close its input so that it ends; kill it after `patience` milliseconds."""
         if self.running:
             self._process.closeWriteChannel()
             self._process.waitForFinished(patience)
         self.kill()
 
     def _release(self):
-        """Let go of the process: nothing that it still does is reported."""
+        """Give up the process: nothing that it still does is reported."""
         process, self._process = self._process, None
         if process is not None:
             for name, slot in self._slots:
@@ -144,12 +140,12 @@ class Child:
         if self._process is None:
             return
         text = _bytes(self._process.readAllStandardError()).decode("utf-8", "replace")
-        self._words.extend(line.rstrip() for line in text.splitlines() if line.strip())
+        self._lastLines.extend(line.rstrip() for line in text.splitlines() if line.strip())
 
     def _finished(self, code, status) -> None:
         self._readOutput()
         self._readErrors()
-        words = "\n".join(self._words)
+        words = "\n".join(self._lastLines)
         if status == qt.QProcess.CrashExit:  # the code is the signal's number then
             self._end(Ending(words, signal=int(code)))
         else:
@@ -158,12 +154,12 @@ class Child:
     def _end(self, ending: Ending) -> None:
         process = self._release()
         if process is not None:
-            # it must outlive the signal that it is just sending
+            # it must outlive the signal that it is sending
             qt.QTimer.singleShot(0, lambda: process.close())
             self._onEnd(ending)
 
     def _failed(self, *_args) -> None:
-        # whatever goes wrong once it has started is followed by finished()
+        # after a start, finished() follows every error
         if self._process is not None and not self._hasStarted:
             self._end(Ending(self._process.errorString(), -1, hasStarted=False))
 
@@ -174,13 +170,13 @@ def _bytes(byteArray) -> bytes:
 
 
 def _packagePlace() -> str:
-    """The folder that ugmcl_core is in: the repository's root, or Slicer's scripted modules."""
+    """The folder of ugmcl_core: the repository's root, or Slicer's scripted modules."""
     spec = importlib.util.find_spec("ugmcl_core")
     return str(Path(spec.origin).resolve().parents[1]) if spec and spec.origin else ""
 
 
 def _environment():
-    """The environment of Slicer: a child inherits it, but not this process's sys.path."""
+    """A child's environment: Slicer's, plus the path that it does not inherit."""
     environment = qt.QProcessEnvironment.systemEnvironment()
     paths = [_packagePlace(), os.environ.get("PYTHONPATH", "")]
     environment.insert("PYTHONPATH", os.pathsep.join(p for p in paths if p))
@@ -191,7 +187,7 @@ def _environment():
 
 
 def killTree(pids: Sequence[int]) -> None:
-    """Kill the processes and all that they started."""
+    """Kill the processes and all their descendants."""
     roots = {pid for pid in pids if pid > 0}
     if sys.platform == "win32":
         for pid in roots:
@@ -207,7 +203,7 @@ def killTree(pids: Sequence[int]) -> None:
         try:
             os.kill(pid, signal.SIGKILL)
         except OSError:
-            continue  # it ended by itself
+            continue  # it has ended
 
 
 def _descendants(roots: set[int]) -> set[int]:

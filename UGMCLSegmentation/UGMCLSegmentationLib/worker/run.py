@@ -1,7 +1,8 @@
-"""Work of the worker: scene -> files -> worker -> files -> scene, or nothing of it."""
+"""The run engine: scene -> files -> worker -> files -> scene, or nothing of it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,76 +12,106 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.storage import temporaryFolders
-from UGMCLSegmentationLib.worker.steps import Deadline, Steps
+from UGMCLSegmentationLib.worker.incremental import Deadline, IncrementalTask
 from UGMCLSegmentationLib.worker.worker import ENDS, Event, Worker
 
 DONE, CANCELED, FAILED = "done", "canceled", "failed"
 GRACE = 0.7  # seconds that a canceled worker may take before the panel goes on without it
-_WRITTEN, _COMPUTED = 0.03, 0.95  # the progress at the ends of the first two parts
+MORE = object()  # returned by `Task.read` when the task has another request for the worker
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended; `result` is what its work returned, only when it is done."""
+class TaskResult:
+    """How a task ended; `value` is what the task returned, None unless it is done."""
 
     kind: str
     message: str = ""
-    result: Any = None
+    value: Any = None
 
 
-class Listener(Protocol):
-    """Who wants to know of a run."""
+class TaskListener(Protocol):
+    """Receives the progress and the end of a task."""
 
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None: ...
 
     def onLog(self, level: str, text: str) -> None: ...
 
-    def onEnd(self, outcome: Outcome) -> None: ...
+    def onEnd(self, result: TaskResult) -> None: ...
 
 
-class Work(Protocol):
-    """What is to be done; files go into the private `folder` of the run."""
+class Task:
+    """One piece of work for the worker. `folder` is private to the run and holds its files."""
+
+    span = (0.03, 0.95)  # the worker's part of the whole progress
+    resumable = ""  # added to the message of a canceled or crashed task
+
+    def preparing(self) -> str:
+        """The progress text while the files are written."""
+        return _("Preparing")
+
+    def starting(self) -> str:
+        """The progress text until the worker reports its own."""
+        return _("Starting")
 
     def write(self, folder: Path) -> Iterator[None]:
-        """Write what the worker reads, in small steps."""
+        """Write the worker's input in small steps."""
+        return iter(())
 
     def request(self, folder: Path) -> dict[str, Any]:
-        """What the worker is asked."""
+        """The next request for the worker."""
+        raise NotImplementedError
 
     def names(self, folder: Path) -> dict[str, str]:
-        """What the files in `folder`, of which the user knows nothing, are to be called."""
+        """What the user calls the files in `folder`, by path."""
+        return {}
 
-    def hear(self, event: Event) -> None:
-        """Something that only this kind of work knows."""
+    def onEvent(self, event: Event) -> None:
+        """Handle an event that only this kind of task knows."""
 
     def read(self, event: Event, folder: Path) -> Generator[None, None, Any]:
-        """Bring the worker's result into the scene, in small steps; returns what it is."""
+        """Load the worker's result in small steps. Returns the value of the task, or MORE."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """The task has ended or was abandoned; the worker may still be busy with it."""
 
 
-class Run:
-    """A run from its start to its `Outcome`, driven by events; it can be canceled anywhere."""
+class WorkerTask:
+    """Runs a task from its start to its `TaskResult`, driven by events; cancel it anytime."""
 
-    def __init__(self, worker: Worker, work: Work, listener: Listener) -> None:
+    def __init__(self, worker: Worker, task: Task, listener: TaskListener) -> None:
         self._worker = worker
-        self._work: Work | None = work
-        self._listener: Listener | None = listener
-        self._asked = False
+        self._task: Task | None = task
+        self._listener: TaskListener | None = listener
+        self._isRequested = False  # and the worker has not ended the request yet
         self._canceling = False
+        self.isWriting = True
         self._folder: Path | None = temporaryFolders.makeFolder()
-        self._grace = Deadline(self._graceIsOver)
-        listener.onProgress(0.0, _("Preparing"), None)
-        self._steps: Steps | None = Steps(work.write(self._folder), self._ask, self._fail)
+        self._grace = Deadline(self._onGraceOver)
+        listener.onProgress(0.0, task.preparing(), None)
+        self._steps: IncrementalTask | None = IncrementalTask(
+            task.write(self._folder), self._request, self._fail
+        )
 
     @property
     def running(self) -> bool:
         return self._listener is not None
+
+    @property
+    def canSend(self) -> bool:
+        """Whether the worker takes commands about this task now."""
+        return self._isRequested and not self._canceling and self._worker.canSend
+
+    def send(self, command: str) -> None:
+        """Send a command about the request, such as "pause"."""
+        self._worker.send(command)
 
     def cancel(self) -> None:
         """Stop; `onEnd` follows now or within GRACE."""
         if not self.running:
             return
         if self._steps is not None:
-            self._end(Outcome(CANCELED, _("Canceled.")))
+            self._endCanceled()
             return
         self._canceling = True
         self._listener.onProgress(-1.0, _("Canceling…"), None)
@@ -88,17 +119,18 @@ class Run:
         self._worker.cancel()
 
     def abandon(self) -> None:
-        """Stop at once and tell nobody; for the end of the panel."""
+        """Stop at once without calling the listener; for the end of the panel."""
         self._listener = None
-        self._asked = False
+        self._isRequested = False
         self._release()
 
-    def _ask(self, _nothing) -> None:
+    def _request(self, _nothing=None) -> None:
         self._steps = None
-        self._listener.onProgress(_WRITTEN, _("Starting"), None)
-        self._asked = True
+        self.isWriting = False
+        self._listener.onProgress(self._task.span[0], self._task.starting(), None)
+        self._isRequested = True
         try:
-            request = self._work.request(self._folder)
+            request = self._task.request(self._folder)
             self._worker.request(request, self._onEvent, self._folder)
         except Exception as error:  # nobody else would end the run
             self._fail(error)
@@ -115,76 +147,86 @@ class Run:
         name = event["event"]
         isLast = name in ENDS
         if isLast:
-            self._asked = False
+            self._isRequested = False
         if not self.running:
             if isLast:
-                self._release()  # the files were kept for a worker that took its time
-            return
-        if name == "progress":
+                self._release()  # the files were kept until the worker had finished
+        elif name == "progress":
             if not self._canceling:
-                fraction = _WRITTEN + float(event["fraction"]) * (_COMPUTED - _WRITTEN)
+                first, last = self._task.span
+                fraction = first + float(event["fraction"]) * (last - first)
                 self._listener.onProgress(fraction, event["text"], event.get("remaining"))
         elif name == "log":
             self._listener.onLog(event["level"], event["text"])
         elif name == "canceled" or (isLast and self._canceling):
-            self._end(Outcome(CANCELED, _("Canceled.")))
+            self._endCanceled()
         elif name == "result":
-            self._listener.onProgress(_COMPUTED, _("Loading the result"), None)
-            work = self._work.read(event, self._folder)
-            self._steps = Steps(work, self._succeed, self._fail)
+            self._listener.onProgress(self._task.span[1], _("Loading the result"), None)
+            work = self._task.read(event, self._folder)
+            self._steps = IncrementalTask(work, self._onRead, self._fail)
             for advice in event.get("advice") or []:
                 self._listener.onLog("warning", advice)
         elif isLast:
-            if event.get("details"):
-                self._listener.onLog("warning", event["details"])
-            self._end(Outcome(FAILED, self._named(event["message"])))
-        elif not self._canceling:
-            self._work.hear(event)
+            self._endFailed(event)
+        else:
+            self._task.onEvent(event)
 
-    def _named(self, message: str) -> str:
-        for path, name in self._work.names(self._folder).items():
-            message = message.replace(path, name)
-        return message
-
-    def _succeed(self, result: Any) -> None:
+    def _onRead(self, value: Any) -> None:
         self._steps = None
-        self._end(Outcome(DONE, "", result))
+        if value is MORE:
+            self._request()
+        else:
+            self._end(TaskResult(DONE, "", value))
 
     def _fail(self, error: Exception) -> None:
         self._steps = None
         if not isinstance(error, PanelError):
-            import logging
-
             logging.error("UGMCL Segmentation", exc_info=error)
-        asked = self._asked
-        self._end(Outcome(FAILED, lineOf(error)))
-        if asked:
-            self._worker.cancel()  # what it computes is of no use any more
+        isRequested = self._isRequested
+        self._end(TaskResult(FAILED, lineOf(error)))
+        if isRequested:
+            self._worker.cancel()  # nobody needs its result any more
 
-    def _graceIsOver(self) -> None:
+    def _endFailed(self, event: Event) -> None:
+        if event.get("details"):
+            self._listener.onLog("warning", event["details"])
+        message = event["message"]
+        for path, name in self._task.names(self._folder).items():
+            message = message.replace(path, name)
+        if event["event"] == "crashed":
+            message = f"{message} {self._task.resumable}".strip()
+        self._end(TaskResult(FAILED, message))
+
+    def _endCanceled(self) -> None:
+        message = f"{_('Canceled.')} {self._task.resumable}".strip()
+        self._end(TaskResult(CANCELED, message))
+
+    def _onGraceOver(self) -> None:
         if self.running:
-            self._end(Outcome(CANCELED, _("Canceled.")))
+            self._endCanceled()
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, result: TaskResult) -> None:
         listener, self._listener = self._listener, None
         self._release()
         if listener is not None:
-            listener.onEnd(outcome)
+            listener.onEnd(result)
 
     def _release(self) -> None:
-        """Let go of the scene and, once the worker is through with them, of the files."""
+        """Drop the references to the scene; delete the files once the worker has finished."""
         self._grace.stop()
         if self._steps is not None:
             self._steps.stop()
             self._steps = None
-        self._work = None
-        if self._folder is not None and not self._asked:
+        if self._task is not None:
+            self._task.close()
+            self._task = None
+        if self._folder is not None and not self._isRequested:
             temporaryFolders.removeFolder(self._folder)
             self._folder = None
 
 
 def lineOf(error: Exception) -> str:
-    """What the panel says of an error."""
+    """One line for the panel about an error."""
     if isinstance(error, PanelError):
         return str(error)
     if isinstance(error, MemoryError):

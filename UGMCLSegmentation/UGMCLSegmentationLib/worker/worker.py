@@ -1,4 +1,4 @@
-"""The worker behind the panel: requests and events of the protocol in docs/architecture.md."""
+"""The worker process: sends requests and receives events (protocol: docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.worker.child import Child, Ending, workerCommand
-from UGMCLSegmentationLib.worker.steps import Deadline
+from UGMCLSegmentationLib.worker.incremental import Deadline
 
 Event = dict[str, Any]
-_LOADING = "ugmcl: loading PyTorch"  # as ugmcl_core.worker.server says it
+_LOADING = "ugmcl: loading PyTorch"  # as ugmcl_core.worker.server prints it
 ENDS = ("result", "error", "canceled", "crashed")
 
 
 @dataclass
 class Request:
-    """What the worker was asked, who listens, and whether it was heard of since."""
+    """A request, the receiver of its events, and whether any event arrived since."""
 
     content: dict[str, Any]
     onEvent: Callable[[Event], None]
     sent: bool = False
-    heard: bool = False
+    isAnswered: bool = False
     folder: Path | None = None
     cancelFile: Path | None = field(default=None)
 
@@ -34,17 +34,17 @@ class Request:
 class Worker:
     """The child process, started when it is first needed, one request at a time.
 
-    Where its stdin does not reach it (no hello, an end at once, or a request that it does not
-    accept within the time that a hello may take), every request gets a process
-    of its own that reads it from a file. A last event of `ENDS` follows every request; "crashed"
-    is this class's own, with the `message` for the panel and the `details` for the log.
+    If its stdin does not reach it (no hello, an immediate end, or a request that it does not
+    accept within `helloTimeout`), every request gets a process of its own, which reads the request
+    from a file. Every request ends with one event of `ENDS`. This class adds "crashed", with a
+    `message` for the panel and `details` for the log.
     """
 
     def __init__(self, command: Sequence[str] | None = None, killAfter: float = 4.0) -> None:
-        """`killAfter` are the seconds that a request may take to stop, and the process to end."""
+        """After `killAfter` seconds, a canceled request or an ending process is killed."""
         self.command = list(command) if command else None
         self.helloTimeout = 10.0
-        self.loadTimeout = 120.0  # further, for one that says that it is loading
+        self.loadTimeout = 120.0  # in addition, while it reports that it is loading
         self.killAfter = killAfter
         self.hello: Event | None = None
         self.onHello: Callable[[Event], None] = lambda event: None
@@ -54,9 +54,9 @@ class Worker:
         self._child: Child | None = None
         self._request: Request | None = None
         self._count = 0
-        self._helloDeadline = Deadline(self._helloIsLate)
-        self._heardDeadline = Deadline(self._answerIsLate)
-        self._cancelDeadline = Deadline(self._cancelIsLate)
+        self._helloDeadline = Deadline(self._onHelloLate)
+        self._answerDeadline = Deadline(self._onAnswerLate)
+        self._cancelDeadline = Deadline(self._onCancelLate)
 
     @property
     def busy(self) -> bool:
@@ -64,11 +64,11 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the worker itself, 0 while there is none."""
+        """The worker's process ID, 0 while there is none."""
         return self._child.workerPid if self._child else 0
 
     def start(self) -> None:
-        """Have the child ready (it takes seconds to load), without asking it anything."""
+        """Start the process, which takes seconds to load, before the first request."""
         if self._child is None and not self._oneShot:
             self._isLoading = False
             self._helloDeadline.start(self.helloTimeout)
@@ -80,9 +80,9 @@ class Worker:
         onEvent: Callable[[Event], None],
         folder: Path | None = None,
     ) -> str:
-        """Ask for something; a former request that does not end is dropped with its process.
+        """Send a request. A previous request that has not ended is killed with its process.
 
-        `folder` is a private one for the request's own files, by default its output's.
+        `folder` is private and holds the request's own files; the default is its output.
         """
         if self._request is not None:
             self.kill()
@@ -97,19 +97,19 @@ class Worker:
         return content["id"]
 
     @property
-    def canTell(self) -> bool:
-        """Whether something can be said about the request under way; not without stdin."""
+    def canSend(self) -> bool:
+        """Whether the running request takes commands; without stdin it does not."""
         request = self._request
         return request is not None and request.sent and request.cancelFile is None
 
-    def tell(self, command: str) -> None:
-        """Say something about the request under way, if it is heard."""
-        if self.canTell and self._child is not None:
+    def send(self, command: str) -> None:
+        """Send a command about the running request, if it takes commands."""
+        if self.canSend and self._child is not None:
             message = {"command": command, "id": self._request.content["id"]}
             self._child.writeLine(json.dumps(message))
 
     def cancel(self) -> None:
-        """Stop the request: by asking, and by force when that takes too long."""
+        """Cancel the request; kill the process if that takes too long."""
         request = self._request
         if request is None:
             return
@@ -123,7 +123,7 @@ class Worker:
             self._child.writeLine(json.dumps({"command": "cancel", "id": request.content["id"]}))
 
     def kill(self) -> None:
-        """End the process at once; a request under way ends as canceled."""
+        """End the process immediately; a running request ends as canceled."""
         self._helloDeadline.stop()
         child, self._child = self._child, None
         if child is not None:
@@ -131,12 +131,12 @@ class Worker:
         self._finish({"event": "canceled"})
 
     def shutdown(self) -> None:
-        """For the end of the panel: no process is left, nobody is told."""
+        """For the end of the panel: leave no process and call nobody."""
         request, self._request = self._request, None
         self.onHello = lambda event: None
         self.onLog = lambda level, text: None
         self._helloDeadline.stop()
-        self._heardDeadline.stop()
+        self._answerDeadline.stop()
         self._cancelDeadline.stop()
         child, self._child = self._child, None
         if child is None:
@@ -144,24 +144,24 @@ class Worker:
         if request is not None and request.cancelFile is not None:
             with contextlib.suppress(OSError):
                 request.cancelFile.touch()
-        # what a request has under way, such as a checkpoint, may be finished
+        # a running request may finish what it is writing, such as a checkpoint
         child.stop(patience=int(1000 * self.killAfter) if request is not None else 300)
 
     def _launch(self, command: Sequence[str]) -> None:
         self.hello = None
         child = Child(command, self._onLine, self._onEnd)
-        self._child = child if child.running else None  # it may have failed to start by now
+        self._child = child if child.running else None  # it may have failed to start
 
     def _send(self) -> None:
         request = self._request
         if request is None or request.sent or self.hello is None or self._child is None:
             return
         request.sent = True
-        self._heardDeadline.start(self.helloTimeout)
+        self._answerDeadline.start(self.helloTimeout)
         self._child.writeLine(json.dumps(request.content))
 
     def _startJob(self) -> None:
-        """One process for one request: the way without a working stdin."""
+        """Start a process for one request, without a working stdin."""
         request = self._request
         if request is None:
             return
@@ -169,7 +169,7 @@ class Worker:
         job = folder / "job.json"
         request.cancelFile = folder / "cancel"
         try:
-            request.cancelFile.unlink(missing_ok=True)  # of a run that is resumed
+            request.cancelFile.unlink(missing_ok=True)  # of an earlier request
             job.write_text(json.dumps(request.content), encoding="utf-8")
         except OSError as error:  # a full disk, say
             text = _("The request cannot be written: {why}.").format(why=error.strerror)
@@ -177,7 +177,7 @@ class Worker:
             return
         request.sent = True
         if self._child is not None:
-            self._child.kill()  # of the former request, about to end anyway
+            self._child.kill()  # of the previous request; it is ending anyway
         command = self.command or workerCommand()
         self._launch([*command, "--job", str(job), "--cancel-file", str(request.cancelFile)])
 
@@ -185,7 +185,7 @@ class Worker:
         try:
             cancelFile.touch()
         except OSError:
-            self.kill()  # it cannot be asked
+            self.kill()  # the only way left
 
     def _fallBack(self, why: str) -> None:
         self._oneShot = True
@@ -195,22 +195,22 @@ class Worker:
             child.kill()
         self._startJob()
 
-    def _answerIsLate(self) -> None:
-        """It said hello, but what it is told does not arrive: a launcher keeps it, say."""
-        if self._request is not None and not self._request.heard:
-            self._fallBack(_("The worker cannot be spoken to; starting it anew for every run."))
+    def _onAnswerLate(self) -> None:
+        """It said hello but receives nothing: a launcher, for example, does not forward stdin."""
+        if self._request is not None and not self._request.isAnswered:
+            self._fallBack(_("The worker does not receive requests; every run starts it again."))
 
-    def _helloIsLate(self) -> None:
+    def _onHelloLate(self) -> None:
         if self.hello is not None:
             return
-        if not self._isLoading and self._child is not None and self._child.hasSaid(_LOADING):
+        if not self._isLoading and self._child is not None and self._child.hasPrinted(_LOADING):
             self._isLoading = True
-            self.onLog("info", _("PyTorch takes its time to load; later starts are quicker."))
+            self.onLog("info", _("PyTorch takes long to load; later starts are faster."))
             self._helloDeadline.start(self.loadTimeout)
             return
-        self._fallBack(_("The worker did not answer; starting it anew for every run."))
+        self._fallBack(_("The worker did not answer; every run starts it again."))
 
-    def _cancelIsLate(self) -> None:
+    def _onCancelLate(self) -> None:
         if self._request is not None:
             self.kill()
 
@@ -234,9 +234,9 @@ class Worker:
             return
         request = self._request
         if request is None or event.get("id") != request.content["id"]:
-            return  # of a request that was given up
-        request.heard = True
-        self._heardDeadline.stop()
+            return  # of a request that was dropped
+        request.isAnswered = True
+        self._answerDeadline.stop()
         if name == "accepted":
             return
         if name in ENDS:
@@ -245,11 +245,11 @@ class Worker:
             request.onEvent(event)
 
     def _cannotStart(self, event: Event) -> None:
-        """It says why, and ends: PyTorch cannot be loaded, say."""
+        """The worker reports why it cannot start and ends, for example without PyTorch."""
         self._helloDeadline.stop()
         child, self._child = self._child, None
         if child is not None:
-            child.kill()  # its end is nobody else's
+            child.kill()  # its end needs no other message
         if self._request is None:
             self.onLog("warning", str(event.get("message")))
         self._finish(event)
@@ -259,18 +259,18 @@ class Worker:
         self._child = None
         request = self._request
         if request is None:
-            if (ending.code or ending.signal) and ending.words:
-                self.onLog("warning", ending.words)
+            if (ending.code or ending.signal) and ending.lastWords:
+                self.onLog("warning", ending.lastWords)
             return
         isSilent = not ending.code and not ending.signal
-        if isSilent and not request.heard and not self._oneShot:
-            self._fallBack(_("The worker cannot be spoken to; starting it anew for every run."))
+        if isSilent and not request.isAnswered and not self._oneShot:
+            self._fallBack(_("The worker does not receive requests; every run starts it again."))
             return
-        self._finish({"event": "crashed", "message": _why(ending), "details": ending.words})
+        self._finish({"event": "crashed", "message": _why(ending), "details": ending.lastWords})
 
     def _finish(self, event: Event) -> None:
         self._cancelDeadline.stop()
-        self._heardDeadline.stop()
+        self._answerDeadline.stop()
         request, self._request = self._request, None
         if request is not None:
             request.onEvent(event)
@@ -278,7 +278,8 @@ class Worker:
 
 def _why(ending: Ending) -> str:
     """One line for the panel."""
-    last = ending.words.splitlines()[-1].strip() if ending.words else _("it left no message")
+    lines = ending.lastWords.splitlines()
+    last = lines[-1].strip() if lines else _("it left no message")
     if not ending.hasStarted:
         return _("The segmentation process could not be started: {words}").format(words=last)
     if ending.wasKilled:

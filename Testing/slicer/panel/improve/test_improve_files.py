@@ -101,7 +101,7 @@ def test_label_files_of_another_geometry(panel, tmp_path, shape, spacing, origin
 def test_a_volume_and_its_own_file_are_not_two_cases(panel, tmp_path):
     import slicer
     from UGMCLSegmentationLib.errors import PanelError
-    from UGMCLSegmentationLib.panel.improve.finetuning import finetuning
+    from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
 
     folder, link = tmp_path / "files", tmp_path / "link"
     folder.mkdir()
@@ -113,7 +113,7 @@ def test_a_volume_and_its_own_file_are_not_two_cases(panel, tmp_path):
     improve.open_improve(panel)
     panel.widget.improve.cases.addFolder(str(link))
     with pytest.raises(PanelError, match="is loaded as drawn: set one of the two"):
-        finetuning.make(panel.widget.improve.book.update())
+        caseListExport.prepare(panel.widget.improve.book.update())
     improve.set_role(panel, "scan", "Ignore")
-    made = finetuning.make(panel.widget.improve.book.update())
-    assert [case.name for case in made.cases] == ["drawn", "other"]
+    export = caseListExport.prepare(panel.widget.improve.book.update())
+    assert [case.name for case in export.cases] == ["drawn", "other"]

@@ -68,7 +68,7 @@ def test_a_canceled_run_is_resumed_without_a_working_stdin(panel, monkeypatch):
     panel.click("cancelFinetuneButton")
     improve.finish(panel, 10)
     harness.wait_until(lambda: not panel.widget.logic.trainer.busy, 10)
-    assert (improve.user_runs()[0] / "cancel").exists()
+    assert not (improve.user_runs()[0] / "cancel").exists()
     panel.click("resumeButton")
     improve.finish(panel)
     assert "Dice changed" in panel.ui.reportLabel.text
@@ -121,7 +121,7 @@ def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
     improve.prepare(panel)
     folder = runFolder.create("theirs")
     request = {"name": "theirs", "command": "finetune", "base": ""}
-    runFolder.save(folder, request, {"date": "today"})
+    runFolder.save(runFolder.ResumableRun(folder, request, {"date": "today"}))
     runFolder.write(folder / runFolder.OWNER, str(os.getppid()))
     panel.widget.improve.refresh()
     assert panel.ui.runSelector.isHidden()
@@ -151,7 +151,8 @@ def test_what_a_crash_left_of_runs_is_swept(panel):
         (folder / runFolder.CASE_LIST).write_text("{}")
         (folder / "cache").mkdir()
         if name in ("whole", "done"):
-            runFolder.save(folder, {"name": name, "base": ""}, {"date": "today"})
+            run = runFolder.ResumableRun(folder, {"name": name, "base": ""}, {"date": "today"})
+            runFolder.save(run)
         if name != "ours":
             runFolder.release(folder)
     runFolder.write(made["done"] / runFolder.RESULT, "{}")

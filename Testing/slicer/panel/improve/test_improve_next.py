@@ -312,6 +312,7 @@ def test_the_console(panel, tmp_path):
     drawn = improve.add_segmentation(volumes[0], {"left atrium": improve.bright(volumes[0])}, "d")
     result = logic.finetune({volumes[0]: drawn}, [volumes[1]], name="mine", iterations=10)
     assert result["report"] == "none"
+    assert result["about"]["cases"] == "1 labeled, 1 unlabeled, 0 hold-out"
     pair = {v: improve.add_segmentation(v, {"left atrium": improve.bright(v)}) for v in volumes}
     result = logic.finetune(pair, name="left-out", iterations=10, compare=True, leaveOneOut=True)
     assert result["report"] == "leave-one-out" and result["cases"][1]["supervised"]

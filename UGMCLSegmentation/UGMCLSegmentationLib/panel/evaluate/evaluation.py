@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases import structures
 from UGMCLSegmentationLib.scene import labelmaps, resultNodes, results, subjectHierarchy, volumes
+from UGMCLSegmentationLib.worker.run import Task
 from UGMCLSegmentationLib.worker.worker import Event
 
 COLUMNS = ("dice", "jaccard", "asd_mm", "hd95_mm")
@@ -21,7 +22,7 @@ _ERRORS = "errors"  # of the overlay
 _SEGMENTS = ((1, (0.95, 0.55, 0.1)), (2, (0.1, 0.45, 0.95)), (3, (0.8, 0.2, 0.8)))
 
 
-class EvaluateWork:
+class EvaluateTask(Task):
     """Raises PanelError where the two have no structure in common or no volume between them."""
 
     def __init__(self, resultNode, referenceNode) -> None:
@@ -66,9 +67,6 @@ class EvaluateWork:
             str(folder / "prediction.nrrd"): self._result.GetName(),
             str(folder / "reference.nrrd"): self._reference.GetName(),
         }
-
-    def hear(self, event: Event) -> None:
-        """Nothing is told but progress."""
 
     def read(self, event: Event, folder: Path) -> Generator[None, None, Any]:
         """Returns the table node."""

@@ -10,11 +10,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.evaluate import evaluation
-from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateWork
+from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateTask
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.worker.run import Outcome
+from UGMCLSegmentationLib.worker.run import TaskResult
 
 if TYPE_CHECKING:
     from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
@@ -75,15 +75,15 @@ class EvaluateSection:
         parameters = self._parameters
         self._view.start(
             lambda listener: self._logic.start(
-                EvaluateWork(parameters.segmentation, parameters.reference), listener
+                EvaluateTask(parameters.segmentation, parameters.reference), listener
             ),
             self._evaluated,
         )
 
-    def _evaluated(self, outcome: Outcome) -> None:
-        self._showTable(outcome.result)
+    def _evaluated(self, result: TaskResult) -> None:
+        self._showTable(result.value)
         self.update()
-        self._view.tell(_("{name} is a table of the scene.").format(name=outcome.result.GetName()))
+        self._view.tell(_("{name} is a table of the scene.").format(name=result.value.GetName()))
 
     def _showTable(self, node) -> None:
         self._ui.evaluateTable.setMRMLTableNode(node)

@@ -13,15 +13,15 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.display import appearance
 from UGMCLSegmentationLib.panel.improve.cases import caseFiles, cases
-from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
 from UGMCLSegmentationLib.panel.improve.cases.cases import Case, Rank
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
-from UGMCLSegmentationLib.panel.segment.segmentation import SegmentWork, Settings, settingsOf
+from UGMCLSegmentationLib.panel.segment.segmentation import SegmentTask, Settings, settingsOf
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import resultNodes, results, volumes
-from UGMCLSegmentationLib.worker.run import Listener, Outcome
+from UGMCLSegmentationLib.worker.run import Task, TaskListener, TaskResult
 from UGMCLSegmentationLib.worker.worker import Event
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class NextSection:
         ui,
         connections: Connections,
         logic: UGMCLSegmentationLogic,
-        book: CaseBook,
+        book: CaseListModel,
         casesSection: CasesSection,
         isReady: Callable[[str], bool],
         onChanged: Callable[[], None],
@@ -86,11 +86,11 @@ class NextSection:
         )
 
     def _onRank(self, _checked: bool = False) -> None:
-        def begin(listener: Listener) -> None:
+        def begin(listener: TaskListener) -> None:
             self._book.update()
             settings = settingsOf(self._parameters)
             settings = replace(settings, passes=max(_PASSES, settings.passes))
-            self._logic.start(RankWork(self._unlabeled(), settings, self._setRank), listener)
+            self._logic.start(RankTask(self._unlabeled(), settings, self._setRank), listener)
 
         self._view.start(begin, self._ranked, self._parameters.model)
 
@@ -103,25 +103,25 @@ class NextSection:
             files = [replace(f, rank=rank) if f.image == case.image else f for f in files]
             self._parameters.caseFiles = caseFiles.toText(files)
 
-    def _ranked(self, outcome: Outcome) -> None:
+    def _ranked(self, result: TaskResult) -> None:
         self._book.update()
-        if outcome.result:
+        if result.value:
             text = _("The most uncertain case is {name}.")
-            self._view.tell(text.format(name=outcome.result[0]))
+            self._view.tell(text.format(name=result.value[0]))
 
     def _onOpen(self, _checked: bool = False) -> None:
-        def begin(listener: Listener) -> None:
+        def begin(listener: TaskListener) -> None:
             self._book.update()
             case = self._chosen()
             volumes.check(case.volumeNode)
             part = volumes.box(case.volumeNode, None)
             settings = settingsOf(self._parameters)
-            self._logic.start(SegmentWork(case.volumeNode, part, settings), listener)
+            self._logic.start(SegmentTask(case.volumeNode, part, settings), listener)
 
         self._view.start(begin, self._opened, self._parameters.model)
 
-    def _opened(self, outcome: Outcome) -> None:
-        node = outcome.result
+    def _opened(self, result: TaskResult) -> None:
+        node = result.value
         if not resultNodes.isInScene(node):
             return
         volumeNode = results.sourceOf(node)
@@ -178,7 +178,7 @@ def openSegmentEditor(segmentationNode, volumeNode) -> None:
     editor.setSourceVolumeNode(volumeNode)
 
 
-class RankWork:
+class RankTask(Task):
     """`onRank` is called for each case as soon as it is known."""
 
     def __init__(
@@ -210,7 +210,7 @@ class RankWork:
     def names(self, folder: Path) -> dict[str, str]:
         return {path: case.name for path, case in self._byImage.items() if case.volumeNode}
 
-    def hear(self, event: Event) -> None:
+    def onEvent(self, event: Event) -> None:
         if event["event"] == "ranked":
             self._tell(event)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook, Contents
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
 from UGMCLSegmentationLib.panel.improve.cases.structuresSection import StructuresSection
 from UGMCLSegmentationLib.panel.improve.finetuning.section import FinetuneSection
@@ -34,7 +34,7 @@ class ImproveSection:
         self._ui = ui
         self._parameters: Parameters | None = None
         self._applied: tuple | None = None
-        self.book = CaseBook(self._onCases)
+        self.book = CaseListModel(self._onCases)
         self.cases = CasesSection(ui, connections, self.book)
         self.structures = StructuresSection(ui, connections, self.book, self.cases)
         self.finetune = FinetuneSection(

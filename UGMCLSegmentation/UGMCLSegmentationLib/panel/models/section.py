@@ -208,7 +208,7 @@ class ModelsSection:
             if onDone is not None:
                 onDone(self._answer)
             return
-        last = ending.words.splitlines()[-1] if ending.words else _("it left no message")
+        last = ending.lastWords.splitlines()[-1] if ending.lastWords else _("it left no message")
         self._say(last.removeprefix("ugmcl: "), isError=True)
 
     def _onStop(self, _checked: bool = False) -> None:

@@ -11,7 +11,7 @@ from UGMCLSegmentationLib.panel.improve.cases import cases
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.worker.run import Outcome
+from UGMCLSegmentationLib.worker.run import TaskResult
 
 if TYPE_CHECKING:
     from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
@@ -65,6 +65,6 @@ class BatchSection:
             self._parameters.model,
         )
 
-    def _done(self, outcome: Outcome) -> None:
-        if outcome.result:
-            self._onResult(outcome.result[-1])
+    def _done(self, result: TaskResult) -> None:
+        if result.value:
+            self._onResult(result.value[-1])

@@ -1,4 +1,4 @@
-"""One click on Segment: the volume as a file, and the results as nodes."""
+"""Segmentation of one volume or of many: volumes as files, results as nodes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.scene import resultNodes, results, volumes
 from UGMCLSegmentationLib.scene.volumes import Box
-from UGMCLSegmentationLib.worker.run import CANCELED, DONE, Listener, Outcome, Run
+from UGMCLSegmentationLib.worker.run import (
+    CANCELED,
+    DONE,
+    Task,
+    TaskListener,
+    TaskResult,
+    WorkerTask,
+)
 from UGMCLSegmentationLib.worker.worker import Event, Worker
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the worker is told besides the image."""
+    """What the worker needs besides the image."""
 
     model: str
     device: str = "auto"
@@ -28,7 +35,7 @@ class Settings:
 
 
 def settingsOf(parameters) -> Settings:
-    """As the panel's parameters say. Raises PanelError without a model."""
+    """The settings in the panel's parameters. Raises PanelError without a model."""
     if not parameters.model:
         raise PanelError(_("Select a model first."))
     return Settings(
@@ -40,8 +47,8 @@ def settingsOf(parameters) -> Settings:
     )
 
 
-class SegmentWork:
-    """`part` of the volume is segmented; its newest result is updated, if `outputs.build` may."""
+class SegmentTask(Task):
+    """Segments `part` of the volume. Updates its newest result if `resultNodes.build` may."""
 
     def __init__(self, volumeNode, part: Box, settings: Settings, former=None) -> None:
         self._volumeNode = volumeNode
@@ -70,19 +77,19 @@ class SegmentWork:
     def names(self, folder: Path) -> dict[str, str]:
         return {str(folder / "image.nrrd"): self._volumeNode.GetName()}
 
-    def hear(self, event: Event) -> None:
-        """Nothing is told but progress."""
-
     def read(self, event: Event, folder: Path) -> Generator[None, None, Any]:
         return (yield from resultNodes.build(event, self._volumeNode, self._part, self._former))
 
 
-class BatchRun:
-    """A run over volumes. One that fails does not stop the others; `onEnd` gets the list of the
-    segmentations that were made, and its message what failed."""
+class SegmentQueue:
+    """Segments volumes one after the other, as one task for its listener.
+
+    A volume that fails does not stop the others. The `value` of the result is the list of the
+    segmentations, also of a canceled queue; its message includes what failed.
+    """
 
     def __init__(
-        self, worker: Worker, volumeNodes: Sequence, settings: Settings, listener: Listener
+        self, worker: Worker, volumeNodes: Sequence, settings: Settings, listener: TaskListener
     ) -> None:
         if not volumeNodes:
             raise PanelError(_("There is no volume to segment."))
@@ -90,10 +97,10 @@ class BatchRun:
         self._waiting = list(volumeNodes)
         self._count = len(volumeNodes)
         self._settings = settings
-        self._listener: Listener | None = listener
+        self._listener: TaskListener | None = listener
         self._made: list = []
         self._failures: list[str] = []
-        self._run: Run | None = None
+        self._run: WorkerTask | None = None
         self._name = ""
         self._next()
 
@@ -103,7 +110,7 @@ class BatchRun:
 
     def cancel(self) -> None:
         self._waiting.clear()
-        if self._run is not None and self._run.running:
+        if self._run is not None:
             self._run.cancel()
 
     def abandon(self) -> None:
@@ -112,7 +119,7 @@ class BatchRun:
         if self._run is not None:
             self._run.abandon()
 
-    # What each run tells (run.Listener)
+    # TaskListener of the volume under way
 
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
         if self._listener is not None:
@@ -127,14 +134,14 @@ class BatchRun:
         if self._listener is not None:
             self._listener.onLog(level, f"{self._name}: {text}")
 
-    def onEnd(self, outcome: Outcome) -> None:
-        if outcome.kind == DONE:
-            self._made.append(outcome.result)
-        elif outcome.kind == CANCELED:
-            self._end(Outcome(CANCELED, self._text(_("Canceled.")), list(self._made)))
+    def onEnd(self, result: TaskResult) -> None:
+        if result.kind == CANCELED:
+            self._end(CANCELED, _("Canceled."))
             return
+        if result.kind == DONE:
+            self._made.append(result.value)
         else:
-            self._failures.append(f"{self._name}: {outcome.message}")
+            self._failures.append(f"{self._name}: {result.message}")
         self._next()
 
     def _next(self) -> None:
@@ -145,21 +152,19 @@ class BatchRun:
             self._name = node.GetName()
             try:
                 volumes.check(node)
-                work = SegmentWork(node, volumes.box(node, None), self._settings)
-                self._run = Run(self._worker, work, self)
+                task = SegmentTask(node, volumes.box(node, None), self._settings)
+                self._run = WorkerTask(self._worker, task, self)
                 return
             except PanelError as error:
                 self._failures.append(str(error))
-        self._end(Outcome(DONE, self._text(""), list(self._made)))
+        self._end(DONE, "")
 
-    def _text(self, before: str) -> str:
+    def _end(self, kind: str, message: str) -> None:
         made = _("{n} of {count} volumes were segmented.").format(
             n=len(self._made), count=self._count
         )
-        return " ".join(part for part in (before, made, *self._failures) if part)
-
-    def _end(self, outcome: Outcome) -> None:
+        text = " ".join(part for part in (message, made, *self._failures) if part)
         listener, self._listener = self._listener, None
         self._run = None
         if listener is not None:
-            listener.onEnd(outcome)
+            listener.onEnd(TaskResult(kind, text, self._made))

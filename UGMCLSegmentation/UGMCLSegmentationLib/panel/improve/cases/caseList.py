@@ -1,4 +1,4 @@
-"""All cases of the scene and beside it, read anew whenever something they depend on changes."""
+"""All cases of the scene and beside it, read again whenever one of them changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import slicer
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases, structures
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, volumes
-from UGMCLSegmentationLib.worker.steps import Deadline, Steps
+from UGMCLSegmentationLib.worker.incremental import Deadline, IncrementalTask
 
 _PAUSE = 0.15  # seconds without a change before the scene is looked at: brush strokes are many
 
@@ -24,7 +24,7 @@ class Contents:
     classes: list[structures.ClassSpec] = field(default_factory=list)
 
 
-class CaseBook:
+class CaseListModel:
     """`onChanged` is called with the new contents; reading takes place in small steps."""
 
     def __init__(self, onChanged: Callable[[Contents], None]) -> None:
@@ -32,7 +32,7 @@ class CaseBook:
         self._parameters: Parameters | None = None
         self._observed: list[tuple] = []
         self._edited: dict[str, tuple[int, bool]] = {}
-        self._steps: Steps | None = None
+        self._steps: IncrementalTask | None = None
         self._pause = Deadline(self._start)
         self.contents = Contents()
 
@@ -79,7 +79,7 @@ class CaseBook:
             self.refresh()
             return
         self._halt()
-        self._steps = Steps(self._read(), self._done, self._failed)
+        self._steps = IncrementalTask(self._read(), self._done, self._failed)
 
     def _done(self, contents: Contents) -> None:
         self._steps = None
@@ -122,7 +122,7 @@ class CaseBook:
         return self._edited.get(node.GetID(), (0, False))[1]
 
     def _observe(self) -> None:
-        """Hear of what changes in volumes and segmentations, and of new ones."""
+        """Observe changes of volumes and segmentations, and new ones."""
         self._forget()
         scene = slicer.mrmlScene
         events = [(scene, scene.NodeAddedEvent), (scene, scene.NodeRemovedEvent)]

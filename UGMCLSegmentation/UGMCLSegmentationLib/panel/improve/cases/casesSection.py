@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases
-from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook, Contents
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import volumes
@@ -26,7 +26,7 @@ _WHOLE = 0  # of the subject hierarchy
 class CasesSection:
     """Shows the cases of `book` and writes what the user chooses to the scene."""
 
-    def __init__(self, ui, connections: Connections, book: CaseBook) -> None:
+    def __init__(self, ui, connections: Connections, book: CaseListModel) -> None:
         self._ui = ui
         self._book = book
         self._parameters: Parameters | None = None

@@ -6,7 +6,7 @@ import qt
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.improve.cases import cases, structures
-from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook, Contents
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
@@ -16,7 +16,7 @@ _ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown w
 
 class StructuresSection:
     def __init__(
-        self, ui, connections: Connections, book: CaseBook, casesSection: CasesSection
+        self, ui, connections: Connections, book: CaseListModel, casesSection: CasesSection
     ) -> None:
         self._ui = ui
         self._book = book

@@ -13,7 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.scene import results
-from UGMCLSegmentationLib.worker.steps import Deadline
+from UGMCLSegmentationLib.worker.incremental import Deadline
 
 _KIND = "UGMCLSegmentation.Curves"  # attribute: which of the nodes it is
 _PAUSE = 1.0  # seconds between two updates of the nodes
@@ -41,10 +41,6 @@ class Curves:
 
     def close(self) -> None:
         self._later.stop()
-
-    @property
-    def lastDice(self) -> float | None:
-        return self._dice[-1][1] if self._dice else None
 
     def add(self, event: dict[str, Any]) -> None:
         """One `metrics` event; steps that a resumed run does again replace the former ones."""

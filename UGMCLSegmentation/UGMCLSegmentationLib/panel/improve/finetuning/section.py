@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,13 +10,19 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ugmcl_core.training.settings import FinetuneSettings
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import cases
-from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseBook
-from UGMCLSegmentationLib.panel.improve.finetuning import curves, finetuning, report
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
+from UGMCLSegmentationLib.panel.improve.finetuning import (
+    caseListExport,
+    curves,
+    finetuning,
+    report,
+)
 from UGMCLSegmentationLib.panel.improve.finetuning.curves import Curves
-from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneRun
+from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneTask
 from UGMCLSegmentationLib.panel.improve.finetuning.settings import (
     Estimate,
     FinetuneChoices,
@@ -28,7 +33,7 @@ from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.panel.setup import dependencies
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.storage import runFolder
-from UGMCLSegmentationLib.worker.run import CANCELED, DONE
+from UGMCLSegmentationLib.worker.run import CANCELED, DONE, TaskResult, WorkerTask
 from UGMCLSegmentationLib.worker.worker import Worker
 
 SEED = 0
@@ -42,7 +47,7 @@ class FinetuneSection:
         self,
         ui,
         connections: Connections,
-        book: CaseBook,
+        book: CaseListModel,
         trainer: Worker,
         isReady: Callable[[str], bool],
         isEntered: Callable[[], bool],
@@ -55,7 +60,8 @@ class FinetuneSection:
         self._isEntered = isEntered
         self._onModel = onModel
         self._parameters: Parameters | None = None
-        self._run: FinetuneRun | None = None
+        self._run: WorkerTask | None = None
+        self._task: FinetuneTask | None = None
         self._curves = Curves()
         self._estimates: dict[tuple, Estimate] = {}
         self._measured: tuple[tuple, int] = ((), 0)  # what is being measured, and its steps
@@ -95,7 +101,7 @@ class FinetuneSection:
         facts = dependencies.facts()
         self._isSlow = bool(facts.torch) and facts.hasNvidia and not facts.torchUsesGpu
         self.choices.refresh()
-        self.resume.refresh(self._run.folder if self.running else None)
+        self.resume.refresh(self.running)
         self.update()
 
     def update(self) -> None:
@@ -105,8 +111,8 @@ class FinetuneSection:
         reason = self._reason()
         ui.finetuneButton.enabled = ui.estimateButton.enabled = not reason
         ui.finetuneButton.toolTip = reason or _("Train a new model on the cases.")
-        ui.pauseButton.enabled = running and self._run.canPause
-        isPaused = running and self._run.isPaused
+        ui.pauseButton.enabled = running and self._task.isTraining and self._run.canSend
+        isPaused = running and self._task.isPaused
         ui.pauseButton.text = _("Continue") if isPaused else _("Pause")
         ui.cancelFinetuneButton.enabled = running
         ui.estimateButton.setVisible(not running)
@@ -121,7 +127,7 @@ class FinetuneSection:
         self._trainer.shutdown()
         if self._run is not None:
             self._run.abandon()
-            self._run = None
+            self._run = self._task = None
 
     # What the user does
 
@@ -135,19 +141,20 @@ class FinetuneSection:
         with self._telling(_("The fine-tuning cannot be started.")):
             if not self._isReady(baseOf(self._parameters)):
                 return
-            made = finetuning.make(self._book.update())
-            name = models.nameFor(self._parameters.modelName)
-            folder = runFolder.create(name)
+            cases = caseListExport.prepare(self._book.update())
+            run = finetuning.newRun(self._settings(), cases)
             self._measured = self._measureKey(), self._steps()
             if not onlyEstimate:
                 self._curves.clear()
                 self._hideReport()
-            self._run = FinetuneRun(
-                self._trainer, folder, self._request(folder, name), self._about(made), self, made,
-                isMeasured=self._measured[0] in self._estimates, onlyEstimate=onlyEstimate,
-            )  # fmt: skip
+            isMeasured = self._measured[0] in self._estimates
+            self._begin(FinetuneTask(run, self, cases, not isMeasured, onlyEstimate))
 
-    def _onResume(self, run: runFolder.Run) -> None:
+    def _begin(self, task: FinetuneTask) -> None:
+        self._task = task
+        self._run = WorkerTask(self._trainer, task, self)
+
+    def _onResume(self, run: runFolder.ResumableRun) -> None:
         with self._telling(_("The run cannot be resumed.")):
             if not self._isReady(run.request["base"]):
                 return
@@ -155,13 +162,13 @@ class FinetuneSection:
             self._curves.clear()
             for event in runFolder.metrics(run.folder):
                 self._curves.add(event)
-            self._run = FinetuneRun(self._trainer, run.folder, run.request, run.about, self)
+            self._begin(FinetuneTask(run, self))
             self._curves.show()
 
     def _onPause(self, _checked: bool = False) -> None:
         if self.running:
             self._ui.pauseButton.enabled = False
-            self._run.pause(not self._run.isPaused)
+            self._run.send("continue" if self._task.isPaused else "pause")
 
     def _onCancel(self, _checked: bool = False) -> None:
         self._ui.cancelFinetuneButton.enabled = False
@@ -180,11 +187,13 @@ class FinetuneSection:
         if isOpen and not dependencies.situation().isBlocking:
             self._trainer.start()  # it knows the methods
 
-    # What a run tells (finetune.Listener)
+    # FinetuneListener
 
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
         if fraction >= 0:
             self._ui.finetuneProgressBar.value = round(100 * fraction)
+        if self._task.isPaused:
+            remaining = None
         self._ui.finetuneProgressLabel.text = messages.withTimeLeft(text, remaining)
 
     def onLog(self, level: str, text: str) -> None:
@@ -215,27 +224,27 @@ class FinetuneSection:
             self._ui.finetuneProgressLabel.text = _("Paused")
         self.update()
 
-    def onEnd(self, outcome: finetuning.Outcome) -> None:
-        if outcome.message:
-            self._ui.improveLogText.appendPlainText(outcome.message)
-            message = dependencies.explained(outcome.message)
-            self._tell(message, isError=outcome.kind not in (DONE, CANCELED))
+    def onEnd(self, result: TaskResult) -> None:
+        if result.message:
+            self._ui.improveLogText.appendPlainText(result.message)
+            message = dependencies.explained(result.message)
+            self._tell(message, isError=result.kind not in (DONE, CANCELED))
         self._ui.finetuneProgressBar.value = 0
         with self._telling(_("The report cannot be shown."), isFresh=False):
             self._curves.show()
-            if outcome.result:
-                self._showReport(outcome)
+            if result.value:
+                self._showReport(result.value)
         self.refresh()
 
-    def _showReport(self, outcome: finetuning.Outcome) -> None:
-        result = outcome.result
+    def _showReport(self, result: dict) -> None:
         text = report.summary(result)
         self._ui.reportLabel.text = text
         self._ui.reportLabel.setVisible(True)
         self._ui.improveLogText.appendPlainText(text)
-        self._onModel(outcome.model, result.get("verdict") != report.NOT_BETTER)
+        isSelected = result.get("verdict") != report.NOT_BETTER
+        self._onModel(models.keyOf(Path(result["model"])), isSelected)
         report.show(result)
-        self._reportFile = report.write(result, outcome.folder)
+        self._reportFile = report.write(result, self._task.folder)
         self._ui.reportButton.setVisible(True)
 
     # What the panel shows
@@ -249,7 +258,7 @@ class FinetuneSection:
             with messages.showingErrors(self._ui.improveMessageLabel, what):
                 yield
         finally:
-            self.resume.refresh(self._run.folder if self.running else None)
+            self.resume.refresh(self.running)
             self.update()
 
     def _hideReport(self) -> None:
@@ -267,37 +276,25 @@ class FinetuneSection:
         if self._parameters is None:
             return _("Open a scene first.")
         try:
-            finetuning.make(self._book.contents)
+            caseListExport.prepare(self._book.contents)
         except PanelError as error:
             return str(error)
         return ""
 
-    def _request(self, folder: Path, name: str) -> dict:
+    def _settings(self) -> FinetuneSettings:
+        """The settings of a new run. Raises PanelError."""
         parameters = self._parameters
-        return {
-            "command": "finetune",
-            "case_list": str(folder / runFolder.CASE_LIST),
-            "base": baseOf(parameters),
-            "method": parameters.method,
-            "iterations": parameters.iterations,
-            "seed": SEED,
-            "device": parameters.device,
-            "output": str(folder),
-            "resume": False,
-            "name": name,
-            "compare": parameters.compare,
-            "leave_one_out": parameters.leaveOneOut,
-            "keep_names": parameters.keepNames,
-        }
-
-    def _about(self, made: finetuning.Plan) -> dict:
-        counts = [sum(c.role == role for c in made.cases) for role in cases.ROLES[:3]]
-        text = _("{a} labeled, {b} unlabeled, {c} hold-out")
-        return {
-            "date": time.strftime("%Y-%m-%d %H:%M"),
-            "base": baseOf(self._parameters),
-            "cases": text.format(a=counts[0], b=counts[1], c=counts[2]),
-        }
+        return finetuning.newSettings(
+            parameters.modelName,
+            base=baseOf(parameters),
+            method=parameters.method,
+            iterations=parameters.iterations,
+            seed=SEED,
+            device=parameters.device,
+            compare=parameters.compare,
+            leave_one_out=parameters.leaveOneOut,
+            keep_names=parameters.keepNames,
+        )
 
     def _measureKey(self) -> tuple:
         """What the speed and the memory depend on."""
@@ -337,17 +334,17 @@ class ResumeSection:
     """`onResume` is called with the run that the user chose."""
 
     def __init__(
-        self, ui, connections: Connections, onResume: Callable[[runFolder.Run], None]
+        self, ui, connections: Connections, onResume: Callable[[runFolder.ResumableRun], None]
     ) -> None:
         self._ui = ui
         self._onResume = onResume
-        self._runs: list[runFolder.Run] = []
+        self._runs: list[runFolder.ResumableRun] = []
         connections.connect(ui.resumeButton, "clicked(bool)", self._onResumeClicked)
         connections.connect(ui.discardButton, "clicked(bool)", self._onDiscard)
 
-    def refresh(self, underWay: Path | None) -> None:
+    def refresh(self, isRunning: bool) -> None:
         """Look for runs again; none is offered while one is under way."""
-        self._runs = runFolder.unfinished() if underWay is None else []
+        self._runs = [] if isRunning else runFolder.unfinished()
         selector = self._ui.runSelector
         current = selector.itemData(selector.currentIndex)
         entries = [(run.text, str(run.folder), str(run.folder)) for run in self._runs]
@@ -356,7 +353,7 @@ class ResumeSection:
         for widget in (selector, self._ui.resumeButton, self._ui.discardButton):
             widget.setVisible(bool(entries))
 
-    def _chosen(self) -> runFolder.Run | None:
+    def _chosen(self) -> runFolder.ResumableRun | None:
         index = self._ui.runSelector.currentIndex
         return self._runs[index] if 0 <= index < len(self._runs) else None
 
@@ -371,4 +368,4 @@ class ResumeSection:
         if run is not None and slicer.util.confirmOkCancelDisplay(question):
             if not runFolder.isTaken(run.folder):  # else another Slicer has just resumed it
                 runFolder.discard(run.folder)
-            self.refresh(None)
+            self.refresh(False)

@@ -1,4 +1,4 @@
-"""Long work in small pieces between the events of the application, so that it never freezes."""
+"""Long work in small steps between the events of the application, so that it never freezes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import qt
 
-BUDGET = 0.03  # seconds of work before the event loop gets its turn
+BUDGET = 0.03  # seconds of work between two turns of the event loop
 
 
-class Steps:
-    """Drives a generator from a timer; each `yield` is a place where the panel may come in."""
+class IncrementalTask:
+    """Runs a generator from a timer; at each `yield` the event loop may get its turn."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Steps:
         self._timer.start()
 
     def stop(self) -> None:
-        """End the work where it is; its `finally` blocks run now. Neither callback is called."""
+        """Stop the generator; its `finally` blocks run now. Neither callback is called."""
         if self._timer is None:
             return
         timer, self._timer = self._timer, None
@@ -50,7 +50,7 @@ class Steps:
 
 
 class Deadline:
-    """Calls `onLate` once, unless it is stopped before; holds nothing while it does not run."""
+    """Calls `onLate` once unless it is stopped first; holds no reference while it is idle."""
 
     def __init__(self, onLate: Callable[[], None]) -> None:
         self._onLate = onLate
@@ -80,5 +80,5 @@ class Deadline:
 def _end(timer, slot: Callable[[], None]) -> None:
     timer.stop()
     timer.disconnect("timeout()", slot)
-    # it must outlive the signal that it may just be sending
+    # it must outlive the signal that it may be sending
     qt.QTimer.singleShot(0, lambda: timer.stop())

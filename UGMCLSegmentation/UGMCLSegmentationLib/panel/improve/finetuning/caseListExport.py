@@ -1,0 +1,103 @@
+"""The cases as the files that a fine-tuning reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel.improve.cases import caseChecks, structures
+from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
+from UGMCLSegmentationLib.panel.improve.cases.cases import IGNORE, Case
+from UGMCLSegmentationLib.scene import labelmaps, volumes
+from UGMCLSegmentationLib.storage import runFolder
+
+
+@dataclass(frozen=True)
+class CaseListExport:
+    """Cases that are ready to be written, the label of each of their segments, and the classes."""
+
+    cases: tuple[Case, ...]
+    values: tuple[dict[str, int], ...]
+    classes: tuple[structures.ClassSpec, ...]
+
+    @property
+    def hasIgnored(self) -> bool:
+        return any(labelmaps.IGNORE_VALUE in v.values() for v in self.values)
+
+
+def prepare(contents: Contents) -> CaseListExport:
+    """Raises PanelError with what is missing."""
+    used = [case for case in contents.cases if case.role != IGNORE]
+    if reason := caseChecks.readiness(used):
+        raise PanelError(reason)
+    _checkFiles(used)
+    classes = structures.allClasses(contents.structures, contents.classes)
+    if not classes:
+        raise PanelError(_("From scratch, the labels must be segmentations of the scene."))
+    values = [
+        structures.values(case, contents.structures, classes) if case.needsLabel else {}
+        for case in used
+    ]
+    return CaseListExport(tuple(used), tuple(values), tuple(classes))
+
+
+def _checkFiles(used: Sequence[Case]) -> None:
+    """Raises PanelError for an image that is both a volume of the scene and a file beside it: as
+    two cases, one could be learned from while the other measures the model."""
+    loaded = {}
+    for case in used:
+        storage = case.volumeNode.GetStorageNode() if case.volumeNode is not None else None
+        if storage is not None and storage.GetFileName():
+            loaded[os.path.realpath(storage.GetFullNameFromFileName())] = case.name
+    for case in used:
+        if case.volumeNode is None and os.path.realpath(case.image) in loaded:
+            name = loaded[os.path.realpath(case.image)]
+            raise PanelError(
+                _("{file} is loaded as {name}: set one of the two to Ignore.").format(
+                    file=Path(case.image).name, name=name
+                )
+            )
+
+
+def write(export: CaseListExport, folder: Path) -> Iterator[None]:
+    """Write the images, the labels and the case list into a run's folder. Raises PanelError."""
+    rows: list[dict[str, Any]] = []
+    for number, (case, values) in enumerate(zip(export.cases, export.values, strict=True)):
+        row = {"name": _unique(case.name, rows), "role": case.role}
+        if case.volumeNode is None:
+            row["image"] = case.image
+            if case.needsLabel:
+                row["label"] = case.label
+        else:
+            yield from _writeCase(case, values, folder, f"{runFolder.CASES}/{number:03d}", row)
+        rows.append(row)
+    content = {
+        "cases": rows,
+        "classes": [info.toJson() for info in export.classes],
+        "ignore": labelmaps.IGNORE_VALUE if export.hasIgnored else None,
+    }
+    runFolder.write(folder / runFolder.CASE_LIST, json.dumps(content, indent=1))
+
+
+def _writeCase(case: Case, values, folder: Path, stem: str, row: dict) -> Iterator[None]:
+    row["image"] = f"{stem}.nrrd"
+    box = volumes.fullBox(case.volumeNode)
+    yield from volumes.write(case.volumeNode, box, folder / row["image"])
+    if case.needsLabel:
+        row["label"] = f"{stem}-label.nrrd"
+        path = folder / row["label"]
+        yield from labelmaps.write(path, case.segmentationNode, values, case.volumeNode)
+
+
+def _unique(name: str, rows: Sequence[dict]) -> str:
+    taken, unique, number = {row["name"] for row in rows}, name, 2
+    while unique in taken:
+        unique, number = f"{name} ({number})", number + 1
+    return unique
