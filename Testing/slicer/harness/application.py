@@ -20,7 +20,7 @@ from .modules import ModuleManager
 from .qtlayer.connections import declare_signals
 from .qtlayer.properties import Property
 
-VERSION = (5, 12, 0)
+VERSION = "5.12.0"
 _SHARE = "share/Slicer-5.12"
 
 
@@ -65,20 +65,13 @@ class Application(QtWidgets.QApplication):
         temporary.mkdir()
         _make_python_launchers(home / "bin")
         _make_label_colors(home / _SHARE / "ColorFiles")
-        version = ".".join(map(str, VERSION))
         self._facts: dict[str, Any] = {
-            "slicerHome": str(home), "temporaryPath": str(temporary), "majorVersion": VERSION[0],
-            "minorVersion": VERSION[1], "revision": "0", "repositoryRevision": "harness",
-            "mainApplicationName": "Slicer", "mainApplicationVersion": version,
-            "documentationBaseUrl": f"https://slicer.readthedocs.io/en/{VERSION[0]}.{VERSION[1]}/",
-            "defaultScenePath": str(root), "extensionsInstallPath": str(root / "extensions"),
-            "slicerUserSettingsFilePath": str(root / "Slicer.ini"),
-            "os": "linux", "arch": "amd64", "platform": "linux-amd64", "intDir": "",
-            "startupWorkingPath": os.getcwd(),
+            "slicerHome": str(home), "temporaryPath": str(temporary),
+            "extensionsInstallPath": str(root / "extensions"),
         }
         self.setApplicationName("Slicer")
         self.setOrganizationName("slicer.org")
-        self.setApplicationVersion(version)
+        self.setApplicationVersion(VERSION)
         QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
         QtCore.QSettings.setPath(
             QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, str(root / "settings")
@@ -103,9 +96,6 @@ class Application(QtWidgets.QApplication):
     def applicationLogic(self) -> Any:
         return self._logic
 
-    def mrmlApplicationLogic(self) -> Any:
-        return self._logic
-
     def mrmlScene(self) -> Any:
         return slicer.mrmlScene
 
@@ -127,17 +117,8 @@ class Application(QtWidgets.QApplication):
     def settings(self) -> Any:
         return self._settings
 
-    def userSettings(self) -> Any:
-        return self._settings
-
-    def revisionUserSettings(self) -> Any:
-        return self._settings
-
     def commandOptions(self) -> SimpleNamespace:
         return SimpleNamespace(noMainWindow=True, testingEnabled=self._testing, noSplash=True)
-
-    def coreCommandOptions(self) -> SimpleNamespace:
-        return self.commandOptions()
 
     def testingEnabled(self) -> bool:
         return self._testing
@@ -145,41 +126,18 @@ class Application(QtWidgets.QApplication):
     def startupEnvironment(self) -> Any:
         return QtCore.QProcessEnvironment.systemEnvironment()
 
-    def moduleDocumentationUrl(self, name: str) -> str:
-        return f"{self._facts['documentationBaseUrl']}user_guide/modules/{name.lower()}.html"
-
     def pauseRender(self) -> None:
         self._paused += 1
 
     def resumeRender(self) -> None:
         self._paused = max(self._paused - 1, 0)
 
-    def setRenderPaused(self, paused: bool) -> None:
-        self.pauseRender() if paused else self.resumeRender()
-
-    def openNodeModule(self, node: Any, *_: Any) -> bool:
-        return False
-
     def restart(self) -> None:
         raise RuntimeError("the code under test asked the application to restart")
 
     slicerHome = _property(str, "slicerHome")
     temporaryPath = _property(str, "temporaryPath")
-    majorVersion = _property(int, "majorVersion")
-    minorVersion = _property(int, "minorVersion")
-    revision = _property(str, "revision")
-    repositoryRevision = _property(str, "repositoryRevision")
-    mainApplicationName = _property(str, "mainApplicationName")
-    mainApplicationVersion = _property(str, "mainApplicationVersion")
-    documentationBaseUrl = _property(str, "documentationBaseUrl")
-    defaultScenePath = _property(str, "defaultScenePath")
     extensionsInstallPath = _property(str, "extensionsInstallPath")
-    slicerUserSettingsFilePath = _property(str, "slicerUserSettingsFilePath")
-    startupWorkingPath = _property(str, "startupWorkingPath")
-    os = _property(str, "os")
-    arch = _property(str, "arch")
-    platform = _property(str, "platform")
-    intDir = _property(str, "intDir")
 
 
 def _make_python_launchers(folder: Path) -> None:

@@ -41,12 +41,6 @@ class SliceController(_Controller):
     def fitSliceToBackground(self) -> None:
         self._view.logic.FitSliceToBackground()
 
-    def setSliceVisible(self, visible: bool) -> None:
-        self._view.node.SetSliceVisible(visible)
-
-    def setSliceOffsetValue(self, offset: float) -> None:
-        self._view.logic.SetSliceOffset(offset)
-
 
 class RenderView:
     """ctkVTKAbstractView: what slice views and 3D views share."""
@@ -54,20 +48,11 @@ class RenderView:
     def __init__(self, view: SliceView | ThreeDView) -> None:
         self._view = view
 
-    def renderWindow(self) -> Any:
-        return self._view.window.window
-
     def interactor(self) -> Any:
         return self._view.window.interactor
 
     def forceRender(self) -> None:
         self._view.render()
-
-    def scheduleRender(self) -> None:
-        """Pictures are rendered when they are taken."""
-
-    def displayableManagerByClassName(self, name: str) -> Any:
-        return self._view.window.group.GetDisplayableManagerByClassName(name)
 
     @property
     def width(self) -> int:
@@ -90,12 +75,6 @@ class MRMLThreeDView(RenderView):
     def resetFocalPoint(self) -> None:
         self._view.fit()
 
-    def resetCamera(self, *_: Any) -> None:
-        self._view.fit()
-
-    def cameraNode(self) -> Any:
-        return slicer.modules.cameras.logic().GetViewActiveCameraNode(self._view.node)
-
 
 class SliceWidget:
     def __init__(self, view: SliceView) -> None:
@@ -115,14 +94,8 @@ class SliceWidget:
     def mrmlSliceNode(self) -> Any:
         return self._view.node
 
-    def mrmlSliceCompositeNode(self) -> Any:
-        return self._view.composite
-
     def fitSliceToBackground(self) -> None:
         self._view.logic.FitSliceToBackground()
-
-    def setSliceOrientation(self, orientation: str) -> None:
-        self._view.node.SetOrientation(orientation)
 
 
 class ThreeDWidget:
@@ -140,9 +113,6 @@ class ThreeDWidget:
     def mrmlViewNode(self) -> Any:
         return self._view.node
 
-    def viewLogic(self) -> Any:
-        return self._view.logic
-
 
 class TableWidget:
     def __init__(self, node: Any) -> None:
@@ -156,9 +126,6 @@ class TableWidget:
 
     def tableController(self) -> _Controller:
         return self._controller
-
-    def mrmlTableViewNode(self) -> Any:
-        return self._node
 
 
 class PlotWidget:
@@ -275,13 +242,6 @@ class LayoutManager(QtCore.QObject):
     def _nth(self, kind: str, index: int) -> Any:
         widgets = self._alive(kind)
         return widgets[index] if 0 <= index < len(widgets) else None
-
-    def viewWidget(self, node: Any) -> Any:
-        return self._widgets.get(node.GetClassName(), {}).get(node.GetID())
-
-    def activeMRMLThreeDViewNode(self) -> Any:
-        widget = self.threeDWidget(0)
-        return widget.mrmlViewNode() if widget is not None else None
 
     def resetSliceViews(self) -> None:
         for widget in self._alive("vtkMRMLSliceNode"):

@@ -27,9 +27,6 @@ class ModuleManager(QtCore.QObject):
     def module(self, name: str) -> Any:
         return self._modules.get(name)
 
-    def modulesNames(self) -> tuple[str, ...]:
-        return tuple(self._modules)
-
     def _add(self, module: Any) -> None:
         self._modules[module.name] = module
         setattr(slicer.modules, module.name.lower(), module)
@@ -80,7 +77,6 @@ class ScriptedModule(QtCore.QObject):
     categories = stored("QStringList", (), "categories")
     contributors = stored("QStringList", (), "contributors")
     dependencies = stored("QStringList", (), "dependencies")
-    associatedNodeTypes = stored("QStringList", (), "associatedNodeTypes")
     helpText = stored(str, "", "helpText")
     acknowledgementText = stored(str, "", "acknowledgementText")
     hidden = stored(bool, False, "hidden")

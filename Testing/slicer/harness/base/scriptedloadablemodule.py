@@ -49,13 +49,6 @@ class ScriptedLoadableModule:
     def resourcePath(self, filename: str) -> str:
         return _beside(self.parent.path, filename)
 
-    def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
-        if docPage:
-            url = slicer.app.documentationBaseUrl + docPage
-        else:
-            url = slicer.app.moduleDocumentationUrl(self.moduleName)
-        return f'<p>See the <a href="{url}">documentation</a>.</p>'
-
     def runTest(self, msec: int = 100, **kwargs: Any) -> None:
         module = importlib.import_module(type(self).__module__)
         name = self.moduleName + "Test"
@@ -158,11 +151,6 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     ) -> None:
         delay = getattr(self, "messageDelay", msec if msec is not None else requestedDelay)
         slicer.util.delayDisplay(message, 100 if delay is None else delay)
-
-    def takeScreenshot(self, name: str, description: str, type: int = -1) -> None:
-        self.delayDisplay(description)
-        if self.enableScreenshots:
-            raise RuntimeError("screenshots need the Slicer application")
 
     def runTest(self) -> None:
         logging.warning("No test is defined in %s", type(self).__name__)

@@ -106,12 +106,6 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         notify=contentsCollapsed,
     )
     collapsedHeight = stored(int, 0, "collapsedHeight")
-    contentsFrameShape = stored(int, 0, "contentsFrameShape")
-    contentsFrameShadow = stored(int, 16, "contentsFrameShadow")
-    contentsLineWidth = stored(int, 1, "contentsLineWidth")
-    contentsMidLineWidth = stored(int, 0, "contentsMidLineWidth")
-    buttonTextAlignment = stored(int, 129, "buttonTextAlignment")
-    indicatorAlignment = stored(int, 129, "indicatorAlignment")
 
 
 class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):

@@ -27,19 +27,10 @@ class ctkCheckableComboBox(QtWidgets.QComboBox):
         if not roles or QtCore.Qt.CheckStateRole in roles:
             self.checkedIndexesChanged.emit()
 
-    def checkableModel(self) -> Any:
-        return self.model()
-
     def checkedIndexes(self) -> list[Any]:
         model = self.model()
         every = [model.index(row, 0) for row in range(self.count)]
         return [index for index in every if self.checkState(index) == QtCore.Qt.Checked]
-
-    def allChecked(self) -> bool:
-        return len(self.checkedIndexes()) == self.count
-
-    def noneChecked(self) -> bool:
-        return not self.checkedIndexes()
 
     def checkState(self, index: Any) -> Any:
         return QtCore.Qt.CheckState(self.model().data(index, QtCore.Qt.CheckStateRole) or 0)

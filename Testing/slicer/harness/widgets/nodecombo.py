@@ -171,24 +171,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         current = self._current_id()
         return self._scene.GetNodeByID(current) if self._scene is not None and current else None
 
-    def currentNodeId(self) -> str:
-        return self._current_id()
-
     def setCurrentNode(self, node: Any) -> None:
         self._select(node if isinstance(node, str) else node.GetID() if node else None)
-
-    def setCurrentNodeID(self, node_id: str) -> None:
-        self._select(node_id)
-
-    def setCurrentNodeIndex(self, index: int) -> None:
-        self._combo.setCurrentIndex(index + int(self._none_enabled))
-
-    def nodeCount(self) -> int:
-        return len(self._nodes())
-
-    def nodeFromIndex(self, index: int) -> Any:
-        nodes = self._nodes()
-        return nodes[index] if 0 <= index < len(nodes) else None
 
     def addNode(self, kind: str | None = None) -> Any:
         kind = kind or self._types[0]
@@ -206,24 +190,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self.nodeAddedByUser.emit(node)
         return node
 
-    def removeCurrentNode(self) -> None:
-        node = self.currentNode()
-        if node is not None:
-            self._scene.RemoveNode(node)
-
     def addAttribute(self, kind: str, name: str, value: str | None = None) -> None:
         self._attributes.setdefault(kind, {})[name] = value
         self._fill()
-
-    def removeAttribute(self, kind: str, name: str) -> None:
-        self._attributes.get(kind, {}).pop(name, None)
-        self._fill()
-
-    def setNodeTypeLabel(self, label: str, kind: str) -> None:
-        self.__dict__.setdefault("_labels", {})[kind] = label
-
-    def nodeTypeLabel(self, kind: str) -> str:
-        return self.__dict__.get("_labels", {}).get(kind, kind)
 
     def _assign(self, attribute: str, value: Any) -> None:
         self.__dict__[attribute] = value
@@ -259,10 +228,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     baseName = stored(str, "", "baseName")
     addEnabled = stored(bool, True, "addEnabled")
     removeEnabled = stored(bool, True, "removeEnabled")
-    editEnabled = stored(bool, False, "editEnabled")
     renameEnabled = stored(bool, False, "renameEnabled")
     selectNodeUponCreation = stored(bool, True, "selectNodeUponCreation")
-    interactionNodeSingletonTag = stored(str, "Singleton", "interactionNodeSingletonTag")
     sizeAdjustPolicy = stored(int, 1, "sizeAdjustPolicy")
 
 

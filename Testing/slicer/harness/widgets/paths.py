@@ -87,11 +87,9 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         bool, lambda self: not self._browse_button.isHidden(),
         lambda self, value: self._browse_button.setVisible(value),
     )
-    showHistoryButton = stored(bool, True, "showHistoryButton")
     filters = stored(int, 0x007, "filters")
     options = stored(int, 0, "options")
     label = stored(str, "", "label")
-    nameFilters = stored("QStringList", (), "nameFilters")
     sizeAdjustPolicy = stored(int, 1, "sizeAdjustPolicy")
     minimumContentsLength = stored(int, 0, "minimumContentsLength")
 

@@ -56,12 +56,6 @@ class ctkSliderWidget(QtWidgets.QWidget):
     def setValue(self, value: float) -> None:
         self._box.setValue(value)
 
-    def reset(self) -> None:
-        self._box.setValue(0.0)
-
-    def setSpinBoxVisible(self, visible: bool) -> None:
-        self._box.setVisible(visible)
-
     value = Property(
         float, lambda self: self._box.value, lambda self, value: self._box.setValue(value)
     )
@@ -91,7 +85,6 @@ class ctkSliderWidget(QtWidgets.QWidget):
         lambda self, value: self._box.setVisible(value),
     )
     pageStep = stored(float, 10.0, "pageStep")
-    tracking = stored(bool, True, "tracking")
 
 
 declare_signals(

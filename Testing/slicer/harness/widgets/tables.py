@@ -34,9 +34,6 @@ class qMRMLTableView(QtWidgets.QTableView):
             self._scene = scene
             self.mrmlSceneChanged.emit(scene)
 
-    def mrmlTableNode(self) -> Any:
-        return self._table
-
     def setMRMLTableNode(self, node: Any) -> None:
         self._observations.clear()
         self._table = node
@@ -81,9 +78,6 @@ class qMRMLPlotView(QtWidgets.QWidget):
         self._view_node = node
         if node is not None:
             self._observations.add(self, node, "ModifiedEvent", "_changed")
-        self.update()
-
-    def fitToContent(self) -> None:
         self.update()
 
     def _changed(self, _node: Any) -> None:
