@@ -67,6 +67,7 @@ def ranks(count, *arguments):
     assert all(p.returncode == 0 for p in processes), ends
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(folder, tmp_path):
     for count, name in ((1, "one"), (2, "two")):
         ranks(count, folder, "ugmcl", tmp_path / name)  # a supervised start is part of it
@@ -99,6 +100,7 @@ def torchrun(folder, output, *further, program=("-m", "ugmcl_core")):
     )
 
 
+@pytest.mark.slow
 def test_torchrun_writes_one_model_and_speaks_once(folder, tmp_path):
     run = torchrun(folder, tmp_path / "run", "--iterations", "2", "--batch", "2+0")
     said, errors = run.communicate(timeout=280)
@@ -108,6 +110,7 @@ def test_torchrun_writes_one_model_and_speaks_once(folder, tmp_path):
     assert not (tmp_path / "run/cache").exists()
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_divided_is_one_line(folder, tmp_path):
     run = torchrun(folder, tmp_path / "run", "--batch", "1+2")
     errors = run.communicate(timeout=120)[1]
@@ -133,6 +136,7 @@ sys.exit(__main__.main())
 """
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_all(folder, tmp_path):
     (tmp_path / "failing.py").write_text(FAILING)
     program = (str(tmp_path / "failing.py"),)
@@ -144,6 +148,7 @@ def test_an_error_of_one_process_ends_all(folder, tmp_path):
     assert not (tmp_path / "run/model").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_and_leaves_a_model(folder, tmp_path):
     run = torchrun(folder, tmp_path / "run", "--iterations", "100000", "--batch", "2+0")
     log = tmp_path / "run/log.jsonl"

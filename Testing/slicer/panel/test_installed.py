@@ -88,6 +88,7 @@ def files(folder: Path) -> set[str]:
     return {p.as_posix() for p in paths if "__pycache__" not in p.parts and p.name[0] != "."}
 
 
+@pytest.mark.slow
 def test_nothing_is_dropped(built):
     """What is installed is what is in the source tree, byte for byte."""
     module = ROOT / "UGMCLSegmentation"
@@ -125,6 +126,7 @@ def test_the_stand_in_drops_what_slicer_drops(tmp_path, path, isThere):
         assert files(tmp_path / "build" / MODULES) == ({"good.py"} if isThere else set())
 
 
+@pytest.mark.slow
 def test_ctest_runs_the_tests_of_the_module(built):
     listed = run(tool("ctest"), "-N", cwd=built).stdout
     assert "py_UGMCLSegmentation" in listed
@@ -133,6 +135,7 @@ def test_ctest_runs_the_tests_of_the_module(built):
     assert done.returncode == 0 and "100% tests passed" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 def test_worker_and_models_are_found_where_slicer_installs_them(built, tmp_path):
     pytest.importorskip("torch")
     folder = built / "installed" / MODULES
@@ -148,6 +151,7 @@ def test_worker_and_models_are_found_where_slicer_installs_them(built, tmp_path)
     assert {Path(f).parent for f in told["folders"]} == {folder / "Resources" / "Models"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("UGMCL_INSTALLED" in os.environ, reason="these are the installed tests")
 def test_a_few_tests_pass_from_the_installed_tree(built, tmp_path):
     folder = built / "installed" / MODULES

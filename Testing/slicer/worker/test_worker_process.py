@@ -266,6 +266,7 @@ class Ticks:
         return float(np.diff(self.times).max()) - 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["smooth", "rough"])
 def test_a_timer_does_not_slip_during_a_run(panel, kind):
     """On a volume of 640 x 640 x 88, as large as such scans get, with a body of 90 mm or with

@@ -71,6 +71,7 @@ def test_estimate_run_and_report(panel):
     assert (found & truth).any()
 
 
+@pytest.mark.slow
 def test_what_has_no_label_changes_what_is_learned(panel):
     improve.prepare(panel, 1, 1, 0, iterations=10)
     learned = []
@@ -85,6 +86,7 @@ def test_what_has_no_label_changes_what_is_learned(panel):
     assert any(first[name] != second.get(name) for name in first)
 
 
+@pytest.mark.slow
 def test_cancel_kill_and_resume(panel):
     improve.prepare(panel, 1, 1, 0, iterations=4000)
     panel.click("finetuneButton")
@@ -110,6 +112,7 @@ def test_cancel_kill_and_resume(panel):
     improve.finish(panel, 2)
 
 
+@pytest.mark.slow
 def test_a_new_class_is_learned_beside_the_old_one(panel):
     improve.prepare(panel, 0, 1, 0, iterations=10)
     for seed in range(2):
