@@ -61,7 +61,7 @@ def show_phantoms() -> None:
     from UGMCLSegmentationLib.storage import userFolder
 
     userFolder.setPath(OUTPUT / "user")
-    panel.widget.useModelFolder(str(OUTPUT / "start" / "model"))
+    panel.widget.segment.useModelFolder(str(OUTPUT / "start" / "model"))
     held_out = volumes[-1]
     reference = OUTPUT / "cases" / "labels" / f"{held_out.GetName()}.nrrd"
     before = dice_of(segment_and_export(panel, held_out, OUTPUT / "before"), reference)
@@ -98,7 +98,7 @@ def show_scan(image: Path) -> None:
     if not panel.parameters.model:
         sys.exit("no model is bundled yet: name a folder of models in UGMCL_MODELS")
     exported = segment_and_export(panel, volume, OUTPUT)
-    print(f"{panel.ui.measureLabel.text} -> {os.path.relpath(exported)}")
+    print(f"{panel.ui.statisticsLabel.text} -> {os.path.relpath(exported)}")
     take_pictures(panel)
     panel.close()
 

@@ -1,5 +1,11 @@
-"""UGMCL Segmentation: the module as Slicer finds it. Its parts are in UGMCLSegmentationLib."""
+"""UGMCL Segmentation: the module as Slicer finds it.
 
+Slicer executes this file at every start, so it imports nothing of UGMCLSegmentationLib. At start
+Slicer also looks up the classes below, but calls them only when they are used. Each then imports
+the class of the same name and returns an instance of it.
+"""
+
+import importlib
 import importlib.util
 import os
 import sys
@@ -7,27 +13,20 @@ import sys
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
 
 if importlib.util.find_spec("ugmcl_core") is None:
     # in a source tree only the module's folder is on the path, and ugmcl_core is beside it
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
-from UGMCLSegmentationLib.scene import sampleData
-from UGMCLSegmentationLib.selftest import UGMCLSegmentationTest
-from UGMCLSegmentationLib.widget import UGMCLSegmentationWidget
-
-__all__ = [
-    "UGMCLSegmentation",
-    "UGMCLSegmentationLogic",
-    "UGMCLSegmentationTest",
-    "UGMCLSegmentationWidget",
-]
-
 
 class UGMCLSegmentation(ScriptedLoadableModule):
-    """What Slicer shows of the module in its menus and help."""
+    """The module's entry in Slicer's menus and help."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
@@ -37,12 +36,35 @@ class UGMCLSegmentation(ScriptedLoadableModule):
         parent.contributors = ["UGMCL Segmentation contributors"]
         parent.helpText = _(
             "Segments a structure with a model trained by uncertainty-guided mutual consistency "
-            "learning, and shows its signed distance and where the model is unsure. "
+            "learning, and shows its signed distance and the uncertainty of the model. "
             "Select a volume and click Segment. For research, not for clinical use."
         )
         parent.acknowledgementText = _(
             "The method is that of Zhang, Jiao, Liao, Li and Zhang: Uncertainty-guided mutual "
             "consistency learning for semi-supervised medical image segmentation (2022)."
         )
-        # the Sample Data module is there only then
-        slicer.app.connect("startupCompleted()", sampleData.register)
+        # the Sample Data module is available only then
+        slicer.app.connect("startupCompleted()", _registerSampleData)
+
+
+def _registerSampleData():
+    _library("scene.sampleData").register()
+
+
+def _library(name):
+    return importlib.import_module(f"UGMCLSegmentationLib.{name}")
+
+
+class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget):
+    def __new__(cls, *arguments, **options):
+        return _library("widget").UGMCLSegmentationWidget(*arguments, **options)
+
+
+class UGMCLSegmentationLogic(ScriptedLoadableModuleLogic):
+    def __new__(cls, *arguments, **options):
+        return _library("logic").UGMCLSegmentationLogic(*arguments, **options)
+
+
+class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
+    def __new__(cls, *arguments, **options):
+        return _library("selftest").UGMCLSegmentationTest(*arguments, **options)

@@ -49,7 +49,7 @@ def click(
     volume.write(folder / "scan.nrrd", image)
     panel = module_support.Panel(command=None)
     if model is not None:
-        panel.widget.useModelFolder(str(model))
+        panel.widget.segment.useModelFolder(str(model))
     import slicer
 
     panel.select(slicer.util.loadVolume(str(folder / "scan.nrrd")))

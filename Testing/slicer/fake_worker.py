@@ -5,8 +5,9 @@ gibberish), FAKE_LOADING (seconds that it loads, and says so), FAKE_SLOW (second
 takes), FAKE_NO_HELLO, FAKE_DEAF (ignores a cancel), FAKE_NO_STDIN (ends as if its stdin were
 closed), FAKE_ERROR (the message of an error), FAKE_CLASSES (1 or 2), FAKE_LEVEL (the threshold),
 FAKE_STRUCTURE (what class 1 is called instead, in green), FAKE_ADVICE (what a result advises),
-FAKE_LABELS (a label file of the same grid to answer with instead), FAKE_KEEP (a folder for copies
-of the outputs), FAKE_COMPRESS. What it does for fine-tuning, ranking and evaluation is in
+FAKE_LABELS (a label file of the same grid to answer with instead), FAKE_FIELD (the name of another
+field, of 100 times the uncertainty), FAKE_KEEP (a folder for copies of the outputs),
+FAKE_COMPRESS. What it does for fine-tuning, ranking and evaluation is in
 fake_training. It keeps no state, and imports SimpleITK only once it is asked for something.
 """
 
@@ -115,7 +116,12 @@ def outputs(request: dict) -> dict:
     if request["passes"]:
         path = folder / f"{stem}_uncertainty.nrrd"
         write(uncertainty, path)
+    more = {}
+    if field := os.environ.get("FAKE_FIELD"):
+        more[field] = str(folder / f"{stem}_{field}.nrrd")
+        write(100 * uncertainty, Path(more[field]))
     return {
+        **more,
         "labels": str(folder / f"{stem}_labels.nrrd"),
         "uncertainty": str(path) if path else None,
         "classes": told,

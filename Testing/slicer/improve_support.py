@@ -63,7 +63,7 @@ def real_panel(model: Path, monkeypatch: Any) -> support.Panel:
     for worker in (panel.widget.logic.worker, panel.widget.logic.trainer):
         worker.helloTimeout = 120.0  # on a busy computer torch takes its time
     show_charts(monkeypatch, lambda chart: None)
-    panel.widget.useModelFolder(str(model))
+    panel.widget.segment.useModelFolder(str(model))
     panel.parameters.base = str(model)
     panel.parameters.device = "cpu"
     return panel

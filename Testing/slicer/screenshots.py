@@ -63,7 +63,7 @@ def segment(model: str, folder: Path):
     slicer.util.setSliceViewerLayers(background=node)
     panel = support.Panel(command=None)
     panel.parameters.model = model
-    panel.widget.choices.refresh()
+    panel.widget.segment.choices.refresh()
     panel.segment(node, seconds=600)
     return panel
 

@@ -26,8 +26,8 @@ from screenshots import PANEL, add_model_card, save  # noqa: E402
 
 NAMES = tuple(f"Patient {number}" for number in range(1, 8))
 ROLES = ("Labeled",) * 2 + ("Unlabeled",) * 2 + ("Hold-out",) * 3
-SECTIONS = ("segmentSection", "seeSection", "improveSection", "evaluateSection", "batchSection",
-            "exportSection")
+SECTIONS = ("segmentSection", "displaySection", "improveSection", "evaluateSection",
+            "batchSection", "exportSection")
 PLOT = (640, 300)
 
 
@@ -56,7 +56,7 @@ def open_panel(folder: Path) -> Any:
         )
     panel = support.Panel()
     panel.parameters.model = panel.parameters.base = "la-lge-mri"
-    panel.widget.choices.refresh()
+    panel.widget.segment.choices.refresh()
     return panel
 
 
@@ -131,10 +131,10 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     panel.widget.improve.book.update()
     grab_section(panel, "improveSection", folder / "improve-next.png")
 
-    show(panel, "seeSection")
+    show(panel, "displaySection")
     ui.regionsSection.collapsed = False
     panel.click("nextRegionButton")
-    grab_section(panel, "seeSection", folder / "review.png")
+    grab_section(panel, "displaySection", folder / "review.png")
     show(panel, "evaluateSection")
     reference = slicer.util.getNode("Drawn 7")
     answer_with(panel, scratch / f"{NAMES[6]}-found.nrrd")

@@ -120,7 +120,7 @@ def grab_models(panel, path: Path, user: Path):
     ui = panel.ui
     userFolder.setPath(user)
     store.add(resolve("la-lge-mri").folder, userFolder.models(), name="our-scanner")
-    ui.segmentSection.collapsed = ui.seeSection.collapsed = True
+    ui.segmentSection.collapsed = ui.displaySection.collapsed = True
     ui.modelsSection.collapsed = False
     ui.storedModelSelector.currentIndex = ui.storedModelSelector.findData("our-scanner")
     ui.importSourceEdit.text = "https://models.example.org/left-atrium.zip"

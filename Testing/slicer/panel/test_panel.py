@@ -83,7 +83,8 @@ def test_nothing_is_cut_off_at_420_pixels(panel, tmp_path):
             assert in_ui_file(name)
     improve.open_improve(panel)
     improve.select_rows(panel, drawn.GetName())
-    panel.widget.showMessage("A message that is long enough to need more than a line. " * 2)
+    message = "A message that is long enough to need more than a line. "
+    panel.widget.segment.showMessage(message * 2)
     harness.grab(panel.loaded.panel, tmp_path / "panel.png", width=420)
     shown = panel.loaded.panel
     assert shown.minimumSizeHint().width() <= 420
@@ -98,7 +99,7 @@ def test_a_first_time_user_sees_no_more_than_needed(panel):
     for section in ("advancedSection", "logSection", "exportSection", "improveSection",
                     "evaluateSection", "batchSection", "regionsSection"):  # fmt: skip
         assert getattr(panel.ui, section).collapsed
-    for section in ("segmentSection", "seeSection"):
+    for section in ("segmentSection", "displaySection"):
         assert not getattr(panel.ui, section).collapsed
     for name in (
         "messageLabel",
@@ -106,7 +107,6 @@ def test_a_first_time_user_sees_no_more_than_needed(panel):
         "installButton",
         "otherWayButton",
         "progressBar",
-        "progressLabel",
         "classSelector",
     ):
         assert getattr(panel.ui, name).isHidden(), name
@@ -114,7 +114,7 @@ def test_a_first_time_user_sees_no_more_than_needed(panel):
 
 PRIMARY = {
     "segmentSection": "segmentButton",
-    "seeSection": None,  # shows, and does nothing
+    "displaySection": None,  # changes only what is shown
     "improveSection": "finetuneButton",
     "evaluateSection": "evaluateButton",
     "batchSection": "batchButton",
@@ -158,24 +158,24 @@ def test_progress_is_shown_while_running(panel, monkeypatch):
     seen = set()
 
     def look():
-        seen.add(panel.ui.progressLabel.text)
+        seen.add(panel.ui.messageLabel.text)
         return not panel.widget.logic.running
 
     harness.wait_until(look, 20)
     assert any("Computing, about" in text and "left" in text for text in seen)
-    assert panel.ui.progressBar.isHidden() and panel.ui.progressLabel.isHidden()
+    assert panel.ui.progressBar.isHidden() and panel.ui.messageLabel.isHidden()
 
 
 def test_a_folder_that_is_no_model(panel, tmp_path):
-    panel.widget.useModelFolder(str(tmp_path))
+    panel.widget.segment.useModelFolder(str(tmp_path))
     assert "model.json" in panel.message
     (tmp_path / "weights.pt").write_bytes(b"x")
-    panel.widget.useModelFolder(str(tmp_path))
+    panel.widget.segment.useModelFolder(str(tmp_path))
     assert "pickle" in panel.message
 
 
 def test_devices_come_from_the_worker(panel):
-    panel.widget.onHello(
+    panel.widget.logic.worker.onHello(
         {"version": "1", "torch": "2", "devices": [
             {"name": "cpu", "text": "CPU"}, {"name": "cuda:0", "text": "GPU 0"}]}
     )  # fmt: skip

@@ -51,7 +51,7 @@ def test_state_survives_saving_and_loading(panel, tmp_path, kind):
     assert (parameters.passes, parameters.device, parameters.model) == (5, "cpu", "fake")
     assert panel.ui.passesSpinBox.value == 5 and panel.ui.exportAllCheckBox.checked
     assert panel.ui.deviceSelector.itemData(panel.ui.deviceSelector.currentIndex) == "cpu"
-    assert "left atrium" in panel.ui.measureLabel.text
+    assert "left atrium" in panel.ui.statisticsLabel.text
     assert results.sourceOf(node) is volume
     composite = view.composite
     assert composite.GetNthLayerVolume(3) is results.uncertaintyOf(volume)
@@ -122,7 +122,7 @@ def test_the_widget_dies_with_its_panel(scene):
     panel = support.Panel()
     panel.segment(support.add_volume())
     panel.click("nextRegionButton")
-    dead = [weakref.ref(o) for o in (panel.widget, panel.widget.logic, panel.widget.see,
+    dead = [weakref.ref(o) for o in (panel.widget, panel.widget.logic, panel.widget.display,
                                      panel.widget.logic.worker)]  # fmt: skip
     panel.close()
     gc.collect()

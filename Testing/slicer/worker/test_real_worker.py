@@ -83,7 +83,7 @@ def test_voxels_equal_the_command_lines(panel, tmp_path, trained):
     from UGMCLSegmentationLib.scene import results
 
     torch.set_num_threads(1)  # as the worker, so that sums are in the same order
-    panel.widget.useModelFolder(str(trained))
+    panel.widget.segment.useModelFolder(str(trained))
     panel.ui.passesSpinBox.value = 2
     array = support.blob(seed=9)
     for number, (name, axes) in enumerate(GEOMETRIES.items()):
@@ -173,7 +173,7 @@ def test_bad_input_is_one_line_and_the_panel_stays_usable(panel, tmp_path):
     ):
         folder = tmp_path / name
         shutil.copytree(good, folder)
-        panel.widget.useModelFolder(str(folder))
+        panel.widget.segment.useModelFolder(str(folder))
         assert panel.parameters.model == str(folder)
         spoil(folder)
         refuse(why, model=str(folder))

@@ -1,4 +1,4 @@
-"""A run of the worker as a section of the panel shows it: bar, words, Cancel."""
+"""A task in a section of the panel: progress bar, message, Cancel button."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 
 class TaskView:
-    """A `TaskListener`. `onChanged` is called when a run starts and ends, `onDone` with what it
-    brought, `onLog` with what it said; `isReady` is asked before it starts, with the model."""
+    """A `TaskListener` that shows the task under way.
+
+    Calls `isReady` with the model before a run, `onChanged` when a run starts or ends, and `onLog`
+    with every line for the log.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,7 @@ class TaskView:
         onChanged: Callable[[], None],
         onLog: Callable[[str], None],
     ) -> None:
-        """`widgets` are the progress bar, its cancel button and the label."""
+        """`widgets` are the progress bar, the cancel button and the label."""
         self._logic = logic
         self._bar, self._cancelButton, self._label = widgets
         self._isReady = isReady
@@ -38,8 +41,8 @@ class TaskView:
         self._onDone: Callable[[TaskResult], None] | None = None
         self._warnings: list[str] = []
         connections.connect(self._cancelButton, "clicked(bool)", self._onCancel)
-        self._show(False)
-        self.tell("")
+        self._setRunning(False)
+        self.show("")
 
     @property
     def running(self) -> bool:
@@ -51,8 +54,9 @@ class TaskView:
         onDone: Callable[[TaskResult], None],
         model: str = "",
     ) -> None:
-        """`begin` starts the run with this listener; its PanelError is shown."""
-        self.tell("")
+        """Call `begin` with this listener to start the run, and later `onDone` with its result.
+        The label shows a PanelError of either."""
+        self.show("")
         self._warnings.clear()
         with messages.showingErrors(self._label, _("The run cannot be started.")):
             if not self._isReady(model):
@@ -63,16 +67,16 @@ class TaskView:
             except Exception:
                 self._onDone = None
                 raise
-        self._show(self.running)
+        self._setRunning(self.running)
         self._onChanged()
 
-    def tell(self, text: str, isError: bool = False) -> None:
+    def show(self, text: str, isError: bool = False) -> None:
         messages.show(self._label, text, isError)
 
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
         if fraction >= 0:
             self._bar.value = round(100 * fraction)
-        self.tell(messages.withTimeLeft(text, remaining))
+        self.show(messages.withTimeLeft(text, remaining))
 
     def onLog(self, level: str, text: str) -> None:
         self._onLog(text)
@@ -81,17 +85,17 @@ class TaskView:
 
     def onEnd(self, result: TaskResult) -> None:
         onDone, self._onDone = self._onDone, None
-        self._show(False)
+        self._setRunning(False)
         self._bar.value = 0
         if result.message:
             self._onLog(result.message)
         message = dependencies.explained(result.message)
-        self.tell(message, isError=result.kind not in (DONE, CANCELED))
+        self.show(message, isError=result.kind not in (DONE, CANCELED))
         if onDone is not None and (result.kind == DONE or result.value):
             with messages.showingErrors(self._label, _("The result cannot be shown.")):
                 onDone(result)
         if self._warnings and result.kind == DONE:
-            self.tell("\n".join([self._label.text, *self._warnings]).strip())
+            self.show("\n".join([self._label.text, *self._warnings]).strip())
         self._onChanged()
 
     def _onCancel(self, _checked: bool = False) -> None:
@@ -99,7 +103,7 @@ class TaskView:
         if self.running:
             self._logic.cancel()
 
-    def _show(self, isRunning: bool) -> None:
+    def _setRunning(self, isRunning: bool) -> None:
         self._cancelButton.enabled = isRunning
         self._cancelButton.setVisible(isRunning)
         self._bar.setVisible(isRunning)

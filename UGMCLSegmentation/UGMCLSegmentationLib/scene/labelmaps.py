@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.scene import nrrd, results, volumes
+from UGMCLSegmentationLib.scene import nrrd, volumes
 
 LABELMAP = "Binary labelmap"
 IGNORE_VALUE = 255  # of voxels that nobody annotated
@@ -200,40 +200,3 @@ def _imageToWorld(labelmap) -> vtk.vtkMatrix4x4:
     matrix = vtk.vtkMatrix4x4()
     labelmap.GetImageToWorldMatrix(matrix)
     return matrix
-
-
-def lines(segmentationNode) -> list[str]:
-    """One line for each class, of the segments as they are now; a class whose segment was removed
-    has none. The mean uncertainty is the run's, so it is left out of what was changed since."""
-    found = []
-    for info in results.summary(segmentationNode).get("classes", []):
-        segment = _segmentOf(segmentationNode, info["value"])
-        if segment is None:
-            continue
-        volume, former = _milliliters(segment), info["volume_ml"] or 0.0
-        text = _("{name}: {volume:.1f} mL").format(name=segment.GetName(), volume=volume)
-        isChanged = abs(volume - former) > 0.05 + 1e-3 * former
-        if isChanged:
-            text += _(", {volume:.1f} mL before it was changed").format(volume=former)
-        elif info.get("mean_uncertainty") is not None:
-            text += _(", mean uncertainty {value:.2f}").format(value=info["mean_uncertainty"])
-        found.append(text)
-    return found
-
-
-def _segmentOf(segmentationNode, value: int):
-    """The segment of a class, known by its tag: its name may have been changed."""
-    segmentation = segmentationNode.GetSegmentation()
-    for index in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(index)
-        if results.classOf(segment) == str(value):
-            return segment
-    return None
-
-
-def _milliliters(segment) -> float:
-    labelmap = image(segment)
-    if labelmap is None:
-        return 0.0
-    count = np.count_nonzero(voxels(labelmap) == segment.GetLabelValue())
-    return float(count * np.prod(labelmap.GetSpacing()) / 1000.0)

@@ -1,10 +1,12 @@
-"""Generated scans in Slicer's Sample Data module: made on this computer, nothing is downloaded."""
+"""Generated scans in Slicer's Sample Data module. Nothing is downloaded.
+
+Slicer registers them at every start, so NumPy and the generator are imported only to load one.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
@@ -17,7 +19,7 @@ _ICONS = Path(__file__).resolve().parents[2] / "Resources" / "Icons"
 
 
 def register() -> None:
-    """Add the samples to the Sample Data module, where there is one."""
+    """Add the samples to the Sample Data module, if this Slicer has it."""
     try:
         import SampleData
     except ImportError:
@@ -38,7 +40,7 @@ def register() -> None:
 
 
 def loadScan(_source=None) -> list:
-    """One generated scan, shown in the slice views; returns the nodes."""
+    """Add one generated scan and show it in the slice views; returns the nodes."""
     with slicer.util.WaitCursor():
         volumeNode, _labels = _add(_SCAN_SEED, "Phantom")
     slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
@@ -46,8 +48,8 @@ def loadScan(_source=None) -> list:
 
 
 def loadCohort(_source=None) -> list:
-    """Eight scans, the first five with a segmentation, as the tutorial needs them: two to learn
-    from, and three to hold out; returns the nodes."""
+    """Add the eight scans of the tutorial, the first five with a segmentation (two for training
+    and three to hold out); returns the nodes."""
     nodes = []
     with slicer.util.WaitCursor():
         for number, seed in enumerate(_COHORT_SEEDS):
@@ -60,7 +62,9 @@ def loadCohort(_source=None) -> list:
 
 
 def _add(seed: int, name: str) -> tuple:
-    """A volume node and its labels as an array k, j, i."""
+    """Add a scan; returns its node and its labels as a k, j, i array."""
+    import numpy as np
+
     from ugmcl_core.data import phantoms
 
     image, labels = phantoms.phantom(seed, SHAPE, SPACING)
@@ -73,7 +77,7 @@ def _add(seed: int, name: str) -> tuple:
     return node, np.ascontiguousarray(labels.array.T)
 
 
-def _addSegmentation(volumeNode, labels: np.ndarray):
+def _addSegmentation(volumeNode, labels):
     node = slicer.mrmlScene.AddNewNodeByClass(
         "vtkMRMLSegmentationNode", _("{name} segmentation").format(name=volumeNode.GetName())
     )

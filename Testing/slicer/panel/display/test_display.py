@@ -338,12 +338,12 @@ def test_an_error_while_showing_does_not_stop_the_section(panel, monkeypatch):
     from UGMCLSegmentationLib.scene import results
 
     panel.segment(support.add_volume())
-    see = panel.widget.see
+    display = panel.widget.display
     with monkeypatch.context() as patch:
         patch.setattr(results, "summary", lambda node: {"classes": [{}]})
         with pytest.raises(KeyError):
-            see.refresh()
-    see.refresh()
+            display.refresh()
+    display.refresh()
     assert panel.ui.classSelector.count == 1
 
 

@@ -94,10 +94,10 @@ def test_measures_are_shown(panel):
     node = panel.segment(volume)
     voxels = support.segment_array(node, volume).sum()
     expected = voxels * 1.25 * 1.25 * 2 / 1000
-    text = panel.ui.measureLabel.text
+    text = panel.ui.statisticsLabel.text
     assert text.startswith("left atrium: ")
     assert float(text.split(":")[1].split("mL")[0]) == pytest.approx(expected, abs=0.051)
-    assert "uncertainty 0.08" in panel.ui.measureLabel.text
+    assert "uncertainty 0.08" in panel.ui.statisticsLabel.text
 
 
 def test_running_again_updates_the_same_nodes(panel, monkeypatch, tmp_path):
@@ -195,11 +195,11 @@ def test_another_structure_has_the_color_of_its_model(panel, monkeypatch):
 def test_the_measures_are_of_what_is_there_now(panel):
     volume = support.add_volume()
     node = panel.segment(volume)
-    before = panel.ui.measureLabel.text.split(",")[0]
+    before = panel.ui.statisticsLabel.text.split(",")[0]
     voxels = support.fill(node, volume, slice(15), 0)
     panel.loaded.exit()
     panel.loaded.enter()
-    text = panel.ui.measureLabel.text
+    text = panel.ui.statisticsLabel.text
     expected = voxels.sum() * 1.25 * 1.25 * 2 / 1000
     assert float(text.split(":")[1].split("mL")[0]) == pytest.approx(expected, abs=0.051)
     former = before.split(": ")[1]
@@ -207,7 +207,7 @@ def test_the_measures_are_of_what_is_there_now(panel):
     node.GetSegmentation().RemoveSegment("class_1")
     panel.loaded.exit()
     panel.loaded.enter()
-    assert panel.ui.measureLabel.text == ""
+    assert panel.ui.statisticsLabel.text == ""
 
 
 def test_two_volumes_have_results_of_their_own(panel):
@@ -256,7 +256,7 @@ def test_empty_result(panel, monkeypatch):
     volume = support.add_volume()
     node = panel.segment(volume)
     assert node.GetSegmentation().GetNumberOfSegments() == 1
-    assert "0.0 mL" in panel.ui.measureLabel.text
+    assert "0.0 mL" in panel.ui.statisticsLabel.text
     assert panel.segment() is node
 
 

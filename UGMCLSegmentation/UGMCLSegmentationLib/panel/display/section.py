@@ -1,17 +1,18 @@
-"""The See section of the panel: what of the result is shown."""
+"""The Display section of the panel: which result is shown, and which parts of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.display import appearance, surfaces
 from UGMCLSegmentationLib.panel.display.uncertainRegions import ReviewSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import labelmaps, results
+from UGMCLSegmentationLib.scene import results, segmentStatistics
 from UGMCLSegmentationLib.scene.overlays import OVERLAYS
 from UGMCLSegmentationLib.scene.resultNodes import isInScene
 
@@ -21,25 +22,33 @@ _SHOWN = (
 )  # parameters
 
 
-class SeeSection:
+class DisplaySection:
     def __init__(self, ui, connections: Connections) -> None:
         self._ui = ui
         self._parameters: Parameters | None = None
         self._applied: tuple | None = None
         self._review = ReviewSection(ui, connections)
         self._updating = False
-        self._ui.resultSelector.addAttribute(
+        ui.resultSelector.setMRMLScene(slicer.mrmlScene)
+        ui.resultSelector.addAttribute(
             "vtkMRMLSegmentationNode", results.ROLE, results.SEGMENTATION
         )
-        connections.connect(ui.classSelector, "currentIndexChanged(int)", self.onClassChanged)
+        connections.connect(ui.classSelector, "currentIndexChanged(int)", self._onClassChanged)
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
         self._review.setParameters(parameters)
         self.refresh()
 
+    def show(self, segmentationNode) -> None:
+        """Show this result instead of the one shown now; it may be the same with new contents."""
+        with self._changing():
+            self._parameters.segmentation = segmentationNode
+        appearance.showAlone(segmentationNode)
+        self.refresh()
+
     def refresh(self) -> None:
-        """The result itself changed, or the scene did: show everything anew."""
+        """Show everything again because the result or the scene changed."""
         self._applied = None
         self._review.refresh()
         self.update()
@@ -50,7 +59,7 @@ class SeeSection:
         if parameters is None or self._updating:
             return
         node = parameters.segmentation
-        if not isInScene(node):  # removed just now: the reference goes a little later
+        if not isInScene(node):  # just removed: the parameter node drops it a little later
             node = None
         settings = self._settings(node)
         if settings == self._applied:
@@ -60,22 +69,22 @@ class SeeSection:
             appearance.showAlone(node)
             self.refresh()
             return
-        self._boundSurface(node, isAsked=self._applied is not None)
+        self._limitSurface(node, isUserChange=self._applied is not None)
         self._applied = self._settings(node)
-        self._updateClasses(node)
-        self._updateMeasures(node)
+        self._showClasses(node)
+        self._showStatistics(node)
         appearance.apply(node, parameters)
 
     def _settings(self, node) -> tuple:
         return (node.GetID() if node else "", *(getattr(self._parameters, n) for n in _SHOWN))
 
-    def _boundSurface(self, node, isAsked: bool) -> None:
-        """Leave out a surface that takes long, unless the user asked for it by ticking its box
-        while this result was shown; the box is ticked again for the next result."""
+    def _limitSurface(self, node, isUserChange: bool) -> None:
+        """Do not make a surface that takes long, unless the user ticked its box while this result
+        was shown. The box is ticked again for the next result."""
         parameters = self._parameters
         isLeftOut = parameters.surfaceLeftOut
         isWanted = parameters.showSurface or isLeftOut
-        if isAsked:
+        if isUserChange:
             isLeftOut &= not parameters.showSurface
         else:
             count = 0
@@ -83,29 +92,29 @@ class SeeSection:
                 count = surfaces.faces(node)
             isLeftOut = count > surfaces.MOST_FACES
             self._ui.surfaceLabel.text = _(
-                "The surface is rough, of about {count} faces, and takes long to make: tick "
-                "3D surface to see it all the same."
+                "The surface is rough (about {count} faces), so making it takes long. Tick 3D "
+                "surface to show it anyway."
             ).format(count=count)
         with self._changing():
             parameters.surfaceLeftOut = isLeftOut
-            if not isAsked:
+            if not isUserChange:
                 parameters.showSurface = isWanted and not isLeftOut
         self._ui.surfaceLabel.setVisible(isLeftOut)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """While this section changes the parameters or its widgets itself."""
+        """Ignore the events of changes that this section makes itself."""
         self._updating = True
         try:
             yield
         finally:
             self._updating = False
 
-    def onClassChanged(self, index: int) -> None:
+    def _onClassChanged(self, index: int) -> None:
         if not self._updating and self._parameters is not None and index >= 0:
             self._parameters.shownClass = int(self._ui.classSelector.itemData(index))
 
-    def _updateClasses(self, node) -> None:
+    def _showClasses(self, node) -> None:
         classes = results.summary(node).get("classes", [])
         with self._changing():
             self._ui.classSelector.clear()
@@ -116,8 +125,7 @@ class SeeSection:
         for widget in (self._ui.classLabel, self._ui.classSelector):
             widget.setVisible(len(classes) > 1)
 
-    def _updateMeasures(self, node) -> None:
-        lines = labelmaps.lines(node)
-        self._ui.measureLabel.text = "\n".join(lines)
-        self._ui.measureLabel.setVisible(bool(lines))
-        self._review.update()
+    def _showStatistics(self, node) -> None:
+        lines = segmentStatistics.lines(node)
+        self._ui.statisticsLabel.text = "\n".join(lines)
+        self._ui.statisticsLabel.setVisible(bool(lines))

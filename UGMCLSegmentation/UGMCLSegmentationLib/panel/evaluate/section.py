@@ -83,7 +83,7 @@ class EvaluateSection:
     def _evaluated(self, result: TaskResult) -> None:
         self._showTable(result.value)
         self.update()
-        self._view.tell(_("{name} is a table of the scene.").format(name=result.value.GetName()))
+        self._view.show(_("{name} is a table of the scene.").format(name=result.value.GetName()))
 
     def _showTable(self, node) -> None:
         self._ui.evaluateTable.setMRMLTableNode(node)

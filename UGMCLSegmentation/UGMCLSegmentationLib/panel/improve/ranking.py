@@ -107,7 +107,7 @@ class NextSection:
         self._book.update()
         if result.value:
             text = _("The most uncertain case is {name}.")
-            self._view.tell(text.format(name=result.value[0]))
+            self._view.show(text.format(name=result.value[0]))
 
     def _onOpen(self, _checked: bool = False) -> None:
         def begin(listener: TaskListener) -> None:
@@ -133,13 +133,13 @@ class NextSection:
         appearance.clear()  # they would hide what is to be corrected
         openSegmentEditor(node, volumeNode)
         text = _("Correct {name} in the Segment Editor, come back and click Accept.")
-        self._view.tell(text.format(name=volumeNode.GetName()))
+        self._view.show(text.format(name=volumeNode.GetName()))
 
     def _onAccept(self, _checked: bool = False) -> None:
         pair = self._toAccept()
         if pair is not None:
             cases.accept(*pair)
-            self._view.tell(_("{name} is Labeled now.").format(name=pair[0].GetName()))
+            self._view.show(_("{name} is Labeled now.").format(name=pair[0].GetName()))
             self._book.update()
             self.update()
 

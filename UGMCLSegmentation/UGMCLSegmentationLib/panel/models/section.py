@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import qt
 import slicer
@@ -12,22 +13,33 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
+from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.storage import runFolder, temporaryFolders, userFolder
 from UGMCLSegmentationLib.worker.child import Child, Ending, pythonExecutable
 
 _TITLE = "UGMCL Segmentation"
 
 
-class ModelsSection:
-    """`onChanged(old, new)` tells that a model `old` is now `new`, either may be ""; `isBusy`
-    whether something runs that uses models and runs."""
+class ModelsListener(Protocol):
+    """Follows what the user does with models and storage."""
 
-    def __init__(
-        self, ui, connections, onChanged: Callable[[str, str], None], isBusy: Callable[[], bool]
-    ) -> None:
+    @property
+    def isBusy(self) -> bool:
+        """Whether a run uses models or the folder of runs."""
+
+    def onModelImported(self, name: str) -> None: ...
+
+    def onModelRenamed(self, old: str, new: str) -> None: ...
+
+    def onModelDeleted(self, name: str) -> None: ...
+
+    def onStorageMoved(self) -> None: ...
+
+
+class ModelsSection:
+    def __init__(self, ui, connections: Connections, listener: ModelsListener) -> None:
         self._ui = ui
-        self._onChanged = onChanged
-        self._isBusy = isBusy
+        self._listener = listener
         self._models: dict[str, object] = {}
         self._known: list = []
         self._child: Child | None = None
@@ -168,7 +180,7 @@ class ModelsSection:
         self.refresh()
         self._ui.storedModelSelector.currentIndex = self._ui.storedModelSelector.findData(name)
         self._say(_("{name} was imported.").format(name=name))
-        self._onChanged("", name)
+        self._listener.onModelImported(name)
 
     def _onExport(self, _checked: bool = False) -> None:
         path = qt.QFileDialog.getSaveFileName(
@@ -226,7 +238,9 @@ class ModelsSection:
             slicer.util.mainWindow(), _TITLE, _("New name:"), qt.QLineEdit.Normal, model.name
         )
         if name and name != model.name and self._tell(lambda: store.rename(model, name)):
-            self._changed(model.name, name)
+            self.refresh()
+            self._ui.storedModelSelector.currentIndex = self._ui.storedModelSelector.findData(name)
+            self._listener.onModelRenamed(model.name, name)
 
     def _onDelete(self, _checked: bool = False) -> None:
         from ugmcl_core.models import store
@@ -236,20 +250,15 @@ class ModelsSection:
         if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._tell(
             lambda: store.remove(model.folder)
         ):
-            self._changed(model.name, "")
-
-    def _changed(self, old: str, new: str) -> None:
-        self.refresh()
-        if new:
-            self._ui.storedModelSelector.currentIndex = self._ui.storedModelSelector.findData(new)
-        self._onChanged(old, new)
+            self.refresh()
+            self._listener.onModelDeleted(model.name)
 
     def _tell(self, act: Callable[[], object]) -> bool:
         """Do it; what goes wrong becomes the message."""
         from ugmcl_core.errors import InputError
 
         self._say("")
-        if self._isBusy():
+        if self._listener.isBusy:
             self._say(_("A run is under way: wait for its end."), isError=True)
             return False
         try:
@@ -280,7 +289,7 @@ class ModelsSection:
         )
         if folder and self._tell(lambda: userFolder.setPath(userFolder.within(folder))):
             self.refresh()
-            self._onChanged("", "")
+            self._listener.onStorageMoved()
 
     def _onFree(self, _checked: bool = False) -> None:
         places = [userFolder.place() / "logs", *runFolder.folders()]

@@ -1,18 +1,135 @@
-"""The model and device selectors: lists that are known only at run time."""
+"""The Segment section of the panel: its inputs, the run and its messages."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
 from slicer.i18n import tr as _
 
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.qtHelpers import fill
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
+from UGMCLSegmentationLib.panel.setup import dependencies
+from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.scene import volumes
+from UGMCLSegmentationLib.worker.run import TaskResult
+
+if TYPE_CHECKING:
+    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
+
+
+class SegmentSection:
+    """Calls `isReady` with the model before a run, `onChanged` when a run starts or ends, and
+    `onResult` with the new segmentation."""
+
+    def __init__(
+        self,
+        ui,
+        connections: Connections,
+        logic: UGMCLSegmentationLogic,
+        isReady: Callable[[str], bool],
+        onChanged: Callable[[], None],
+        onResult: Callable[[object], None],
+    ) -> None:
+        self._ui = ui
+        self._logic = logic
+        self._onResult = onResult
+        self._parameters: Parameters | None = None
+        ui.inputVolumeSelector.setMRMLScene(slicer.mrmlScene)
+        ui.roiSelector.setMRMLScene(slicer.mrmlScene)
+        self.choices = Choices(ui, connections)
+        widgets = (ui.progressBar, ui.cancelButton, ui.messageLabel)
+        self._view = TaskView(
+            connections, logic, widgets, isReady, onChanged, ui.logText.appendPlainText
+        )
+        logic.worker.onHello = self._onHello
+        logic.worker.onLog = self._onLog
+        for widget, signal, slot in (
+            (ui.segmentButton, "clicked(bool)", self._onSegment),
+            (ui.modelFolderButton, "clicked(bool)", self._onModelFolder),
+            (ui.advancedSection, "toggled(bool)", self._onAdvancedToggled),
+            (ui.roiSelector, "nodeAddedByUser(vtkMRMLNode*)", self._onRegionAdded),
+        ):
+            connections.connect(widget, signal, slot)
+
+    def setParameters(self, parameters: Parameters | None) -> None:
+        self._parameters = parameters
+        self.choices.setParameters(parameters)
+        self.update()
+
+    def update(self) -> None:
+        """Follow the parameter node and the run."""
+        self.choices.update()
+        parameters = self._parameters
+        reason = ""
+        if self._logic.running:
+            reason = _("A segmentation is already running.")
+        elif parameters is None or parameters.inputVolume is None:
+            reason = _("Select a volume first.")
+        elif not parameters.model:
+            reason = _("Select a model first.")
+        self._ui.segmentButton.enabled = not reason
+        self._ui.segmentButton.toolTip = reason or _(
+            "Segment the volume. The result appears over it in the slice views."
+        )
+
+    def showMessage(self, text: str) -> None:
+        self._view.show(text)
+
+    def useModelFolder(self, folder: str) -> None:
+        """Select the model in a folder of the user's choice."""
+        with messages.showingErrors(self._ui.messageLabel, _("The model cannot be used.")):
+            self.choices.addModel(models.fromFolder(folder))
+
+    def _onSegment(self, _checked: bool = False) -> None:
+        parameters = self._parameters
+        self._view.start(
+            lambda listener: self._logic.startSegment(parameters, listener),
+            self._onDone,
+            parameters.model,
+        )
+
+    def _onDone(self, result: TaskResult) -> None:
+        self._onResult(result.value)
+
+    def _onModelFolder(self, _checked: bool = False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Folder of the model")
+        )
+        if folder:
+            self.useModelFolder(folder)
+
+    def _onAdvancedToggled(self, isOpen: bool) -> None:
+        if isOpen and not dependencies.situation().isBlocking:
+            self._logic.worker.start()  # it reports the devices
+
+    def _onRegionAdded(self, node) -> None:
+        volumeNode = self._parameters.inputVolume
+        if node is not None and volumeNode is not None and not node.GetNumberOfControlPoints():
+            volumes.fitRegion(node, volumeNode)
+
+    def _onHello(self, event: dict) -> None:
+        devices = event.get("devices") or []
+        self.choices.setDevices(devices)
+        names = ", ".join(device["text"] for device in devices)
+        self._onLog("info", f"ugmcl {event.get('version')}, torch {event.get('torch')}: {names}")
+
+    def _onLog(self, level: str, text: str) -> None:
+        """A message of the worker that belongs to no run."""
+        self._ui.logText.appendPlainText(text)
+        if level == "warning":
+            self.showMessage(text)
 
 
 class Choices:
-    """Fills the two combo boxes and keeps them and the parameter node alike."""
+    """The model and device selectors, whose lists are known only at run time. Keeps them and the
+    parameter node in agreement."""
 
-    def __init__(self, ui, connections) -> None:
+    def __init__(self, ui, connections: Connections) -> None:
         self._ui = ui
         self._parameters: Parameters | None = None
         self._updating = False
@@ -40,12 +157,12 @@ class Choices:
         self._fillDevices()
 
     def setDevices(self, devices: list[dict[str, str]]) -> None:
-        """What the worker found on this computer."""
+        """Offer the devices that the worker found on this computer."""
         self._devices = devices
         self._fillDevices()
 
     def addModel(self, info: models.ModelInfo) -> None:
-        """A model of the user's own, chosen at once."""
+        """Add a model of the user's own and select it."""
         self._own = [other for other in self._own if other.key != info.key] + [info]
         self._parameters.model = info.key
         self.refresh()
@@ -89,7 +206,7 @@ class Choices:
 
 
 def _unknown(key: str) -> models.ModelInfo:
-    """What a loaded scene names and this computer does not have; the worker will say so."""
+    """A model that a loaded scene names and this computer lacks; a run with it reports that."""
     try:
         return models.fromFolder(key)
     except Exception:

@@ -1,0 +1,44 @@
+"""Volume and mean uncertainty of the segments of a result."""
+
+from __future__ import annotations
+
+import numpy as np
+from slicer.i18n import tr as _
+
+from UGMCLSegmentationLib.scene import labelmaps, results
+
+
+def lines(segmentationNode) -> list[str]:
+    """One line for each class, from the segments as they are now; none for a removed segment. The
+    mean uncertainty is that of the run, so the line of an edited segment lacks it."""
+    found = []
+    for info in results.summary(segmentationNode).get("classes", []):
+        segment = _segmentOf(segmentationNode, info["value"])
+        if segment is None:
+            continue
+        volume, former = _milliliters(segment), info["volume_ml"] or 0.0
+        text = _("{name}: {volume:.1f} mL").format(name=segment.GetName(), volume=volume)
+        if abs(volume - former) > 0.05 + 1e-3 * former:
+            text += _(", {volume:.1f} mL before it was changed").format(volume=former)
+        elif info.get("mean_uncertainty") is not None:
+            text += _(", mean uncertainty {value:.2f}").format(value=info["mean_uncertainty"])
+        found.append(text)
+    return found
+
+
+def _segmentOf(segmentationNode, value: int):
+    """The segment of a class, found by its tag: the user may have renamed it."""
+    segmentation = segmentationNode.GetSegmentation()
+    for index in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(index)
+        if results.classOf(segment) == str(value):
+            return segment
+    return None
+
+
+def _milliliters(segment) -> float:
+    labelmap = labelmaps.image(segment)
+    if labelmap is None:
+        return 0.0
+    count = np.count_nonzero(labelmaps.voxels(labelmap) == segment.GetLabelValue())
+    return float(count * np.prod(labelmap.GetSpacing()) / 1000.0)
