@@ -49,6 +49,9 @@ README = {
     "how to remove what is stored": r"(?i)\bremove\b",
     "that it is not for clinical use": r"(?i)not for clinical use",
 }
+ANSWERS = Path("docs") / "extension-index.md"
+QUESTIONS = 11  # that a reviewer of the index puts; these words are in some of them
+SUBJECTS = ("license", "downloaded", "uploaded", "stored", "remove", "installed", "at startup")
 
 
 def metadata(root: Path) -> dict[str, str]:
@@ -154,6 +157,20 @@ def check_texts(root: Path) -> Iterator[str]:
             yield f"pyproject.toml: {topic!r} cannot be a topic of a repository"
 
 
+def check_answers(root: Path) -> Iterator[str]:
+    """The page that answers the questions of a review."""
+    if not (root / ANSWERS).is_file():
+        yield f"{ANSWERS} does not exist"
+        return
+    text = (root / ANSWERS).read_text(encoding="utf-8")
+    asked = re.findall(r"(?m)^\d+\. \*\*(.+?\?)\*\* \S", text)
+    if len(asked) != QUESTIONS:
+        yield f"{ANSWERS} answers {len(asked)} questions of a review, not {QUESTIONS}"
+    for subject in SUBJECTS:
+        if not any(subject in question for question in asked):
+            yield f"{ANSWERS} has no question with the word {subject!r}"
+
+
 def check_imports(root: Path) -> Iterator[str]:
     """Slicer imports every module at its start, before anything can be installed."""
     for path in sorted((root / NAME).rglob("*.py")):
@@ -192,7 +209,7 @@ def check_size(root: Path) -> Iterator[str]:
 
 
 CHECKS: tuple[Callable[[Path], Iterator[str]], ...] = (
-    check_entry, check_cmake, check_texts, check_imports, check_size,
+    check_entry, check_cmake, check_texts, check_answers, check_imports, check_size,
 )  # fmt: skip
 
 

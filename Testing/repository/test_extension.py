@@ -40,6 +40,8 @@ def test_what_is_wrong_is_found(tmp_path):
         (entry, "PyTorch", "NNUNet", "build_dependencies are not"),
         ("LICENSE.txt", "Apache License", "My License", "Apache License"),
         ("README.md", r"(?i)not for clinical use", "good for all", "clinical use"),
+        ("docs/extension-index.md", "uploaded", "sent", "'uploaded'"),
+        ("docs/extension-index.md", r"(?m)^11\. .*", "", "answers 10 questions"),
         ("UGMCLSegmentation/UGMCLSegmentation.py", "\nimport ", "\nimport torch\nimport ",
          "imports torch at file scope"),
         ("pyproject.toml", '"3d-slicer-extension"', '"Slicer"', "cannot be a topic"),
