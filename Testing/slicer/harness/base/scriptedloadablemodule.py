@@ -101,51 +101,31 @@ class ScriptedLoadableModuleWidget:
 
 
 class ScriptedLoadableModuleLogic:
+    """With one parameter node for the scene, which is Slicer's default."""
+
     def __init__(self, parent: Any = None) -> None:
         super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Logic")
-        self.isSingletonParameterNode = True
 
     def getParameterNode(self) -> Any:
-        if self.isSingletonParameterNode:
-            node = slicer.mrmlScene.GetSingletonNode(
-                self.moduleName, "vtkMRMLScriptedModuleNode"
-            )
-            if node is not None:
-                # Closing the scene resets singleton nodes and their attributes.
-                if node.GetAttribute("ModuleName") != self.moduleName:
-                    node.SetAttribute("ModuleName", self.moduleName)
-                return node
-        else:
-            existing = self.getAllParameterNodes()
-            if existing:
-                return existing[0]
-        return slicer.mrmlScene.AddNode(self.createParameterNode())
-
-    def getAllParameterNodes(self) -> list[Any]:
-        return [
-            node for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
-            if node.GetAttribute("ModuleName") == self.moduleName
-        ]
+        node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
+        if node is None:
+            return slicer.mrmlScene.AddNode(self.createParameterNode())
+        # Closing the scene resets singleton nodes and their attributes.
+        if node.GetAttribute("ModuleName") != self.moduleName:
+            node.SetAttribute("ModuleName", self.moduleName)
+        return node
 
     def createParameterNode(self) -> Any:
-        if slicer.mrmlScene is None:
-            return None
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
         node.UnRegister(None)
-        if self.isSingletonParameterNode:
-            node.SetSingletonTag(self.moduleName)
+        node.SetSingletonTag(self.moduleName)
         node.SetAttribute("ModuleName", self.moduleName)
         node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
         return node
 
 
 class ScriptedLoadableModuleTest(unittest.TestCase):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.enableScreenshots = False
-        self.screenshotScaleFactor = 1.0
-
     def delayDisplay(
         self, message: str, requestedDelay: int | None = None, msec: int | None = None
     ) -> None:

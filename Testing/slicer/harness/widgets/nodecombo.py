@@ -14,14 +14,7 @@ from ..scene import Observations
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     currentNodeChanged = QtCore.Signal(object)
     currentNodeIDChanged = QtCore.Signal(str)
-    currentNodeRenamed = QtCore.Signal(str)
-    nodeActivated = QtCore.Signal(object)
-    nodeAdded = QtCore.Signal(object)
     nodeAddedByUser = QtCore.Signal(object)
-    nodeAddedByUserAction = QtCore.Signal(object)
-    nodeAboutToBeRemoved = QtCore.Signal(object)
-    nodeAboutToBeEdited = QtCore.Signal(object)
-    _validity_changed = QtCore.Signal(bool)
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
@@ -30,8 +23,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._types: list[str] = []
         self._attributes: dict[str, dict[str, str | None]] = {}
         self._none_enabled, self._none_text = False, "None"
-        self._show_hidden, self._show_children = False, True
-        self._hidden_types: list[str] = []
+        self._show_children = True
         self._announced = self._leaving = ""
         self._filling, self._is_empty = False, True
         self._combo = QtWidgets.QComboBox()
@@ -42,7 +34,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo)
         self._combo.currentIndexChanged.connect(self._announce)
-        self._combo.activated.connect(lambda _: self.nodeActivated.emit(self.currentNode()))
         # Gray until there is a scene, like the real one.
         self._combo.setEnabled(False)
 
@@ -64,20 +55,15 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._fill()
 
     def _on_node_added(self, node: Any) -> None:
-        if self._scene.IsBatchProcessing():
-            return
-        self._fill()
-        if self._shows(node):
-            self.nodeAdded.emit(node)
+        if not self._scene.IsBatchProcessing():
+            self._fill()
 
     def _on_node_leaving(self, node: Any) -> None:
-        if self._shows(node):
-            self.nodeAboutToBeRemoved.emit(node)
-            # The entry goes now, before references to the node do: whoever is bound to this box
-            # gets the neighbor and not None.
-            if not self._scene.IsBatchProcessing():
-                self._leaving = node.GetID()
-                self._fill()
+        # The entry goes now, before references to the node do: whoever is bound to this box gets
+        # the neighbor and not None.
+        if self._shows(node) and not self._scene.IsBatchProcessing():
+            self._leaving = node.GetID()
+            self._fill()
 
     def _on_node_removed(self, node: Any) -> None:
         self._leaving = ""
@@ -92,11 +78,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self._fill()
         elif index >= 0 and self._combo.itemText(index) != node.GetName():
             self._combo.setItemText(index, node.GetName())
-            if node.GetID() == self._current_id():
-                self.currentNodeRenamed.emit(node.GetName())
 
     def _shows(self, node: Any) -> bool:
-        if node is None or (node.GetHideFromEditors() and not self._show_hidden):
+        if node is None or node.GetHideFromEditors():
             return False
         return node.GetID() != self._leaving and self._matches(node)
 
@@ -105,8 +89,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     def _is_of(self, node: Any, kind: str) -> bool:
         if not (node.IsA(kind) if self._show_children else node.GetClassName() == kind):
-            return False
-        if self._show_children and any(node.IsA(hidden) for hidden in self._hidden_types):
             return False
         for name, wanted in self._attributes.get(kind, {}).items():
             value = node.GetAttribute(name)
@@ -155,7 +137,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._announced = current
         node = self.currentNode()
         self.currentNodeChanged.emit(node)
-        self._validity_changed.emit(node is not None)
         self.currentNodeIDChanged.emit(current)
 
     def _current_id(self) -> str:
@@ -185,8 +166,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         for name, value in self._attributes.get(kind, {}).items():
             node.SetAttribute(name, value or "")
         node = self._scene.AddNode(node)
-        if self.selectNodeUponCreation:
-            self.setCurrentNode(node)
+        self.setCurrentNode(node)
         self.nodeAddedByUser.emit(node)
         return node
 
@@ -209,17 +189,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     noneDisplay = Property(
         str, lambda self: self._none_text, lambda self, value: self._assign("_none_text", value)
     )
-    showHidden = Property(
-        bool, lambda self: self._show_hidden,
-        lambda self, value: self._assign("_show_hidden", value),
-    )
     showChildNodeTypes = Property(
         bool, lambda self: self._show_children,
         lambda self, value: self._assign("_show_children", value),
-    )
-    hideChildNodeTypes = Property(
-        "QStringList", lambda self: self._hidden_types,
-        lambda self, value: self._assign("_hidden_types", list(value)),
     )
     currentNodeID = Property(
         str, lambda self: self._current_id(), lambda self, value: self._select(value),
@@ -229,20 +201,12 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     addEnabled = stored(bool, True, "addEnabled")
     removeEnabled = stored(bool, True, "removeEnabled")
     renameEnabled = stored(bool, False, "renameEnabled")
-    selectNodeUponCreation = stored(bool, True, "selectNodeUponCreation")
     sizeAdjustPolicy = stored(int, 1, "sizeAdjustPolicy")
 
 
 declare_signals(
     qMRMLNodeComboBox,
     currentNodeChanged="currentNodeChanged(vtkMRMLNode*)",
-    _validity_changed="currentNodeChanged(bool)",
     currentNodeIDChanged="currentNodeIDChanged(QString)",
-    currentNodeRenamed="currentNodeRenamed(QString)",
-    nodeActivated="nodeActivated(vtkMRMLNode*)",
-    nodeAdded="nodeAdded(vtkMRMLNode*)",
     nodeAddedByUser="nodeAddedByUser(vtkMRMLNode*)",
-    nodeAddedByUserAction="nodeAddedByUserAction(vtkMRMLNode*)",
-    nodeAboutToBeRemoved="nodeAboutToBeRemoved(vtkMRMLNode*)",
-    nodeAboutToBeEdited="nodeAboutToBeEdited(vtkMRMLNode*)",
 )

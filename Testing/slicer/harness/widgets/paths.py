@@ -17,7 +17,6 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     AdjustToContents, AdjustToContentsOnFirstShow, AdjustToMinimumContentsLength = 0, 1, 2
 
     currentPathChanged = QtCore.Signal(str)
-    validInputChanged = QtCore.Signal(bool)
 
     def __init__(self, *args: Any) -> None:
         parent = next((item for item in args if isinstance(item, QtWidgets.QWidget)), None)
@@ -94,7 +93,4 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     minimumContentsLength = stored(int, 0, "minimumContentsLength")
 
 
-declare_signals(
-    ctkPathLineEdit, currentPathChanged="currentPathChanged(QString)",
-    validInputChanged="validInputChanged(bool)",
-)
+declare_signals(ctkPathLineEdit, currentPathChanged="currentPathChanged(QString)")

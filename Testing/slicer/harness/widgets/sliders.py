@@ -15,7 +15,6 @@ _STEPS = 10000
 
 class ctkSliderWidget(QtWidgets.QWidget):
     valueChanged = QtCore.Signal(float)
-    valueIsChanging = QtCore.Signal(float)
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
@@ -87,7 +86,4 @@ class ctkSliderWidget(QtWidgets.QWidget):
     pageStep = stored(float, 10.0, "pageStep")
 
 
-declare_signals(
-    ctkSliderWidget, valueChanged="valueChanged(double)",
-    valueIsChanging="valueIsChanging(double)",
-)
+declare_signals(ctkSliderWidget, valueChanged="valueChanged(double)")

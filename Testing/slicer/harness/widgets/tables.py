@@ -55,8 +55,6 @@ class qMRMLTableView(QtWidgets.QTableView):
 
 
 class qMRMLPlotView(QtWidgets.QWidget):
-    dataSelected = QtCore.Signal(object, object)
-
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._scene: Any = None
@@ -140,4 +138,3 @@ class qMRMLPlotView(QtWidgets.QWidget):
 
 
 declare_signals(qMRMLTableView, mrmlSceneChanged="mrmlSceneChanged(vtkMRMLScene*)")
-declare_signals(qMRMLPlotView, dataSelected="dataSelected(vtkStringArray*,vtkCollection*)")
