@@ -177,6 +177,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = (arguments.labeled_list, arguments.dev_list, arguments.report_list)
     lists = datasets.Lists(*(tuple(read_list(p)) if p else None for p in given))
     dataset = datasets.find(arguments.data, arguments.layout, lists, arguments.split_seed)
+    paper.check_layout(experiment, dataset.layout)
     scored = dataset.dev if arguments.score == "dev" else dataset.report
     if not scored:
         raise InputError(

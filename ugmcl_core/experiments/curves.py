@@ -31,7 +31,9 @@ def check() -> None:
 
 def against_labels(results: Results, about: str) -> Figure:
     """Figure 4: Dice at each share of labeled cases, a line for each method."""
-    return _curves(results, about, "labeled cases (%)", "Dice against the number of labels")
+    return _curves(
+        results, about, "labeled cases (% of the paper's 80)", "Dice against the number of labels"
+    )
 
 
 def against_threshold(results: Results, about: str) -> Figure:
@@ -106,7 +108,7 @@ def _line(
 ) -> None:
     values = [r.values(results.cases) for r in members]
     means = [100 * statistics.mean(v) for v in values]
-    ends = [statistics.bootstrap(v) for v in values]
+    ends = [statistics.interval(v) for v in values]
     below = [m - 100 * low for m, (low, _) in zip(means, ends, strict=True)]
     above = [100 * high - m for m, (_, high) in zip(means, ends, strict=True)]
     color = COLORS[number % len(COLORS)]

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 
+LAYOUTS = {"la": ("la", "la-h5"), "brats": ("brats",)}
+"""The layouts of files that hold the data of an `Experiment`'s published values."""
+
 Options = tuple[tuple[str, object], ...]
 Published = tuple[float, float, float, float]
 
@@ -62,7 +65,14 @@ TABLE_1 = Experiment(
     "table1",
     "Table 1: what each term of UG-MCL brings (LA, 16 labeled)",
     (
-        Row("L_seg", "supervised", published=_SUPERVISED_LA),
+        Row(
+            "L_seg",
+            "ugmcl",
+            (("cross", False), ("distance", False), ("intra", False)),
+            published=_SUPERVISED_LA,
+            note="UG-MCL without its other terms, so that L_seg has the scale that it has in the "
+            "rows below",
+        ),
         Row("L_seg + L_dis", "dual-task", published=(87.88, 78.77, 2.81, 10.25)),
         Row(
             "L_seg + L_itc",
@@ -149,6 +159,14 @@ TABLE_3 = Experiment(
             equal_time=True,
             own=True,
             note="supervised for the wall time of UG-MCL",
+        ),
+        Row(
+            "Supervised (equal labels)",
+            "mean-teacher",
+            (("weight", 0.0),),
+            own=True,
+            note="MT without its consistency: supervised with as many labeled patches a step as "
+            "the semi-supervised rows",
         ),
         Row("Dual-task supervised", "dual-task", own=True, note="Table 1's second row"),
         Row(
@@ -266,6 +284,17 @@ def experiment_named(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise InputError(f"unknown experiment {name!r}; known are {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]
+
+
+def check_layout(experiment: Experiment, layout: str) -> None:
+    """Raise InputError for data of another kind than the experiment's; a plain folder may hold
+    any."""
+    if layout not in (*LAYOUTS[experiment.data], "folder"):
+        known = " or ".join(LAYOUTS[experiment.data])
+        raise InputError(
+            f"{experiment.name} is about data of layout {known}, and this is {layout}; choose "
+            "another experiment, or --layout folder"
+        )
 
 
 def only(experiment: Experiment, wanted: tuple[str, ...]) -> tuple[Row, ...]:

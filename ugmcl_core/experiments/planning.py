@@ -16,6 +16,12 @@ from ..training.profiles import PAPER, Profile, with_classes
 from .datasets import Dataset
 from .paper import Row
 
+PUBLISHED_SHARPNESS = 1500.0
+"""k of T⁻¹ (Eq. 5) as published, for level sets that are divided by their maxima ..."""
+
+SHARPNESS_PER_MM = 5.0
+"""... and what takes its place for level sets in mm."""
+
 TimedIterations = Callable[["Training", "Training"], int | None]
 """Iterations of the second training that fit in the time of the first; None: not known yet."""
 
@@ -143,6 +149,9 @@ def _training(row: Row, dataset: Dataset, profile: Profile, seed: int) -> Traini
     labeled, unlabeled = dataset.split(row.share)
     method = method_of(row)
     network = replace(profile.network, distance_head=method.uses_distance)
+    r = profile.representation
+    if r.sdf == "truncated" and getattr(method, "sharpness", 0.0) == PUBLISHED_SHARPNESS:
+        method = replace(method, sharpness=SHARPNESS_PER_MM * r.scale)
     profile = replace(profile, network=network)
     return Training(method, profile, seed, labeled, unlabeled, dataset.layout)
 

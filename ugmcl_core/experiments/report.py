@@ -73,7 +73,7 @@ def _figure(
         bars = "seeds and cases" if seeds > 1 else "cases"
         return (
             draw[experiment.form](
-                results, f"{about} Bars: 95 % interval by bootstrap over {bars}."
+                results, f"{about} Bars: 95 % interval by Student's t over {bars}."
             ),
             "Bars: 95 % intervals, see below.",
         )

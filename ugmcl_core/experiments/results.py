@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +53,33 @@ class Results:
                 return None if other.row is result.row else other
         return None
 
-    def comparisons(self) -> dict[str, statistics.Comparison]:
+    def labeled(self, label: str) -> Result | None:
+        """The present row of that label."""
+        return next((r for r in self.present if r.row.label == label), None)
+
+    def comparisons(self, measure: str = "dice") -> dict[str, statistics.Comparison]:
         """Every present row against its reference, by label, Holm-corrected over all of them."""
         found: dict[str, statistics.Comparison] = {}
         for result in self.present:
             reference = self.reference_of(result)
             if reference is not None:
-                found[result.row.label] = statistics.compare(
-                    result.values(self.cases), reference.values(self.cases)
-                )
-        tests = list(zip(*((c.t_test, c.wilcoxon) for c in found.values()), strict=True))
-        corrected = [statistics.holm(p) for p in tests]
+                found[result.row.label] = self.difference(result, reference, measure)
+        corrected = {
+            f"{test}_holm": statistics.holm([getattr(c, test) for c in found.values()])
+            for test in ("t_test", "wilcoxon", "seeds_and_cases")
+        }
         return {
-            label: statistics.Comparison(
-                c.difference, c.low, c.high, c.t_test, c.wilcoxon, *(p[n] for p in corrected)
-            )
+            label: replace(c, **{name: p[n] for name, p in corrected.items()})
             for n, (label, c) in enumerate(found.items())
         }
+
+    def difference(
+        self, result: Result, reference: Result, measure: str = "dice"
+    ) -> statistics.Comparison:
+        """``result`` against ``reference``, not corrected."""
+        return statistics.compare(
+            result.values(self.cases, measure), reference.values(self.cases, measure)
+        )
 
 
 def gather(place: Workplace, rows: Sequence[Row], planned: Sequence[Planned]) -> Results:

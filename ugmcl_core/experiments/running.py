@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..models.card import as_name
 from ..models.model import CARD, open_model
 from ..training import checkpoint
+from ..training.profiles import batch_text
 from ..training.train import Description, TrainingSettings, train
 from . import records
 from .datasets import Dataset
@@ -254,6 +255,9 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
             f"{source}: was trained on patches of {model.card.patch} voxels, not of "
             f"{training.profile.batch.patch}"
         )
+    batch = batch_text(training.profile)
+    if (made := model.card.training.get("batch", batch)) != batch:
+        raise InputError(f"{source}: was trained on batches of {made} patches, not of {batch}")
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         shutil.rmtree(folder / "model", ignore_errors=True)

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import statistics
-from .paper import PUBLISHED_GAIN, Experiment
+from .paper import LAYOUTS, PUBLISHED_GAIN, Experiment
+from .planning import method_of
 from .results import Result, Results
 from .running import Workplace
 
 _MEASURES = {"dice": "Dice %", "jaccard": "Jaccard %", "asd": "ASD vox", "hd95": "95HD vox"}
 _MM = {"asd_mm": "ASD mm", "hd95_mm": "95HD mm"}
 _PERCENT = ("dice", "jaccard")
-_LAYOUTS = {"la": ("la", "la-h5"), "brats": ("brats",)}
 
 
 def render(experiment: Experiment, results: Results, place: Workplace, protocol: str) -> str:
     """The Markdown text: what was done, the results, the comparisons, the trainings' times, and
     what is missing. ``protocol`` is one line on profile, iterations and seeds."""
-    published = place.dataset.layout in _LAYOUTS[experiment.data] and experiment.form == "table"
+    published = place.dataset.layout in LAYOUTS[experiment.data] and experiment.form == "table"
     parts = [f"# {experiment.title}", _about(results, place, protocol)]
     if results.present:
         parts += [
@@ -30,6 +30,9 @@ def render(experiment: Experiment, results: Results, place: Workplace, protocol:
             _reading(results, published),
             "## Compared with UG-MCL, by Dice",
             _comparisons(results),
+            "## Compared with UG-MCL, by every measure",
+            _every_measure(results),
+            *_against_supervised(results),
             "## With the largest component kept, and in mm",
             _further(results),
         ]
@@ -64,19 +67,20 @@ def _about(results: Results, place: Workplace, protocol: str) -> str:
 
 def _results(results: Results, published: bool) -> str:
     others = list(_MEASURES)[1:]
-    head = ["Method", "Labeled", "Seeds", "Dice %", "95 % interval"]
+    head = ["Method", "Labeled", "Seeds", "Dice % ± SD", "95 % interval"]
     head += [_MEASURES[name] for name in others]
     if published:
         head += [f"published {name}" for name in _MEASURES.values()]
     rows = []
     for result in results.present:
         dice = result.values(results.cases)
-        low, high = statistics.bootstrap(dice)
+        low, high = statistics.interval(dice)
         cells = [
             _name(result),
             _labeled(result),
             str(len(result.scored)),
-            f"**{_shown('dice', statistics.mean(dice))}**",
+            f"**{_shown('dice', statistics.mean(dice))}**"
+            f" ± {_shown('dice', statistics.deviation(dice))}",
             f"{_shown('dice', low)} to {_shown('dice', high)}",
             *(_measure(result, results, name) for name in others),
         ]
@@ -91,8 +95,9 @@ def _reading(results: Results, published: bool) -> str:
     seeds = max(len(r.scored) for r in results.present)
     many = "seeds and cases" if seeds > 1 else "cases"
     lines = [
-        f"Dice is the primary measure, named before anything was run. Means are over seeds and "
-        f"cases, intervals by bootstrap over {many}. ASD, 95HD: in voxels of the scored images; "
+        "Dice is the primary measure, named before anything was run. Means are over seeds and "
+        f"cases, SD over cases averaged over their seeds, intervals by Student's t over {many}. "
+        "ASD, 95HD: in voxels of the scored images; "
         "they do not exist for an empty result, which is then left out of their mean.",
         "Every method has the same augmentation, optimizer, iterations, inference and "
         "post-processing (none here); rows at equal time differ in iterations alone.",
@@ -102,8 +107,13 @@ def _reading(results: Results, published: bool) -> str:
     if seeds == 1:
         lines.append(
             "**One seed.** Another one can change the order of the rows: no ranking of methods is "
-            "claimed from this table, whatever its p values, which know of cases alone."
+            "claimed from this table, whatever its p values."
         )
+    lines.append(
+        "p values over cases alone compare the trained models. They ignore that another seed "
+        "gives another model: of pairs of equal methods about a third reach p < 0.05. A method "
+        "differs from another where the test over seeds and cases says so."
+    )
     if published:
         lines.append(
             "Published values are of the paper's own test cases and full protocol (0.625 mm, "
@@ -122,8 +132,8 @@ def _comparisons(results: Results) -> str:
     found = results.comparisons()
     if not found:
         return "Nothing to compare yet: UG-MCL or the other rows are missing."
-    head = ["Method", "Dice less UG-MCL's", "95 % interval", "t-test p", "after Holm",
-            "Wilcoxon p", "after Holm"]  # fmt: skip
+    head = ["Method", "Dice less UG-MCL's", "95 % interval", "p, seeds and cases", "after Holm",
+            "t-test p, cases", "after Holm", "Wilcoxon p, cases", "after Holm"]  # fmt: skip
     rows = []
     for label, c in found.items():
         rows.append(
@@ -131,14 +141,74 @@ def _comparisons(results: Results) -> str:
                 label,
                 f"{100 * c.difference:+.2f}",
                 f"{100 * c.low:+.2f} to {100 * c.high:+.2f}",
-                *(_p(p) for p in (c.t_test, c.t_test_holm, c.wilcoxon, c.wilcoxon_holm)),
+                *map(_p, (c.seeds_and_cases, c.seeds_and_cases_holm)),
+                *map(_p, (c.t_test, c.t_test_holm, c.wilcoxon, c.wilcoxon_holm)),
             ]
         )
     text = (
-        "Two-sided, paired over cases averaged over their seeds; Holm's correction over the "
-        f"{len(found)} rows of this table."
+        "Two-sided and paired over cases; t-test and Wilcoxon with the cases averaged over their "
+        "seeds, the first column with the spread over seeds added (none with one seed). Holm's "
+        f"correction over the {len(found)} rows of this table."
     )
     return _table(head, rows) + "\n\n" + text
+
+
+def _every_measure(results: Results) -> str:
+    """Differences in all four measures, with the p values of the paired t-test over cases."""
+    found = {name: results.comparisons(name) for name in _MEASURES}
+    head = ["Method", *(f"{text} ({what})" for text in _MEASURES.values()
+                        for what in ("less UG-MCL's", "p after Holm"))]  # fmt: skip
+    rows = [
+        [
+            label,
+            *(
+                cell
+                for name in _MEASURES
+                for cell in (
+                    _signed(name, found[name][label].difference),
+                    _p(found[name][label].t_test_holm),
+                )
+            ),
+        ]
+        for label in found["dice"]
+    ]
+    if not rows:
+        return "Nothing to compare yet."
+    return _table(head, rows) + "\n\nPaired t-test over cases; Holm's correction by measure."
+
+
+def _against_supervised(results: Results) -> list[str]:
+    """Every semi-supervised row against supervised trainings of equal iterations, equal labeled
+    patches a step and equal time, as far as they are there."""
+    references = {
+        what: found
+        for what, label in (
+            ("equal iterations", "Supervised"),
+            ("equal labeled patches", "Supervised (equal labels)"),
+            ("equal time", "Supervised (equal time)"),
+        )
+        if (found := results.labeled(label)) is not None
+    }
+    others = [
+        r for r in results.present
+        if method_of(r.row).uses_unlabeled and r not in references.values()
+        and r.row.share == 1.0
+    ]  # fmt: skip
+    if not references or not others:
+        return []
+    rows = []
+    for result in others:
+        cells = [_name(result)]
+        for reference in references.values():
+            c = results.difference(result, reference)
+            cells.append(f"{100 * c.difference:+.2f} ({100 * c.low:+.2f} to {100 * c.high:+.2f})")
+        rows.append(cells)
+    head = ["Method", *(f"Dice less supervised's, {what}" for what in references)]
+    text = (
+        "Differences in points with their 95 % intervals. Equal labeled patches: supervised "
+        "training that sees as many labeled patches a step as the semi-supervised rows."
+    )
+    return ["## Compared with supervised", _table(head, rows) + "\n\n" + text]
 
 
 def _further(results: Results) -> str:
@@ -221,6 +291,12 @@ def _shown(name: str, value: float) -> str:
     if math.isnan(value):
         return "-"
     return f"{100 * value if name in _PERCENT else value:.2f}"
+
+
+def _signed(name: str, difference: float) -> str:
+    if math.isnan(difference):
+        return "-"
+    return f"{100 * difference if name in _PERCENT else difference:+.2f}"
 
 
 def _p(value: float) -> str:

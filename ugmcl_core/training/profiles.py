@@ -97,6 +97,11 @@ COARSE = replace(
 PROFILES = {p.name: p for p in (PAPER, COMPACT, COARSE)}
 
 
+def batch_text(profile: Profile) -> str:
+    """The labeled and unlabeled patches of a batch, as in a model's card: 2+2."""
+    return f"{profile.batch.labeled}+{profile.batch.unlabeled}"
+
+
 def with_classes(profile: Profile, classes: int) -> Profile:
     """``profile`` for ``classes`` classes, the background included."""
     return replace(

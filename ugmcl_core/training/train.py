@@ -21,7 +21,7 @@ from ..models.card import ClassInfo, ModelCard, as_name
 from ..models.model import Model, save_model
 from ..nn import parallel
 from . import checkpoint
-from .profiles import Profile
+from .profiles import Profile, batch_text
 from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, interruptible
 
 __all__ = ["Description", "TrainingSettings", "describe", "train"]
@@ -247,6 +247,7 @@ def _card(trainer: Trainer, description: Description) -> ModelCard:
             "settings": asdict(trainer.method),
             "profile": trainer.profile.name,
             "iterations": trainer.index,
+            "batch": batch_text(trainer.profile),
             "seed": trainer.settings.seed,
             "labeled": len(trainer.labeled),
             "unlabeled": len(trainer.unlabeled),

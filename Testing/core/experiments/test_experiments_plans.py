@@ -14,7 +14,15 @@ from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
 from ugmcl_core.experiments import datasets, planning, records, running, scoring
 from ugmcl_core.experiments import running as adoption
-from ugmcl_core.experiments.paper import EXPERIMENTS, TABLE_1, TABLE_2, TABLE_3, Row, only
+from ugmcl_core.experiments.paper import (
+    EXPERIMENTS,
+    TABLE_1,
+    TABLE_2,
+    TABLE_3,
+    Row,
+    check_layout,
+    only,
+)
 from ugmcl_core.methods import UGMCL, Supervised
 from ugmcl_core.training import profiles
 
@@ -77,9 +85,35 @@ def test_experiments_share_what_is_the_same_training(dataset):
 
     first, second, third = folders(TABLE_1), folders(TABLE_2), folders(TABLE_3)
     assert first["UG-MCL (all terms)"] == second["β = 0.75"] == third["UG-MCL"]
-    assert first["L_seg"] == third["Supervised"]
     assert first["L_seg + L_dis"] == third["Dual-task supervised"]
     assert second["β = 0.5"] != third["UG-MCL"]
+
+
+def test_k_fits_the_level_sets_of_the_profile(dataset):
+    """1500 belongs to the published level sets; 10 mm a unit get 5 per mm."""
+    rows = [Row(name, name) for name in ("ugmcl", "dtc", "dtml", "ugmcl-official", "ugmcl-plus")]
+    for profile, expected in (("compact", {50.0}), ("coarse", {50.0}), ("paper", {1500.0, 50.0})):
+        methods = [p.training.method for p in plan(rows, dataset, name=profile)]
+        assert {m.sharpness for m in methods} == expected, profile
+    own = Row("x", "ugmcl", (("sharpness", 20.0),))
+    assert plan([own], dataset)[0].training.method.sharpness == 20.0
+
+
+def test_rows_of_table_1_differ_in_their_terms_alone(dataset):
+    methods = [p.training.method for p in plan(TABLE_1.rows, dataset)]
+    assert [m.name for m in methods].count("dual-task") == 1
+    others = [m for m in methods if m.name == "ugmcl"]
+    terms = ("distance", "intra", "cross")
+    assert len({dataclasses.replace(m, **dict.fromkeys(terms, True)) for m in others}) == 1
+    assert len({tuple(getattr(m, t) for t in terms) for m in others}) == 5
+
+
+def test_data_of_another_kind_are_refused():
+    with pytest.raises(InputError, match="layout brats, and this is la"):
+        check_layout(EXPERIMENTS["table4"], "la")
+    with pytest.raises(InputError, match=r"table3 .* la or la-h5, and this is brats"):
+        check_layout(TABLE_3, "brats")
+    check_layout(EXPERIMENTS["table4"], "folder")
 
 
 def test_a_folder_depends_on_all_that_defines_a_training(dataset):
@@ -201,7 +235,8 @@ def trained(folder, tmp_path_factory):
         words = ["train", "--images", folder / "images", "--labels", folder / "labels",
                  "--labeled-list", folder / "labeled-4.txt", "--exclude-list",
                  folder / "report-2.txt", "--holdout-list", folder / "dev-2.txt", "--method",
-                 "ugmcl", "--profile", "tiny", "--device", "cpu", "--output", output]  # fmt: skip
+                 "ugmcl", "--option", "sharpness=50", "--profile", "tiny", "--device", "cpu",
+                 "--output", output]  # fmt: skip
         assert main([str(w) for w in words]) == 0
     return output
 
@@ -215,7 +250,7 @@ def test_a_training_of_ugmcl_train_is_adopted(folder, trained, tmp_path, capsys)
     more = ["--only", "UG-MCL", "--adopt", trained]
     assert experiment(folder, tmp_path, *more, "--list") == 0
     told = capsys.readouterr()
-    assert "adopted as ugmcl_4of12" in told.err and "trained, not scored" in told.out
+    assert "adopted as ugmcl_sharpness-50_4of12" in told.err and "trained, not scored" in told.out
     assert experiment(folder, tmp_path, *more) == 0
     assert "there already" in capsys.readouterr().err
     (path,) = tmp_path.glob("ugmcl_*/record.json")
@@ -244,6 +279,17 @@ def test_adoption_of_another_training_is_refused(more, told, folder, trained, tm
     assert told in line and str(trained) in line
 
 
+def replace_batch(source, target, text):
+    """A copy of a training whose model was trained on other batches."""
+    copied = Path(shutil.copytree(source, target))
+    card = copied / "model" / "model.json"
+    content = json.loads(card.read_text(encoding="utf-8"))
+    assert content["training"]["batch"] == "2+2"
+    content["training"]["batch"] = text
+    card.write_text(json.dumps(content), encoding="utf-8")
+    return copied
+
+
 def test_adoption_of_half_a_training_is_refused(dataset, trained, tmp_path):
     place = running.Workplace(tmp_path / "out", dataset, scoring.Scoring())
     profile = planning.profile_for(dataset, "tiny", None)
@@ -259,6 +305,9 @@ def test_adoption_of_half_a_training_is_refused(dataset, trained, tmp_path):
     (other,) = planning.plan([Row("MT", "mean-teacher")], dataset, profile, (2022,), never)
     with pytest.raises(InputError, match=r"differs in method \(ugmcl\)"):
         adoption.adopt(half, [other.training], place)
+    whole = replace_batch(trained, tmp_path / "whole", "8+8")
+    with pytest.raises(InputError, match=r"batches of 8\+8 patches, not of 2\+2"):
+        adoption.adopt(whole, [item.training], place)
     path.unlink()
     with pytest.raises(InputError, match="no training here"):
         adoption.adopt(half, [item.training], place)

@@ -27,37 +27,59 @@ def test_holm_leaves_nan_out():
     assert (first, third) == pytest.approx((0.02, 0.04)) and math.isnan(second)
 
 
-def test_bootstrap_of_cases_is_the_exact_distribution():
-    """Three cases: the 27 equally likely draws have 10 different means, whose exact percentiles
-    many random draws approach."""
-    values = np.array([0.0, 1.0, 3.0])
-    means = sorted(np.mean(draw) for draw in itertools.product(values, repeat=3))
-    # P(mean = 0) = 1/27 > 2.5 % and P(mean = 3) = 1/27 > 2.5 %
-    low, high = statistics.bootstrap(values[None])
-    assert (low, high) == (means[0], means[-1]) == (0.0, 3.0)
+def test_the_interval_of_one_seed_is_the_t_interval_of_its_cases():
+    values = np.array([0.80, 0.85, 0.90, NAN, 0.87])
+    known = values[np.isfinite(values)]
+    half = 3.182446 * known.std(ddof=1) / 2.0  # t(0.975, 3 degrees), n = 4
+    low, high = statistics.interval(values[None])
+    assert (low, high) == pytest.approx((known.mean() - half, known.mean() + half))
+    assert all(map(math.isnan, statistics.interval(np.full((1, 3), NAN))))
+    assert all(map(math.isnan, statistics.interval(np.array([[0.9]]))))
 
 
-def test_bootstrap_draws_seeds_and_cases_apart():
-    """Values that depend on the seed alone: drawing cases cannot vary them, drawing seeds does."""
+def test_the_interval_counts_the_spread_of_the_seeds():
+    """Values that depend on the seed alone: t(0.975, 1 degree) = 12.7062 of its standard error."""
     by_seed = np.repeat([[0.0], [1.0]], 5, axis=1)
-    assert statistics.bootstrap(by_seed) == (0.0, 1.0)  # each with a probability of 1/4
-    assert statistics.bootstrap(by_seed[:1]) == (0.0, 0.0)
-    by_case = by_seed.T  # 5 seeds, 2 cases
-    assert statistics.bootstrap(by_case) == (0.0, 1.0)
+    low, high = statistics.interval(by_seed)
+    assert (low, high) == pytest.approx((0.5 - 12.7062 * 0.5, 0.5 + 12.7062 * 0.5), rel=1e-4)
+    assert statistics.interval(by_seed[:1]) == (0.0, 0.0)
 
 
-def test_bootstrap_width_is_that_of_the_normal_approximation():
-    random = np.random.default_rng(0)
-    values = random.normal(0.8, 0.05, (1, 200))
-    low, high = statistics.bootstrap(values)
-    half = 1.96 * values.std() / math.sqrt(200)
-    assert (high - low) / 2 == pytest.approx(half, rel=0.05)
-    assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.1 * half)
+def simulated(random, cases, seeds):
+    """Two equal methods: cases, seeds, and what a seed does to a case all vary."""
+    case = random.normal(0.9, 0.03, cases)
+    return [
+        case + random.normal(0, 0.005, (seeds, 1)) + random.normal(0, 0.008, (seeds, cases))
+        for _ in range(2)
+    ]
 
 
-def test_bootstrap_leaves_nan_out():
-    assert statistics.bootstrap(np.array([[2.0, NAN, 2.0]])) == (2.0, 2.0)
-    assert all(map(math.isnan, statistics.bootstrap(np.full((1, 3), NAN))))
+def test_intervals_of_ten_cases_cover_what_they_claim():
+    """A percentile bootstrap covers 0.89 here."""
+    random = np.random.default_rng(1)
+    hits = [
+        low <= 0.9 <= high
+        for low, high in (
+            statistics.interval(random.normal(0.9, 0.03, (1, 10))) for _ in range(2000)
+        )
+    ]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.015)
+
+
+def test_equal_methods_differ_by_the_seeds_test_as_rarely_as_it_claims():
+    """The tests over cases alone call a third of such pairs significant."""
+    random = np.random.default_rng(2)
+    found = [statistics.compare(*simulated(random, 10, 3)) for _ in range(400)]
+    assert np.mean([c.t_test < 0.05 for c in found]) > 0.15
+    assert np.mean([c.seeds_and_cases < 0.05 for c in found]) < 0.08
+    alone = statistics.compare(*simulated(random, 10, 1))
+    assert math.isnan(alone.seeds_and_cases) and alone.t_test > 0
+
+
+def test_the_deviation_is_that_of_the_cases():
+    values = np.array([[0.8, 0.9, 1.0, NAN], [0.6, 0.9, 1.0, NAN]])
+    assert statistics.deviation(values) == pytest.approx(np.std([0.7, 0.9, 1.0], ddof=1))
+    assert math.isnan(statistics.deviation(values[:, :1]))
 
 
 def t_test_by_hand(gap: np.ndarray) -> float:
