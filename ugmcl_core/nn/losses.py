@@ -85,10 +85,11 @@ def foreground_dice_loss(
 ) -> Tensor:
     """`dice_loss` of the foreground classes alone, (B, C-1, I, J, K) each."""
     p, y = foreground.float(), labels.float()
-    if valid is not None:
-        p, y = p * valid, y * valid
+    products, squares = p * y, p * p + y * y
+    if valid is not None:  # once: weights between 0 and 1 count linearly
+        products, squares = products * valid, squares * valid
     axes = (0, 2, 3, 4)
-    sums = torch.stack([(p * y).sum(axes), (p * p).sum(axes) + (y * y).sum(axes)])
+    sums = torch.stack([products.sum(axes), squares.sum(axes)])
     overlap, squares = total(sums)
     return 1.0 - ((2.0 * overlap + EPSILON) / (squares + EPSILON)).mean()
 

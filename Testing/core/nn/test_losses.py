@@ -49,6 +49,20 @@ def test_dice_takes_sums_over_the_batch_of_squares(tensors):
     )
 
 
+def test_weights_enter_dice_linearly(tensors):
+    """A voxel of weight 1/2 counts half, as in cross-entropy: not a quarter."""
+    logits, labels, _ = tensors
+    p = softmax(logits)
+    weight = np.full((len(p), 1, *p.shape[2:]), 0.5)
+    weight[:, :, 0] = 1.0
+    wanted = []
+    for c in (1, 2):
+        w, a, b = weight[:, 0], p[:, c], labels[:, c]
+        wanted.append((2 * (w * a * b).sum() + 1e-5) / ((w * (a**2 + b**2)).sum() + 1e-5))
+    found = dice_loss(t(p), t(labels), t(weight)).item()
+    assert found == pytest.approx(1 - np.mean(wanted), rel=1e-5)
+
+
 def test_cross_entropy_is_the_mean_over_annotated_voxels(tensors):
     logits, labels, valid = tensors
     nll = -(labels * np.log(softmax(logits))).sum(1, keepdims=True)
