@@ -69,8 +69,8 @@ def hard_dice(p, labels, valid):
     """1 - mean Dice over foreground classes, batch-global, squared denominator."""
     dices = []
     for c in range(1, p.shape[1]):
-        a, b = p[:, c] * valid[:, 0], labels[:, c] * valid[:, 0]
-        dices.append((2 * (a * b).sum() + 1e-5) / ((a * a).sum() + (b * b).sum() + 1e-5))
+        a, b, w = p[:, c], labels[:, c], valid[:, 0]
+        dices.append((2 * (w * a * b).sum() + 1e-5) / ((w * (a * a + b * b)).sum() + 1e-5))
     return 1 - np.mean(dices)
 
 
