@@ -23,9 +23,13 @@ ICON_SIDE = 128
 TOPIC = "3d-slicer-extension"
 AT_FILE_SCOPE = {"slicer", "vtk", "qt", "ctk", "SimpleITK", "numpy", "scipy", f"{NAME}Lib"}
 AT_FILE_SCOPE |= set(sys.stdlib_module_names)
+# of the extension's own package: these import the standard library alone
 LIGHT = {
-    f"ugmcl_core.{name}" for name in ("errors", "files", "inference.settings", "training.settings")
-}  # of the extension's own package: they import the standard library alone
+    f"ugmcl_core.{name}" for name in (
+        "data.pairing", "errors", "files", "inference.settings", "models.card",
+        "models.class_matching", "training.settings",
+    )
+}  # fmt: skip
 
 # slicer-extension-catalog-entry-schema-v1.0.1
 SCHEMA = re.compile(
@@ -178,11 +182,12 @@ def check_imports(root: Path) -> Iterator[str]:
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and not node.level:
-                names = [node.module or ""]
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
             else:
                 continue
             for name in names:
-                if name.partition(".")[0] not in AT_FILE_SCOPE and name not in LIGHT:
+                isLight = any(name == n or name.startswith(f"{n}.") for n in LIGHT)
+                if name.partition(".")[0] not in AT_FILE_SCOPE and not isLight:
                     where = f"{path.relative_to(root)}:{node.lineno}"
                     yield f"{where} imports {name} at file scope"
 

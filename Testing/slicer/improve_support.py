@@ -12,7 +12,7 @@ import harness
 import module_support as support
 import numpy as np
 
-NAMES = ("Case", "Role", "Label", "Unsure")
+NAMES = ("Case", "Role", "Label", "Uncertainty")
 
 
 def add_segmentation(

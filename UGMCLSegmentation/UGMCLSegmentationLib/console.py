@@ -62,16 +62,10 @@ class Console:
         return export.export(segmentationNodes, Path(folder), suffix, pattern)
 
     def evaluate(self, segmentationNode, referenceNode) -> list[dict[str, Any]]:
-        """Compare two segmentations; returns a row for each structure (Structure, Dice, Jaccard,
-        ASD (mm), 95HD (mm)), None for what is not defined."""
-        table = self._do(EvaluateTask(segmentationNode, referenceNode)).GetTable()
-        titles = [table.GetColumnName(c) for c in range(table.GetNumberOfColumns())]
-        rows = []
-        for row in range(table.GetNumberOfRows()):
-            values = [table.GetValue(row, c).ToString() for c in range(len(titles))]
-            numbers = [None if text == "–" else float(text) for text in values[1:]]
-            rows.append(dict(zip(titles, [values[0], *numbers], strict=True)))
-        return rows
+        """Compare two segmentations; returns a row of numbers for each structure, with the keys
+        Structure, Dice, Jaccard, ASD (mm) and 95HD (mm) in every language; None for what is not
+        defined. The errors are shown in the scene."""
+        return self._do(EvaluateTask(segmentationNode, referenceNode)).rows
 
     def rank(
         self, volumeNodes: Sequence, model: str = "", passes: int = 8, device: str = "auto"

@@ -15,8 +15,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.scene import nrrd, volumes
+from UGMCLSegmentationLib.scene.results import LABELMAP
 
-LABELMAP = "Binary labelmap"
 IGNORE_VALUE = 255  # of voxels that nobody annotated
 _DRAWN = ("Closed surface", "Planar contour")  # of files such as STL and RTSTRUCT
 _SAME = 0.05  # voxels: grids that are nowhere further apart are one

@@ -16,8 +16,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.scene import nrrd, overlays, results, subjectHierarchy, volumes
 from UGMCLSegmentationLib.scene.overlays import Overlay
-
-_LABELMAP = "Binary labelmap"
+from UGMCLSegmentationLib.scene.results import LABELMAP
 
 
 def build(
@@ -171,7 +170,7 @@ def _updateSegmentation(node, result, sourceNode, labelmap):
     kept = _chosenColors(node)
     modified = node.StartModify()
     segmentation.RemoveAllSegments()
-    segmentation.SetSourceRepresentationName(_LABELMAP)
+    segmentation.SetSourceRepresentationName(LABELMAP)
     for info in result["classes"]:
         segment = slicer.vtkSegment()
         segment.SetName(info["name"])
@@ -180,7 +179,7 @@ def _updateSegmentation(node, result, sourceNode, labelmap):
         segment.SetTag(results.CLASS, str(info["value"]))
         if terminology := _terminology(info.get("terminology")):
             segment.SetTag(segment.GetTerminologyEntryTagName(), terminology)
-        segment.AddRepresentation(_LABELMAP, labelmap)
+        segment.AddRepresentation(LABELMAP, labelmap)
         segment.SetLabelValue(info["value"])
         segmentation.AddSegment(segment, segmentId)
     node.EndModify(modified)

@@ -29,7 +29,7 @@ NODE = "UGMCLSegmentation.Node"
 ACCEPTED = "UGMCLSegmentation.Accepted"  # attribute of a result that the user called right
 LABEL = "UGMCLSegmentation.CaseLabel"  # node reference: the segmentation that the user chose
 SEGMENTATION = "segmentation"
-_LABELMAP = "Binary labelmap"
+LABELMAP = "Binary labelmap"  # a representation of segments
 
 
 def sourceOf(node):
@@ -130,7 +130,7 @@ def _contents(segmentationNode) -> Iterator[Content]:
     segmentation = segmentationNode.GetSegmentation()
     for index in range(segmentation.GetNumberOfSegments()):
         segment = segmentation.GetNthSegment(index)
-        image = segment.GetRepresentation(_LABELMAP)
+        image = segment.GetRepresentation(LABELMAP)
         yield Content(
             segmentation.GetNthSegmentID(index), segment.GetName(), image, segment.GetLabelValue()
         )

@@ -215,18 +215,20 @@ def test_segments_map_by_terminology_then_by_name(panel):
 def test_a_code_that_several_classes_have_and_the_default_code_match_nothing(panel):
     from UGMCLSegmentationLib.panel.improve.cases import structures
 
+    from ugmcl_core.models.card import ClassInfo, Terminology
+
     volume = support.add_volume()
     codes = {"Segment_1": "85756007", "kidney": "64033007", "right": "64033007", "LA": "82471001"}
     codes["left"] = "82471001"  # says atrium, whatever it is called
     drawn = improve.add_segmentation(volume, dict.fromkeys(codes), terminology=codes)
     classes = [
-        structures.ClassSpec(v, n, (1.0, 0.0, 0.0), {"scheme": "SCT", "code": c, "meaning": "x"})
+        ClassInfo(v, n, terminology=Terminology("SCT", c, "x"))
         for v, (n, c) in enumerate((("tissue", "85756007"), ("left", "64033007"),
                                     ("right", "64033007"), ("atrium", "82471001")), 1)
     ]  # fmt: skip
     segmentation = drawn.GetSegmentation()
     found = [structures.matching(segmentation.GetNthSegment(n), classes) for n in range(5)]
-    assert found == [None, None, 3, 4, 4]
+    assert [info and info.value for info in found] == [None, None, 3, 4, 4]
     assert structures.terminologyOf(segmentation.GetNthSegment(0)) is None
 
 

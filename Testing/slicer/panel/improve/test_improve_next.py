@@ -246,6 +246,26 @@ def test_a_non_linear_transform_during_an_evaluation(panel):
     assert evaluation.overlay() is None and evaluation.table() is None
 
 
+def test_the_console_gives_numbers_in_every_language(panel, monkeypatch):
+    from UGMCLSegmentationLib.panel.evaluate import evaluation
+
+    from ugmcl_core.models.card import ClassInfo
+
+    monkeypatch.setattr(evaluation, "_", lambda text: f"<{text}>")
+    volume = support.add_volume()
+    mask = improve.bright(volume)
+    result = improve.add_segmentation(volume, {"heart": mask, "scar": mask}, "found")
+    reference = improve.add_segmentation(volume, {"heart": np.roll(mask, 1, axis=2)}, "expert")
+    (row,) = panel.widget.logic.evaluate(result, reference)
+    truth = support_array(reference, reference.GetSegmentation().GetNthSegmentID(0), volume)
+    dice = 2 * (mask & (truth > 0)).sum() / (mask.sum() + (truth > 0).sum())
+    assert list(row) == ["Structure", "Dice", "Jaccard", "ASD (mm)", "95HD (mm)"]
+    assert row["Structure"] == "heart" and row["Dice"] == pytest.approx(dice, abs=1e-9)
+    measured = {"value": 1, "dice": 0.0, "jaccard": float("nan"), "asd_mm": None, "hd95_mm": None}
+    (row,) = evaluation.rowsOf([measured], [ClassInfo(1, "heart")])
+    assert row == {"Structure": "heart", "Dice": 0.0, **dict.fromkeys(list(row)[2:])}
+
+
 def support_array(node, identifier, volume):
     import slicer
 
@@ -293,6 +313,8 @@ def test_the_kind_of_uncertainty_is_told(panel, monkeypatch):
 
 def test_the_console(panel, tmp_path):
     """What docs/console.md shows."""
+    from UGMCLSegmentationLib.panel.evaluate import evaluation
+
     from UGMCLSegmentation import UGMCLSegmentationLogic
 
     logic = UGMCLSegmentationLogic(support.FAKE)
@@ -306,6 +328,7 @@ def test_the_console(panel, tmp_path):
     rows = logic.evaluate(nodes[0], improve.add_segmentation(
         volumes[0], {"left atrium": improve.bright(volumes[0])}))  # fmt: skip
     assert rows[0]["Structure"] == "left atrium" and rows[0]["Dice"] > 0.99
+    assert evaluation.table() is None
     ranks = logic.rank(volumes, model="heart")
     assert {n.GetName() for n, _rank in ranks} == {"a", "b"}
     assert ranks[0][1].uncertainty >= ranks[1][1].uncertainty

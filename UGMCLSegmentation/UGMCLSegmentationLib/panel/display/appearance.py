@@ -79,7 +79,7 @@ def _applySegmentation(segmentationNode, parameters) -> None:
     node.SetVisibility3D(parameters.showSurface)
     node.SetVisibility(parameters.showSegmentation or parameters.showSurface)
     node.SetOpacity2DFill(parameters.segmentationOpacity)
-    node.SetPreferredDisplayRepresentationName2D("Binary labelmap")
+    node.SetPreferredDisplayRepresentationName2D(results.LABELMAP)
     node.EndModify(modified)
 
 

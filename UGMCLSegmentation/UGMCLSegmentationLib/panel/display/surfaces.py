@@ -10,10 +10,10 @@ import numpy as np
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
+from UGMCLSegmentationLib.scene.results import LABELMAP
+
 MOST_FACES = 200_000  # of what is made unasked: three times an atrium of the finest scans
 _MOST_VOXELS = 8_000_000  # that are looked at
-
-_LABELMAP = "Binary labelmap"
 
 
 def isMade(segmentationNode) -> bool:
@@ -30,8 +30,8 @@ def faces(segmentationNode) -> int:
     """About how many faces the voxels of all segments have to others."""
     segmentation = segmentationNode.GetSegmentation()
     count = 0
-    for layer in range(segmentation.GetNumberOfLayers(_LABELMAP)):
-        image = segmentation.GetLayerDataObject(layer, _LABELMAP)
+    for layer in range(segmentation.GetNumberOfLayers(LABELMAP)):
+        image = segmentation.GetLayerDataObject(layer, LABELMAP)
         scalars = image.GetPointData().GetScalars() if image is not None else None
         if scalars is not None and scalars.GetNumberOfTuples():
             count += _facesOf(vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1]))

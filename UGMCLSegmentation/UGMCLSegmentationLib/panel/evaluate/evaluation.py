@@ -1,25 +1,45 @@
-"""A result against a reference: measures for each structure, and where the two differ."""
+"""Evaluation of a result against a reference: measures of each structure, and the errors."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import math
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
+from ugmcl_core.models.card import ClassInfo
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases import structures
-from UGMCLSegmentationLib.scene import labelmaps, resultNodes, results, subjectHierarchy, volumes
+from UGMCLSegmentationLib.scene import (
+    labelmaps,
+    resultNodes,
+    results,
+    subjectHierarchy,
+    taggedNodes,
+    volumes,
+)
 from UGMCLSegmentationLib.worker.run import Task
 from UGMCLSegmentationLib.worker.worker import Event
 
-COLUMNS = ("dice", "jaccard", "asd_mm", "hd95_mm")
+STRUCTURE = "Structure"
+MEASURES = {"Dice": "dice", "Jaccard": "jaccard", "ASD (mm)": "asd_mm", "95HD (mm)": "hd95_mm"}
 _KIND = "evaluation"  # of the table node
 _ERRORS = "errors"  # of the overlay
 _SEGMENTS = ((1, (0.95, 0.55, 0.1)), (2, (0.1, 0.45, 0.95)), (3, (0.8, 0.2, 0.8)))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The names of the two segmentations, and a row for each structure with the keys STRUCTURE and
+    MEASURES, the same in every language; a measure that is not defined is None."""
+
+    result: str
+    reference: str
+    rows: list[dict[str, Any]]
 
 
 class EvaluateTask(Task):
@@ -68,31 +88,49 @@ class EvaluateTask(Task):
             str(folder / "reference.nrrd"): self._reference.GetName(),
         }
 
-    def read(self, event: Event, folder: Path) -> Generator[None, None, Any]:
-        """Returns the table node."""
+    def read(self, event: Event, folder: Path) -> Generator[None, None, Evaluation]:
+        """Shows the errors in the scene."""
         part = volumes.fullBox(self._volume)
         voxels = yield from resultNodes.readLabels(folder / "errors.nrrd", self._volume, part)
         labelmap = resultNodes.labelmap(voxels, part, self._volume)
         yield
         resultNodes.requireSource(self._volume)
         _showErrors(labelmap, self._volume)
-        return _fillTable(event["classes"], self._classes, self._result, self._reference)
+        rows = rowsOf(event["classes"], self._classes)
+        return Evaluation(self._result.GetName(), self._reference.GetName(), rows)
+
+
+def rowsOf(measured: Sequence[dict], classes: Sequence[ClassInfo]) -> list[dict[str, Any]]:
+    """The rows of an Evaluation, from the worker's."""
+    names = {info.value: info.name for info in classes}
+    return [
+        {STRUCTURE: names[row["value"]]}
+        | {key: _number(row[field]) for key, field in MEASURES.items()}
+        for row in measured
+    ]
 
 
 def overlay():
     """The segmentation that shows where result and reference differ, or None."""
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if node.GetAttribute(results.OVERLAY) == _ERRORS:
-            return node
-    return None
+    return taggedNodes.find("vtkMRMLSegmentationNode", results.OVERLAY, _ERRORS)
 
 
 def table():
     """The node with the measures, or None."""
-    for node in slicer.util.getNodesByClass("vtkMRMLTableNode"):
-        if node.GetAttribute(results.ROLE) == _KIND:
-            return node
-    return None
+    return taggedNodes.find("vtkMRMLTableNode", results.ROLE, _KIND)
+
+
+def fillTable(evaluation: Evaluation):
+    """Show the measures in the scene's table node for them; returns the node."""
+    name = _("{result} against {reference}").format(
+        result=evaluation.result, reference=evaluation.reference
+    )
+    titles = (_("Structure"), _("Dice"), _("Jaccard"), _("ASD (mm)"), _("95HD (mm)"))
+    texts = [
+        [row[STRUCTURE], *("–" if row[k] is None else f"{row[k]:.3f}" for k in MEASURES)]
+        for row in evaluation.rows
+    ]
+    return taggedNodes.fillTable(_KIND, name, titles, texts)
 
 
 def _volumeOf(segmentationNode):
@@ -100,7 +138,7 @@ def _volumeOf(segmentationNode):
     return results.sourceOf(segmentationNode) or segmentationNode.GetNodeReference(role)
 
 
-def _classesOf(segmentationNode) -> tuple[list[structures.ClassSpec], dict[str, int]]:
+def _classesOf(segmentationNode) -> tuple[list[ClassInfo], dict[str, int]]:
     """A class for each segment, and its label by the segment's identifier."""
     segmentation = segmentationNode.GetSegmentation()
     classes, values = [], {}
@@ -108,31 +146,28 @@ def _classesOf(segmentationNode) -> tuple[list[structures.ClassSpec], dict[str, 
         segment, value = segmentation.GetNthSegment(index), index + 1
         terminology = structures.terminologyOf(segment)
         classes.append(
-            structures.ClassSpec(value, segment.GetName(), segment.GetColor(), terminology)
+            ClassInfo(value, segment.GetName(), segment.GetColor(), terminology)
         )
         values[segmentation.GetNthSegmentID(index)] = value
     return classes, values
 
 
-def _matched(segmentationNode, classes: list[structures.ClassSpec]) -> dict[str, int]:
-    """The label of each segment that is one of the classes; two lone segments are one anyway."""
+def _matched(segmentationNode, classes: list[ClassInfo]) -> dict[str, int]:
+    """The label of each segment that is one of the classes; two single segments always match."""
     segmentation = segmentationNode.GetSegmentation()
     values = {}
     for index in range(segmentation.GetNumberOfSegments()):
-        target = structures.matching(segmentation.GetNthSegment(index), classes)
-        if target is not None:
-            values[segmentation.GetNthSegmentID(index)] = target
+        match = structures.matching(segmentation.GetNthSegment(index), classes)
+        if match is not None:
+            values[segmentation.GetNthSegmentID(index)] = match.value
     if not values and segmentation.GetNumberOfSegments() == len(classes) == 1:
         values[segmentation.GetNthSegmentID(0)] = classes[0].value
     return values
 
 
 def _showErrors(labelmap, volumeNode) -> None:
-    node = overlay()
-    if node is None:
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
-        node.SetAttribute(results.OVERLAY, _ERRORS)
-        node.CreateDefaultDisplayNodes()
+    node = taggedNodes.findOrAdd("vtkMRMLSegmentationNode", results.OVERLAY, _ERRORS)
+    node.CreateDefaultDisplayNodes()
     node.SetName(_("{volume} errors").format(volume=volumeNode.GetName()))
     subjectHierarchy.place(node, volumeNode)
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
@@ -140,12 +175,12 @@ def _showErrors(labelmap, volumeNode) -> None:
     names = (_("Only in the result"), _("Only in the reference"), _("Different structures"))
     segmentation = node.GetSegmentation()
     segmentation.RemoveAllSegments()
-    segmentation.SetSourceRepresentationName(labelmaps.LABELMAP)
+    segmentation.SetSourceRepresentationName(results.LABELMAP)
     for name, (value, color) in zip(names, _SEGMENTS, strict=True):
         segment = slicer.vtkSegment()
         segment.SetName(name)
         segment.SetColor(*color)
-        segment.AddRepresentation(labelmaps.LABELMAP, labelmap)
+        segment.AddRepresentation(results.LABELMAP, labelmap)
         segment.SetLabelValue(value)
         segmentation.AddSegment(segment, f"error_{value}")
     display = node.GetDisplayNode()
@@ -153,31 +188,5 @@ def _showErrors(labelmap, volumeNode) -> None:
     display.SetOpacity2DFill(0.6)
 
 
-def _fillTable(rows, classes: list[structures.ClassSpec], resultNode, referenceNode):
-    node = table()
-    if node is None:
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
-        node.SetAttribute(results.ROLE, _KIND)
-    node.SetName(
-        _("{result} against {reference}").format(
-            result=resultNode.GetName(), reference=referenceNode.GetName()
-        )
-    )
-    names = {info.value: info.name for info in classes}
-    titles = (_("Structure"), _("Dice"), _("Jaccard"), _("ASD (mm)"), _("95HD (mm)"))
-    texts = [[names.get(row["value"], str(row["value"])), *map(_number, (row[c] for c in COLUMNS))]
-             for row in rows]  # fmt: skip
-    data = vtk.vtkTable()
-    for index, title in enumerate(titles):
-        column = vtk.vtkStringArray()
-        column.SetName(title)
-        for row in texts:
-            column.InsertNextValue(row[index])
-        data.AddColumn(column)
-    node.SetAndObserveTable(data)
-    node.SetUseColumnTitleAsColumnHeader(True)
-    return node
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.3f}"
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)

@@ -81,9 +81,10 @@ class EvaluateSection:
         )
 
     def _evaluated(self, result: TaskResult) -> None:
-        self._showTable(result.value)
+        node = evaluation.fillTable(result.value)
+        self._showTable(node)
         self.update()
-        self._view.show(_("{name} is a table of the scene.").format(name=result.value.GetName()))
+        self._view.show(_("{name} is a table of the scene.").format(name=node.GetName()))
 
     def _showTable(self, node) -> None:
         self._ui.evaluateTable.setMRMLTableNode(node)

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from slicer.i18n import tr as _
 
+from ugmcl_core.models.card import ClassInfo
+from ugmcl_core.models.class_matching import name_key
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases import structures
 from UGMCLSegmentationLib.panel.improve.cases.cases import HOLDOUT, LABELED, UNLABELED, Case
@@ -16,7 +18,7 @@ from UGMCLSegmentationLib.scene import labelmaps, volumes
 def check(
     case: Case,
     found: Sequence[structures.Structure],
-    classes: Sequence[structures.ClassSpec] = (),
+    classes: Sequence[ClassInfo] = (),
 ) -> Case:
     """The case with its problem and notices filled in; `found` are the structures of all cases,
     `classes` the base's."""
@@ -38,7 +40,7 @@ def _notices(case: Case, found: Sequence[structures.Structure]) -> list[str]:
     targets = {s.key: s.target for s in found}
     used, empty, notices = [], [], []
     for _identifier, segment in structures.segments(case):
-        target = targets.get(structures.keyOf(segment.GetName()), structures.UNUSED)
+        target = targets.get(name_key(segment.GetName()), structures.UNUSED)
         if target == structures.UNUSED:
             continue
         (empty if labelmaps.isEmpty(segment) else used).append(segment)
@@ -62,12 +64,12 @@ def _notices(case: Case, found: Sequence[structures.Structure]) -> list[str]:
 def _absent(
     case: Case,
     found: Sequence[structures.Structure],
-    classes: Sequence[structures.ClassSpec],
+    classes: Sequence[ClassInfo],
 ) -> list[str]:
     """What the label does not hold is learned as not being there."""
     targets = {s.key: s.target for s in found}
     drawn = {
-        targets.get(structures.keyOf(segment.GetName()))
+        targets.get(name_key(segment.GetName()))
         for _identifier, segment in structures.segments(case)
         if not labelmaps.isEmpty(segment)
     }

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from slicer.i18n import tr as _
 
+from ugmcl_core.data import pairing
+from ugmcl_core.errors import InputError
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases.cases import LABELED, ROLES, UNLABELED, Case, Rank
 from UGMCLSegmentationLib.scene import labelmaps
-
-_SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha", ".nhdr", ".mhd")
-_LABEL_ENDS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg", ".seg", ".label")
-_RESULT = re.compile(r"_(uncertainty|sdf(_[A-Za-z0-9.-]+)?)$")  # as ugmcl_core names results
 
 
 @dataclass(frozen=True)
@@ -39,33 +36,34 @@ class CaseFile:
         elif needsLabel and not self.label:
             problem = _("{file} has no label map beside it.").format(file=Path(self.image).name)
         return Case(
-            name=stem(Path(self.image)), role=self.role, image=self.image, label=self.label,
+            name=pairing.stem(self.image), role=self.role, image=self.image, label=self.label,
             rank=self.rank, problem=problem if self.role != "ignore" else "",
             notices=(self.notice,) if self.notice and needsLabel else (),
         )  # fmt: skip
 
 
 def find(folder: Path) -> list[CaseFile]:
-    """The images in a folder; with a label map of the same name in `labels` beside `images`, or of
-    the name with -label at its end in the same folder, they are labeled.
+    """The images in a folder, labeled where it has their label maps (`pairing.pair_folder`).
 
-    Raises PanelError if there is none.
+    Raises PanelError if there is none, and where names are ambiguous.
     """
     try:
-        images, labelMaps = _pairs(folder)
+        pairs = pairing.pair_folder(folder)
+    except InputError as error:
+        raise PanelError(str(error)) from None
     except OSError as error:
         raise PanelError(
             _("{folder} cannot be read: {why}.").format(folder=folder, why=error.strerror)
         ) from None
-    if not images:
+    if not pairs:
         raise PanelError(
             _("{folder} holds no images ({kinds}).").format(
-                folder=folder, kinds=" ".join(_SUFFIXES)
+                folder=folder, kinds=" ".join(pairing.SUFFIXES)
             )
         )
     found = []
-    for image in images:
-        label = labelMaps.get(stem(image))
+    for pair in pairs:
+        image, label = pair.image, pair.label
         problem, notice = _mismatch(image, label) if label else ("", "")
         role = LABELED if label else UNLABELED
         found.append(CaseFile(str(image), str(label or ""), role, problem, notice=notice))
@@ -101,43 +99,6 @@ def merged(known: list[CaseFile], added: list[CaseFile]) -> list[CaseFile]:
     return [file for file in known if file.image not in new] + fresh
 
 
-def stem(path: Path) -> str:
-    for suffix in _SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
-
-
-def _pairs(folder: Path) -> tuple[list[Path], dict[str, Path]]:
-    """The images, and the label maps by the names of their images."""
-    inner, beside = folder / "images", folder / "labels"
-    if inner.is_dir() and beside.is_dir():
-        named = {stem(path): path for path in _files(beside)}
-        bare = {_imageName(name) or name: path for name, path in named.items()}
-        return _files(inner), {**bare, **named}
-    images, named = [], {}
-    for path in _files(folder):
-        if name := _imageName(stem(path)):
-            named[name] = path
-        else:
-            images.append(path)
-    return images, named
-
-
-def _imageName(name: str) -> str:
-    """The name of the image whose label map has this name; "" if it is no label map's."""
-    end = next((e for e in _LABEL_ENDS if name.lower().endswith(e)), "")
-    return name[: -len(end)] if end else ""
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir()
-        if path.is_file() and path.name.lower().endswith(_SUFFIXES)
-        and not path.name.startswith(".") and not _RESULT.search(stem(path))
-    )  # fmt: skip
-
-
 def _mismatch(image: Path, label: Path) -> tuple[str, str]:
     """What keeps the label from being the image's, and what is done about what does not fit, read
     from the headers; "" for nothing."""
@@ -164,7 +125,7 @@ def _mismatch(image: Path, label: Path) -> tuple[str, str]:
                 text = _("{label} lies outside of {image}.")
                 return text.format(label=label.name, image=image.name), ""
             text = _("{name}: {label} has another geometry and will be resampled.")
-            return "", text.format(name=stem(image), label=label.name)
+            return "", text.format(name=pairing.stem(image), label=label.name)
     text = _("{label} has other dimensions ({a}) than {image} ({b}).")
     return text.format(
         label=label.name, image=image.name, a="x".join(map(str, sizes[1])),

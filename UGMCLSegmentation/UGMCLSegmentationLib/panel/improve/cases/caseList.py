@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import slicer
 
+from ugmcl_core.models.card import ClassInfo
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases, structures
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, volumes
@@ -21,7 +22,7 @@ class Contents:
 
     cases: list[cases.Case] = field(default_factory=list)
     structures: list[structures.Structure] = field(default_factory=list)
-    classes: list[structures.ClassSpec] = field(default_factory=list)
+    classes: list[ClassInfo] = field(default_factory=list)
 
 
 class CaseListModel:
@@ -150,6 +151,6 @@ def _modified(segmentationNode) -> int:
     times = [segmentation.GetMTime()]
     for index in range(segmentation.GetNumberOfSegments()):
         segment = segmentation.GetNthSegment(index)
-        image = segment.GetRepresentation("Binary labelmap")
+        image = segment.GetRepresentation(results.LABELMAP)
         times += [segment.GetMTime(), image.GetMTime() if image is not None else 0]
     return max(times)

@@ -19,7 +19,7 @@ from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import volumes
 
 _NAME, _ROLE, _LABEL, _RANK = range(4)
-_WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 54}
+_WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 80}
 _WHOLE = 0  # of the subject hierarchy
 
 

@@ -1,58 +1,41 @@
-"""Which segments teach which class of the model: by terminology, then by name, or as chosen."""
+"""Which segments are which class of the model: by terminology and name, or as the user chose."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import vtk
 from slicer.i18n import tr as _
 
+from ugmcl_core.models.card import ClassInfo, Terminology
+from ugmcl_core.models.class_matching import UNTYPED_CODES, match_class, name_key
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases.cases import Case
 from UGMCLSegmentationLib.scene.labelmaps import IGNORE_VALUE
 
-UNUSED, NEW, UNKNOWN = "unused", "new", "unknown"  # what a segment is used as, or a class's value
+UNUSED, NEW, UNKNOWN = "unused", "new", "unknown"  # targets besides the values of classes
 IGNORE_TAG = "UGMCLSegmentation.NotAnnotated"  # of a segment, with any name
-_UNTYPED = ("85756007", "T-D0050")  # "Tissue", which Slicer tags every new segment with
 _IGNORE_NAMES = ("ignore", "ignored", "not annotated", "unannotated", "unlabeled", "unlabelled")
 
 
 @dataclass(frozen=True)
-class ClassSpec:
-    """A class of a model or of a case list; `value` is its label."""
-
-    value: int
-    name: str
-    color: tuple[float, float, float]
-    terminology: dict[str, str] | None
-
-    def toJson(self) -> dict[str, Any]:
-        return {
-            "value": self.value,
-            "name": self.name,
-            "color": list(self.color),
-            "terminology": self.terminology,
-        }
-
-
-@dataclass(frozen=True)
 class Structure:
-    """Segments of one name, in whatever cases, and their `target`: a class's value as text,
-    NEW, UNKNOWN (not annotated) or UNUSED."""
+    """The segments of one name in all cases, and their `target`: a class's value as text, NEW,
+    UNKNOWN (not annotated) or UNUSED."""
 
     key: str
     name: str
     color: tuple[float, float, float]
-    terminology: dict[str, str] | None
+    terminology: Terminology | None
     count: int
     target: str
     isChosen: bool
 
 
-def modelClasses(model: str) -> list[ClassSpec]:
+def modelClasses(model: str) -> list[ClassInfo]:
     """The classes of a model, by its name or folder; none for "" and for what is no model."""
     if not model:
         return []
@@ -65,9 +48,7 @@ def modelClasses(model: str) -> list[ClassSpec]:
         card = (named.get(model) or open_model(model)).card
     except (InputError, OSError):
         return []  # the worker says why once it is asked to use it
-    return [
-        ClassSpec(c.value, c.name, tuple(c.color), _plain(c.terminology)) for c in card.classes
-    ]
+    return list(card.classes)
 
 
 def toText(targets: Mapping[str, str]) -> str:
@@ -83,11 +64,6 @@ def fromText(text: str) -> dict[str, str]:
     return {str(k): str(v) for k, v in content.items()} if isinstance(content, dict) else {}
 
 
-def keyOf(name: str) -> str:
-    """Segments whose names differ in case, spaces and underscores only are one structure."""
-    return " ".join(name.casefold().replace("_", " ").split())
-
-
 def segments(case: Case) -> Iterable[tuple[str, Any]]:
     """The segments of a case's label that are used, with their identifiers."""
     if case.segmentationNode is None:
@@ -100,7 +76,7 @@ def segments(case: Case) -> Iterable[tuple[str, Any]]:
 
 
 def find(
-    cases: Iterable[Case], classes: list[ClassSpec], chosen: Mapping[str, str]
+    cases: Iterable[Case], classes: list[ClassInfo], chosen: Mapping[str, str]
 ) -> list[Structure]:
     """The structures in the labels of the cases; `chosen` holds what the user set by key."""
     found: dict[str, Structure] = {}
@@ -108,7 +84,7 @@ def find(
         if not case.needsLabel:
             continue
         for _identifier, segment in segments(case):
-            key = keyOf(segment.GetName())
+            key = name_key(segment.GetName())
             known = found.get(key)
             if known is not None:
                 found[key] = replace(known, count=known.count + 1)
@@ -124,27 +100,27 @@ def find(
     return list(found.values())
 
 
-def allClasses(structures: Iterable[Structure], classes: list[ClassSpec]) -> list[ClassSpec]:
+def allClasses(structures: Iterable[Structure], classes: list[ClassInfo]) -> list[ClassInfo]:
     """The model's classes and, after them, the new ones. Raises PanelError for too many."""
     result = list(classes)
     for structure in structures:
         if structure.target == NEW:
             value = max((c.value for c in result), default=0) + 1
-            result.append(ClassSpec(value, structure.name, structure.color, structure.terminology))
+            result.append(ClassInfo(value, structure.name, structure.color, structure.terminology))
     if result and result[-1].value >= IGNORE_VALUE:
         raise PanelError(_("There are too many structures: at most 254 can be learned."))
     return result
 
 
 def values(
-    case: Case, structures: Iterable[Structure], classes: list[ClassSpec]
+    case: Case, structures: Iterable[Structure], classes: list[ClassInfo]
 ) -> dict[str, int]:
     """The label of each used segment of the case, by identifier, in the order of the segments."""
     labels: dict[str, int] = {}
     new = [s.key for s in structures if s.target == NEW]
     byKey = {s.key: s for s in structures}
     for identifier, segment in segments(case):
-        structure = byKey.get(keyOf(segment.GetName()))
+        structure = byKey.get(name_key(segment.GetName()))
         if structure is None or structure.target == UNUSED:
             continue
         if structure.target == UNKNOWN:
@@ -157,47 +133,27 @@ def values(
     return labels
 
 
-def terminologyOf(segment) -> dict[str, str] | None:
+def terminologyOf(segment) -> Terminology | None:
     """The type of the segment's terminology entry; None without one and for Slicer's default."""
     text = vtk.reference("")
     segment.GetTag(segment.GetTerminologyEntryTagName(), text)
     parts = str(text).split("~")
     entry = parts[2].split("^") if len(parts) > 2 else []
-    if len(entry) != 3 or not all(entry) or entry[1] in _UNTYPED:
+    if len(entry) != 3 or not all(entry) or entry[1] in UNTYPED_CODES:
         return None
-    return {"scheme": entry[0], "code": entry[1], "meaning": entry[2]}
+    return Terminology(*entry)
 
 
-def _automatic(segment, key: str, classes: list[ClassSpec]) -> str:
+def _automatic(segment, key: str, classes: list[ClassInfo]) -> str:
     tag = vtk.reference("")
     if key in _IGNORE_NAMES or segment.GetTag(IGNORE_TAG, tag):
         return UNKNOWN
-    found = matching(segment, classes)
-    if found is not None:
-        return str(found)
+    match = matching(segment, classes)
+    if match is not None:
+        return str(match.value)
     return UNUSED if classes else NEW
 
 
-def matching(segment, classes: list[ClassSpec]) -> int | None:
-    """The class that a segment is: by the terminology that one class alone has, then by name."""
-    terminology, key = terminologyOf(segment), keyOf(segment.GetName())
-    if terminology is not None:
-        code = _code(terminology)
-        found = [c.value for c in classes if c.terminology and _code(c.terminology) == code]
-        if len(found) == 1:
-            return found[0]
-    return next((c.value for c in classes if keyOf(c.name) == key), None)
-
-
-def _code(terminology: Mapping[str, str]) -> tuple[str, str]:
-    return terminology["scheme"], terminology["code"]
-
-
-def _plain(terminology) -> dict[str, str] | None:
-    if terminology is None:
-        return None
-    return {
-        "scheme": terminology.scheme,
-        "code": terminology.code,
-        "meaning": terminology.meaning,
-    }
+def matching(segment, classes: Sequence[ClassInfo]) -> ClassInfo | None:
+    """The class that a segment is; see ugmcl_core.models.class_matching."""
+    return match_class(segment.GetName(), terminologyOf(segment), classes)

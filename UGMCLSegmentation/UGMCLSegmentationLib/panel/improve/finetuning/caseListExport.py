@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from slicer.i18n import tr as _
 
+from ugmcl_core.models.card import ClassInfo
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, structures
 from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
@@ -25,7 +26,7 @@ class CaseListExport:
 
     cases: tuple[Case, ...]
     values: tuple[dict[str, int], ...]
-    classes: tuple[structures.ClassSpec, ...]
+    classes: tuple[ClassInfo, ...]
 
     @property
     def hasIgnored(self) -> bool:
@@ -80,7 +81,7 @@ def write(export: CaseListExport, folder: Path) -> Iterator[None]:
         rows.append(row)
     content = {
         "cases": rows,
-        "classes": [info.toJson() for info in export.classes],
+        "classes": [_classEntry(info) for info in export.classes],
         "ignore": labelmaps.IGNORE_VALUE if export.hasIgnored else None,
     }
     runFolder.write(folder / runFolder.CASE_LIST, json.dumps(content, indent=1))
@@ -94,6 +95,11 @@ def _writeCase(case: Case, values, folder: Path, stem: str, row: dict) -> Iterat
         row["label"] = f"{stem}-label.nrrd"
         path = folder / row["label"]
         yield from labelmaps.write(path, case.segmentationNode, values, case.volumeNode)
+
+
+def _classEntry(info: ClassInfo) -> dict[str, Any]:
+    """Without `largest_component`: the base's or, of a new class, what the labels show counts."""
+    return {key: value for key, value in asdict(info).items() if key != "largest_component"}
 
 
 def _unique(name: str, rows: Sequence[dict]) -> str:

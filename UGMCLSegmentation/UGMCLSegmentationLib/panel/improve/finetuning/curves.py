@@ -12,7 +12,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.scene import results
+from UGMCLSegmentationLib.scene import results, taggedNodes
 from UGMCLSegmentationLib.worker.incremental import Deadline
 
 _KIND = "UGMCLSegmentation.Curves"  # attribute: which of the nodes it is
@@ -80,7 +80,7 @@ class Curves:
 
 def chart():
     """The node of the plot, or None before there was one."""
-    return _find("vtkMRMLPlotChartNode", "chart")
+    return taggedNodes.find("vtkMRMLPlotChartNode", _KIND, "chart")
 
 
 def openChart() -> None:
@@ -90,19 +90,9 @@ def openChart() -> None:
         slicer.modules.plots.logic().ShowChartInLayout(node)
 
 
-def _find(className: str, kind: str):
-    for node in slicer.util.getNodesByClass(className):
-        if node.GetAttribute(_KIND) == kind:
-            return node
-    return None
-
-
 def _node(className: str, kind: str, name: str):
-    node = _find(className, kind)
-    if node is None:
-        node = slicer.mrmlScene.AddNewNodeByClass(className, name)
-        node.SetAttribute(_KIND, kind)
-        node.SetAttribute(results.OVERLAY, "1")
+    node = taggedNodes.findOrAdd(className, _KIND, kind, name)
+    node.SetAttribute(results.OVERLAY, "1")
     return node
 
 

@@ -8,11 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import slicer
-import vtk
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.scene import results
+from UGMCLSegmentationLib.scene import taggedNodes
 from UGMCLSegmentationLib.storage import runFolder
 
 BETTER, NOT_BETTER, NO_EVIDENCE = "better", "not better", "not enough evidence"
@@ -70,24 +68,8 @@ def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def show(result: dict[str, Any]):
     """Fill the table node of the scene, one for all reports; returns it."""
-    titles, texts = rows(result)
-    node = next(
-        (n for n in slicer.util.getNodesByClass("vtkMRMLTableNode")
-         if n.GetAttribute(results.ROLE) == _KIND), None,
-    )  # fmt: skip
-    if node is None:
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
-        node.SetAttribute(results.ROLE, _KIND)
-    node.SetName(_("Report on {model}").format(model=Path(result["model"]).name))
-    table = vtk.vtkTable()
-    for index, title in enumerate(titles):
-        column = vtk.vtkStringArray()
-        column.SetName(title)
-        for row in texts:
-            column.InsertNextValue(row[index])
-        table.AddColumn(column)
-    node.SetAndObserveTable(table)
-    node.SetUseColumnTitleAsColumnHeader(True)
+    name = _("Report on {model}").format(model=Path(result["model"]).name)
+    node = taggedNodes.fillTable(_KIND, name, *rows(result))
     about = "\n".join(f"{title}: {text}" for title, text in facts(result) if text)
     node.SetDescription(f"{summary(result)}\n{about}")
     return node
