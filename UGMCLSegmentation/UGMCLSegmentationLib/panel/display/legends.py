@@ -31,8 +31,9 @@ def apply(shown: Sequence[tuple[Overlay, object]]) -> None:
             _show(legend, node is host)
         hosted = {legend.GetAttribute(_HOSTED): legend for legend in _hostedBy(node)}
         for other, volume in shown[1:] if node is host else ():
-            legend = hosted.pop(other.role, None) or _addHosted(node, other)
-            _copyColors(volume.GetDisplayNode(), legend.GetPrimaryDisplayNode())
+            colors = volume.GetDisplayNode()
+            legend = hosted.pop(other.role, None) or _addHosted(node, other, colors)
+            _copyColors(colors, legend.GetPrimaryDisplayNode())
             _show(legend, True)
         for legend in hosted.values():
             _show(legend, False)
@@ -67,11 +68,13 @@ def _hostedBy(volume) -> Iterator:
             yield node
 
 
-def _addHosted(host, overlay: Overlay):
-    """The legend needs a display node with the overlay's colors, which shows nothing by itself."""
+def _addHosted(host, overlay: Overlay, source):
+    """The legend needs a display node with the colors of the overlay's own, `source`, which shows
+    nothing by itself. Views draw the legend as soon as it is added, so the colors come first."""
     colors = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     colors.AutoWindowLevelOff()
     colors.AutoThresholdOff()
+    _copyColors(source, colors)
     legend = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorLegendDisplayNode")
     legend.SetAttribute(_HOSTED, overlay.role)
     legend.SetAndObservePrimaryDisplayNode(colors)
