@@ -29,7 +29,7 @@ def run(panel: Any, volumes: list[Any], folder: Path) -> bool:
     ui.iterationsSpinBox.value = STEPS
     panel.parameters.base = panel.parameters.model
     panel.parameters.method = METHOD
-    book = panel.widget.improve.book
+    book = panel.widget.improve.caseList
     book.update()
     for row in range(LABELED + UNLABELED, len(volumes)):
         selector = ui.casesTable.cellWidget(row, 1)

@@ -53,7 +53,7 @@ def bright(volume: Any, level: float = 100.0) -> np.ndarray:
 
 def open_improve(panel: support.Panel) -> None:
     panel.ui.improveSection.collapsed = False
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
 
 
 def real_panel(model: Path, monkeypatch: Any) -> support.Panel:
@@ -125,7 +125,7 @@ def wait_for_steps(panel: support.Panel, seconds: float = 20.0) -> None:
 
 def rows(panel: support.Panel) -> dict[str, tuple[str, str, str]]:
     """Role, label and uncertainty as the table shows them, by case, in its order."""
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
     table = panel.ui.casesTable
     shown = {}
     for row in range(table.rowCount):
@@ -151,13 +151,13 @@ def set_role(panel: support.Panel, name: str, role: str) -> None:
     """Choose in the table, as a user does."""
     selector = panel.ui.casesTable.cellWidget(row_of(panel, name), 1)
     selector.currentIndex = selector.findText(role)
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
 
 
 def choose_label(panel: support.Panel, name: str, label: str) -> None:
     selector = panel.ui.casesTable.cellWidget(row_of(panel, name), 2)
     selector.currentIndex = selector.findText(label)
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
 
 
 def select_rows(panel: support.Panel, *names: str) -> None:
@@ -216,8 +216,8 @@ def hash_of(name: str) -> int:
 def prepare(panel: support.Panel, *counts: int, iterations: int = 40) -> None:
     """Cases in the scene, labeled with the base's first class, their roles set; a short run."""
     open_improve(panel)
-    add_cases(*counts, segment=panel.widget.improve.book.contents.classes[0].name)
-    panel.widget.improve.book.update()
+    add_cases(*counts, segment=panel.widget.improve.caseList.contents.classes[0].name)
+    panel.widget.improve.caseList.update()
     for row in range(panel.ui.casesTable.rowCount):
         name = panel.ui.casesTable.item(row, 0).text()
         if name.startswith("hold"):

@@ -128,7 +128,7 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     answer_with(panel, scratch / f"{first}-found.nrrd")
     panel.click("openNextButton")
     settle(panel)
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
     grab_section(panel, "improveSection", folder / "improve-next.png")
 
     show(panel, "displaySection")

@@ -33,7 +33,7 @@ _UI = ("Segment", "Display", "Improve", "Evaluate", "Batch", "Export", "Models")
 
 
 class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Loads the .ui files, binds them to the parameter node and connects the sections."""
+    """Loads the .ui files, binds them to the parameter node and is the sections' `Shell`."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -64,18 +64,11 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.onInstalling,
             self.logic.dropWorkers,
         )
-        common = (self.ui, self.connections, self.logic, self.isReady)
-        self.segment = SegmentSection(*common, self.updateButtons, self.showResult)
+        self.segment = SegmentSection(self)
         self.display = DisplaySection(self.ui, self.connections)
-        self.improve = ImproveSection(
-            *common,
-            lambda: self.parent.isEntered,
-            self.onNewModel,
-            self.showResult,
-            self.updateButtons,
-        )
-        self.evaluate = EvaluateSection(*common, self.updateButtons)
-        self.batch = BatchSection(*common, self.updateButtons, self.showResult)
+        self.improve = ImproveSection(self)
+        self.evaluate = EvaluateSection(self)
+        self.batch = BatchSection(self)
         self.export = ExportSection(self.ui, self.connections)
         self.modelsSection = ModelsSection(self.ui, self.connections, self)
         self.shortcuts = Shortcuts(self.ui, panel)
@@ -180,7 +173,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.setParameters(None)
 
     def onSceneEndClose(self, _caller, _event) -> None:
-        if self.parent.isEntered:
+        if self.isEntered:
             self.initializeParameterNode()
 
     def onSceneEndImport(self, _caller, _event) -> None:
@@ -222,6 +215,10 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         return True
 
     @property
+    def isEntered(self) -> bool:
+        return self.parent.isEntered
+
+    @property
     def isBusy(self) -> bool:
         """Whether a run uses models or the folder of runs."""
         return self.logic.running or self.logic.trainer.busy or self.improve.finetune.running
@@ -229,7 +226,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def updateButtons(self) -> None:
         """A run started or ended."""
         self.segment.update()
-        self.improve.next.update()
+        self.improve.ranking.update()
         self.evaluate.update()
         self.batch.update()
 
@@ -237,7 +234,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """Show the result of a run; later if another module is open, which uses the views."""
         if self.parameters is None or not resultNodes.isInScene(segmentationNode):
             return
-        if not self.parent.isEntered:
+        if not self.isEntered:
             self._unshown = segmentationNode
             segmentationNode.GetDisplayNode().SetVisibility(False)
             return

@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel import messages
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.panel.setup import dependencies
+from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.worker.run import CANCELED, DONE, TaskListener, TaskResult
-
-if TYPE_CHECKING:
-    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
 
 
 class TaskView:
     """A `TaskListener` that shows the task under way.
 
-    Calls `isReady` with the model before a run, `onChanged` when a run starts or ends, and `onLog`
-    with every line for the log.
+    `onLog` gets every line for the log.
     """
 
     def __init__(
         self,
-        connections: Connections,
-        logic: UGMCLSegmentationLogic,
-        widgets: tuple,
-        isReady: Callable[[str], bool],
-        onChanged: Callable[[], None],
-        onLog: Callable[[str], None],
+        shell: Shell,
+        bar,
+        cancelButton,
+        label,
+        onLog: Callable[[str], None] | None = None,
     ) -> None:
-        """`widgets` are the progress bar, the cancel button and the label."""
-        self._logic = logic
-        self._bar, self._cancelButton, self._label = widgets
-        self._isReady = isReady
-        self._onChanged = onChanged
-        self._onLog = onLog
+        """Without `onLog`, the panel's log shows the lines."""
+        self._shell = shell
+        self._bar, self._cancelButton, self._label = bar, cancelButton, label
+        self._onLog = onLog or shell.ui.logText.appendPlainText
         self._onDone: Callable[[TaskResult], None] | None = None
         self._warnings: list[str] = []
-        connections.connect(self._cancelButton, "clicked(bool)", self._onCancel)
+        shell.connections.connect(cancelButton, "clicked(bool)", self._onCancel)
         self._setRunning(False)
         self.show("")
 
@@ -59,7 +51,7 @@ class TaskView:
         self.show("")
         self._warnings.clear()
         with messages.showingErrors(self._label, _("The run cannot be started.")):
-            if not self._isReady(model):
+            if not self._shell.isReady(model):
                 return
             self._onDone = onDone
             try:
@@ -68,7 +60,7 @@ class TaskView:
                 self._onDone = None
                 raise
         self._setRunning(self.running)
-        self._onChanged()
+        self._shell.updateButtons()
 
     def show(self, text: str, isError: bool = False) -> None:
         messages.show(self._label, text, isError)
@@ -96,12 +88,12 @@ class TaskView:
                 onDone(result)
         if self._warnings and result.kind == DONE:
             self.show("\n".join([self._label.text, *self._warnings]).strip())
-        self._onChanged()
+        self._shell.updateButtons()
 
     def _onCancel(self, _checked: bool = False) -> None:
         self._cancelButton.enabled = False
         if self.running:
-            self._logic.cancel()
+            self._shell.logic.cancel()
 
     def _setRunning(self, isRunning: bool) -> None:
         self._cancelButton.enabled = isRunning

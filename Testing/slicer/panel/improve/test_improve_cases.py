@@ -94,7 +94,7 @@ def test_what_is_missing_is_named(panel):
     improve.set_role(panel, "a", "Labeled")
     assert "a: choose the segmentation" in panel.ui.casesLabel.text
     improve.add_segmentation(volume, {"left atrium": None}, "empty")
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
     assert "a: empty segments (left atrium)" in panel.ui.casesLabel.text
     improve.add_segmentation(volume, {"kidney": improve.bright(volume)}, "another")
     improve.choose_label(panel, "a", "another")
@@ -103,14 +103,14 @@ def test_what_is_missing_is_named(panel):
     far = support.matrix(origin=(5000.0, 0.0, 0.0))
     away = support.add_volume(name="away", geometry=far)
     improve.add_segmentation(away, {"left atrium": improve.bright(away)}, "elsewhere")
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
     improve.choose_label(panel, "a", "elsewhere")
     assert "elsewhere lies outside" in panel.ui.casesLabel.text
     improve.set_role(panel, "a", "Ignore")
     assert "outside" not in panel.ui.casesLabel.text
     other.GetImageData().AllocateScalars(3, 3)
     other.Modified()
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
     assert "b has 3 components" in panel.ui.casesLabel.text
 
 
@@ -170,7 +170,7 @@ def test_overlap_and_what_nobody_annotated(panel):
         volume, {"ignore": unknown, "left atrium": whole, "scar": half}
     )
     improve.open_improve(panel)
-    case = panel.widget.improve.book.contents
+    case = panel.widget.improve.caseList.contents
     from UGMCLSegmentationLib.panel.improve.cases import structures
 
     values = structures.values(case.cases[0], case.structures, case.classes)
@@ -196,7 +196,7 @@ def test_segments_map_by_terminology_then_by_name(panel):
     assert panel.ui.structuresLabel.text == "Not used: pouch."
     selector = table.cellWidget(2, 1)
     selector.currentIndex = selector.findText("A new structure")
-    contents = panel.widget.improve.book.update()
+    contents = panel.widget.improve.caseList.update()
     from UGMCLSegmentationLib.panel.improve.cases import structures
 
     classes = structures.allClasses(contents.structures, contents.classes)
@@ -207,7 +207,7 @@ def test_segments_map_by_terminology_then_by_name(panel):
         3,
     ]
     panel.parameters.base = "(scratch)"  # , every structure is new
-    contents = panel.widget.improve.book.update()
+    contents = panel.widget.improve.caseList.update()
     names = [c.name for c in structures.allClasses(contents.structures, contents.classes)]
     assert names == ["Segment_1", "SCAR", "pouch"]
 
@@ -244,7 +244,7 @@ def test_segments_of_one_case_can_be_left_out(panel):
     selector = panel.ui.caseSegmentsSelector
     assert not selector.isHidden() and selector.count == 2
     selector.setCheckState(selector.model().index(1, 0), qt.Qt.Unchecked)
-    contents = panel.widget.improve.book.update()
+    contents = panel.widget.improve.caseList.update()
     assert [s.name for s in contents.structures] == ["left atrium"]
     assert len(panel.ui.caseSegmentsSelector.checkedIndexes()) == 1
 
@@ -314,7 +314,7 @@ def test_the_table_survives_saving_and_loading(panel, tmp_path, kind):
     assert improve.rows(panel) == before == {
         "a": ("Hold-out", "a drawn", ""), "b": ("Labeled", "second", ""), "c": ("Ignore", "", ""),
     }  # fmt: skip
-    contents = panel.widget.improve.book.contents
+    contents = panel.widget.improve.caseList.contents
     assert {s.name: s.target for s in contents.structures} == {"left atrium": "1", "pouch": "2"}
 
 

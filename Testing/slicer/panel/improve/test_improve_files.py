@@ -94,7 +94,7 @@ def test_label_files_of_another_geometry(panel, tmp_path, shape, spacing, origin
     assert list(improve.rows(panel)) == ["a"]
     assert (problem or notice) in panel.ui.casesLabel.text
     improve.set_role(panel, "a", "Unlabeled")
-    case = panel.widget.improve.book.contents.cases[0]
+    case = panel.widget.improve.caseList.contents.cases[0]
     assert (case.problem, case.notices) == ("", ()), "its label is not used"
 
 
@@ -113,7 +113,7 @@ def test_a_volume_and_its_own_file_are_not_two_cases(panel, tmp_path):
     improve.open_improve(panel)
     panel.widget.improve.cases.addFolder(str(link))
     with pytest.raises(PanelError, match="is loaded as drawn: set one of the two"):
-        caseListExport.prepare(panel.widget.improve.book.update())
+        caseListExport.prepare(panel.widget.improve.caseList.update())
     improve.set_role(panel, "scan", "Ignore")
-    export = caseListExport.prepare(panel.widget.improve.book.update())
+    export = caseListExport.prepare(panel.widget.improve.caseList.update())
     assert [case.name for case in export.cases] == ["drawn", "other"]

@@ -316,7 +316,7 @@ def test_the_widget_dies_with_its_panel(scene, tmp_path, monkeypatch):
     panel.click("finetuneButton")
     improve.finish(panel)
     section = panel.widget.improve
-    dead = [weakref.ref(o) for o in (panel.widget, section, section.book, section.cases,
+    dead = [weakref.ref(o) for o in (panel.widget, section, section.caseList, section.cases,
                                      section.finetune, section.structures)]  # fmt: skip
     del section
     panel.close()

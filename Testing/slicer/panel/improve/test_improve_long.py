@@ -84,7 +84,7 @@ def load_cropped(name: str, folder: Path):
 @pytest.mark.timeout(1200)
 def test_four_real_scans(panel, tmp_path):
     improve.open_improve(panel)
-    segment = panel.widget.improve.book.contents.classes[0].name
+    segment = panel.widget.improve.caseList.contents.classes[0].name
     labels = {path.name for path in (SCANS / "labels").iterdir()}
     names = sorted(p.name for p in (SCANS / "images").iterdir() if p.name in labels)[:4]
     assert len(names) == 4, f"{SCANS} holds fewer than four labeled scans"
@@ -94,7 +94,7 @@ def test_four_real_scans(panel, tmp_path):
         shown.append(node.GetName())
         if number != 2:
             improve.add_segmentation(node, {segment: mask})
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
     improve.set_role(panel, shown[3], "Hold-out")
     assert panel.ui.casesLabel.text == "2 labeled, 1 unlabeled, 1 hold-out"
     panel.ui.iterationsSpinBox.value = 30

@@ -91,7 +91,7 @@ def test_the_top_case_is_corrected_accepted_and_learned_from(panel, tmp_path, mo
     voxels = support.segment_array(node, volume).copy()
     voxels[1, 2, 3] = 1 - voxels[1, 2, 3]  # what the user does in the Segment Editor
     slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, "class_1", volume)
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
     assert improve.rows(panel)["un1"][0] == "Unlabeled"
     assert panel.ui.acceptButton.enabled
     panel.click("acceptButton")
@@ -111,7 +111,7 @@ def test_a_result_that_is_right_as_it_is_can_be_accepted(panel):
     improve.select_rows(panel, "un1")
     panel.click("openNextButton")  # the selected one, as nothing is ranked
     improve.wait(panel)
-    panel.widget.improve.book.update()
+    panel.widget.improve.caseList.update()
     assert improve.rows(panel)["un1"][0] == "Unlabeled"
     panel.click("acceptButton")
     assert improve.rows(panel)["un1"][:2] == ("Labeled", "un1 segmentation")

@@ -119,13 +119,13 @@ def test_a_new_class_is_learned_beside_the_old_one(panel):
         volume = support.add_volume(support.blob(seed=seed), name=f"two{seed}")
         whole, core = improve.bright(volume, 100), improve.bright(volume, 160)
         improve.add_segmentation(volume, {"outer": whole & ~core, "core": core})
-    contents = panel.widget.improve.book.update()
+    contents = panel.widget.improve.caseList.update()
     old = contents.classes[0]
     table = panel.ui.structuresTable
     for row, target in ((0, old.name), (1, "A new structure")):
         selector = table.cellWidget(row, 1)
         selector.currentIndex = selector.findText(target)
-        panel.widget.improve.book.update()
+        panel.widget.improve.caseList.update()
     panel.ui.modelNameEdit.text = "two"
     panel.click("finetuneButton")
     improve.finish(panel, 200)

@@ -107,7 +107,7 @@ def test_surfaces_can_be_learned_from(panel):
     volume = support.add_volume(name="drawn elsewhere")
     found = support.blob() > 100
     surface_of(volume, {"left atrium": found}, "from STL")
-    panel.widget.improve.book.update()
-    case = next(c for c in panel.widget.improve.book.contents.cases if c.volumeNode is volume)
+    panel.widget.improve.caseList.update()
+    case = next(c for c in panel.widget.improve.caseList.contents.cases if c.volumeNode is volume)
     assert case.role == "labeled" and case.problem == ""
     assert any("resampled" in text for text in case.notices)

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.evaluate import evaluation
 from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateTask
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.worker.run import TaskResult
-
-if TYPE_CHECKING:
-    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
 
 _ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
 
 
 class EvaluateSection:
-    def __init__(
-        self,
-        ui,
-        connections: Connections,
-        logic: UGMCLSegmentationLogic,
-        isReady: Callable[[str], bool],
-        onChanged: Callable[[], None],
-    ) -> None:
-        self._ui = ui
-        self._logic = logic
+    def __init__(self, shell: Shell) -> None:
+        self._ui = ui = shell.ui
+        self._logic = shell.logic
         self._parameters: Parameters | None = None
         ui.referenceSelector.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setMRMLScene(slicer.mrmlScene)
@@ -40,11 +27,10 @@ class EvaluateSection:
         ui.evaluateTable.verticalHeader().setVisible(False)
         ui.evaluateTable.verticalHeader().setDefaultSectionSize(_ROW)
         ui.evaluateTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
-        widgets = (ui.evaluateProgressBar, ui.cancelEvaluateButton, ui.evaluateLabel)
         self._view = TaskView(
-            connections, logic, widgets, isReady, onChanged, ui.logText.appendPlainText
+            shell, ui.evaluateProgressBar, ui.cancelEvaluateButton, ui.evaluateLabel
         )
-        connections.connect(ui.evaluateButton, "clicked(bool)", self._onEvaluate)
+        shell.connections.connect(ui.evaluateButton, "clicked(bool)", self._onEvaluate)
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -16,51 +16,34 @@ from UGMCLSegmentationLib.panel.improve.cases import caseFiles, cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
 from UGMCLSegmentationLib.panel.improve.cases.cases import Case, Rank
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.panel.segment.segmentation import SegmentTask, Settings, settingsOf
+from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import resultNodes, results, volumes
 from UGMCLSegmentationLib.worker.run import Task, TaskListener, TaskResult
 from UGMCLSegmentationLib.worker.worker import Event
 
-if TYPE_CHECKING:
-    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
-
 _PASSES = 4  # at least: without any, nothing is known of the uncertainty
 
 
-class NextSection:
-    """`onResult` is called with the segmentation that is to be corrected."""
-
-    def __init__(
-        self,
-        ui,
-        connections: Connections,
-        logic: UGMCLSegmentationLogic,
-        book: CaseListModel,
-        casesSection: CasesSection,
-        isReady: Callable[[str], bool],
-        onChanged: Callable[[], None],
-        onResult: Callable[[object], None],
-    ) -> None:
-        self._ui = ui
-        self._logic = logic
-        self._book = book
+class RankingSection:
+    def __init__(self, shell: Shell, caseList: CaseListModel, casesSection: CasesSection) -> None:
+        self._ui = ui = shell.ui
+        self._logic = shell.logic
+        self._caseList = caseList
         self._casesSection = casesSection
-        self._onResult = onResult
+        self._showResult = shell.showResult
         self._parameters: Parameters | None = None
-        widgets = (ui.nextProgressBar, ui.cancelNextButton, ui.nextLabel)
-        self._view = TaskView(
-            connections, logic, widgets, isReady, onChanged, ui.improveLogText.appendPlainText
-        )
+        log = ui.improveLogText.appendPlainText
+        self._view = TaskView(shell, ui.nextProgressBar, ui.cancelNextButton, ui.nextLabel, log)
         for widget, slot in (
             (ui.rankButton, self._onRank),
             (ui.openNextButton, self._onOpen),
             (ui.acceptButton, self._onAccept),
         ):
-            connections.connect(widget, "clicked(bool)", slot)
-        connections.connect(ui.casesTable, "itemSelectionChanged()", self.update)
+            shell.connections.connect(widget, "clicked(bool)", slot)
+        shell.connections.connect(ui.casesTable, "itemSelectionChanged()", self.update)
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
@@ -87,7 +70,7 @@ class NextSection:
 
     def _onRank(self, _checked: bool = False) -> None:
         def begin(listener: TaskListener) -> None:
-            self._book.update()
+            self._caseList.update()
             settings = settingsOf(self._parameters)
             settings = replace(settings, passes=max(_PASSES, settings.passes))
             self._logic.start(RankTask(self._unlabeled(), settings, self._setRank), listener)
@@ -104,14 +87,14 @@ class NextSection:
             self._parameters.caseFiles = caseFiles.toText(files)
 
     def _ranked(self, result: TaskResult) -> None:
-        self._book.update()
+        self._caseList.update()
         if result.value:
             text = _("The most uncertain case is {name}.")
             self._view.show(text.format(name=result.value[0]))
 
     def _onOpen(self, _checked: bool = False) -> None:
         def begin(listener: TaskListener) -> None:
-            self._book.update()
+            self._caseList.update()
             case = self._chosen()
             volumes.check(case.volumeNode)
             part = volumes.box(case.volumeNode, None)
@@ -125,11 +108,11 @@ class NextSection:
         if not resultNodes.isInScene(node):
             return
         volumeNode = results.sourceOf(node)
-        self._book.update()
+        self._caseList.update()
         if any(case.volumeNode is volumeNode for case in self._unlabeled()):
             # said, not found out: a correction alone does not label it, Accept does
             cases.setRole(volumeNode, cases.UNLABELED)
-        self._onResult(node)
+        self._showResult(node)
         appearance.clear()  # they would hide what is to be corrected
         openSegmentEditor(node, volumeNode)
         text = _("Correct {name} in the Segment Editor, come back and click Accept.")
@@ -140,7 +123,7 @@ class NextSection:
         if pair is not None:
             cases.accept(*pair)
             self._view.show(_("{name} is Labeled now.").format(name=pair[0].GetName()))
-            self._book.update()
+            self._caseList.update()
             self.update()
 
     def _toAccept(self) -> tuple | None:
@@ -149,13 +132,13 @@ class NextSection:
         volumeNode = results.sourceOf(node)
         if volumeNode is None:
             return None
-        for case in self._book.contents.cases:
+        for case in self._caseList.contents.cases:
             if case.volumeNode is volumeNode and case.role == cases.UNLABELED:
                 return volumeNode, node
         return None
 
     def _unlabeled(self) -> list[cases.Case]:
-        contents = self._book.contents
+        contents = self._caseList.contents
         return [c for c in contents.cases if c.role == cases.UNLABELED and not c.problem]
 
     def _chosen(self) -> cases.Case:

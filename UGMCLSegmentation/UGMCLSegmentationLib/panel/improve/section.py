@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
 from UGMCLSegmentationLib.panel.improve.cases.structuresSection import StructuresSection
 from UGMCLSegmentationLib.panel.improve.finetuning.section import FinetuneSection
-from UGMCLSegmentationLib.panel.improve.ranking import NextSection
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.improve.ranking import RankingSection
+from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.parameters import Parameters
-
-if TYPE_CHECKING:
-    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
 
 _READ = ("base", "caseFiles", "targets")  # the parameters that the cases depend on
 
 
 class ImproveSection:
-    def __init__(
-        self,
-        ui,
-        connections: Connections,
-        logic: UGMCLSegmentationLogic,
-        isReady: Callable[[str], bool],
-        isEntered: Callable[[], bool],
-        onModel: Callable[[str, bool], None],
-        onResult: Callable[[object], None],
-        onChanged: Callable[[], None],
-    ) -> None:
-        self._ui = ui
+    def __init__(self, shell: Shell) -> None:
+        self._ui = ui = shell.ui
         self._parameters: Parameters | None = None
         self._applied: tuple | None = None
-        self.book = CaseListModel(self._onCases)
-        self.cases = CasesSection(ui, connections, self.book)
-        self.structures = StructuresSection(ui, connections, self.book, self.cases)
-        self.finetune = FinetuneSection(
-            ui, connections, self.book, logic.trainer, isReady, isEntered, onModel
-        )
-        self.next = NextSection(
-            ui, connections, logic, self.book, self.cases, isReady, onChanged, onResult
-        )
-        connections.connect(ui.improveSection, "contentsCollapsed(bool)", self._onCollapsed)
+        self.caseList = CaseListModel(self._onCases)
+        self.cases = CasesSection(ui, shell.connections, self.caseList)
+        self.structures = StructuresSection(ui, shell.connections, self.caseList, self.cases)
+        self.finetune = FinetuneSection(shell, self.caseList)
+        self.ranking = RankingSection(shell, self.caseList, self.cases)
+        shell.connections.connect(ui.improveSection, "contentsCollapsed(bool)", self._onCollapsed)
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
@@ -51,22 +31,22 @@ class ImproveSection:
         self.cases.setParameters(parameters)
         self.structures.setParameters(parameters)
         self.finetune.setParameters(parameters)
-        self.next.setParameters(parameters)
+        self.ranking.setParameters(parameters)
         self.update()
 
     def update(self) -> None:
         """Follow the parameter node."""
         parameters = self._parameters
         if parameters is None or self._ui.improveSection.collapsed:
-            self.book.setParameters(None)  # nobody looks: nothing is read
+            self.caseList.setParameters(None)  # nobody looks: nothing is read
             self._applied = None
             return
         settings = tuple(getattr(parameters, name) for name in _READ)
         if settings != self._applied:
             self._applied = settings
-            self.book.setParameters(parameters)
+            self.caseList.setParameters(parameters)
         self.finetune.update()
-        self.next.update()
+        self.ranking.update()
 
     def refresh(self) -> None:
         """Look for models and runs again."""
@@ -83,4 +63,4 @@ class ImproveSection:
         self.cases.show(contents)
         self.structures.show(contents)
         self.finetune.update()
-        self.next.update()
+        self.ranking.update()

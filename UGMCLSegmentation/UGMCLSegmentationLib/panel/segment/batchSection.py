@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.improve.cases import cases
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.worker.run import TaskResult
 
-if TYPE_CHECKING:
-    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
-
 
 class BatchSection:
-    """`onResult` is called with the last segmentation that was made."""
+    """Shows the last of the results."""
 
-    def __init__(
-        self,
-        ui,
-        connections: Connections,
-        logic: UGMCLSegmentationLogic,
-        isReady: Callable[[str], bool],
-        onChanged: Callable[[], None],
-        onResult: Callable[[object], None],
-    ) -> None:
-        self._ui = ui
-        self._logic = logic
-        self._onResult = onResult
+    def __init__(self, shell: Shell) -> None:
+        self._ui = ui = shell.ui
+        self._logic = shell.logic
+        self._showResult = shell.showResult
         self._parameters: Parameters | None = None
-        widgets = (ui.batchProgressBar, ui.cancelBatchButton, ui.batchLabel)
-        self._view = TaskView(
-            connections, logic, widgets, isReady, onChanged, ui.logText.appendPlainText
-        )
-        connections.connect(ui.batchButton, "clicked(bool)", self._onBatch)
+        self._view = TaskView(shell, ui.batchProgressBar, ui.cancelBatchButton, ui.batchLabel)
+        shell.connections.connect(ui.batchButton, "clicked(bool)", self._onBatch)
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
@@ -67,4 +50,4 @@ class BatchSection:
 
     def _done(self, result: TaskResult) -> None:
         if result.value:
-            self._onResult(result.value[-1])
+            self._showResult(result.value[-1])

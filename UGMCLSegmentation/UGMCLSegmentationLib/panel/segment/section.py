@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -13,39 +10,23 @@ from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.panel.setup import dependencies
+from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import volumes
 from UGMCLSegmentationLib.worker.run import TaskResult
 
-if TYPE_CHECKING:
-    from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
-
 
 class SegmentSection:
-    """Calls `isReady` with the model before a run, `onChanged` when a run starts or ends, and
-    `onResult` with the new segmentation."""
-
-    def __init__(
-        self,
-        ui,
-        connections: Connections,
-        logic: UGMCLSegmentationLogic,
-        isReady: Callable[[str], bool],
-        onChanged: Callable[[], None],
-        onResult: Callable[[object], None],
-    ) -> None:
-        self._ui = ui
-        self._logic = logic
-        self._onResult = onResult
+    def __init__(self, shell: Shell) -> None:
+        self._ui = ui = shell.ui
+        self._logic = logic = shell.logic
+        self._showResult = shell.showResult
         self._parameters: Parameters | None = None
         ui.inputVolumeSelector.setMRMLScene(slicer.mrmlScene)
         ui.roiSelector.setMRMLScene(slicer.mrmlScene)
-        self.choices = Choices(ui, connections)
-        widgets = (ui.progressBar, ui.cancelButton, ui.messageLabel)
-        self._view = TaskView(
-            connections, logic, widgets, isReady, onChanged, ui.logText.appendPlainText
-        )
+        self.choices = Choices(ui, shell.connections)
+        self._view = TaskView(shell, ui.progressBar, ui.cancelButton, ui.messageLabel)
         logic.worker.onHello = self._onHello
         logic.worker.onLog = self._onLog
         for widget, signal, slot in (
@@ -54,7 +35,7 @@ class SegmentSection:
             (ui.advancedSection, "toggled(bool)", self._onAdvancedToggled),
             (ui.roiSelector, "nodeAddedByUser(vtkMRMLNode*)", self._onRegionAdded),
         ):
-            connections.connect(widget, signal, slot)
+            shell.connections.connect(widget, signal, slot)
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
@@ -94,7 +75,7 @@ class SegmentSection:
         )
 
     def _onDone(self, result: TaskResult) -> None:
-        self._onResult(result.value)
+        self._showResult(result.value)
 
     def _onModelFolder(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(

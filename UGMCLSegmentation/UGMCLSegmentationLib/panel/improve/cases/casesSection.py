@@ -24,11 +24,11 @@ _WHOLE = 0  # of the subject hierarchy
 
 
 class CasesSection:
-    """Shows the cases of `book` and writes what the user chooses to the scene."""
+    """Shows the cases of `caseList` and writes what the user chooses to the scene."""
 
-    def __init__(self, ui, connections: Connections, book: CaseListModel) -> None:
+    def __init__(self, ui, connections: Connections, caseList: CaseListModel) -> None:
         self._ui = ui
-        self._book = book
+        self._caseList = caseList
         self._parameters: Parameters | None = None
         self._rows: list[cases.Case] = []
         self._shown: list[tuple] | None = None
@@ -105,7 +105,7 @@ class CasesSection:
             return
         known = caseFiles.fromText(self._parameters.caseFiles)
         self._parameters.caseFiles = caseFiles.toText(caseFiles.merged(known, added))
-        self._book.refresh()
+        self._caseList.refresh()
 
     def onRemoveFiles(self, _checked: bool = False) -> None:
         """Of the selected rows, or all that are shown when none of those is selected."""
@@ -113,7 +113,7 @@ class CasesSection:
         files = caseFiles.fromText(self._parameters.caseFiles)
         kept = [file for file in files if file.image not in chosen]
         self._parameters.caseFiles = caseFiles.toText(kept)
-        self._book.refresh()
+        self._caseList.refresh()
 
     def setRole(self, case: cases.Case, role: str) -> None:
         if case.volumeNode is not None:
@@ -122,7 +122,7 @@ class CasesSection:
         files = caseFiles.fromText(self._parameters.caseFiles)
         files = [replace(f, role=role) if f.image == case.image else f for f in files]
         self._parameters.caseFiles = caseFiles.toText(files)
-        self._book.refresh()
+        self._caseList.refresh()
 
     def _fill(self, options: list[tuple[str, str]], chosen: set[str]) -> None:
         table = self._ui.casesTable

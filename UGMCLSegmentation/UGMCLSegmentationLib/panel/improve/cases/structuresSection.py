@@ -16,10 +16,10 @@ _ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown w
 
 class StructuresSection:
     def __init__(
-        self, ui, connections: Connections, book: CaseListModel, casesSection: CasesSection
+        self, ui, connections: Connections, caseList: CaseListModel, casesSection: CasesSection
     ) -> None:
         self._ui = ui
-        self._book = book
+        self._caseList = caseList
         self._casesSection = casesSection
         self._parameters: Parameters | None = None
         self._shown: tuple | None = None
@@ -83,7 +83,7 @@ class StructuresSection:
         targets = structures.fromText(self._parameters.targets)
         targets[key] = selector.itemData(index)
         self._parameters.targets = structures.toText(targets)
-        self._book.refresh()
+        self._caseList.refresh()
 
     def _case(self) -> cases.Case | None:
         """The one selected case that has segments to choose from."""

@@ -14,7 +14,7 @@ from ugmcl_core.training.settings import FinetuneSettings
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import cases
-from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
+from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.improve.finetuning import (
     caseListExport,
     curves,
@@ -31,44 +31,31 @@ from UGMCLSegmentationLib.panel.improve.finetuning.settings import (
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.panel.setup import dependencies
+from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.storage import runFolder
 from UGMCLSegmentationLib.worker.run import CANCELED, DONE, TaskResult, WorkerTask
-from UGMCLSegmentationLib.worker.worker import Worker
 
 SEED = 0
 
 
 class FinetuneSection:
-    """`isReady` is asked before a run, `isEntered` before the layout is changed, `onModel` called
-    after a run with the key of the new model and whether to select it."""
-
-    def __init__(
-        self,
-        ui,
-        connections: Connections,
-        book: CaseListModel,
-        trainer: Worker,
-        isReady: Callable[[str], bool],
-        isEntered: Callable[[], bool],
-        onModel: Callable[[str, bool], None],
-    ) -> None:
-        self._ui = ui
-        self._book = book
-        self._trainer = trainer
-        self._isReady = isReady
-        self._isEntered = isEntered
-        self._onModel = onModel
+    def __init__(self, shell: Shell, caseList: CaseListModel) -> None:
+        self._ui = ui = shell.ui
+        self._shell = shell
+        self._caseList = caseList
+        self._trainer = trainer = shell.logic.trainer
         self._parameters: Parameters | None = None
         self._run: WorkerTask | None = None
         self._task: FinetuneTask | None = None
         self._curves = Curves()
         self._estimates: dict[tuple, Estimate] = {}
         self._measured: tuple[tuple, int] = ((), 0)  # what is being measured, and its steps
+        self._checked: tuple[Contents | None, str] = (None, "")
         self._isSlow = False
         self._reportFile: Path | None = None
-        self.choices = FinetuneChoices(ui, connections)
-        self.resume = ResumeSection(ui, connections, self._onResume)
+        self.choices = FinetuneChoices(ui, shell.connections)
+        self.resume = ResumeSection(ui, shell.connections, self._onResume)
         trainer.onHello = self._onHello
         trainer.onLog = self.onLog
         for widget, signal, slot in (
@@ -80,7 +67,7 @@ class FinetuneSection:
             (ui.curvesButton, "clicked(bool)", self._onCurves),
             (ui.reportButton, "clicked(bool)", self._onReport),
         ):
-            connections.connect(widget, signal, slot)
+            shell.connections.connect(widget, signal, slot)
         self._tell("")
         self._hideReport()
         ui.curvesButton.setVisible(False)
@@ -139,9 +126,9 @@ class FinetuneSection:
 
     def _start(self, onlyEstimate: bool) -> None:
         with self._telling(_("The fine-tuning cannot be started.")):
-            if not self._isReady(baseOf(self._parameters)):
+            if not self._shell.isReady(baseOf(self._parameters)):
                 return
-            cases = caseListExport.prepare(self._book.update())
+            cases = caseListExport.prepare(self._caseList.update())
             run = finetuning.newRun(self._settings(), cases)
             self._measured = self._measureKey(), self._steps()
             if not onlyEstimate:
@@ -156,7 +143,7 @@ class FinetuneSection:
 
     def _onResume(self, run: runFolder.ResumableRun) -> None:
         with self._telling(_("The run cannot be resumed.")):
-            if not self._isReady(run.request["base"]):
+            if not self._shell.isReady(run.request["base"]):
                 return
             self._hideReport()
             self._curves.clear()
@@ -213,7 +200,7 @@ class FinetuneSection:
         hadChart = curves.chart() is not None
         self._curves.add(event)
         self._curves.showSoon()
-        if not hadChart and self._isEntered():
+        if not hadChart and self._shell.isEntered:
             curves.openChart()
         if not self._ui.pauseButton.enabled:
             self.update()
@@ -242,7 +229,7 @@ class FinetuneSection:
         self._ui.reportLabel.setVisible(True)
         self._ui.improveLogText.appendPlainText(text)
         isSelected = result.get("verdict") != report.NOT_BETTER
-        self._onModel(models.keyOf(Path(result["model"])), isSelected)
+        self._shell.onNewModel(models.keyOf(Path(result["model"])), isSelected)
         report.show(result)
         self._reportFile = report.write(result, self._task.folder)
         self._ui.reportButton.setVisible(True)
@@ -275,11 +262,19 @@ class FinetuneSection:
             return _("A run is under way.")
         if self._parameters is None:
             return _("Open a scene first.")
-        try:
-            caseListExport.prepare(self._book.contents)
-        except PanelError as error:
-            return str(error)
-        return ""
+        return self._missing()
+
+    def _missing(self) -> str:
+        """Why the cases cannot be learned from, "" if they can; checked once per reading."""
+        contents, reason = self._checked
+        if contents is not self._caseList.contents:
+            contents, reason = self._caseList.contents, ""
+            try:
+                caseListExport.prepare(contents)
+            except PanelError as error:
+                reason = str(error)
+            self._checked = contents, reason
+        return reason
 
     def _settings(self) -> FinetuneSettings:
         """The settings of a new run. Raises PanelError."""
@@ -317,7 +312,7 @@ class FinetuneSection:
     def _steps(self) -> int:
         """How many steps all trainings of a run take together."""
         parameters = self._parameters
-        roles = [case.role for case in self._book.contents.cases]
+        roles = [case.role for case in self._caseList.contents.cases]
         labeled, each = roles.count(cases.LABELED), 2 if parameters.compare else 1
         trainings = 1
         if cases.HOLDOUT in roles:
