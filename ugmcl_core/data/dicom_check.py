@@ -76,13 +76,19 @@ def check_folder(folder: Path, listed: Sequence[str], sop_class: str) -> None:
 
 
 def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
-    """Raise InputError unless `slices`, in the order in which they are read, are parallel, one
-    right above the other, and evenly spaced. A single one passes."""
-    if len(slices) < 2:
-        return
+    """Raise InputError unless `slices`, in the order in which they are read, have a pixel spacing
+    and are parallel, one right above the other, and evenly spaced."""
     first = slices[0]
     for s in slices:
-        if s.position is None or s.orientation is None or not _normal(s.orientation).any():
+        if s.pixel is None or s.pixel.min() <= 0:
+            raise InputError(
+                f"{folder}: {s.name} does not hold its Pixel Spacing; export the series with its "
+                "geometry"
+            )
+    if len(slices) < 2:
+        return
+    for s in slices:
+        if s.position is None or s.orientation is None or not normal_of(s.orientation).any():
             raise InputError(
                 f"{folder}: {s.name} does not say where its slice lies (Image Position and "
                 "Orientation); export the series with its geometry"
@@ -92,7 +98,7 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
                 f"{folder}: {s.name} has another orientation or pixel spacing than {first.name}; "
                 "put each stack of slices into a folder of its own"
             )
-    normal = _normal(first.orientation)
+    normal = normal_of(first.orientation)
     places = np.array([s.position - first.position for s in slices])
     heights = places @ normal
     _check_heights(folder, slices, heights)
@@ -129,7 +135,7 @@ def _check_heights(folder: Path, slices: Sequence[Slice], heights: np.ndarray) -
         )
 
 
-def _normal(orientation: np.ndarray) -> np.ndarray:
+def normal_of(orientation: np.ndarray) -> np.ndarray:
     """The unit vector at right angles to a slice; zeros where the cosines name no plane."""
     normal = np.cross(orientation[:3], orientation[3:])
     length = np.linalg.norm(normal)
@@ -137,8 +143,6 @@ def _normal(orientation: np.ndarray) -> np.ndarray:
 
 
 def _same_pixels(a: Slice, b: Slice) -> bool:
-    if a.pixel is None or b.pixel is None:
-        return a.pixel is b.pixel
     return bool(np.allclose(a.pixel, b.pixel, rtol=_PIXEL, atol=0))
 
 

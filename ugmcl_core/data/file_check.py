@@ -11,6 +11,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,10 @@ NOT_FINITE = "the image has NaN or infinite voxels; replace them first"
 _DAMAGED = "the file is damaged or truncated; get it again"
 _CHUNK = 1 << 24
 _LONGEST_LINE = 4096
+_MOST_VOXELS = 1 << 36
+_MOST_CHANNELS = 64
 _NIFTI_HEADER = 348  # its length in bytes, which is also the number that starts it; NIfTI-2: 540
+_SPACING_ERROR = 1e-3  # by which the spacings of one header may differ, relatively
 _NIFTI_FLOATS = {16: "f4", 64: "f8"}
 _METAIO_BYTES = {
     "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
@@ -53,11 +57,12 @@ def check(path: Path) -> None:
         raise InputError(f"{path}: {unpacked.name} lies beside it; which is meant? Move one away")
     try:
         with path.open("rb") as file:
+            _check_compression(file, path)
             if name.endswith((".nii", ".nii.gz")):
                 _check_nifti(file, name.endswith(".gz"))
             elif name.endswith((".mha", ".mhd")):
                 _check_metaio(file, path)
-            elif name.endswith(".nrrd"):
+            elif name.endswith((".nrrd", ".nhdr")):
                 _check_nrrd(file)
     except _Broken as error:
         raise InputError(f"{path}: {error}") from None
@@ -85,16 +90,30 @@ def last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
+def _check_compression(file: BinaryIO, path: Path) -> None:
+    """The name says whether the file is compressed with gzip, and so does its content."""
+    start = file.read(2)
+    file.seek(0)
+    if not start:
+        raise _Broken("the file is empty; get it again")
+    compressed = start == b"\x1f\x8b"
+    if path.name.lower().endswith(".gz"):
+        if not compressed:
+            raise _Broken(f"it is not compressed; rename it to {path.name[:-3]}")
+    elif compressed:
+        raise _Broken(f"it is compressed with gzip; rename it to {path.name}.gz, or unpack it")
+
+
 def _check_nifti(file: BinaryIO, compressed: bool) -> None:
     content = gzip.GzipFile(fileobj=file) if compressed else file
     head = content.read(_NIFTI_HEADER)
     start = {struct.unpack_from(f"{order}i", head.ljust(4, b"\0"))[0]: order for order in "<>"}
     if 540 in start:
         raise _Broken("NIfTI-2 is not supported; save the image as NIfTI-1 or NRRD")
-    if _NIFTI_HEADER not in start:
-        return
-    if len(head) < _NIFTI_HEADER:
-        raise _Broken(_DAMAGED)
+    if _NIFTI_HEADER not in start or len(head) < _NIFTI_HEADER:
+        raise _Broken("it is not a NIfTI file, or its header is damaged; get it again")
+    if head[344:348] not in (b"n+1\0", b"ni1\0"):  # Analyze 7.5 has no orientation
+        raise _Broken("its header says nothing of NIfTI (Analyze, or damaged); get it as NIfTI")
     order = start[_NIFTI_HEADER]
     rank, *dim = struct.unpack_from(f"{order}8h", head, 40)
     kind, bits = struct.unpack_from(f"{order}2h", head, 70)
@@ -106,6 +125,7 @@ def _check_nifti(file: BinaryIO, compressed: bool) -> None:
     if not all(math.isfinite(s) and s > 0 for s in spacing):
         shown = " x ".join(f"{s:g}" for s in spacing)
         raise _Broken(f"spacing {shown} mm is not usable; correct the file's header")
+    _check_orientation(head, order, spacing)
     begin = max(int(offset), _NIFTI_HEADER)
     needed = begin + -(-math.prod(dim[:rank]) * bits // 8)
     position = _skip(content, len(head), begin)
@@ -114,6 +134,27 @@ def _check_nifti(file: BinaryIO, compressed: bool) -> None:
     _compare(size, needed)
     if not finite:
         raise _Broken(NOT_FINITE)
+
+
+def _check_orientation(head: bytes, order: str, spacing: Sequence[float]) -> None:
+    """NIfTI has its orientation as a quaternion (qform), a matrix (sform), both or none, and the
+    spacing in pixdim, to which the matrix may not fit."""
+    qform, sform = struct.unpack_from(f"{order}2h", head, 252)
+    if qform <= 0 and sform <= 0:
+        raise _Broken(
+            "the header holds no orientation (qform and sform codes are 0); save it with its "
+            "orientation"
+        )
+    if sform > 0:
+        matrix = np.array(struct.unpack_from(f"{order}12f", head, 280)).reshape(3, 4)[:, :3]
+        lengths = np.linalg.norm(matrix, axis=0)[: len(spacing)]
+        if not np.allclose(lengths, spacing, rtol=_SPACING_ERROR, atol=0):
+            shown = (" x ".join(f"{s:.4g}" for s in values) for values in (spacing, lengths))
+            pixdim, other = shown
+            raise _Broken(
+                f"the header contradicts itself: the spacing is {pixdim} mm by pixdim and "
+                f"{other} mm by sform; correct it"
+            )
 
 
 def _skip(file: BinaryIO, position: int, begin: int) -> int:
@@ -144,8 +185,9 @@ def _check_metaio(file: BinaryIO, path: Path) -> None:
         line = file.readline(_LONGEST_LINE)
         key, sign, value = line.decode("latin-1").partition("=")
         if not sign:
-            return
+            raise _Broken("it is not a MetaImage, or its header is damaged; get it again")
         fields[key.strip()] = value.strip()
+    _check_metaio_header(fields)
     place = fields["ElementDataFile"]
     if place == "LIST" or "%" in place:
         return
@@ -156,6 +198,46 @@ def _check_metaio(file: BinaryIO, path: Path) -> None:
         with beside.open("rb") as voxels:
             return _check_metaio_voxels(voxels, fields)
     return _check_metaio_voxels(file, fields)
+
+
+def _check_metaio_header(fields: Mapping[str, str]) -> None:
+    """Every field that says how much there is to read and where it lies, before ITK trusts it: a
+    number of dimensions below 0 ends ITK's process."""
+
+    def numbers(names: Sequence[str], kind: Callable[[str], float], count: int, what: str) -> list:
+        name = next((n for n in names if n in fields), None)
+        if name is None:
+            raise _Broken(f"the header holds no {what} ({names[0]}); save it with its geometry")
+        try:
+            found = [kind(word) for word in fields[name].split()]
+        except ValueError:
+            found = []
+        if len(found) != count or not all(map(math.isfinite, found)):
+            raise _Broken(
+                f"{name} = {fields[name]} in the header is not {count} usable "
+                f"number{'s' if count > 1 else ''}; correct it"
+            )
+        return found
+
+    (rank,) = numbers(("NDims",), int, 1, "number of dimensions")
+    if not 1 <= rank <= 4:
+        raise _Broken(f"NDims = {rank} in the header; an image has up to 4 dimensions")
+    sizes = numbers(("DimSize",), int, rank, "size")
+    if min(sizes) < 1 or math.prod(sizes) > _MOST_VOXELS:
+        raise _Broken(f"DimSize = {fields['DimSize']} in the header is not usable; correct it")
+    channels = fields.get("ElementNumberOfChannels", "1")
+    if not (channels.isdecimal() and 1 <= int(channels) <= _MOST_CHANNELS):
+        raise _Broken(f"ElementNumberOfChannels = {channels} in the header; correct it")
+    if fields.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY") not in (
+        *_METAIO_BYTES, "OTHER", "NONE"
+    ):  # fmt: skip
+        raise _Broken(f"ElementType = {fields.get('ElementType')} is unknown; correct the header")
+    spacing = numbers(("ElementSpacing", "ElementSize"), float, rank, "spacing")
+    if min(spacing) <= 0:
+        shown = " x ".join(f"{s:g}" for s in spacing)
+        raise _Broken(f"spacing {shown} mm is not usable; correct the file's header")
+    numbers(("Offset", "Position", "Origin"), float, rank, "position")
+    numbers(("TransformMatrix", "Orientation", "Rotation"), float, rank * rank, "orientation")
 
 
 def _check_metaio_voxels(file: BinaryIO, fields: dict[str, str]) -> None:
@@ -177,12 +259,44 @@ def _check_nrrd(file: BinaryIO) -> None:
     lines = []
     while line := file.readline(_LONGEST_LINE).strip():
         lines.append(line.lower())
+    if not lines or not lines[0].startswith(b"nrrd000"):
+        raise _Broken("it is not an NRRD file, or its header is damaged; get it again")
+    _check_nrrd_header(lines[1:])
     words = b" ".join(lines).split()
     if any(line.startswith((b"data file", b"datafile", b"line skip", b"byte skip",
                             b"lineskip", b"byteskip")) for line in lines):  # fmt: skip
         return
     if b"gzip" in words or b"gz" in words:
         _count(gzip.GzipFile(fileobj=file))
+
+
+def _check_nrrd_header(lines: Sequence[bytes]) -> None:
+    """The size, and that spacing and orientation are there and are numbers."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        key, sign, value = line.decode("latin-1").partition(":")
+        if sign and not key.startswith("#") and not value.startswith("="):
+            fields[key.replace(" ", "")] = value.strip()
+    try:
+        rank = int(fields["dimension"])
+        sizes = [int(n) for n in fields["sizes"].split()]
+    except (KeyError, ValueError):
+        raise _Broken("the header holds no usable size (dimension, sizes); correct it") from None
+    if not 1 <= rank <= 16 or len(sizes) != rank or min(sizes) < 1:
+        raise _Broken(f"sizes: {fields['sizes']} in the header is not usable; correct it")
+    if math.prod(sizes) > _MOST_VOXELS:
+        raise _Broken(f"sizes: {fields['sizes']} in the header is not usable; correct it")
+    if "spacedirections" not in fields:
+        what = "orientation (space directions)" if "spacings" in fields else "spacing"
+        raise _Broken(f"the header holds no {what}; save it with its geometry")
+    vectors = [v.strip("()") for v in fields["spacedirections"].split() if v != "none"]
+    vectors += [v.strip("()") for v in fields.get("spaceorigin", "").split()]
+    try:
+        found = np.array([[float(n) for n in v.split(",")] for v in vectors])
+    except ValueError:
+        found = np.array(math.nan)
+    if not np.isfinite(found).all():
+        raise _Broken("space directions or space origin in the header are no numbers; correct it")
 
 
 def _count(file: BinaryIO) -> int:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from . import dicom_check, file_check
+from .multiframe_dicom import frame_grid
 from .pairing import SUFFIXES
 
 SPACING_LIMITS_MM = 1e-6, 100.0
@@ -26,6 +30,8 @@ GRID_TOLERANCE = 0.05
 MOST_SKEW = 1e-3
 """By how much the scalar products of an image's axes may differ from 0 and 1."""
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
+_ITK_LOGGER = threading.RLock()
+_OF_GEOMETRY = re.compile(r"spacing|origin|direction|orient|orthonormal|[qs]form|matrix", re.I)
 
 
 @dataclass(frozen=True)
@@ -278,13 +284,31 @@ def _read_file(path: Path, sitk):
         raise InputError(f"{path}: no such file")
     file_check.check(path)
     try:
-        image = _quiet(sitk, sitk.ReadImage, str(path))
+        image, warnings = _listening(sitk, sitk.ReadImage, str(path))
     except RuntimeError as error:
         raise InputError(f"{path}: {file_check.explain(error)}") from error
+    if about := next(filter(_OF_GEOMETRY.search, warnings), None):
+        raise InputError(f"{path}: its geometry is not certain ({about}); correct the header")
     kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
-    if kind == "GDCMImageIO" and image.GetSize()[2:] in ((), (1,)):
-        raise InputError(f"{path}: a single DICOM slice; give the folder of its series")
+    if kind == "GDCMImageIO":
+        if image.GetSize()[2:] in ((), (1,)):
+            raise InputError(f"{path}: a single DICOM slice; give the folder of its series")
+        return _sorted_frames(path, image, sitk)
     return image
+
+
+def _sorted_frames(path: Path, image, sitk):
+    """The image of a multi-frame DICOM file with its frames in order, on the grid they form."""
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:  # as a series of one file
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        return image  # which `read` refuses
+    grid = frame_grid(path, image.GetSize()[2])
+    ordered = sitk.GetImageFromArray(sitk.GetArrayFromImage(image)[grid.order])
+    ordered.SetSpacing(grid.spacing)
+    ordered.SetOrigin(grid.origin.tolist())
+    ordered.SetDirection(grid.direction.ravel().tolist())
+    return ordered
 
 
 def _read_dicom(folder: Path, sitk):
@@ -310,6 +334,12 @@ def _read_dicom(folder: Path, sitk):
         return reader.GetMetaData(n, key) if reader.HasMetaDataKey(n, key) else ""
 
     dicom_check.check_folder(folder, names, tag(0, "0008|0016").strip(" \0"))
+    if len(names) == 1 and image.GetSize()[2:] not in ((), (1,)):
+        return _sorted_frames(Path(names[0]), image, sitk)
+    scales = {(tag(n, "0028|1053"), tag(n, "0028|1052")) for n in range(len(names))}
+    if len(scales) > 1:  # ITK gives all slices the voxel type of the first, here whole numbers
+        reader.SetOutputPixelType(sitk.sitkFloat32)
+        image = _quiet(sitk, reader.Execute)
     slices = [
         dicom_check.Slice(
             Path(name).name,
@@ -325,13 +355,35 @@ def _read_dicom(folder: Path, sitk):
 
 
 def _quiet(sitk, function, *arguments):
-    """ITK prints warnings beside the exceptions that it raises; one line is enough."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.GlobalWarningDisplayOff()
-    try:
-        return function(*arguments)
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+    """The function's result. ITK prints warnings beside the exceptions that it raises; one line
+    is enough."""
+    return _listening(sitk, function, *arguments)[0]
+
+
+def _listening(sitk, function, *arguments) -> tuple[Any, list[str]]:
+    """The function's result, and ITK's warnings meanwhile, each in one line."""
+
+    class Listener(sitk.LoggerBase):
+        def __init__(self) -> None:
+            super().__init__()
+            self.warnings: list[str] = []
+
+        def DisplayWarningText(self, text: str) -> None:
+            line = " ".join(text.split())
+            self.warnings.append(line[line.find("): ") + 3 :])  # less file, line and object
+
+        def DisplayText(self, text: str) -> None:
+            """Not shown, like all that follows."""
+
+        DisplayErrorText = DisplayGenericOutputText = DisplayDebugText = DisplayText
+
+    with _ITK_LOGGER:  # there is one in a process
+        listener = Listener()
+        before = listener.SetAsGlobalITKLogger()
+        try:
+            return function(*arguments), listener.warnings
+        finally:
+            before.SetAsGlobalITKLogger()
 
 
 def _umask() -> int:

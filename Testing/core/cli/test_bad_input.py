@@ -71,7 +71,7 @@ IMAGES = {
     "2D": (lambda p: save(p, values((12, 14))), "2 dimensions"),
     "4D": (lambda p: save(p, values((3, 12, 14, 16))), "4 dimensions"),
     "vector": (lambda p: save(p, values((12, 14, 16, 3)), vector=True), "3 components"),
-    "no bytes": (lambda p: p.write_bytes(b""), "cannot be read"),
+    "no bytes": (lambda p: p.write_bytes(b""), "is empty"),
     "no voxels": (lambda p: raw_nrrd(p, "0 14 16", UNIT, b""), ""),
     "constant": (lambda p: save(p, np.full((12, 14, 16), 7, np.uint8)), "constant"),
     "NaN": (lambda p: save(p, with_value(np.nan)), "NaN"),
@@ -88,7 +88,7 @@ IMAGES = {
     ),
     "sheared": (lambda p: raw_nrrd(p, "16 14 12", "(1,0,0) (.3,1,0) (0,0,1)", FULL), "sheared"),
     "truncated": (lambda p: raw_nrrd(p, "16 14 12", UNIT, FULL[:100]), "truncated"),
-    "text": (lambda p: p.write_text("not an image\n"), "cannot be read"),
+    "text": (lambda p: p.write_text("not an image\n"), "not an NRRD file"),
     "missing": (lambda p: None, "no such file"),
 }
 

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from cli_support import refuse
@@ -206,12 +207,25 @@ def test_two_slices(tmp_path):
     assert np.allclose(found.grid.spacing, (0.8, 0.8, STEP))
 
 
-def test_a_file_of_several_frames(tmp_path):
-    image = sitk.GetImageFromArray(PLANES.astype(np.uint8))
-    image.SetMetaData("0008|0060", "US")
-    image.SetMetaData("0008|0016", "1.2.840.10008.5.1.4.1.1.3.1")
-    sitk.WriteImage(image, str(tmp_path / "frames.dcm"))
-    assert volume.read(tmp_path).grid.shape == (5, 6, 8)
+def test_slices_with_rescale_slopes_of_their_own_keep_their_values(tmp_path):
+    """As in PET: the voxel type of the first slice would round those of the others to 0."""
+    folder = series(tmp_path / "pet")
+    slopes = np.array([1.0, *(1e-4 * (n + 1) for n in range(1, 8))])
+    for n, slope in enumerate(slopes):
+        dataset = pydicom.dcmread(folder / f"s{n:03d}.dcm")
+        dataset.RescaleSlope, dataset.RescaleIntercept = f"{slope:g}", "0"
+        dataset.save_as(folder / f"s{n:03d}.dcm")
+    found = volume.read(folder)
+    assert found.array.dtype == np.float32
+    expected = PLANES * slopes[:, None, None]
+    assert np.allclose(found.array.transpose(2, 1, 0), expected, rtol=1e-6)
+
+
+def test_a_series_without_pixel_spacing_is_refused():
+    slices = [Slice(f"s{n}", np.array([0, 0, n * STEP]), np.array(AXIAL, float), None)
+              for n in range(3)]  # fmt: skip
+    with pytest.raises(InputError, match="Pixel Spacing"):
+        check_slices(Path("scan"), slices)
 
 
 def test_decimal_strings():

@@ -40,6 +40,7 @@ def nifti(
     struct.pack_into(f"{order}8h", head, 40, 3, *dim, 1, 1, 1, 1)
     struct.pack_into(f"{order}2h", head, 70, {4: 16, 8: 64}[size], 8 * size)
     struct.pack_into(f"{order}9f", head, 76, 1, *pixdim, 0, 0, 0, 0, offset)
+    struct.pack_into(f"{order}2h", head, 252, 1, 0)  # the axes are those of the scanner
     head[344:348] = b"n+1\0"
     whole = bytes(head) + voxels.astype(f"{order}f{size}").tobytes()
     path.write_bytes(gzip.compress(whole) if path.name.endswith(".gz") else whole)
@@ -241,3 +242,95 @@ def test_two_files_of_one_name_are_named(tmp_path):
     assert by_stem(tmp_path) == {"a": tmp_path / "a.nii.gz", "b": tmp_path / "b.nrrd"}
     with pytest.raises(InputError, match="no such folder"):
         by_stem(tmp_path / "nowhere")
+
+
+def in_header(path: Path, **fields) -> Path:
+    """The NIfTI file with other numbers at the named places."""
+    packed = {"qform": (252, "h"), "sform": (254, "h"), "srow": (280, "12f"), "magic": (344, "4s")}
+    content = bytearray(path.read_bytes())
+    for name, value in fields.items():
+        place, kind = packed[name]
+        struct.pack_into(f"<{kind}", content, place, *np.atleast_1d(value).tolist())
+    path.write_bytes(content)
+    return path
+
+
+def srow(*spacing: float) -> list[float]:
+    return np.column_stack([np.diag(spacing), np.zeros(3)]).ravel().tolist()
+
+
+def test_a_nifti_header_that_contradicts_itself_is_refused(tmp_path):
+    path = in_header(nifti(tmp_path / "v.nii"), qform=0, sform=1, srow=srow(0.6, 0.6, 1.2))
+    refused(path, "1 x 1 x 1 mm by pixdim", "0.6 x 0.6 x 1.2 mm by sform")
+    path = nifti(tmp_path / "w.nii", pixdim=(0.6, 0.6, 1.2))
+    in_header(path, qform=0, sform=1, srow=srow(0.6, 0.6, 1.2))
+    assert volume.read(path).grid.spacing == pytest.approx((0.6, 0.6, 1.2))
+
+
+def test_a_nifti_file_without_orientation_is_refused(tmp_path):
+    refused(in_header(nifti(tmp_path / "v.nii"), qform=0), "no orientation", "qform and sform")
+    refused(in_header(nifti(tmp_path / "w.nii"), magic=b"\0\0\0\0"), "Analyze")
+
+
+def test_names_that_lie_about_compression(tmp_path):
+    plain = nifti(tmp_path / "v.nii").rename(tmp_path / "v.nii.gz")
+    refused(plain, "not compressed; rename it to v.nii")
+    packed = nifti(tmp_path / "w.nii.gz").rename(tmp_path / "w.nii")
+    refused(packed, "compressed with gzip; rename it to w.nii.gz")
+
+
+METAIMAGE = {
+    "ObjectType": "Image", "NDims": "3", "BinaryData": "True", "CompressedData": "False",
+    "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "0 0 0", "ElementSpacing": "1 1 1",
+    "DimSize": "4 4 4", "ElementType": "MET_UCHAR", "ElementDataFile": "LOCAL",
+}  # fmt: skip
+NRRD = {
+    "type": "uchar", "dimension": "3", "space": "left-posterior-superior", "sizes": "4 4 4",
+    "space directions": "(1,0,0) (0,1,0) (0,0,1)", "encoding": "raw", "space origin": "(0,0,0)",
+}  # fmt: skip
+
+
+def with_header(path: Path, changes: dict) -> Path:
+    """A file of 4x4x4 voxels whose header has other fields, or lacks those that are None."""
+    fields, sign = (METAIMAGE, " = ") if path.suffix == ".mha" else (NRRD, ": ")
+    lines = [f"{k}{sign}{v}" for k, v in {**fields, **changes}.items() if v is not None]
+    if path.suffix == ".mha":  # which must end its header
+        lines.sort(key=lambda line: line.startswith("ElementDataFile"))
+    text = "\n".join(lines) + "\n"
+    head = text if path.suffix == ".mha" else f"NRRD0005\n{text}\n"
+    path.write_bytes(head.encode() + bytes(range(64)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "changes", "words"),
+    [
+        (".mha", {"NDims": "-1"}, "NDims = -1"),
+        (".mha", {"NDims": "1000000000"}, "NDims"),
+        (".mha", {"NDims": None}, "number of dimensions"),
+        (".mha", {"DimSize": "4 4"}, "DimSize"),
+        (".mha", {"DimSize": "4 4 -4"}, "DimSize"),
+        (".mha", {"DimSize": "999999999 999999999 4"}, "DimSize"),
+        (".mha", {"Offset": "a b c"}, "Offset = a b c"),
+        (".mha", {"Offset": "0 0 inf"}, "Offset"),
+        (".mha", {"Offset": None}, "no position"),
+        (".mha", {"ElementSpacing": None}, "no spacing"),
+        (".mha", {"ElementSpacing": "1 0 1"}, "spacing 1 x 0 x 1"),
+        (".mha", {"ElementSpacing": "1 nan 1"}, "ElementSpacing"),
+        (".mha", {"TransformMatrix": None}, "no orientation"),
+        (".mha", {"TransformMatrix": "1 0 0 0 1 0 0 0 x"}, "TransformMatrix"),
+        (".mha", {"ElementNumberOfChannels": "-3"}, "ElementNumberOfChannels"),
+        (".mha", {"ElementType": "MET_NOTHING"}, "ElementType"),
+        (".nrrd", {"sizes": "4 4"}, "sizes"),
+        (".nrrd", {"sizes": "4 4 -4"}, "sizes"),
+        (".nrrd", {"dimension": None}, "size"),
+        (".nrrd", {"space directions": None}, "no spacing"),
+        (".nrrd", {"space directions": None, "spacings": "1 1 1"}, "no orientation"),
+        (".nrrd", {"space directions": "(1,0,0) (0,x,0) (0,0,1)"}, "space directions"),
+        (".nrrd", {"space origin": "(0,0,nan)"}, "space origin"),
+    ],
+)
+def test_headers_without_a_certain_geometry_are_refused(suffix, changes, words, tmp_path, capfd):
+    assert volume.read(with_header(tmp_path / f"good{suffix}", {})).grid.shape == (4, 4, 4)
+    refused(with_header(tmp_path / f"v{suffix}", changes), words)
+    assert capfd.readouterr() == ("", "")

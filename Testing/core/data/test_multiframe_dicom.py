@@ -1,0 +1,115 @@
+"""Multi-frame DICOM files: sorted where that is certain, and refused where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from ugmcl_core.data import volume
+from ugmcl_core.errors import InputError
+
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+STEP = 1.25
+FRAMES = np.random.default_rng(0).integers(0, 1000, (12, 6, 5)).astype(np.uint16)
+HEIGHTS = np.arange(12) * STEP
+
+
+def item(**values) -> Sequence:
+    made = Dataset()
+    for name, value in values.items():
+        setattr(made, name, value)
+    return Sequence([made])
+
+
+def enhanced(
+    path: Path,
+    order=range(12),
+    heights=HEIGHTS,
+    orientation=lambda n: [1, 0, 0, 0, 1, 0],
+    slope=lambda n: None,
+    spacing=(0.6, 0.7),
+) -> Path:
+    """An enhanced MR file whose frames are `FRAMES[order]` at `heights[order]`."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = ENHANCED_MR
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    d = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    d.SOPClassUID, d.SOPInstanceUID = ENHANCED_MR, meta.MediaStorageSOPInstanceUID
+    d.SeriesInstanceUID, d.StudyInstanceUID, d.Modality = generate_uid(), "1.2.3", "MR"
+    order = list(order)
+    d.NumberOfFrames = len(order)
+    d.Rows, d.Columns = FRAMES.shape[1:]
+    d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
+    d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 16, 15, 0
+    shared = Dataset()
+    if spacing is not None:
+        shared.PixelMeasuresSequence = item(PixelSpacing=list(spacing), SliceThickness=STEP)
+    d.SharedFunctionalGroupsSequence = Sequence([shared])
+    groups = []
+    for n in order:
+        group = Dataset()
+        if heights is not None:
+            group.PlanePositionSequence = item(ImagePositionPatient=[1, 2, float(heights[n])])
+        group.PlaneOrientationSequence = item(ImageOrientationPatient=orientation(n))
+        if slope(n) is not None:
+            group.PixelValueTransformationSequence = item(
+                RescaleSlope=slope(n), RescaleIntercept=0, RescaleType="US"
+            )
+        groups.append(group)
+    d.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    d.PixelData = np.stack([FRAMES[n] for n in order]).tobytes()
+    d["PixelData"].VR = "OW"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    d.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+@pytest.mark.parametrize(
+    "order", [range(12), [*range(0, 12, 3), *range(1, 12, 3), *range(2, 12, 3)], range(11, -1, -1)]
+)
+def test_frames_in_any_order_are_sorted(order, as_folder, tmp_path):
+    path = enhanced(tmp_path / "scan" / "1.dcm", order)
+    found = volume.read(path.parent if as_folder else path)
+    assert np.array_equal(found.array, FRAMES.transpose(2, 1, 0))
+    assert found.grid.spacing == pytest.approx((0.7, 0.6, STEP))
+    assert found.grid.origin == pytest.approx((-1, -2, 0))  # RAS
+    assert np.allclose(found.grid.axes, np.diag([-1, -1, 1]))
+
+
+def test_an_oblique_stack_keeps_its_axes(tmp_path):
+    c, s = np.cos(0.4), np.sin(0.4)
+    path = tmp_path / "1.dcm"
+    # frames stacked along z, turned about it in the plane
+    found = volume.read(enhanced(path, orientation=lambda n: [c, s, 0, -s, c, 0]))
+    axes = np.array(found.grid.axes)
+    assert np.allclose(axes[:, 0], [-c, -s, 0]) and np.allclose(axes[:, 2], [0, 0, 1])
+    assert np.array_equal(found.array, FRAMES.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"order": [*range(5), *range(7, 12)]}, "missing or unevenly spaced"),
+        ({"heights": np.repeat(HEIGHTS[::2], 2)}, "lie at the same place"),
+        (
+            {"orientation": lambda n: [1, 0, 0, 0, 1, 0] if n < 6 else [1, 0, 0, 0, 0, 1]},
+            "another orientation",
+        ),
+        ({"heights": None}, "does not say where its frames lie"),
+        ({"spacing": None}, "Pixel Spacing"),
+        ({"slope": lambda n: 1.0 + n}, "rescale slopes of their own"),
+    ],
+)
+def test_frames_that_form_no_grid_are_refused(changes, words, tmp_path):
+    path = enhanced(tmp_path / "scan" / "1.dcm", **changes)
+    for given in (path, path.parent):
+        with pytest.raises(InputError, match=words) as caught:
+            volume.read(given)
+        assert "\n" not in str(caught.value)
