@@ -59,7 +59,7 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
 
     def refuseWhileRunning(self) -> None:
         if self.running:
-            raise PanelError(_("The model is at work: wait for it, or cancel it first."))
+            raise PanelError(_("A segmentation is already running: wait for it, or cancel it first."))
 
     def cancel(self) -> None:
         if self.run is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import weakref
+from pathlib import Path
 
 import harness
 import module_support as support
@@ -139,6 +141,31 @@ def test_reloading_the_module(panel):
     panel.widget.logic.worker.command = support.FAKE
     assert panel.parameters.segmentation is not None
     panel.segment()
+
+
+def test_reload_executes_every_file_again(scene, tmp_path):
+    """A changed file in a sub-package is picked up; the panel's classes are new, too."""
+    import sys
+
+    place = tmp_path / "UGMCLSegmentation"
+    shutil.copytree(support.ENTRY.parent, place, ignore=shutil.ignore_patterns("__pycache__"))
+    path = [p for p in sys.path if Path(p) != support.ENTRY.parent]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(place), *path])
+        for name in [n for n in sys.modules if n.split(".")[0] == "UGMCLSegmentationLib"]:
+            patch.delitem(sys.modules, name)
+        loaded = harness.load_module(place / support.ENTRY.name)
+        old = type(loaded.widget.display)
+        file = place / "UGMCLSegmentationLib" / "panel" / "display" / "surfaces.py"
+        file.write_text(file.read_text(encoding="utf-8") + "\nCHANGED = True\n")
+        loaded.reload()
+        from UGMCLSegmentationLib.panel.display import surfaces
+
+        assert surfaces.CHANGED and Path(surfaces.__file__) == file
+        assert type(loaded.widget.display) is not old
+        loaded.unload()
+        for name in [n for n in sys.modules if n.split(".")[0] == "UGMCLSegmentationLib"]:
+            del sys.modules[name]
 
 
 def test_leaving_and_entering_again(panel):

@@ -28,6 +28,19 @@ def test_it_is_in_slicers_data_folder_and_private(panel, slicer_app):
     assert userFolder.path().name == "UGMCLSegmentation"
 
 
+def test_the_folders_that_updates_replace_are_refused(panel):
+    """The module's, with or without the repository, is among them."""
+    from UGMCLSegmentationLib.errors import PanelError
+    from UGMCLSegmentationLib.storage import userFolder
+
+    place = support.ENTRY.parent
+    assert place.resolve() in list(userFolder._replaced())
+    for folder in (place, place / "Resources" / "mine"):
+        with pytest.raises(PanelError, match="replaced by updates"):
+            userFolder.setPath(folder)
+        assert not (place / "Resources" / "mine").exists()
+
+
 def test_the_choice_stays_and_can_be_taken_back(panel, tmp_path):
     from UGMCLSegmentationLib.storage import userFolder
 

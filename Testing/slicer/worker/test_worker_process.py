@@ -44,7 +44,6 @@ def test_a_crash_shows_the_last_words(panel, monkeypatch):
     panel.segment()
 
 
-@pytest.mark.xfail(reason="QTimer.singleShot leaks", strict=False)
 def test_no_timer_outlives_a_run(scene, slicer_app):
     import qt
 

@@ -72,7 +72,7 @@ class Child:
         self._lastLines: deque[str] = deque(maxlen=30)
         self.workerPid = 0
         self._hasStarted = False
-        self._process = process = qt.QProcess()
+        self._process = process = qt.QProcess(slicer.app)
         process.setProcessEnvironment(_environment())
         self._slots = (
             ("started()", self._started),
@@ -118,6 +118,7 @@ class Child:
         """Give up the process: nothing that it still does is reported."""
         process, self._process = self._process, None
         if process is not None:
+            process.deleteLater()  # it must outlive the signal that it may be sending
             for name, slot in self._slots:
                 process.disconnect(name, slot)
             self._slots = ()
@@ -154,8 +155,6 @@ class Child:
     def _end(self, ending: Ending) -> None:
         process = self._release()
         if process is not None:
-            # it must outlive the signal that it is sending
-            qt.QTimer.singleShot(0, lambda: process.close())
             self._onEnd(ending)
 
     def _failed(self, *_args) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import qt
+import slicer
 
 BUDGET = 0.03  # seconds of work between two turns of the event loop
 
@@ -23,7 +24,7 @@ class IncrementalTask:
         self._work = work
         self._onDone = onDone
         self._onError = onError
-        self._timer = qt.QTimer()
+        self._timer = qt.QTimer(slicer.app)
         self._timer.setInterval(0)
         self._timer.connect("timeout()", self._tick)
         self._timer.start()
@@ -62,7 +63,7 @@ class Deadline:
 
     def start(self, seconds: float) -> None:
         self.stop()
-        self._timer = qt.QTimer()
+        self._timer = qt.QTimer(slicer.app)
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._late)
         self._timer.start(int(seconds * 1000))
@@ -80,5 +81,4 @@ class Deadline:
 def _end(timer, slot: Callable[[], None]) -> None:
     timer.stop()
     timer.disconnect("timeout()", slot)
-    # it must outlive the signal that it may be sending
-    qt.QTimer.singleShot(0, lambda: timer.stop())
+    timer.deleteLater()  # it must outlive the signal that it may be sending

@@ -43,6 +43,36 @@ def test_the_views_follow_to_the_volume_that_was_chosen(panel):
     assert [is_visible(n) for n in nodes] == [True, False]
 
 
+def test_a_new_result_is_shown_once(panel, monkeypatch):
+    """Not again by the events of the parameters that change with it."""
+    from UGMCLSegmentationLib.panel.display import appearance, legends
+    from UGMCLSegmentationLib.scene import segmentStatistics
+
+    panel.select(support.add_volume())
+    calls = []
+    for module, name in ((appearance, "apply"), (appearance, "showAlone"), (legends, "apply"),
+                         (segmentStatistics, "lines")):  # fmt: skip
+        original = getattr(module, name)
+
+        def counted(*arguments, original=original, key=f"{module.__name__}.{name}"):
+            calls.append(key.removeprefix("UGMCLSegmentationLib."))
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, counted)
+    once = ["panel.display.appearance.apply", "panel.display.appearance.showAlone",
+            "panel.display.legends.apply", "scene.segmentStatistics.lines"]  # fmt: skip
+    for _run in ("new", "updated"):
+        panel.segment()
+        assert sorted(calls) == once
+        calls.clear()
+    panel.click("segmentButton")
+    panel.loaded.exit()
+    panel.finish()
+    assert calls == []
+    panel.loaded.enter()
+    assert sorted(calls) == once
+
+
 def test_overlays_are_never_over_another_volume(panel):
     import slicer
 

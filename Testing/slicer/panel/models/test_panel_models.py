@@ -222,7 +222,7 @@ def test_nothing_is_deleted_during_a_run(panel, section, monkeypatch):
     (userFolder.runs() / "first").mkdir()
     monkeypatch.setattr(panel.widget.logic.trainer, "_request", object())
     panel.click("freeStorageButton")
-    assert "under way" in said(panel) and (userFolder.runs() / "first").exists()
+    assert "in progress" in said(panel) and (userFolder.runs() / "first").exists()
     monkeypatch.undo()
 
 

@@ -137,7 +137,6 @@ def agree(panel, answer=True):
     return dialogs.asked
 
 
-@pytest.mark.xfail(reason="two questions are put", strict=False)
 @pytest.mark.parametrize("answer", [False, True])
 def test_the_user_confirms_the_extension_once(panel, computer, answers, slicer_app, answer):
     extensions = slicer_app.extensionsManagerModel()
@@ -177,7 +176,7 @@ def test_nothing_is_installed_during_a_run_and_no_process_stays(panel, computer,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logic.trainer, "_request", object())
         panel.click("installButton")
-        assert "A run is under way" in said(panel) and computer.asked == []
+        assert "A run is in progress" in said(panel) and computer.asked == []
         assert logic.worker.pid and logic.trainer.pid
     panel.click("installButton")
     assert len(computer.asked) == 1 and logic.worker.pid == logic.trainer.pid == 0
@@ -197,7 +196,7 @@ def test_a_restart_is_asked_for_with_what_it_costs_and_not_during_a_run(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logic.trainer, "_request", object())
         panel.click("installButton")
-        assert "A run is under way" in said(panel) and not restarts
+        assert "A run is in progress" in said(panel) and not restarts
     answers.yes = False
     panel.click("installButton")
     assert "not saved of the scene is lost" in answers.questions[-1] and not restarts

@@ -44,7 +44,7 @@ class EvaluateSection:
         reference = parameters.reference if parameters is not None else None
         reason = ""
         if self._logic.running:
-            reason = _("The model is at work.")
+            reason = _("A segmentation is already running.")
         elif result is None:
             reason = _("Segment a volume first, or choose a result in See.")
         elif reference is None or reference is result:

@@ -259,7 +259,7 @@ class ModelsSection:
 
         self._say("")
         if self._listener.isBusy:
-            self._say(_("A run is under way: wait for its end."), isError=True)
+            self._say(_("A run is in progress: wait until it ends."), isError=True)
             return False
         try:
             act()

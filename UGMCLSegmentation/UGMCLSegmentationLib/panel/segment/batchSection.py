@@ -30,7 +30,7 @@ class BatchSection:
         """Follow the parameter node."""
         reason = ""
         if self._logic.running:
-            reason = _("The model is at work.")
+            reason = _("A segmentation is already running.")
         elif self._parameters is None or not self._parameters.model:
             reason = _("Select a model first.")
         self._ui.batchButton.enabled = not reason

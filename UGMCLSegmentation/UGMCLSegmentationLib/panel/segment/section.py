@@ -100,9 +100,9 @@ class SegmentSection:
         self._onLog("info", f"ugmcl {event.get('version')}, torch {event.get('torch')}: {names}")
 
     def _onLog(self, level: str, text: str) -> None:
-        """A message of the worker that belongs to no run."""
-        self._ui.logText.appendPlainText(text)
-        if level == "warning":
+        """A message of the worker itself. During a segmentation, the end of it shows a warning."""
+        self._view.onLog(level, text)
+        if level == "warning" and not self._view.running:
             self.showMessage(text)
 
 

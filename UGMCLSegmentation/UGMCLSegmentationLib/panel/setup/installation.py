@@ -41,12 +41,16 @@ class Failed(Exception):
 def extension() -> None:
     """Have the Extensions Manager install the PyTorch extension."""
     _ask(_("Install the PyTorch extension?"))
-    with _telling() as lines:
-        model = slicer.app.extensionsManagerModel()
-        # the second argument keeps Slicer from restarting without a question
-        if not model.installExtensionFromServer("PyTorch", False):
-            lines.append(_("The Extensions Manager could not install the PyTorch extension."))
-            raise Failed(list(lines))
+    model = slicer.app.extensionsManagerModel()
+    isInteractive, model.interactive = model.interactive, False  # the user has confirmed
+    try:
+        with _telling() as lines:
+            # the second argument keeps Slicer from restarting without a question
+            if not model.installExtensionFromServer("PyTorch", False):
+                lines.append(_("The Extensions Manager could not install the PyTorch extension."))
+                raise Failed(list(lines))
+    finally:
+        model.interactive = isInteractive
 
 
 def torch() -> None:

@@ -259,7 +259,7 @@ class FinetuneSection:
     def _reason(self) -> str:
         """Why no run can be started, "" if it can."""
         if self.running:
-            return _("A run is under way.")
+            return _("A run is in progress.")
         if self._parameters is None:
             return _("Open a scene first.")
         return self._missing()
