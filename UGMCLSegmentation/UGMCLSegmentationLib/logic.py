@@ -59,7 +59,7 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
 
     def refuseWhileRunning(self) -> None:
         if self.running:
-            raise PanelError(_("A segmentation is already running: wait for it, or cancel it first."))
+            raise PanelError(_("A segmentation is already running. Wait or cancel it."))
 
     def cancel(self) -> None:
         if self.run is not None:
