@@ -6,6 +6,7 @@ which are taken out and made afterwards, and enumerations of classes that Qt doe
 
 from __future__ import annotations
 
+import functools
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ _custom: dict[str, type] = {}
 
 
 def register(widgets: list[type]) -> None:
-    """Make the stand-ins known to every later loading of a `.ui` file."""
+    """Make the stand-ins known to the loading of `.ui` files; before the first of them."""
     _custom.update({widget.__name__: widget for widget in widgets})
 
 
@@ -35,6 +36,15 @@ class _SceneConnection:
     slot: str
 
 
+@functools.cache
+def _loader() -> QUiLoader:
+    """One for all files: to make the stand-ins known takes as long as to load a file."""
+    loader = QUiLoader()
+    for custom in _custom.values():
+        loader.registerCustomWidget(custom)
+    return loader
+
+
 class UiLoader:
     """qt.QUiLoader."""
 
@@ -46,9 +56,7 @@ class UiLoader:
             _resolve_enumerations(widget)
             for tip in widget.findall("property[@name='toolTip']/string"):
                 tip.text = rich_tool_tip(tip.text or "")
-        loader = QUiLoader()
-        for custom in _custom.values():
-            loader.registerCustomWidget(custom)
+        loader = _loader()
         buffer = QtCore.QBuffer()
         buffer.setData(ElementTree.tostring(root))
         buffer.open(QtCore.QIODevice.ReadOnly)
