@@ -19,7 +19,7 @@ from demo_finetuning import HOLDOUT, LABELED, UNLABELED
 from ugmcl_core.data import phantoms
 from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.methods import Supervised
-from ugmcl_core.models.model import ClassInfo, Terminology
+from ugmcl_core.models.card import ClassInfo, Terminology
 from ugmcl_core.training import profiles
 from ugmcl_core.training.profiles import COMPACT, Profile
 from ugmcl_core.training.train import Description, TrainingSettings, train

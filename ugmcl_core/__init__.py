@@ -1,5 +1,19 @@
 """Uncertainty-guided mutual consistency learning (UG-MCL) for medical image segmentation.
 
+The folders are rooms; each imports only those before it:
+
+    errors, files, devices   used everywhere
+    nn           the network, the teacher and the paper's equations
+    data         image files, cases, preprocessing, augmentation and batches
+    models       model folders: cards, weights, the store, exports
+    inference    segmentation of volumes, ranking, result files
+    evaluation   measures, and comparison of files
+    methods      UG-MCL and its variants; `methods.baselines` holds the other papers' methods
+    training     profiles, the trainer, fine-tuning
+    experiments  the paper's tables and figures
+    worker       the process behind the Slicer panel
+    cli          the command line
+
 Importing this package imports neither torch nor scipy: the submodules do, when they are used.
 """
 

@@ -23,7 +23,7 @@ nothing could be written; 130 canceled"""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line."""
+    """Reports an error in the arguments in one line."""
 
     def error(self, message: str) -> None:
         self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -70,11 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return CANCELED
         return _fail("canceled", CANCELED)
     except InputError as error:
-        if os.environ.get("LOCAL_RANK", "0") != "0":  # the node's first process says the same
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # the node's first process prints the same
             return BAD_INPUT
         return _fail(in_one_line(error), BAD_INPUT, parsed.debug)
     except BrokenPipeError:
-        sys.stdout = None  # the reader left, for example `| head`; nothing more to say
+        sys.stdout = None  # the reader left, for example `| head`; print nothing more
         return code
     except Exception as error:
         text = in_one_line(error)

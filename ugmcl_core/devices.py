@@ -74,8 +74,8 @@ def listing() -> list[dict[str, str]]:
 def prepare_cpu() -> None:
     """Let torch use the cores that this process may run on, and keep freed memory for reuse.
 
-    glibc returns every large block to the kernel as soon as it is freed, so each iteration faults
-    its activations in anew: a training step of the V-Net takes 1.4 times as long that way.
+    glibc returns every large block to the kernel as soon as it is freed, so every iteration pays
+    page faults for its activations: a training step of the V-Net takes 1.4 times as long.
     """
     import torch
 
@@ -88,7 +88,7 @@ def prepare_cpu() -> None:
 
 
 def release_memory() -> None:
-    """Give what `prepare_cpu` kept back to the system, between two pieces of work."""
+    """Return the memory that `prepare_cpu` kept to the system, between two tasks."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -1,12 +1,12 @@
-"""The errors that a user sees: one line saying what is wrong, where, and what to do."""
+"""The errors that a user sees: one line with what is wrong, where, and what to do."""
 
 
 class InputError(ValueError):
-    """Something that the user gave cannot be used; the message is shown as it is."""
+    """The user's input cannot be used; the message is shown unchanged."""
 
 
 class Canceled(Exception):
-    """The user asked to stop; nothing half-written is left behind."""
+    """The user stopped the work; nothing half-written is left behind."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -18,7 +18,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def in_one_line(error: BaseException) -> str:
-    """What a user is told of any error, in one line."""
+    """Any error as one line for the user."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, InputError):
         return text

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from ugmcl_core.methods import METHODS, Batch
+from ugmcl_core.methods import METHODS
+from ugmcl_core.nn.batch import Batch
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings, Output
 from ugmcl_core.nn.schedules import Step
 

@@ -11,7 +11,8 @@ import torch
 
 from ugmcl_core.data import phantoms, volume
 from ugmcl_core.data.volume import Grid, Volume
-from ugmcl_core.models.model import ClassInfo, Model, ModelCard, Terminology, save_model
+from ugmcl_core.models.card import ClassInfo, ModelCard, Terminology
+from ugmcl_core.models.model import Model, save_model
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 
 SHAPE, SPACING = (36, 30, 22), (3.0, 3.0, 2.5)

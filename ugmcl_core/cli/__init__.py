@@ -1,6 +1,7 @@
-"""The commands, one small file each: NAME, HELP, DESCRIPTION, EPILOG, add_arguments and run.
+"""The command line: one file for each command, with NAME, HELP, DESCRIPTION, EPILOG,
+add_arguments and run.
 
-None of them imports torch, numpy or scipy before it runs.
+No command imports torch, numpy or scipy before it runs.
 """
 
 from types import ModuleType

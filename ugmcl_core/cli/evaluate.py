@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files import plain, unwritable, whole_file
 
 if TYPE_CHECKING:
     from ..evaluation.compare import CaseResult
@@ -52,7 +53,7 @@ _PERCENT = ("dice", "jaccard", "sdf_dice")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Two folders, which cases, and where to."""
+    """What to compare, and where to write the result."""
     parser.add_argument(
         "--predictions",
         required=True,
@@ -81,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table; 1 if some cases could not be measured, a reference without prediction
-    among them unless `--cases` leaves it out."""
+    """Print the table. Returns 1 if some cases could not be measured, including references without
+    prediction unless `--cases` leaves them out."""
     from ..data.pairing import read_list
     from ..evaluation import compare
     from .progress import Progress
@@ -123,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.csv:
         _write_csv(Path(arguments.csv), rows)
     if arguments.json:
-        print(json.dumps(_plain({"cases": rows, **totals, "problems": problems})))
+        print(json.dumps(plain({"cases": rows, **totals, "problems": problems})))
     else:
         print(_table(rows, totals))
         if problems:
@@ -139,29 +140,21 @@ def _write_errors(path: Path, prediction: Path, reference: Path) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """Raise InputError unless a file can be made there: before what may take an hour."""
+    """Raise InputError unless a file can be made there, before work that may take an hour."""
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        raise unwritable(path, error) from None
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Complete beside its place, then renamed: no half-written table."""
-    partial = path.with_name(f".writing-{path.name}")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _table(rows: Sequence[dict[str, Any]], totals: dict[str, Any]) -> str:
@@ -205,12 +198,3 @@ def _spread(name: str, measure: dict[str, float]) -> str:
     if measure["count"] < 2:
         return _number(name, measure["mean"])
     return f"{_number(name, measure['mean'])} ± {_number(name, measure['sd'])}"
-
-
-def _plain(value: Any) -> Any:
-    """NaN as null: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

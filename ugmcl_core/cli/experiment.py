@@ -10,24 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, in_one_line
-from .train import count, whole
+from .arguments import add_device, count, whole, words
 
 if TYPE_CHECKING:
     from ..experiments.paper import Experiment, Row
     from ..experiments.planning import Planned
     from ..experiments.running import Workplace
     from ..training.profiles import Profile
-    from .progress import Progress
 
 NAME = "experiment"
 HELP = "run the paper's experiments and show their tables and figures"
 DESCRIPTION = """\
 Train and score what a table or figure of the paper compares, and show it beside the published
 values. Trainings lie in folders of OUTPUT, which are named by what defines them: what is done is
-skipped, what was interrupted goes on, and experiments share trainings. Run the same command with
+skipped, what was interrupted continues, and experiments share trainings. Run the same command with
 --shard 1/4, 2/4, ... in several processes, on several GPUs or machines to split the work (copy the
 folders together afterwards), with --list to see what is done, with --render to show what is there.
-Cases are scored with the last checkpoint. --score report opens the report (or test) cases: ask for
+Cases are scored with the last checkpoint. --score report opens the report (or test) cases: use
 it only when all settings are fixed."""
 EPILOG = """\
 examples:
@@ -38,7 +37,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which experiment, on which cases, under which protocol, and what to do of it."""
+    """The experiment, its cases and profile, and what to do."""
     parser.add_argument("name", metavar="NAME", help="table1 to table4, figure3 to figure6")
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of the data set")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the trainings")
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         default="auto",
         metavar="LAYOUT",
-        help="la, la-h5, brats or folder (default: auto, told from what is there)",
+        help="la, la-h5, brats or folder (default: auto, detected)",
     )
     parser.add_argument(
         "--profile",
@@ -118,9 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "profile, iterations, seed and cases must be those of one of the experiment's "
         "(repeatable)",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
-    )
+    add_device(parser)
     parser.add_argument(
         "--list", action="store_true", help="show the trainings and their state; train nothing"
     )
@@ -146,11 +143,6 @@ def seeds(text: str) -> tuple[int, ...]:
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text!r} names a seed twice")
     return numbers
-
-
-def words(text: str) -> tuple[str, ...]:
-    """Words with commas."""
-    return tuple(w.strip() for w in text.split(",") if w.strip())
 
 
 def part(text: str) -> tuple[int, int]:
@@ -192,10 +184,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     output = Path(arguments.output).expanduser()
     place = running.Workplace(
-        output,
-        dataset,
-        scoring.Scoring(arguments.score, arguments.paper_stride),
-        arguments.device,
+        output, dataset, scoring.Scoring(arguments.score, arguments.paper_stride), arguments.device
     )
     profile = planning.profile_for(dataset, arguments.profile, arguments.iterations)
 
@@ -258,14 +247,14 @@ def _list(planned: list[Planned], place: Workplace) -> None:
 
 
 def _run(planned: Any, place: Workplace, shard: tuple[int, int], score: str) -> int:
-    """Do the shard's trainings one after the other; how many failed."""
+    """Run the shard's trainings one after the other; returns how many failed."""
     from ..experiments import planning, running
     from .progress import Progress
 
     handled: set[str] = set()
     failed = 0
     while True:
-        # planned anew each time: a training may have waited for the record of the one before
+        # planned again each time: a training may have waited for the record of the one before
         mine = planning.shard(planned(), *shard)
         left = [t for t in mine if t.folder not in handled]
         if not left:
@@ -275,16 +264,16 @@ def _run(planned: Any, place: Workplace, shard: tuple[int, int], score: str) -> 
         with Progress(training.folder) as progress:
             try:
                 if running.state(place, training) == "done":
-                    progress.say("done")
+                    progress.write("done")
                     continue
-                progress.say(f"starting ({len(handled)} of {len(mine)})")
-                running.do(place, training, lambda event: _show(progress, event))
-                progress.say(f"done ({score} cases scored)")
+                progress.write(f"starting ({len(handled)} of {len(mine)})")
+                running.do(place, training, progress.show)
+                progress.write(f"done ({score} cases scored)")
             except running.Busy:
-                progress.say("skipped: another process is at it")
+                progress.write("skipped: another process is at it")
             except InputError as error:
                 failed += 1
-                progress.say(f"failed: {in_one_line(error)}")
+                progress.write(f"failed: {in_one_line(error)}")
     for item in planned():
         if item.training is None:
             print(
@@ -293,18 +282,6 @@ def _run(planned: Any, place: Workplace, shard: tuple[int, int], score: str) -> 
                 file=sys.stderr,
             )
     return failed
-
-
-def _show(progress: Progress, event: dict[str, Any]) -> None:
-    if event["event"] in ("preparing", "scoring"):
-        progress(event["fraction"], event["text"])
-    elif event["event"] == "progress":
-        losses = " ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
-        progress(
-            event["step"] / event["total"],
-            f"{event['step']}/{event['total']} {event['speed']:.2f} it/s, "
-            f"{event['remaining']:.0f} s left, {losses}",
-        )
 
 
 def _render(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .train import count, whole
+from ..files import plain
+from ..training.settings import FinetuneSettings
+from .arguments import add_device, count, whole
 
 if TYPE_CHECKING:
     from .progress import Progress
@@ -15,19 +18,19 @@ if TYPE_CHECKING:
 NAME = "finetune"
 HELP = "fine-tune a model on the cases of a list"
 DESCRIPTION = """\
-Fine-tune a model on labeled and unlabeled volumes and say whether it helped: Dice and distances
-of each hold-out case before and after, and a verdict. CASES.json is what the Slicer panel works
-with as well:
+Fine-tune a model on labeled and unlabeled volumes and report whether it helped: Dice and
+distances of each hold-out case before and after, and a verdict. The Slicer panel writes the same
+CASES.json:
 
   {"cases": [{"name": "a", "role": "labeled", "image": "a.nrrd", "label": "a-label.nrrd"},
              {"name": "b", "role": "unlabeled", "image": "b.nrrd"},
              {"name": "c", "role": "holdout", "image": "c.nrrd", "label": "c-label.nrrd"}],
    "classes": [{"value": 1, "name": "left atrium"}], "ignore": 255}
 
-Paths are absolute or relative to the file. "classes" (of the labels; without it those of the base)
-may name new ones, which get a head of their own; "ignore" is the label of voxels that nobody
-annotated, if there are any. The model is written to OUTPUT/model, the report to
-OUTPUT/report.json; Ctrl-C leaves a usable model, and --resume continues."""
+Paths are absolute or relative to the file. "classes" are those of the labels (default: the
+base's); new ones get a head of their own. "ignore" is the label of voxels that nobody annotated.
+The model is written to OUTPUT/model, the report to OUTPUT/report.json; Ctrl-C leaves a usable
+model, and --resume continues."""
 EPILOG = """\
 examples:
   ugmcl finetune cases.json --base la-lge-mri --output runs/mine
@@ -38,17 +41,27 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The keys of the worker's `finetune` request."""
+    """The fields of `FinetuneSettings`."""
     parser.add_argument("case_list", metavar="CASES.json", help="the case list, see above")
     start = parser.add_mutually_exclusive_group(required=True)
-    start.add_argument("--base", metavar="MODEL", help="start from this model, by name or folder")
+    start.add_argument(
+        "--base", default="", metavar="MODEL", help="start from this model, by name or folder"
+    )
     start.add_argument(
         "--from-scratch", action="store_true", help="start from nothing, by the compact profile"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of this run")
-    parser.add_argument("--method", default="ugmcl", help="see `ugmcl methods` (default: ugmcl)")
     parser.add_argument(
-        "--iterations", type=count, default=300, metavar="N", help="(default: %(default)s)"
+        "--method",
+        default=FinetuneSettings.method,
+        help="see `ugmcl methods` (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--iterations",
+        type=count,
+        default=FinetuneSettings.iterations,
+        metavar="N",
+        help="length of the training (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
@@ -57,9 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="same seed, same machine, same model on a CPU (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
-    )
+    add_device(parser)
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument(
         "--name", default="", help="name of the new model (default: that of --output)"
@@ -80,49 +91,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--estimate",
         action="store_true",
-        help="only measure what it would take on this machine; writes nothing",
+        help="only measure the time and memory that it would take here; writes nothing",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Fine-tune, or estimate, and print the result."""
-    from ..worker import protocol
     from .progress import Progress
 
     kind = "estimate" if arguments.estimate else "finetune"
-    keys = ("case_list", "output", "method", "iterations", "seed", "device", "resume", "name",
-            "compare", "leave_one_out", "keep_names")  # fmt: skip
-    content = {key: getattr(arguments, key) for key in keys}
-    request = protocol.parse({"command": kind, **content, "base": arguments.base or ""})
+    given = {f.name: getattr(arguments, f.name) for f in fields(FinetuneSettings)}
+    settings = FinetuneSettings(**given)
     work = _work(kind)
     with Progress(kind) as progress:
 
         def send(event: str, **content: Any) -> None:
             if event == "log":
-                progress.say(content["text"])
+                progress.write(content["text"])
             elif event == "metrics" and content["dice"] is not None:
                 part = f"{content['part']}: " if content["part"] else ""
-                progress.say(f"{part}hold-out Dice {content['dice']:.3f} at {content['step']}")
+                progress.write(f"{part}hold-out Dice {content['dice']:.3f} at {content['step']}")
 
         def advance(fraction: float, text: str, remaining: float | None = None) -> None:
             left = "" if remaining is None else f", {remaining:.0f} s left"
             progress(fraction, text + left)
 
         try:
-            result = work(request, send, advance, lambda: False)
+            result = work(settings, send, advance, lambda: False)
         except KeyboardInterrupt:
-            _say_what_is_left(Path(arguments.output), progress)
+            _report_model(Path(arguments.output), progress)
             raise
     if arguments.json:
-        print(json.dumps(_finite(result)))
+        print(json.dumps(plain(result)))
     else:
         print(_estimated(result) if arguments.estimate else _text(result))
     return 0
 
 
 def _work(kind: str):
-    """The function that does it; imports torch."""
+    """The function for this kind of request; imports torch."""
     if kind == "estimate":
         from ..training.estimate import estimate
 
@@ -132,15 +140,9 @@ def _work(kind: str):
     return finetune
 
 
-def _finite(result: dict[str, Any]) -> dict[str, Any]:
-    from ..training.finetune import finite
-
-    return finite(result)
-
-
-def _say_what_is_left(output: Path, progress: Progress) -> None:
+def _report_model(output: Path, progress: Progress) -> None:
     if (output / "model" / "model.json").exists():
-        progress.say(f"stopped; a usable model is in {output}/model, and --resume continues")
+        progress.write(f"stopped; a usable model is in {output}/model, and --resume continues")
 
 
 def _estimated(result: dict[str, Any]) -> str:

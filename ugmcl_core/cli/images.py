@@ -1,4 +1,4 @@
-"""From what a user names on the command line to images: files, folders, DICOM series folders."""
+"""The images that a user names on the command line: files, folders, DICOM series folders."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from ..inference.result_files import is_output
 
 
 def find_images(named: Sequence[str]) -> tuple[dict[str, Path], dict[str, InputError]]:
-    """Images by the stem of their outputs, in the order given; and what is wrong with what stands
-    for no image: it does not exist, holds nothing, cannot be looked into, or has the name of
-    another.
+    """Images by the stem of their outputs, in the order given; and the errors of all that is no
+    image: it does not exist, is empty, cannot be read, or has the name of another.
 
     A folder stands for its image files; without any, for the DICOM series in it, or for those in
     its subfolders. Labels and results beside their image are left out of folders. A link counts
-    under its own name. Images of one name are told apart by their folders' names.
+    under its own name. Images with the same name get their folder's name too.
     """
     paths: list[Path] = []
     wrong: dict[str, InputError] = {}
@@ -44,7 +43,7 @@ def find_images(named: Sequence[str]) -> tuple[dict[str, Path], dict[str, InputE
 
 def _by_stem(paths: Sequence[Path]) -> dict[str, list[Path]]:
     """Different images by the stem of their outputs; of one stem only where the names of their
-    folders do not tell them apart."""
+    folders are the same too."""
     alike: dict[str, dict[Path, Path]] = defaultdict(dict)
     for path in paths:
         alike[_stem(path)].setdefault(path.resolve(), path)
@@ -61,13 +60,13 @@ def _stem(path: Path) -> str:
 
 
 def _expanded(path: Path) -> Iterator[tuple[Path, InputError | None]]:
-    """The images that `path` stands for, and what in it stands for none, with the reason."""
+    """The images in `path`, and what in it is no image, with the reason."""
     try:
         inside = _inside(path)
     except InputError as error:
         yield path, error
     except OSError as error:
-        yield path, InputError(f"{path}: cannot be looked into ({error.strerror})")
+        yield path, InputError(f"{path}: cannot be read ({error.strerror})")
     else:
         if inside is None:
             yield path, None
@@ -76,7 +75,7 @@ def _expanded(path: Path) -> Iterator[tuple[Path, InputError | None]]:
 
 
 def _inside(path: Path) -> list[Path] | None:
-    """What a folder that is no image itself stands for; None of a file and of a DICOM series."""
+    """The contents of a folder of images; None for a file and for a DICOM series."""
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if not path.is_dir():
@@ -95,7 +94,7 @@ def _inside(path: Path) -> list[Path] | None:
     folders = [p for p in others if not p.is_file()]
     if folders and not volume.dicom_series(path):
         return folders  # whatever lies beside them, such as a README or a DICOMDIR
-    return None  # taken for a DICOM series; reading it says so if it is none
+    return None  # taken for a DICOM series; reading it fails if it is none
 
 
 def _is_result(path: Path, stems: set[str]) -> bool:

@@ -1,4 +1,4 @@
-"""`ugmcl methods`: what can be trained with, and when to take which."""
+"""`ugmcl methods`: the training methods, and when to use each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EPILOG = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which method, and the form of the list."""
+    """The methods to show, and the format."""
     parser.set_defaults(several="methods")
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="show this one's options")
     parser.add_argument(
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{row['name']}: {row['summary']}")
         print(f"    paper: {row['paper']} ({row['year']})")
         print(f"    needs: {', '.join(row['needs'])}")
-        print(f"    take it for: {row['when']}")
+        print(f"    use it for: {row['when']}")
         if not chosen and not arguments.options:
             print(f"    options: {', '.join(row['settings']) or '-'}")
             continue

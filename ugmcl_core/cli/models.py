@@ -1,4 +1,4 @@
-"""`ugmcl models`: which models there are and whether they are intact; to bring in, give away."""
+"""`ugmcl models`: list, verify, import, export, rename and remove models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 
@@ -20,8 +21,8 @@ the folders that the environment variable UGMCL_MODELS names.
   show MODEL           print the model's card
   verify [MODEL...]    read the weights and compare them with the card's checksum (default: all)
   known                list the models of the indexes (index.json) that can be imported by name
-  import SOURCE        bring in a model folder, a zip of one, an https address of such a zip, or
-                       a known model; into the first folder of UGMCL_MODELS, or that of --to
+  import SOURCE        copy a model folder, a zip of one, an https address of such a zip, or a
+                       known model into the first folder of UGMCL_MODELS, or that of --to
   export MODEL TARGET  write a copy: a folder, a .zip or .onnx file, or a MONAI bundle (--monai)
   rename MODEL NAME    give an imported model another name
   remove MODEL...      delete imported models, broken ones too"""
@@ -35,7 +36,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An action and what it is about, in one list of words, and options."""
+    """An action and its models, in one list of words, and options."""
     parser.set_defaults(several="words")
     parser.add_argument(
         "words",
@@ -93,10 +94,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from ..models.model import broken_models, find_models, resolve, verify
 
-    chosen = arguments.words or [
-        *(m.folder for m in find_models()),
-        *broken_models(),
-    ]
+    chosen = arguments.words or [*(m.folder for m in find_models()), *broken_models()]
     if not chosen:
         raise InputError("there is no model to verify")
     failed = 0
@@ -111,11 +109,7 @@ def _verify(arguments: argparse.Namespace) -> int:
                 print(json.dumps({"model": str(name), "ok": False, "error": str(error)}))
         else:
             record = {"model": model.name, "ok": True, "sha256": model.card.sha256}
-            print(
-                json.dumps(record)
-                if arguments.json
-                else f"{model.name}: intact, sha256 {model.card.sha256}"
-            )
+            _print(arguments, record, f"{model.name}: intact, sha256 {model.card.sha256}")
     if not failed:
         return 0
     return 1 if failed < len(chosen) else 2
@@ -146,22 +140,27 @@ def _import(arguments: argparse.Namespace) -> int:
         _progress(arguments.json),
     )  # fmt: skip
     record = {"model": model.name, "folder": str(model.folder)}
-    print(json.dumps(record) if arguments.json else f"{model.name}: imported to {model.folder}")
+    return _print(arguments, record, f"{model.name}: imported to {model.folder}")
+
+
+def _print(arguments: argparse.Namespace, record: dict[str, Any], text: str) -> int:
+    """Print what was done, as JSON or as text; the exit code."""
+    print(json.dumps(record) if arguments.json else text)
     return 0
 
 
 def _place(given: str | None) -> Path:
     named = [p for p in os.environ.get("UGMCL_MODELS", "").split(os.pathsep) if p.strip()]
     if given is None and not named:
-        raise InputError("say where to: name a folder in UGMCL_MODELS, or give --to")
+        raise InputError("there is no folder to import to: name one in UGMCL_MODELS, or give --to")
     return Path(given if given is not None else named[0]).expanduser().resolve()
 
 
 def _progress(as_json: bool) -> Callable[[int, int | None], None]:
-    """Prints when another hundredth is there, so that the output stays short."""
+    """Prints each new percent, so that the output stays short."""
     last = -1
 
-    def tell(done: int, total: int | None) -> None:
+    def show(done: int, total: int | None) -> None:
         nonlocal last
         part = 100 * done // total if total else done >> 20
         if part == last:
@@ -175,7 +174,7 @@ def _progress(as_json: bool) -> Callable[[int, int | None], None]:
             if total and done >= total:
                 print(file=sys.stderr)
 
-    return tell
+    return show
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -196,8 +195,7 @@ def _export(arguments: argparse.Namespace) -> int:
     else:
         written = store.export(model, target)
     record = {"model": model.name, "written": str(written)}
-    print(json.dumps(record) if arguments.json else f"{model.name}: written to {written}")
-    return 0
+    return _print(arguments, record, f"{model.name}: written to {written}")
 
 
 def _rename(arguments: argparse.Namespace) -> int:

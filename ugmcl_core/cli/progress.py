@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal if tqdm is installed, else a plain line now and then."""
+"""Progress on stderr: a bar on a terminal if tqdm is installed, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 _EVERY = 10.0
 """Seconds between plain lines."""
 
 
-def tell(text: str, stream: TextIO) -> None:
-    """Print a line at once; where nobody reads any more, this and what follows goes nowhere."""
+def print_line(text: str, stream: TextIO) -> None:
+    """Print a line at once; if nobody reads any more, discard it and all further output."""
     try:
         print(text, file=stream, flush=True)
     except BrokenPipeError:  # the reader left, for example `| head`, and the work goes on
@@ -23,7 +23,7 @@ def tell(text: str, stream: TextIO) -> None:
 
 
 class Progress:
-    """Shows one task; call it with the fraction done (0 to 1) and what is being done."""
+    """Shows one task; call it with the fraction done (0 to 1) and a short text."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -48,15 +48,34 @@ class Progress:
             self._bar.update(100 * min(max(fraction, 0.0), 1.0) - self._bar.n)
         elif time.monotonic() - self._last >= _EVERY:
             self._last = time.monotonic()
-            self.say(f"{fraction:.0%} {text}".rstrip())
+            self.write(f"{fraction:.0%} {text}".rstrip())
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """A line of its own, above the bar."""
         line = f"{self._title}: {text}"
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         else:
-            tell(line, sys.stderr)
+            print_line(line, sys.stderr)
+
+
+    def show(self, event: dict[str, Any]) -> None:
+        """One event of a training or a scoring."""
+        kind = event["event"]
+        if kind in ("preparing", "scoring"):
+            self(0.0 if kind == "preparing" else event["fraction"], event["text"])
+        elif kind == "notice":
+            self.write(event["text"])
+        elif kind == "progress":
+            losses = " ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
+            self(
+                event["step"] / event["total"],
+                f"{event['step']}/{event['total']} {event['speed']:.2f} it/s, "
+                f"{event['remaining']:.0f} s left, {losses}",
+            )
+        elif kind == "holdout" and event["dice"]:
+            mean = sum(event["dice"]) / len(event["dice"])
+            self.write(f"hold-out Dice {100 * mean:.1f} % at {event['step']}")
 
 
 def _bar(title: str):

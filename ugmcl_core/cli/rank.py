@@ -9,8 +9,8 @@ import traceback
 from typing import TYPE_CHECKING
 
 from ..errors import Canceled, in_one_line
-from ..inference.settings import MOST_PASSES
-from .segment import DEFAULT_MODEL
+from ..inference.settings import MOST_PASSES, SegmentSettings
+from .arguments import add_device, add_images, add_model, some_passes
 
 if TYPE_CHECKING:
     from ..inference.ranking import Assessment
@@ -30,34 +30,14 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Images and a model."""
-    parser.set_defaults(several="images")
+    add_images(parser)
+    add_model(parser)
+    add_device(parser)
     parser.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help="image file (NRRD, NIfTI, MHA), folder of image files, or folder of a DICOM series",
-    )
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME_OR_DIR",
-        help="a model by name (see `ugmcl models`) or by folder (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
-    )
-    parser.add_argument(
-        "--passes", type=passes, default=8, metavar="T",
+        "--passes", type=some_passes, default=SegmentSettings.passes, metavar="T",
         help=f"Monte Carlo passes, 1 to {MOST_PASSES} (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-
-
-def passes(text: str) -> int:
-    """Whole number from 1 to MOST_PASSES."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_PASSES:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST_PASSES}")
-    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
                 raise
             except Exception as error:
                 failed += 1
-                progress.say(f"{stem} failed: {in_one_line(error)}")
+                progress.write(f"{stem} failed: {in_one_line(error)}")
                 if arguments.debug:
                     traceback.print_exc()
             devices.release_memory()

@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Canceled, in_one_line
-from ..inference.settings import MOST_OVERLAP, MOST_PASSES, MOST_PATCHES, UNCERTAINTIES
+from ..inference.settings import (
+    MOST_OVERLAP,
+    MOST_PASSES,
+    MOST_PATCHES,
+    UNCERTAINTIES,
+    SegmentSettings,
+)
+from .arguments import add_device, add_images, add_model, passes
 
 if TYPE_CHECKING:
     from ..inference.segmenter import Segmenter
-    from ..inference.settings import SegmentSettings
     from .progress import Progress
 
 NAME = "segment"
@@ -37,35 +43,17 @@ examples:
   ugmcl segment scan.nrrd --output results --uncertainty both
   ugmcl segment scan.nii.gz --output results --roi -60,60,-80,40,-50,50 --device cuda"""
 
-DEFAULT_MODEL = "la-lge-mri"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of DESIGN's contract."""
-    parser.set_defaults(several="images")
-    parser.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help="image file (NRRD, NIfTI, MHA), folder of image files, or folder of a DICOM series",
-    )
+    """Images, a model, and how to segment."""
+    add_images(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME_OR_DIR",
-        help="a model by name (see `ugmcl models`) or by folder (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--device",
-        default="auto",
-        metavar="DEVICE",
-        help="auto, cpu, cuda, cuda:N or mps (default: auto, the fastest there is)",
-    )
+    add_model(parser)
+    add_device(parser)
     parser.add_argument(
         "--uncertainty-passes",
         type=passes,
-        default=8,
+        default=SegmentSettings.passes,
         metavar="T",
         help=f"Monte Carlo passes for the uncertainty, 0 to {MOST_PASSES}; 0 writes none "
         "(default: %(default)s)",
@@ -73,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--uncertainty",
         choices=UNCERTAINTIES,
-        default="dropout",
+        default=SegmentSettings.uncertainty,
         help="what varies: dropout (Monte Carlo passes), flips (mirrored views, where the model "
         "was trained on them; needs no passes of its own), or both (the passes spread over the "
         "mirrored views) (default: %(default)s)",
@@ -103,13 +91,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def passes(text: str) -> int:
-    """Whole number from 0 to MOST_PASSES."""
-    if not text.isascii() or not text.isdigit() or int(text) > MOST_PASSES:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_PASSES}")
-    return int(text)
-
-
 def overlap(text: str) -> float:
     """Number from 0 to MOST_OVERLAP."""
     try:
@@ -136,8 +117,8 @@ def box(text: str) -> tuple[float, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment every image; one that fails, for whatever reason, is reported and the others go on,
-    also where nobody reads what is printed any more.
+    """Segment every image; a failure is reported and the others continue, even if nobody reads
+    the output any more.
 
     Returns 0, 1 if some failed, 2 if all did.
     """
@@ -145,22 +126,21 @@ def run(arguments: argparse.Namespace) -> int:
     from ..inference import result_files
     from ..models.model import resolve
     from .images import find_images
-    from .progress import Progress, tell
+    from .progress import Progress, print_line
 
     images, wrong = find_images(arguments.images)
     for name, error in wrong.items():
         if arguments.debug:
             traceback.print_exception(error)
-        tell(f"ugmcl: {in_one_line(error)}", sys.stderr)
+        print_line(f"ugmcl: {in_one_line(error)}", sys.stderr)
         if arguments.json:
-            tell(json.dumps({"image": name, "error": in_one_line(error)}), sys.stdout)
+            print_line(json.dumps({"image": name, "error": in_one_line(error)}), sys.stdout)
     failed, total = len(wrong), len(wrong) + len(images)
     if images:
         model = resolve(arguments.model)
         folder = result_files.make_folder(arguments.output)
 
         from ..inference.segmenter import Segmenter
-        from ..inference.settings import SegmentSettings
 
         segmenter = Segmenter(model, arguments.device)
         settings = SegmentSettings(
@@ -178,18 +158,18 @@ def run(arguments: argparse.Namespace) -> int:
             except Exception as error:
                 failed += 1
                 found = {"error": in_one_line(error)}
-                progress.say(f"failed: {found['error']}")
+                progress.write(f"failed: {found['error']}")
                 if arguments.debug:
                     traceback.print_exc()
         devices.release_memory()
         if arguments.json:
-            tell(json.dumps({"image": str(path), **found}), sys.stdout)
+            print_line(json.dumps({"image": str(path), **found}), sys.stdout)
         elif "error" not in found:
-            tell(_text(stem, found), sys.stdout)
+            print_line(_text(stem, found), sys.stdout)
     if not failed:
         return 0
     if total > 1:
-        tell(f"ugmcl: {failed} of {total} images failed", sys.stderr)
+        print_line(f"ugmcl: {failed} of {total} images failed", sys.stderr)
     return 1 if failed < total else 2
 
 
@@ -210,7 +190,7 @@ def _segment(
     written = result_files.write(result, segmenter.model, folder, stem)
     if not arguments.json:
         for advice in result.advice:
-            progress.say(advice)
+            progress.write(advice)
     return result_files.describe(
         result, segmenter.model, written, str(segmenter.device), settings.passes
     )

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..models.card import ClassInfo, as_name
+from .arguments import add_device, count, whole
 
 if TYPE_CHECKING:
-    from .progress import Progress
+    pass
 
 NAME = "train"
 HELP = "train or fine-tune a model"
@@ -34,7 +35,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of DESIGN's contract, and what a model card needs."""
+    """Cases, how to train, and what the model's card needs."""
     parser.add_argument("--images", required=True, metavar="DIR", help="folder of images")
     parser.add_argument(
         "--labels",
@@ -94,9 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="same seed, same machine, same model on a CPU (default: 2022)",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
-    )
+    add_device(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of this training")
     parser.add_argument(
         "--resume",
@@ -119,21 +118,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
-def count(text: str) -> int:
-    """Whole number from 1."""
-    number = whole(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return number
-
-
-def whole(text: str) -> int:
-    """Whole number from 0 that a seed may be."""
-    if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
-    return int(text)
-
-
 def samples(text: str) -> tuple[int, int]:
     """Labeled and unlabeled samples, as in ``2+2``."""
     labeled, plus, unlabeled = text.partition("+")
@@ -143,7 +127,7 @@ def samples(text: str) -> tuple[int, int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, and say where the model is; of several processes only the first speaks."""
+    """Train and print where the model is; of several processes only the first prints."""
     if os.environ.get("RANK", "0") == "0":
         return _run(arguments)
     with (
@@ -155,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Train, and say where the model is."""
+    """Train and print where the model is."""
     from ..data.pairing import read_list
     from ..models.model import resolve
     from .progress import Progress
@@ -199,21 +183,19 @@ def _run(arguments: argparse.Namespace) -> int:
     profile = keeping_laterality(profile, classes)
     description = describe(base, as_name(Path(arguments.output).resolve().name), profile)
     description = replace(
-        description,
-        classes=classes,
-        modality=arguments.modality or description.modality,
+        description, classes=classes, modality=arguments.modality or description.modality
     )
     settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
     last: dict[str, Any] = {}
     with Progress("train") as progress:
         used = len(cohort.unlabeled) if method.uses_unlabeled else 0
-        progress.say(f"{method.name}, {len(cohort.labeled)} labeled and {used} unlabeled cases")
+        progress.write(f"{method.name}, {len(cohort.labeled)} labeled and {used} unlabeled cases")
         if text := laterality_notice(profile, classes, len(classes) if base else 0):
-            progress.say(text)
+            progress.write(text)
 
-        def heard(event: dict[str, Any]) -> None:
+        def on_event(event: dict[str, Any]) -> None:
             last.update(event)
-            _show(progress, event)
+            progress.show(event)
 
         try:
             model = train(
@@ -225,11 +207,11 @@ def _run(arguments: argparse.Namespace) -> int:
                 description=description,
                 base=base,
                 resume=arguments.resume,
-                on_event=heard,
+                on_event=on_event,
             )
         except KeyboardInterrupt:
             if (Path(arguments.output) / "model" / "model.json").exists():
-                progress.say(
+                progress.write(
                     f"stopped; a usable model is in {arguments.output}/model, and "
                     "--resume continues"
                 )
@@ -264,21 +246,3 @@ def _classes(arguments: argparse.Namespace) -> tuple[ClassInfo, ...]:
         ClassInfo(n, word, colors[(n - 1) % len(colors)], largest_component=None)
         for n, word in enumerate(words, 1)
     )
-
-
-def _show(progress: Progress, event: dict[str, Any]) -> None:
-    """One event of the training as progress."""
-    if event["event"] == "preparing":
-        progress(0.0, event["text"])
-    elif event["event"] == "notice":
-        progress.say(event["text"])
-    elif event["event"] == "progress":
-        losses = " ".join(f"{k} {v:.3f}" for k, v in event["losses"].items())
-        progress(
-            event["step"] / event["total"],
-            f"{event['step']}/{event['total']} {event['speed']:.2f} it/s, "
-            f"{event['remaining']:.0f} s left, {losses}",
-        )
-    elif event["event"] == "holdout" and event["dice"]:
-        mean = sum(event["dice"]) / len(event["dice"])
-        progress.say(f"hold-out Dice {100 * mean:.1f} % at {event['step']}")

@@ -19,7 +19,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing, or the one job to do without stdin."""
+    """Nothing, or one request in a file, without stdin."""
     parser.add_argument(
         "--job",
         metavar="FILE",
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until stdin closes or a shutdown arrives."""
     from ..worker import server
 
     if arguments.job:

@@ -1,0 +1,1 @@
+"""Image files and cases: reading, pairing, preprocessing, augmentation, batches."""

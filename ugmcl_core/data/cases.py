@@ -162,11 +162,7 @@ def find_cohort(
     label_of = {pair.name: pair.label for pair in pairs if pair.label is not None}
     if not by_name:
         raise InputError(f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha)")
-    for what, names in (
-        ("labeled", labeled or ()),
-        ("excluded", exclude),
-        ("hold-out", holdout),
-    ):
+    for what, names in (("labeled", labeled or ()), ("excluded", exclude), ("hold-out", holdout)):
         missing = [n for n in names if n not in by_name]
         if missing:
             raise InputError(
@@ -203,8 +199,8 @@ def read_pair(
     """The image of a case and its labels on the image's grid, None without.
 
     Labels on another grid are resampled (nearest voxel; background where they do not reach) where
-    the case allows it, which ``notice`` is told. Raises InputError otherwise, and for files that
-    cannot be read.
+    the case allows it, and ``notice`` gets a line about it. Raises InputError otherwise, and for
+    files that cannot be read.
     """
     image = read(case.image)
     if case.label is None:
@@ -276,9 +272,7 @@ def prepare_case(
     )
 
 
-def _is_known(
-    phi: np.ndarray, distance_to_ignored: np.ndarray, r: Representation
-) -> np.ndarray:
+def _is_known(phi: np.ndarray, distance_to_ignored: np.ndarray, r: Representation) -> np.ndarray:
     """Where a signed distance ``phi`` (mm) is right whatever the ignored region holds.
 
     The class may continue in the ignored region, ``distance_to_ignored`` mm away, so the true

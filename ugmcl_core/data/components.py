@@ -1,4 +1,4 @@
-"""Connected pieces of a structure: counted where it is learned, sorted out where it is found."""
+"""Connected components of a structure: counted in labels, removed from results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ITK takes on trust in a DICOM series: that it is whole, and that its slices form a grid.
+"""What ITK does not check in a DICOM series: that it is complete and its slices form a grid.
 
 ITK leaves a file that it cannot read out without a word, and lays whatever slices are left evenly
 between the first and the last one, at right angles to them.
@@ -90,7 +90,7 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
     for s in slices:
         if s.position is None or s.orientation is None or not normal_of(s.orientation).any():
             raise InputError(
-                f"{folder}: {s.name} does not say where its slice lies (Image Position and "
+                f"{folder}: {s.name} lacks the place of its slice (Image Position and "
                 "Orientation); export the series with its geometry"
             )
         if np.abs(s.orientation - first.orientation).max() > _TURN or not _same_pixels(s, first):
@@ -153,7 +153,7 @@ def _pattern(name: str) -> str:
 
 def _sop_class(head: bytes) -> str | None:
     """The SOP class UID (0002,0002) that the `head` of a DICOM file holds; "" if the file ends
-    before it, None if it is no DICOM file or does not tell."""
+    before it, None if it is no DICOM file or lacks it."""
     if head[128:_MAGIC_END] != b"DICM":
         return None
     place = _MAGIC_END

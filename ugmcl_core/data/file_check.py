@@ -1,4 +1,4 @@
-"""What ITK takes on trust in an image file: that all of it is there, and the spacing of NIfTI.
+"""What ITK does not check in an image file: that it is complete, and the spacing of NIfTI.
 
 ITK fills a truncated NIfTI file up with anything, reads a spacing of 0 or NaN as 1 mm, voxels that
 are NaN or infinite as 0 and corrupt compressed ones as noise, and complains of a truncated
@@ -43,13 +43,13 @@ _MEANINGS = (
 
 
 class _Broken(Exception):
-    """What is wrong with a file; `check` adds which."""
+    """The fault of a file; `check` adds its name."""
 
 
 def check(path: Path) -> None:
     """Raise InputError unless the file is whole and, if it is NIfTI, all its numbers usable.
 
-    A file that is not what its suffix says is left to ITK, which refuses it.
+    A file of another format than its suffix is left to ITK, which refuses it.
     """
     name = path.name.lower()
     unpacked = path.with_suffix("")
@@ -76,7 +76,7 @@ def check(path: Path) -> None:
 
 
 def explain(error: Exception) -> str:
-    """What an error of ITK means to the owner of the file, with what to do where that is known."""
+    """An error of ITK in the user's words, with the remedy where it is known."""
     text = " ".join(str(error).split())
     for sign, meaning in _MEANINGS:
         if sign in text:

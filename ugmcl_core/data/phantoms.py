@@ -20,7 +20,6 @@ from ..errors import InputError
 from . import volume
 from .volume import Grid, Volume
 
-Point = tuple[float, float, float]
 _REFERENCE_MM = (110.0, 90.0, 55.0)
 """The extent for which the sizes below are meant; other extents scale the whole heart."""
 
@@ -218,7 +217,7 @@ def _contrast(heart: _Heart, random: np.random.Generator) -> np.ndarray:
 
 
 def _acquired(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """What a scanner makes of it: blur, bias field, Rician noise, arbitrary units; float32."""
+    """The image as scanned: blur, bias field, Rician noise, arbitrary units; float32."""
     from scipy import ndimage
 
     image = ndimage.gaussian_filter(image, random.uniform(0.5, 0.8))

@@ -1,10 +1,10 @@
-"""From a volume to what the network sees, and the exact way back.
+"""From a volume to the network's input, and the exact way back.
 
     volume → region of interest → canonical axes (permute, flip) → model's spacing → normalized
 
 Only the resampling interpolates. Grids are aligned at their outer faces and not at voxel centers,
-so the model's grid has a whole number of voxels and its true spacing differs from the asked one by
-less than half a voxel over the whole extent; the way back is the same map reversed.
+so the model's grid has a whole number of voxels and its true spacing differs from the wanted one
+by less than half a voxel over the whole extent; the way back is the same map reversed.
 """
 
 from __future__ import annotations

@@ -7,9 +7,7 @@ LPS, and this file alone converts. Arrays are indexed ``[i, j, k]``.
 from __future__ import annotations
 
 import math
-import os
 import re
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..files import whole_file
 from . import dicom_check, file_check
 from .multiframe_dicom import frame_grid
 from .pairing import SUFFIXES
@@ -191,7 +190,7 @@ def write(
     notes: Mapping[str, str] | None = None,
     compress: bool = True,
 ) -> None:
-    """Write a volume under a temporary name and rename it, so that no broken file is ever left.
+    """Write a volume whole or not at all.
 
     ``notes`` become header fields where the format has them (NRRD, MHA).
     """
@@ -207,23 +206,9 @@ def write(
     image.SetDirection((_LPS_RAS @ np.array(volume.grid.axes, float)).ravel().tolist())
     for key, value in (notes or {}).items():
         image.SetMetaData(key, value)
-    temporary = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+    with whole_file(path, RuntimeError) as partial:
         # Level 1 is about four times faster than the default and hardly larger on label maps.
-        sitk.WriteImage(image, name, useCompression=compress, compressionLevel=1)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: cannot be written ({file_check.last_line(error)}); "
-            "check the folder, its permissions and the free space"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        sitk.WriteImage(image, str(partial), useCompression=compress, compressionLevel=1)
 
 
 def resample(volume: Volume, grid: Grid, *, nearest: bool = False, outside: float = 0.0) -> Volume:
@@ -384,9 +369,3 @@ def _listening(sitk, function, *arguments) -> tuple[Any, list[str]]:
             return function(*arguments), listener.warnings
         finally:
             before.SetAsGlobalITKLogger()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

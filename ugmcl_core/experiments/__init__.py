@@ -1,5 +1,5 @@
-"""The paper's tables and figures, each reproducible by one command.
+"""The paper's tables and figures.
 
-`descriptions` says what differs between the rows of each, `planning` turns that into trainings,
-`running` and `scoring` make their records, `statistics`, `tables` and `figures` show them.
+`paper` lists what the rows of each compare, `planning` turns that into trainings, `running` trains
+and `scoring` measures them, `results` and `tables`, `curves` and `pictures` show what is there.
 """

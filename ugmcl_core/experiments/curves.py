@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files import whole_file
 from . import statistics
 from .results import Result, Results
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, told apart by nearly everybody
+# Okabe and Ito's colors, which nearly everybody can distinguish
 COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 MARKERS = "osD^vP"
 
@@ -53,18 +54,10 @@ def save(figure: Figure, target: Path, stem: str) -> list[Path]:
     paths = []
     for suffix in ("png", "svg"):
         path = target / f"{stem}.{suffix}"
-        partial = target / f".writing-{stem}.{suffix}"
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            # without a date and random names, so that the same results give the same file
-            with rc_context({"svg.hashsalt": stem}):
-                dated = {"Date": None} if suffix == "svg" else {}
-                figure.savefig(partial, format=suffix, dpi=200, metadata=dated)
-            partial.replace(path)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-        finally:
-            partial.unlink(missing_ok=True)
+        # without a date and random names, so that the same results give the same file
+        dated = {"Date": None} if suffix == "svg" else {}
+        with whole_file(path, make_parents=True) as partial, rc_context({"svg.hashsalt": stem}):
+            figure.savefig(partial, format=suffix, dpi=200, metadata=dated)
         paths.append(path)
     return paths
 

@@ -24,6 +24,7 @@ from ..data.pairing import pair_folders, read_list
 from ..data.preprocessing import Normalization
 from ..data.volume import Grid, Volume
 from ..errors import InputError
+from ..files import write_text
 from ..models.card import ClassInfo, Terminology
 
 LAYOUTS = ("la", "la-h5", "brats", "folder")
@@ -52,7 +53,7 @@ class Dataset:
 
     ``training`` names the training cases in the order in which they become labeled, of which
     ``standard`` are labeled unless an experiment says otherwise; ``dev`` (to choose settings) and
-    ``report`` cases are never trained on. Where the data ask for it, ``spacing`` (mm) replaces
+    ``report`` cases are never trained on. Where the data need it, ``spacing`` (mm) replaces
     that of the full-resolution profile, and ``normalization`` a profile's plain z-score.
     """
 
@@ -77,13 +78,13 @@ class Dataset:
         wanted = max(1, round(share * self.standard))
         if wanted > self._known:
             raise InputError(
-                f"{wanted} labeled training cases are asked for ({share:g} times "
+                f"{wanted} labeled training cases are needed ({share:g} times "
                 f"{self.standard}) but only {self._known} have labels"
             )
         return wanted
 
     def has_labels_for(self, share: float | None) -> bool:
-        """Whether there are as many labels as `amount` asks for."""
+        """Whether there are as many labels as `amount` needs."""
         return share is None or round(share * self.standard) <= self._known
 
     @property
@@ -130,12 +131,9 @@ class Dataset:
 
 
 def find(
-    folder: str | Path,
-    layout: str = "auto",
-    lists: Lists = Lists(),
-    split_seed: int = 2022,
+    folder: str | Path, layout: str = "auto", lists: Lists = Lists(), split_seed: int = 2022
 ) -> Dataset:
-    """The data set in ``folder``; the layout is told from what is there when it is ``auto``.
+    """The data set in ``folder``; ``auto`` detects its layout.
 
     Raises InputError with one line for a folder of another layout, missing files and lists that
     do not fit. ``split_seed`` draws the parts of BraTS.
@@ -175,9 +173,7 @@ def write_lists(dataset: Dataset, folder: Path) -> None:
     for part, names in parts.items():
         path = folder / f"{part}-{len(names)}.txt"
         if names and not path.exists():
-            partial = path.with_name(f".writing-{path.name}")
-            partial.write_text("\n".join(names) + "\n", encoding="utf-8")
-            partial.replace(path)
+            write_text(path, "\n".join(names) + "\n")
 
 
 def _la(folder: Path, lists: Lists, split_seed: int) -> Dataset:
@@ -315,7 +311,7 @@ def _names(folder: Path, part: str) -> tuple[str, ...] | None:
     files = _list_files(folder, part)
     if len(files) > 1:
         raise InputError(
-            f"{folder}: {files[0].name} and {files[1].name} are both there; say which one is meant"
+            f"{folder}: {files[0].name} and {files[1].name} are both there; choose one"
             " with --labeled-list, --dev-list or --report-list, or move one away"
         )
     return tuple(read_list(files[0])) if files else None
@@ -349,7 +345,7 @@ def _check(dataset: Dataset, folder: Path) -> None:
         raise InputError(f"{folder}: no labeled case is left to train on")
 
 
-LA_SPACING = (0.625, 0.625, 0.625)  # mm; the .h5 files do not say it
+LA_SPACING = (0.625, 0.625, 0.625)  # mm; the .h5 files do not hold it
 _LPS_AXES = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 _MARGIN = 4  # voxels around the brain
 
@@ -409,9 +405,7 @@ def from_brats(case: Case, folder: Path) -> Case:
 
 def _target(case: Case, folder: Path) -> Case:
     return Case(
-        case.name,
-        folder / "images" / f"{case.name}.nrrd",
-        folder / "labels" / f"{case.name}.nrrd",
+        case.name, folder / "images" / f"{case.name}.nrrd", folder / "labels" / f"{case.name}.nrrd"
     )
 
 

@@ -48,7 +48,7 @@ class Row:
 @dataclass(frozen=True)
 class Experiment:
     """A table or figure: its rows as they are shown. ``data`` is what the published values belong
-    to (``la`` or ``brats``); ``form`` says how it is shown."""
+    to (``la`` or ``brats``); ``form`` is how it is shown."""
 
     name: str
     title: str
@@ -63,7 +63,7 @@ _DTC_LA = (89.42, 80.89, 2.10, 7.32)
 
 TABLE_1 = Experiment(
     "table1",
-    "Table 1: what each term of UG-MCL brings (LA, 16 labeled)",
+    "Table 1: the effect of each term of UG-MCL (LA, 16 labeled)",
     (
         Row(
             "L_seg",
@@ -94,12 +94,7 @@ TABLE_1 = Experiment(
             note="the published row equals Table 3's DTC digit for digit, and so probably is DTC; "
             "here it is UG-MCL without L_itc",
         ),
-        Row(
-            "UG-MCL (all terms)",
-            "ugmcl",
-            reference=True,
-            published=_UGMCL_LA,
-        ),
+        Row("UG-MCL (all terms)", "ugmcl", reference=True, published=_UGMCL_LA),
     ),
 )
 
@@ -170,11 +165,7 @@ TABLE_3 = Experiment(
         ),
         Row("Dual-task supervised", "dual-task", own=True, note="Table 1's second row"),
         Row(
-            "DTML",
-            "dtml",
-            own=True,
-            note="the paper's predecessor, not in its table",
-            priority=2,
+            "DTML", "dtml", own=True, note="the paper's predecessor, not in its table", priority=2
         ),
         Row(
             "UG-MCL (published code)",

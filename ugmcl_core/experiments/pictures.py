@@ -32,7 +32,7 @@ _FARTHEST_MM = 10.0  # of the colors of surfaces
 @dataclass(frozen=True)
 class Scene:
     """One case in canonical axes (i, j, k along R, A, S): image, reference mask, the methods'
-    masks by row label, spacing in mm; ``about`` says why it is shown."""
+    masks by row label, spacing in mm; ``about`` is the reason to show it."""
 
     name: str
     about: str

@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InputError
+from ..files import plain, write_json
 from .planning import Training
 
 NAME = "record.json"
@@ -24,11 +25,7 @@ FORMAT = 1
 
 
 def new(
-    training: Training,
-    device: str,
-    log: Path,
-    checkpoint_every: int,
-    adopted: str | None = None,
+    training: Training, device: str, log: Path, checkpoint_every: int, adopted: str | None = None
 ) -> dict[str, Any]:
     """The record of a finished training, without scores. One that was ``adopted`` (from a folder
     of this name) was made elsewhere: its commit and torch are not known."""
@@ -38,7 +35,7 @@ def new(
         "training": training.folder,
         "method": training.method.name,
         "options": asdict(training.method),
-        "profile": plain(asdict(training.profile)),
+        "profile": plain(training.profile),
         "seed": training.seed,
         "layout": training.layout,
         "labeled": list(training.labeled),
@@ -64,36 +61,15 @@ def read(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); delete it to make it anew") from None
+        raise InputError(f"{path}: cannot be read ({error}); delete it to make it again") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InputError(f"{path}: is no record of this version; delete it to make it anew")
+        raise InputError(f"{path}: is not a record of this version; delete it to make it again")
     return record
 
 
 def write(folder: Path, record: dict[str, Any], name: str = NAME) -> None:
     """Write the record, complete or not at all; NaN becomes null."""
-    text = json.dumps(plain(record), indent=1, ensure_ascii=False) + "\n"
-    write_text(folder / name, text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under another name and rename it; InputError if that cannot be."""
-    partial = path.with_name(f".writing-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def plain(value: Any) -> Any:
-    """As JSON gives it back: lists for tuples, null for NaN."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    write_json(folder / name, record, indent=1, make_parents=True)
 
 
 def wall_time(lines: Iterable[str], checkpoint_every: int) -> dict[str, float]:
@@ -143,18 +119,13 @@ def differences(now: Any, then: dict[str, Any], where: str = "") -> list[str]:
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
             known = default is not dataclasses.MISSING
-            if known and plain_value(value) != plain_value(default):
+            if known and plain(value) != plain(default):
                 found.append(name)
         elif dataclasses.is_dataclass(value):
             found += differences(value, then[field.name], f"{name}.")
-        elif plain_value(value) != then[field.name]:
+        elif plain(value) != then[field.name]:
             found.append(name)
     return found + [where + k for k in then if k not in names]
-
-
-def plain_value(value: Any) -> Any:
-    """A setting as JSON gives it back."""
-    return plain(asdict(value) if dataclasses.is_dataclass(value) else value)
 
 
 def unlike(training: Training, options: dict[str, Any], profile: dict[str, Any]) -> list[str]:
@@ -181,10 +152,7 @@ def commit() -> str | None:
                 timeout=20,
                 check=True,
             ).stdout.strip()
-            for words in (
-                ["rev-parse", "HEAD"],
-                ["status", "--porcelain", "--untracked-files=no"],
-            )
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,4 @@
-"""Writing what is there of an experiment: its table, its figure, and the records behind them."""
+"""Writes an experiment's report: its table, its figure and the records behind them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import write_text
 from ..training.profiles import Profile
 from . import curves, pictures, records, tables
 from .paper import Experiment, Row
@@ -50,7 +51,7 @@ def render(
         head, rest = text.split("\n\n", 1)
         text = f"{head}\n\n![{experiment.title}]({stem}.png)\n\n{caption}\n\n{rest}"
     table = target / f"{stem}.md"
-    records.write_text(table, text)
+    write_text(table, text, make_parents=True)
     for result in results.present:
         for record in result.records.values():
             records.write(target / "records", record, f"{record['training']}.json")
@@ -58,11 +59,7 @@ def render(
 
 
 def _figure(
-    experiment: Experiment,
-    results: Results,
-    place: Workplace,
-    protocol: str,
-    shown: Sequence[str],
+    experiment: Experiment, results: Results, place: Workplace, protocol: str, shown: Sequence[str]
 ) -> tuple[Figure, str]:
     """The figure and what stands below it in the text."""
     count = f"{len(results.cases)} {place.scoring.cases} cases"

@@ -83,7 +83,7 @@ class Results:
 
 
 def gather(place: Workplace, rows: Sequence[Row], planned: Sequence[Planned]) -> Results:
-    """What is there of ``rows``. Raises InputError for records of other settings."""
+    """The existing results of ``rows``. Raises InputError for records of other settings."""
     found = []
     predictions: dict[str, Path] = {}
     for row in rows:

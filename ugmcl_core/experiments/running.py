@@ -1,4 +1,4 @@
-"""Doing an experiment's trainings: each resumed where it stopped, scored, and put on record."""
+"""Running an experiment's trainings: each is resumed where it stopped, scored and recorded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import devices
 from ..errors import InputError
+from ..files import plain
 from ..models.card import as_name
 from ..models.model import CARD, open_model
 from ..training import checkpoint
@@ -62,7 +63,7 @@ def finished(place: Workplace, training: Training) -> dict[str, Any] | None:
     ):
         raise InputError(
             f"{place.folder(training)}: its record was made with other settings "
-            f"({', '.join(wrong)}); move the folder away to train anew"
+            f"({', '.join(wrong)}); move the folder away to train again"
         )
     return record
 
@@ -91,11 +92,11 @@ def state(place: Workplace, training: Training) -> str:
 
 
 def do(
-    place: Workplace, training: Training, tell: Callable[[dict[str, Any]], None]
+    place: Workplace, training: Training, emit: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Train, or go on, or do nothing; score; return the record.
 
-    ``tell`` gets the training's events, and ``scoring`` ones. Raises Busy when another process is
+    ``emit`` gets the training's events, and ``scoring`` ones. Raises Busy when another process is
     at it, InputError, and KeyboardInterrupt after a stop, from which the next call goes on.
     """
     folder = place.folder(training)
@@ -103,9 +104,9 @@ def do(
     with alone(folder):
         record = finished(place, training)
         if record is None:
-            record = _train(place, training, folder, tell)
+            record = _train(place, training, folder, emit)
         if scores(place, record) is None:
-            _score(place, training, record, tell)
+            _score(place, training, record, emit)
             records.write(folder, record)
     return record
 
@@ -124,19 +125,14 @@ def iterations_in_time(place: Workplace, reference: Training, other: Training) -
 
 
 def _train(
-    place: Workplace,
-    training: Training,
-    folder: Path,
-    tell: Callable[[dict[str, Any]], None],
+    place: Workplace, training: Training, folder: Path, emit: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     dataset = place.dataset
 
     def convert(fraction: float, text: str) -> None:
-        tell({"event": "preparing", "fraction": fraction, "text": text})
+        emit({"event": "preparing", "fraction": fraction, "text": text})
 
-    cohort = dataset.cohort(
-        training.labeled, training.unlabeled, place.output / "cases", convert
-    )
+    cohort = dataset.cohort(training.labeled, training.unlabeled, place.output / "cases", convert)
     train(
         cohort,
         training.method,
@@ -149,7 +145,7 @@ def _train(
             as_name(training.folder), modality=dataset.modality, classes=dataset.classes
         ),
         resume=True,
-        on_event=tell,
+        on_event=emit,
     )
     record = records.new(
         training, _device_text(place.device), folder / "log.jsonl", CHECKPOINT_EVERY
@@ -163,10 +159,10 @@ def _score(
     place: Workplace,
     training: Training,
     record: dict[str, Any],
-    tell: Callable[[dict[str, Any]], None],
+    emit: Callable[[dict[str, Any]], None],
 ) -> None:
     def progress(fraction: float, text: str) -> None:
-        tell({"event": "scoring", "fraction": fraction, "text": text})
+        emit({"event": "scoring", "fraction": fraction, "text": text})
 
     names = place.case_names
     cases = place.dataset.usable(names, place.output / "cases", progress)
@@ -178,7 +174,7 @@ def _score(
         place.predictions(training),
         progress,
     )
-    record["scores"][place.scoring.key] = {"cases": list(names), "rows": records.plain(rows)}
+    record["scores"][place.scoring.key] = {"cases": list(names), "rows": plain(rows)}
 
 
 def _device_text(name: str) -> str:
@@ -250,7 +246,7 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
         return None
     model = open_model(source / "model")
     model.load_weights()
-    if model.card.patch != training.profile.batch.patch:  # which checkpoints do not say
+    if model.card.patch != training.profile.batch.patch:  # which checkpoints do not hold
         raise InputError(
             f"{source}: was trained on patches of {model.card.patch} voxels, not of "
             f"{training.profile.batch.patch}"

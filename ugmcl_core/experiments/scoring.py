@@ -23,6 +23,7 @@ from ..data.volume import Volume
 from ..evaluation import metrics
 from ..inference.segmenter import Segmenter
 from ..inference.settings import SegmentSettings
+from ..inference.sliding_window import class_map
 from ..models.model import Model
 from ..nn.network import DualTaskVNet
 
@@ -104,17 +105,12 @@ def segment_as_published(segmenter: Segmenter, image: Volume) -> Volume:
     prepared = prepare(image, card.spacing, Normalization(**card.normalization))
     with devices.autocast(segmenter.device):
         foreground = predict_strided(segmenter.network, prepared.image, card.patch, PAPER_STRIDE)
-    parts = prepared.restore(foreground.cpu()).numpy()
-    labels = np.concatenate([1.0 - parts.sum(axis=0, keepdims=True), parts]).argmax(axis=0)
-    return Volume(labels.astype(np.uint8), image.grid)
+    return Volume(class_map(prepared.restore(foreground.cpu()).numpy()), image.grid)
 
 
 @torch.inference_mode()
 def predict_strided(
-    network: DualTaskVNet,
-    image: Tensor,
-    patch: tuple[int, int, int],
-    stride: tuple[int, int, int],
+    network: DualTaskVNet, image: Tensor, patch: tuple[int, int, int], stride: tuple[int, int, int]
 ) -> Tensor:
     """Foreground probabilities (C-1, I, J, K), float32, of ``image`` (channels, I, J, K): the mean
     over windows of ``patch`` every ``stride`` voxels, the last ones at the border. A volume

@@ -1,4 +1,4 @@
-"""What the numbers of an experiment say: means, confidence intervals, paired tests."""
+"""The statistics of an experiment: means, confidence intervals, paired tests."""
 
 from __future__ import annotations
 

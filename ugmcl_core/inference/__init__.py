@@ -1,0 +1,1 @@
+"""From a volume and a model to labels, signed distance and uncertainty."""

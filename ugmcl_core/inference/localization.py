@@ -1,9 +1,9 @@
-"""Where to look for a structure in a field of view much larger than the training's.
+"""Finds the structure in a field of view much larger than the training's.
 
 A network that was trained on crops finds false structures outside them, and an image's contrast is
-normalized differently with other surroundings. So the volume is looked at once, crops of the
-training's size around the largest finds are looked at again, each as if it were the image, and
-the most structure-like is kept.
+normalized differently with other surroundings. So the whole volume is segmented once, then crops
+of the training's size around the largest finds, each as if it were the image, and the most
+structure-like is kept.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def likeness(
     card: ModelCard,
     canceled: Callable[[], bool] | None = None,
 ) -> float:
-    """How much what is found in ``image`` looks like a structure, 0 to 1; raises Canceled.
+    """How much the prediction for ``image`` looks like a structure, 0 to 1; raises Canceled.
 
     The depth that the level set reaches (a false find is shallow) times the Dice between the finds
     in the image and in its mirrored views, which a false find seldom survives; for a model that

@@ -1,4 +1,4 @@
-"""Which case to annotate next: how unsure a model is of each, without knowing the truth."""
+"""Which case to annotate next: how uncertain a model is about each, without a reference."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data.volume import Volume
 from .segmenter import Segmenter
 from .settings import SegmentSettings
+from .sliding_window import class_map
 from .surface_uncertainty import surface_uncertainty
 
 Key = TypeVar("Key")
@@ -20,7 +21,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a model thinks of its own result, on its grid, small islands included.
+    """A model's own assessment of its result, on its grid, small islands included.
 
     ``uncertainty`` is the mean within 5 mm of the predicted surface, NaN where there is none (an
     empty prediction, or one that fills the image); ``predicted_dice`` is `agreement`.
@@ -31,8 +32,8 @@ class Assessment:
 
     @property
     def order(self) -> tuple[float, float]:
-        """What cases are sorted by, the ones to look at first lowest: those without a
-        surface, then by falling uncertainty."""
+        """The key to sort cases by, those to annotate first lowest: without a surface, then by
+        falling uncertainty."""
         if math.isnan(self.uncertainty):
             return (-math.inf, 0.0)
         return (-self.uncertainty, self.predicted_dice)
@@ -53,16 +54,11 @@ def assess(
         progress=progress or (lambda fraction, text: None),
         canceled=canceled,
     )
-    found = classes_of(prediction.foreground)
+    found = class_map(prediction.foreground.cpu().numpy())
     unsure = surface_uncertainty(
-        prediction.uncertainty[0].cpu().numpy(), (found > 0).cpu().numpy(), prepared.spacing
+        prediction.uncertainty[0].cpu().numpy(), found > 0, prepared.spacing
     )
-    return Assessment(unsure, agreement(prediction.sampled, found))
-
-
-def classes_of(foreground: Tensor) -> Tensor:
-    """The most probable class of each voxel, (C-1, I, J, K) to (I, J, K)."""
-    return torch.cat([1.0 - foreground.sum(0, keepdim=True), foreground]).argmax(0)
+    return Assessment(unsure, agreement(prediction.sampled.cpu(), torch.from_numpy(found)))
 
 
 def agreement(sampled: Tensor, found: Tensor) -> float:

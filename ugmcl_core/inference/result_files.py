@@ -1,4 +1,4 @@
-"""The files that a segmentation becomes, written all together or not at all."""
+"""The files of a segmentation, written all together or not at all."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from ..data import pairing, volume
 from ..data.pairing import LABELS, SDF, UNCERTAINTY
 from ..errors import InputError
-from ..models.model import ClassInfo, Model
+from ..models.card import ClassInfo
+from ..models.model import Model
 
 if TYPE_CHECKING:
     from ..data.volume import Volume
     from .segmenter import Segmentation
 
 NOTE = "ugmcl_model"
-"""The header field that every output has, and that tells it from what others have made."""
+"""The header field that every result has, and no file of other programs."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def is_output(path: Path) -> bool:
 
 
 def check(folder: Path, stem: str, model: Model, uncertainty: bool) -> None:
-    """Raise InputError where `write` would have to replace what is not its own; a link counts as
-    what it leads to."""
+    """Raise InputError where `write` would have to replace a file of others; a link counts as the
+    file that it leads to."""
     suffixes = [LABELS]
     if model.card.network.get("distance_head", True):
         suffixes += sdf_suffixes(model.card.classes)

@@ -22,7 +22,7 @@ from ..nn.level_sets import signed_distance
 from ..nn.network import for_inference
 from .localization import exceeds, localize
 from .settings import SegmentSettings
-from .sliding_window import Prediction, predict_mirrored
+from .sliding_window import Prediction, class_map, predict_mirrored
 from .surface_uncertainty import surface_uncertainty
 
 _SEED = 2022
@@ -84,7 +84,7 @@ class Segmenter:
         prediction, prepared, wide = self.predict(
             volume, settings, roi=roi, progress=report, canceled=canceled
         )
-        report(0.9, "bringing results back")
+        report(0.9, "resampling results")
         if canceled is not None and canceled():
             raise Canceled
         return self._assemble(prediction, prepared, settings, wide, began)
@@ -103,8 +103,8 @@ class Segmenter:
         card = self.model.card
         if settings.passes and settings.uncertainty == "flips" and not card.mirror_axes:
             raise InputError(
-                f"model {self.model.name} was not trained on mirrored images, so that flips say "
-                "nothing of its uncertainty; choose dropout"
+                f"model {self.model.name} was not trained on mirrored images, so flips cannot "
+                "show its uncertainty; choose dropout"
             )
         volumes = [volume] if isinstance(volume, Volume) else list(volume)
         if len(volumes) != len(card.channels):
@@ -138,7 +138,7 @@ class Segmenter:
         return prediction, prepared, exceeds(card, whole, _TOO_WIDE)
 
     def _is_one_piece(self, settings: SegmentSettings) -> bool:
-        """Whether all that is wanted lies in one place."""
+        """Whether every structure is one piece in one place."""
         return not settings.all_components and all(
             c.largest_component for c in self.model.card.classes
         )
@@ -158,7 +158,7 @@ class Segmenter:
         def back(field: torch.Tensor) -> np.ndarray:
             return prepared.restore(field.cpu().float()).numpy()
 
-        labels = _labels(back(prediction.foreground))
+        labels = class_map(back(prediction.foreground))
         if not settings.all_components:
             for item in card.classes:
                 if item.largest_component:
@@ -195,17 +195,8 @@ class Segmenter:
         )
 
 
-def _labels(foreground: np.ndarray) -> np.ndarray:
-    """The most probable class of each voxel; (C-1, I, J, K) to (I, J, K) uint8."""
-    if len(foreground) == 1:
-        return (foreground[0] > 0.5).astype(np.uint8)
-    best = foreground.argmax(axis=0)
-    highest = np.take_along_axis(foreground, best[None], axis=0)[0]
-    return np.where(highest > 1.0 - foreground.sum(axis=0), best + 1, 0).astype(np.uint8)
-
-
 def _advice(card: ModelCard, wide: bool, results: Sequence[ClassResult]) -> list[str]:
-    """What the user should know: a field of view beyond the training's, an empty result."""
+    """Notices for the user: a field of view beyond the training's, an empty result."""
     advice = []
     if wide:
         seen = " x ".join(f"{v:.0f}" for v in card.field_of_view_mm[1])

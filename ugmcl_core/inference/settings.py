@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from ..errors import InputError
 
 MOST_PASSES = 64
-"""More Monte Carlo passes than this change nothing but the time they take."""
+"""Of Monte Carlo; more only take longer."""
 
 MOST_PATCHES = 2.7
-"""Of how many patches' voxels a volume may be that goes through the network as one window."""
+"""How many times a patch's voxels a volume may have to be segmented in one window."""
 
 MOST_OVERLAP = 0.9
-"""The part of a window that its neighbor covers too, at most: beyond, ever more windows tell ever
-less."""
+"""The largest part of a window that its neighbor may cover too; more costs windows and gains
+nothing."""
 
 UNCERTAINTIES = ("dropout", "flips", "both")
 """The samples whose mean's entropy is the uncertainty (`sliding_window.predict_mirrored`)."""
 
 BAND_MM = 5.0
-"""How near a surface (mm) a voxel counts for the measures of signed distance and uncertainty."""
+"""mm from a surface within which voxels count for the measures of distance and uncertainty."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,16 @@ class SegmentSettings:
     uncertainty: str = "dropout"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.passes <= MOST_PASSES:
-            raise InputError(f"{self.passes} Monte Carlo passes: choose 0 to {MOST_PASSES}")
+        check_passes(self.passes)
         if self.overlap is not None and not 0 <= self.overlap <= MOST_OVERLAP:
             raise InputError(f"a window overlap of {self.overlap}: choose 0 to {MOST_OVERLAP}")
         if self.uncertainty not in UNCERTAINTIES:
             raise InputError(
                 f"uncertainty {self.uncertainty!r} is not one of {', '.join(UNCERTAINTIES)}"
             )
+
+
+def check_passes(passes: int, fewest: int = 0) -> None:
+    """InputError unless ``passes`` is from ``fewest`` to `MOST_PASSES`."""
+    if not fewest <= passes <= MOST_PASSES:
+        raise InputError(f"{passes} Monte Carlo passes: choose {fewest} to {MOST_PASSES}")

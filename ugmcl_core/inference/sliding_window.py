@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -17,7 +18,7 @@ from ..nn.network import DualTaskVNet, set_dropout
 from ..nn.uncertainty import entropy
 from .settings import MOST_PATCHES
 
-_OVERLAP = 0.5  # of the windows of a larger volume, unless a caller says how much
+_OVERLAP = 0.5  # of the windows of a larger volume by default
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,16 @@ def spread(foreground: Tensor) -> Tensor:
     (1, I, J, K)."""
     everything = torch.cat([(1.0 - foreground.sum(0, keepdim=True)).clamp_min(0.0), foreground])
     return (entropy(everything[None])[0] / math.log(len(everything))).clamp(0.0, 1.0)
+
+
+def class_map(foreground: np.ndarray) -> np.ndarray:
+    """The most probable class of each voxel: (C-1, I, J, K) probabilities of the foreground
+    classes to (I, J, K) uint8, 0 where the background is at least as probable."""
+    if len(foreground) == 1:
+        return (foreground[0] > 0.5).astype(np.uint8)
+    best = foreground.argmax(axis=0)
+    highest = np.take_along_axis(foreground, best[None], axis=0)[0]
+    return np.where(highest > 1.0 - foreground.sum(axis=0), best + 1, 0).astype(np.uint8)
 
 
 def window_size(
@@ -154,9 +165,7 @@ def predict(
         progress(1.0)
     total /= weights
     total = total[(slice(None), slice(None), *(slice(0, n) for n in shape))]
-    return Prediction(
-        total[0], total[1] if has_distance else None, total[-1] if passes else None
-    )
+    return Prediction(total[0], total[1] if has_distance else None, total[-1] if passes else None)
 
 
 def predict_mirrored(

@@ -1,15 +1,16 @@
-"""The methods: one file each. To add one, write its file and name its class in ``METHODS``.
+"""The semi-supervised methods of the project; those of other papers are in `baselines`.
 
-A method is a frozen dataclass of its options, a subclass of ``Method``, with
+One file each. To add one, write its file and name its class in ``METHODS``. A method is a frozen
+dataclass of its options, a subclass of ``Method``, with
 
-- ``losses(student, teacher, batch, step) -> dict[str, Tensor]``: named terms; the loop sums them,
+- ``losses(student, teacher, batch, step) -> dict[str, Tensor]``: named terms; the trainer adds
+  them up,
 - class attributes ``name``, ``paper``, ``year``, ``when`` (a line on when to use it),
-- ``uses_teacher``, ``uses_unlabeled``, ``uses_distance``: what it needs of the loop.
+- ``uses_teacher``, ``uses_unlabeled``, ``uses_distance``: what it needs.
 """
 
 from __future__ import annotations
 
-from ..nn.batch import Batch
 from .base import Method
 from .baselines.dtc import DTC
 from .baselines.dtml import DTML
@@ -27,41 +28,9 @@ from .ugmcl_official import UGMCLOfficial
 from .ugmcl_plus import UGMCLPlus
 
 METHODS: dict[str, type[Method]] = {
-    m.name: m
-    for m in (
-        Supervised,
-        DualTask,
-        MeanTeacher,
-        UAMT,
-        EntropyMinimization,
-        TCSE,
-        SASSNet,
-        DUWM,
-        URPC,
-        DTC,
-        DTML,
-        UGMCL,
-        UGMCLOfficial,
-        UGMCLPlus,
+    method.name: method
+    for method in (
+        *(Supervised, DualTask, MeanTeacher, UAMT, EntropyMinimization, TCSE, SASSNet, DUWM, URPC),
+        *(DTC, DTML, UGMCL, UGMCLOfficial, UGMCLPlus),
     )
 }
-
-__all__ = [
-    "DTC",
-    "DTML",
-    "DUWM",
-    "METHODS",
-    "TCSE",
-    "UAMT",
-    "UGMCL",
-    "URPC",
-    "Batch",
-    "DualTask",
-    "EntropyMinimization",
-    "MeanTeacher",
-    "Method",
-    "SASSNet",
-    "Supervised",
-    "UGMCLOfficial",
-    "UGMCLPlus",
-]

@@ -38,7 +38,7 @@ def option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class Option:
-    """What `ugmcl methods NAME` shows of an option."""
+    """An option as `ugmcl methods NAME` shows it."""
 
     name: str
     default: Any

@@ -34,8 +34,8 @@ class UGMCLPlus(Method):
     Departures from `UGMCL`: the teacher works in evaluation mode on the weak view and decodes one
     encoding several times; intra-task consistency on the segmentation is cross-entropy + Dice
     against the teacher's hard labels, weighted by 1 - u / ln C within the mask; the distance error
-    is absolute; k is as sharp as the level set's unit allows from the start, as a soft one asks
-    for |f_dis| beyond the true distance wherever p is sure; the ramps end at ``ramp_end`` of the
+    is absolute; k is as sharp as the level set's unit allows from the start, as a soft one pulls
+    |f_dis| beyond the true distance wherever p is sure; the ramps end at ``ramp_end`` of the
     semi-supervised iterations.
     """
 

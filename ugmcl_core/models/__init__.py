@@ -1,0 +1,1 @@
+"""Model folders: the card and the weights, where models are found, and exports."""

@@ -19,7 +19,7 @@ _DAMAGED = [zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, zlib.error, Runt
 an unknown way."""
 try:
     from lzma import LZMAError
-except ImportError:  # a Python without it, whose zipfile says so of such a zip
+except ImportError:  # a Python without it, whose zipfile refuses such a zip
     pass
 else:
     _DAMAGED.append(LZMAError)
@@ -78,13 +78,13 @@ def _checked(file: zipfile.ZipFile, archive: Path) -> Iterator[tuple[zipfile.Zip
 def _extract(
     file: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, room: int, archive: Path
 ) -> int:
-    """Write one file, counting what really comes out; returns its size."""
+    """Write one file, counting the bytes that are unpacked; returns its size."""
     size = 0
     with file.open(entry) as source, target.open("xb") as out:
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             if size > min(room, entry.file_size):
-                raise InputError(f"{archive}: {entry.filename} is larger than it says: refused")
+                raise InputError(f"{archive}: {entry.filename} is larger than announced: refused")
             out.write(chunk)
     return size
 

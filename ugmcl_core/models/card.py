@@ -33,9 +33,9 @@ class ClassInfo:
     """One foreground class.
 
     `value` is its number in label volumes and its channel in the network (1, 2, ... in the order
-    of the card), `color` RGB from 0 to 1, and `largest_component` says that the structure is one
-    piece, so that smaller islands of it are mistakes; None, which no card holds, leaves it to the
-    labels that a training sees.
+    of the card), `color` RGB from 0 to 1, and `largest_component` means that the structure is one
+    piece, so smaller islands of it are errors; None, which no card holds, leaves the decision to
+    the training's labels.
     """
 
     value: int
@@ -50,9 +50,10 @@ class ModelCard:
     """What a model is, expects and was made from.
 
     `spacing` (mm) and `patch` (voxels) are those of the model's grid, by array axis.
-    `normalization` is {"kind": ..., numbers}. `sdf` and `scale_mm` say what the distance head's
-    -1 to 1 mean. `network` holds the arguments of `network.NetworkSettings`. `field_of_view_mm`
-    is the range of extents seen in training, ((least by axis), (most by axis)), or None.
+    `normalization` is {"kind": ..., numbers}. `sdf` and `scale_mm` define what -1 to 1 of
+    the distance head mean. `network` holds the arguments of `network.NetworkSettings`.
+    `field_of_view_mm` is the range of extents seen in training, ((least by axis), (most by
+    axis)), or None.
     `mirror_axes` are the canonical axes (0 to 2) along which training saw mirrored images, so that
     inference can average over mirrored views.
     `training` and `scores` are records for a reader, not used by the program.
@@ -122,7 +123,7 @@ def as_name(text: str) -> str:
 
 
 class _Wrong(Exception):
-    """What is wrong with one field; `from_json` adds where."""
+    """The fault of one field; `from_json` adds the file."""
 
 
 def _card(content: dict[str, Any]) -> ModelCard:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from .card import Terminology
 
 UNTYPED_CODES = ("85756007", "T-D0050")
-"""SCT and SRT for "Tissue", with which Slicer tags every new segment: it tells nothing apart."""
+"""SCT and SRT for "Tissue", with which Slicer tags every new segment: it distinguishes nothing."""
 
 
 class HasClass(Protocol):
@@ -47,9 +47,9 @@ def match_class(
 def match_classes(listed: Sequence[HasClass], classes: Sequence[C]) -> list[C | None]:
     """The one of ``classes`` that each of ``listed`` is, or None, as in `match_class`.
 
-    Where several would be the same class and one alone has its name, that one is. What is left is
-    then matched again among the classes that are left, so that two classes of one code are told
-    apart by elimination; several that would be one class there stay unmatched.
+    Where several would be the same class and one alone has its name, that one is. The rest is
+    then matched with the remaining classes, so that elimination distinguishes two classes of one
+    code; several that would be one class there stay unmatched.
     """
     matches = [match_class(item.name, item.terminology, classes) for item in listed]
     for known in classes:

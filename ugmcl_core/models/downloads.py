@@ -21,7 +21,7 @@ TIMEOUT = 30.0
 _CHUNK = 1 << 18
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes so far and in all (None where the server does not say)."""
+"""Called with the bytes so far and in total (None where the server does not report it)."""
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
@@ -48,7 +48,7 @@ def fetch(
 
     What an earlier call has got is kept as NAME.part and resumed. `opener` replaces the network,
     called with a Request and a timeout in seconds. Raises InputError if the address is not https,
-    the server cannot be reached, or what came is not what `sha256` says; what came is deleted
+    the server cannot be reached, or the file does not have this `sha256`; it is deleted
     then.
     """
     sha256 = sha256.strip().lower()
@@ -117,7 +117,7 @@ def sha256_of(path: Path) -> str:
 
 def _why(url: str, error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        return f"{url} cannot be downloaded: the server says {error.code} {error.reason}"
+        return f"{url} cannot be downloaded: the server answered {error.code} {error.reason}"
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, ssl.SSLError):
         return f"{url} cannot be downloaded: its certificate is not trusted ({reason.reason})"

@@ -18,30 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .card import ClassInfo, ModelCard, Terminology
+from ..files import write_bytes
+from .card import ModelCard
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = [
-    "CARD",
-    "WEIGHTS",
-    "ClassInfo",
-    "Model",
-    "ModelCard",
-    "Terminology",
-    "broken_models",
-    "describe",
-    "find_models",
-    "is_bundled",
-    "model_folders",
-    "name_of_broken",
-    "open_model",
-    "resolve",
-    "save_model",
-    "update_card",
-    "verify",
-]
 
 CARD = "model.json"
 WEIGHTS = "weights.safetensors"
@@ -52,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder whose card was read; the weights stay on disk until they are asked for."""
+    """A model folder whose card was read; the weights stay on disk until they are loaded."""
 
     card: ModelCard
     folder: Path
@@ -130,7 +111,7 @@ def verify(model: Model) -> None:
 
 
 def describe(model: Model) -> dict[str, object]:
-    """What a list of models shows of it (docs/architecture.md)."""
+    """A model as lists show it (docs/architecture.md)."""
     card = model.card
     return {
         "name": card.name,
@@ -174,7 +155,7 @@ def find_models(further: str | None = None) -> list[Model]:
 
 
 def broken_models(further: str | None = None) -> dict[Path, InputError]:
-    """What is wrong with the models in `model_folders(further)` that are not usable, by folder."""
+    """The errors of the unusable models in `model_folders(further)`, by folder."""
     return {f: model for f, model in _candidates(further) if isinstance(model, InputError)}
 
 
@@ -222,7 +203,7 @@ def resolve(name_or_folder: str | Path) -> Model:
 
 
 def name_of_broken(folder: Path) -> str:
-    """The name in a card that is no good otherwise; that of its folder if there is none."""
+    """The name in an otherwise unusable card, or that of its folder."""
     try:
         name = json.loads((folder / CARD).read_text(encoding="utf-8"))["name"]
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
@@ -237,8 +218,8 @@ def save_model(
 
     With `half`, convolution kernels are stored in float16; vectors (biases, batch-norm
     statistics), which are small and may exceed its range, stay in float32. A kill or a full disk
-    leaves either the former model or the new one. Other files of a former model (a notice, say)
-    are kept. Raises InputError if `folder` holds something that is not a model.
+    leaves either the former model or the new one. Other files of a former model, such
+    as a notice, are kept. Raises InputError if `folder` holds something that is not a model.
     """
     import safetensors.torch
 
@@ -258,10 +239,12 @@ def save_model(
             kept = (p for p in folder.iterdir() if p.is_file() and p.name not in (CARD, WEIGHTS))
             for path in kept:
                 shutil.copy2(path, partial / path.name)
-        _write_through(partial / WEIGHTS, content)
-        _write_through(partial / CARD, text.encode())
+        write_bytes(partial / WEIGHTS, content, sync=True)
+        write_bytes(partial / CARD, text.encode(), sync=True)
         partial.chmod(0o755)  # mkdtemp makes it private; a model is an ordinary folder
         _swap(partial, folder)
+    except InputError as error:
+        raise InputError(str(error).replace(str(partial), str(folder))) from None
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {_line(error)}") from None
     finally:
@@ -277,15 +260,7 @@ def update_card(model: Model, **changes: Any) -> Model:
     card = replace(model.card, **changes)
     text = card.to_json()
     ModelCard.from_json(text, f"the card of {card.name}")
-    path = model.folder / CARD
-    partial = path.with_name(f".{CARD}")
-    try:
-        _write_through(partial, text.encode())
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {_line(error)}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(model.folder / CARD, text.encode(), sync=True)
     return open_model(model.folder)
 
 
@@ -313,13 +288,6 @@ def _refuse_to_replace(folder: Path) -> None:
         raise InputError(
             f"{folder} holds the folder {subfolders[0]} beside its model: choose another folder"
         )
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _swap(new: Path, folder: Path) -> None:

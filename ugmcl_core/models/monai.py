@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -34,17 +32,10 @@ def export(model: Model, target: str | Path) -> Path:
     target = Path(target).expanduser().absolute()
     if target.exists():
         raise InputError(f"{target} exists: choose another name")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".bundle-", dir=target.parent))
-        try:
-            _write(model, folder)
-            folder.chmod(0o755)
-            folder.rename(target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    with store.scratch(target.parent) as folder:
+        _write(model, folder)
+        folder.chmod(0o755)
+        folder.rename(target)
     return target
 
 
@@ -114,7 +105,7 @@ def _metadata(card: ModelCard, has_distance: bool) -> dict[str, Any]:
 
 
 def _inference(card: ModelCard) -> dict[str, Any]:
-    """What `python -m monai.bundle run` takes, as the bundle's README says."""
+    """The configuration for `python -m monai.bundle run`, see the bundle's README."""
     loaded = [
         {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
         {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},

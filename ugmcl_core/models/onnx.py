@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .model import Model
+from .store import scratch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,7 @@ OUTPUTS = ("probabilities", "level_set")
 def export(model: Model, target: str | Path) -> Path:
     """Write the file; returns it.
 
-    Input `image` (B, channels, I, J, K) float32, prepared as the card says, its sizes multiples
+    Input `image` (B, channels, I, J, K) float32, prepared as in the card, its sizes multiples
     of the network's. Outputs `probabilities` (B, C, I, J, K) and, with a distance head,
     `level_set` (B, C-1, I, J, K) from -1 to 1, negative inside. Raises InputError if `onnx` is
     not installed, the target exists or the model is unusable.
@@ -44,27 +44,23 @@ def export(model: Model, target: str | Path) -> Path:
     names = [*OUTPUTS][: 2 if network.settings.distance_head else 1]
     axes = {0: "batch", 2: "i", 3: "j", 4: "k"}
     patch = torch.zeros(1, len(model.card.channels), *model.card.patch)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".onnx-", dir=target.parent) as folder:
-            path = Path(folder) / "model.onnx"
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")  # this exporter is deprecated, its successor
-                torch.onnx.export(  # needs a further package
-                    network, (patch,), str(path), opset_version=OPSET,
-                    input_names=["image"], output_names=names,
-                    dynamic_axes={name: axes for name in ("image", *names)},
-                    **_exporter(torch.onnx.export),
-                )  # fmt: skip
-            _describe(path, model)
-            path.rename(target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    with scratch(target.parent) as folder:
+        path = folder / "model.onnx"
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # this exporter is deprecated, its successor
+            torch.onnx.export(  # needs a further package
+                network, (patch,), str(path), opset_version=OPSET,
+                input_names=["image"], output_names=names,
+                dynamic_axes={name: axes for name in ("image", *names)},
+                **_exporter(torch.onnx.export),
+            )  # fmt: skip
+        _describe(path, model)
+        path.rename(target)
     return target
 
 
 def _exporter(export: Callable[..., Any]) -> dict[str, bool]:
-    """What chooses the exporter by tracing; before torch 2.5 there was no other."""
+    """The option for the exporter by tracing; before torch 2.5 there was no other."""
     return {"dynamo": False} if "dynamo" in inspect.signature(export).parameters else {}
 
 

@@ -1,4 +1,4 @@
-"""The user's models: brought in from a folder, a zip or the network, given away, renamed, removed.
+"""The user's models: imported from a folder, a zip or the network, exported, renamed, removed.
 
 Neither torch nor safetensors is imported: the panel does some of this in Slicer's own process.
 """
@@ -34,12 +34,12 @@ from .model import (
 
 INDEX = "index.json"
 LARGEST_NOTE = 1 << 20
-"""Bytes of a text beside a model that is taken along."""
+"""Bytes of a text beside a model that is copied with it."""
 _NOTES = re.compile(
     r"(notice|licen[sc]e|copying|readme|citation|changelog|authors)[\w. -]*", re.IGNORECASE
 )
 _SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")
-"""What file managers leave in folders without being asked."""
+"""What file managers leave in folders."""
 _LARGEST_HEADER = 100 << 20
 
 
@@ -119,7 +119,7 @@ def add(
 
 
 def _add_zip(archive: Path, place: Path, name: str) -> Model:
-    with _scratch(place) as folder:
+    with scratch(place) as folder:
         return _add_folder(archives.unpack(archive, folder), place, name)
 
 
@@ -128,7 +128,7 @@ def _add_folder(source: Path, place: Path, name: str) -> Model:
     check_weights(model)
     card = model.card if not name else _renamed(model.card, name)
     _refuse_taken(card.name, place)
-    with _scratch(place) as folder:
+    with scratch(place) as folder:
         for file, target in _files(model.folder).items():
             shutil.copyfile(file, folder / target)
         (folder / CARD).write_text(card.to_json(), encoding="utf-8")
@@ -237,8 +237,7 @@ def remove(folder: Path) -> None:
     own = [path for path in entries if _is_part(path) or _is_of_the_system(path)]
     if other := next((path for path in entries if path not in own), None):
         raise InputError(
-            f"{folder} holds {other.name}, which is no part of the model: "
-            "move it elsewhere first"
+            f"{folder} holds {other.name}, which is no part of the model: move it elsewhere first"
         )
     # under a hidden name first, so that a failure leaves no half of a model in the lists
     place = folder.parent
@@ -264,7 +263,7 @@ def export(model: Model, target: str | Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         files = _files(model.folder)
-        with _scratch(target.parent) as folder:
+        with scratch(target.parent) as folder:
             if target.suffix.lower() == ".zip":
                 names = {f"{model.name}/{name}": file for file, name in files.items()}
                 archives.pack(names, folder / "model.zip")
@@ -280,7 +279,7 @@ def export(model: Model, target: str | Path) -> Path:
 
 
 def _files(folder: Path) -> dict[Path, str]:
-    """What belongs to a model: card, weights and texts; links and all else stay behind.
+    """A model's files: card, weights and texts; links and all else are left out.
 
     Raises InputError for a pickle, which somebody might load later.
     """
@@ -329,8 +328,8 @@ def _refuse_bundled(folder: Path) -> None:
 
 
 @contextmanager
-def _scratch(place: Path) -> Iterator[Path]:
-    """A hidden folder in `place` that is gone afterwards, unless it was renamed."""
+def scratch(place: Path) -> Iterator[Path]:
+    """A hidden folder in `place`, removed afterwards unless it was renamed."""
     try:
         place.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".incoming-", dir=place))

@@ -1,0 +1,1 @@
+"""The network, the mean teacher, and the equations: losses, level sets, uncertainty."""

@@ -1,4 +1,4 @@
-"""What a training step sees: one batch with a labeled and an unlabeled stream."""
+"""The input of a training step: one batch with a labeled and an unlabeled stream."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Convolutions that oneDNN is slow at on a CPU, asked for in another way: torch's function,
-gradients, parameters and names of weights, in a fraction of the time (docs/performance.md)."""
+"""Faster forms of convolutions that are slow in oneDNN on a CPU, with torch's values, gradients,
+parameters and names of weights (docs/performance.md)."""
 
 from __future__ import annotations
 

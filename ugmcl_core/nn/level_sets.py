@@ -68,9 +68,7 @@ def distance_to_store(distance: np.ndarray, sdf: str, scale: float) -> np.ndarra
     return np.where(distance < 0, distance / inside, distance / outside).astype(np.float32)
 
 
-def level_set(
-    stored: torch.Tensor, sdf: str, scale: float, zoom: float = 1.0
-) -> torch.Tensor:
+def level_set(stored: torch.Tensor, sdf: str, scale: float, zoom: float = 1.0) -> torch.Tensor:
     """T(y), Eq. 1: the level set of each class, -1 inside to 1 outside, 0 on the boundary.
 
     ``stored`` is what `distance_to_store` made, cut to a patch that is magnified by ``zoom``.

@@ -1,4 +1,4 @@
-"""The terms that methods add up: Eq. 2, 4 and 6 of the paper, and what they are made of.
+"""The terms of the objectives: Eq. 2, 4 and 6 of the paper, and their parts.
 
 All compute in float32 and take soft labels. With several processes, sums run over the batch of
 all of them.

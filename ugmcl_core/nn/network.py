@@ -66,7 +66,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class Output:
-    """What the network says of a batch: ``logits`` (B, C, I, J, K) and, with a distance head,
+    """The network's outputs for a batch: ``logits`` (B, C, I, J, K) and, with a distance head,
     ``distance`` (B, C-1, I, J, K), the tanh level set of each foreground class, in float32."""
 
     logits: Tensor
@@ -153,10 +153,10 @@ class DualTaskVNet(nn.Module):
         return features
 
     def decode(self, features: list[Tensor], distance: bool = True) -> Output:
-        """The heads' outputs from `encode`'s features; dropout, if on, is drawn anew each call.
+        """The heads' outputs from `encode`'s features; each call draws its own dropout.
 
         ``distance`` False spares the distance head, a sixth of all the work, where only the
-        segmentation is asked for, as in Monte Carlo passes.
+        segmentation is needed, as in Monte Carlo passes.
         """
         return self.heads(self.decoded(features)[0], distance)
 
@@ -169,7 +169,7 @@ class DualTaskVNet(nn.Module):
         return found[::-1]
 
     def heads(self, features: Tensor, distance: bool = True) -> Output:
-        """What the heads say of the decoder's finest features; ``distance`` as in `decode`."""
+        """The heads' outputs for the decoder's finest features; ``distance`` as in `decode`."""
         distance = distance and self.distance_head is not None
         if distance and self.settings.distance_dropout:
             features = self.dropout(features)
@@ -265,7 +265,7 @@ def with_new_classes(weights: Mapping[str, Tensor], classes: int) -> dict[str, T
 
     To the base the new class was background, so that it could start as a copy of that (Cermelli et
     al., 2020). But an optimizer that moves each weight by at most its learning rate a step takes
-    hundreds of steps to tell the two apart then, the more of them the less probable the new class
+    hundreds of steps to separate the two then, the more of them the less probable the new class
     is at first, since equal kernels give the features no gradient that separates them.
     """
     state = dict(weights)

@@ -135,11 +135,11 @@ def equal_start(network: nn.Module) -> None:
             distributed.broadcast(tensor.detach(), 0)
 
 
-def anywhere(asked: bool, device: torch.device) -> bool:
-    """Whether ``asked`` is true on any rank: what one stops for, all stop for."""
+def anywhere(stopping: bool, device: torch.device) -> bool:
+    """Whether ``stopping`` is true on any rank: if one stops, all do."""
     if size() == 1:
-        return asked
-    flag = torch.tensor([float(asked)], device=device)
+        return stopping
+    flag = torch.tensor([float(stopping)], device=device)
     distributed.all_reduce(flag)
     return bool(flag.item() > 0)
 

@@ -13,9 +13,9 @@ _BINS = 4096
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """u = -Σ_c p_c ln p_c of (B, C, I, J, K), shape (B, 1, I, J, K), float32, 0 to ln C."""
+    """u, Eq. 3: -Σ_c p_c ln p_c of (B, C, I, J, K), shape (B, 1, I, J, K), float32, 0 to ln C."""
     p = probabilities.float()
-    # where p is 0, so is the product; torch.xlogy says the same, several times as slowly
+    # where p is 0, so is the product; torch.xlogy gives the same, several times slower
     return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(dim=1, keepdim=True)
 
 

@@ -1,0 +1,1 @@
+"""Trainings: profiles, the trainer and its checkpoints, fine-tuning and its report."""

@@ -1,4 +1,4 @@
-"""Case lists: the JSON files that say which volumes a fine-tuning learns from, and as what.
+"""Case lists: JSON files with the volumes that a fine-tuning learns from, and their roles.
 
 The layout is in docs/architecture.md.
 """

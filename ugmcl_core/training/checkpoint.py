@@ -1,4 +1,4 @@
-"""The state of a training on disk: one safetensors file, written under another name and renamed.
+"""The state of a training on disk: one safetensors file, written whole or not at all.
 
 No pickle: optimizer state is flattened to tensors by parameter number, everything else is JSON in
 the file's header.
@@ -7,7 +7,6 @@ the file's header.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn, optim
 
 from ..errors import InputError
+from ..files import whole_file
 from ..nn.teacher import Teacher
 
 NAME = "checkpoint.safetensors"
@@ -53,16 +53,9 @@ def save(
                 {f"{name}.{number}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
             )
     plain = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
-    partial = folder / f".{NAME}"
-    try:
-        save_file(plain, partial, {"index": str(index), "settings": json.dumps(settings)})
-        os.replace(partial, folder / NAME)
-    except (OSError, SafetensorError) as error:  # the latter for a full disk
-        raise InputError(
-            f"{folder / NAME}: cannot be written ({error}); check the folder and the free space"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    header = {"index": str(index), "settings": json.dumps(settings)}
+    with whole_file(folder / NAME, SafetensorError) as partial:  # which it raises for a full disk
+        save_file(plain, partial, header)
 
 
 def load(folder: Path) -> Checkpoint | None:
@@ -79,7 +72,7 @@ def load(folder: Path) -> Checkpoint | None:
         return Checkpoint(int(header["index"]), json.loads(header["settings"]), tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: not a usable checkpoint ({error}); delete it to start anew"
+            f"{path}: not a usable checkpoint ({error}); delete it to start again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What a fine-tuning will take, measured by doing a little of it; nothing is written."""
+"""The time and memory of a fine-tuning, measured by a few steps of it; writes nothing."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def measure(
     seed: int,
     canceled: Callable[[], bool],
 ) -> Cost:
-    """What one method costs on the first case of each kind; raises Canceled."""
+    """The cost of one method on the first case of each kind; raises Canceled."""
     devices.release_memory()
     device = torch.device(attempt.device)
     cohort = Cohort(planned.cohort.labeled[:1], planned.cohort.unlabeled[:1])
@@ -117,7 +117,7 @@ def measure(
 
 
 def _bytes_of(seen: Sequence[PreparedCase], cases: Sequence[Case]) -> int:
-    """What all ``cases`` take if each takes as much as those ``seen``."""
+    """Bytes of all ``cases`` if each takes as much as those ``seen``."""
     return sum(c.nbytes for c in seen) * len(cases) // max(1, len(seen))
 
 
@@ -130,7 +130,7 @@ def _seconds(trainer: Trainer, index: int, canceled: Callable[[], bool]) -> floa
         if canceled():
             raise Canceled
         terms = trainer.step(step, batch)
-        float(sum(terms.values()))  # a GPU works on behind Python's back until it is asked
+        float(sum(terms.values()))  # waits for a GPU, which computes asynchronously
         if number == 0:
             began = time.monotonic()
             continue

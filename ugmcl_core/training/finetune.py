@@ -12,6 +12,7 @@ from typing import Any
 from .. import devices
 from ..data.cases import Case, Cohort
 from ..errors import Canceled, InputError
+from ..files import plain, write_json
 from ..inference.segmenter import Segmenter
 from ..methods import DualTask, Method, Supervised
 from ..models.card import as_name
@@ -115,14 +116,14 @@ def plan(request: FinetuneSettings) -> FinetunePlan:
 
 
 def _comparison(method: Method) -> Method | None:
-    """What is left of a method without its unlabeled volumes."""
+    """The supervised part of a method, to compare with; None if that is all of it."""
     if not method.uses_unlabeled:
         return None
     return DualTask() if method.uses_distance else Supervised()
 
 
 def _provenance(request: FinetuneSettings, listed: Any, base: Model | None) -> dict[str, Any]:
-    """What the new model's card says of where it comes from, beside what every card says."""
+    """The part of the new model's card on its origin, in addition to what every card has."""
     parents = []
     if base is not None:
         parents = [{"name": base.name, "sha256": base.card.sha256}]
@@ -136,7 +137,7 @@ def _provenance(request: FinetuneSettings, listed: Any, base: Model | None) -> d
 
 
 def evaluate_every(iterations: int) -> int:
-    """Iterations between two looks at the hold-out cases."""
+    """Iterations between two measurements of the hold-out cases."""
     return max(25, iterations // 8)
 
 
@@ -196,15 +197,15 @@ def finetune(
     verdict, text = conclude(cases, planned.report, names[old:])
     scores = {"report": planned.report, "verdict": verdict, "text": text,
               "cases": cases if request.keep_names else [_nameless(c) for c in cases]}  # fmt: skip
-    model = update_card(models[""], scores=finite(scores) if cases else {})
+    model = update_card(models[""], scores=plain(scores) if cases else {})
     result = {"model": str(model.folder), "report": planned.report, "cases": cases,
               "verdict": verdict, "text": text}  # fmt: skip
-    _write_report(output / REPORT, finite(result))
+    write_json(output / REPORT, result)
     return result
 
 
 def _finished(output: Path, request: FinetuneSettings) -> dict[str, Any]:
-    """The result of a run that was finished before; InputError if another one was asked for."""
+    """The result of a finished run; InputError if ``request`` is another one."""
     try:
         result = json.loads((output / REPORT).read_text(encoding="utf-8"))
         done = open_model(result["model"]).card.training
@@ -223,28 +224,8 @@ def _nameless(case: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in case.items() if k != "name"}
 
 
-def finite(value: Any) -> Any:
-    """NaN as null: neither a card nor a report has any."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _write_report(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}")
-    try:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 class _FinetuneRun:
-    """The trainings and measures of one request, and what is told of them."""
+    """The trainings and measurements of one request, and the events they send."""
 
     def __init__(
         self,
@@ -263,7 +244,7 @@ class _FinetuneRun:
         self.send("log", level="warning", text=text)
 
     def trained(self, part: Part, number: int) -> Model:
-        """Train one part, on less memory where there is not enough; raises Canceled."""
+        """Train one part, with less memory if there is not enough; raises Canceled."""
         request = self.request
         seen: dict[str, Any] = {"losses": {}, "speed": None}
 
@@ -365,7 +346,7 @@ class _FinetuneRun:
     def judged(
         self, models: dict[str, Model], cases: Sequence[Case]
     ) -> tuple[list[CaseMeasures], list[CaseMeasures | None]]:
-        """Each case as the new model finds it, and as the supervised one does, if there is one."""
+        """Each case measured for the new model, and for the supervised one if there is one."""
         compared = self.plan.comparison is not None
         middle = (1.0 + _AFTER) / 2 if compared else 1.0
         spans = [("", _AFTER, middle)] + ([("supervised", middle, 1.0)] if compared else [])

@@ -74,7 +74,7 @@ class Peak:
     """Measures the largest memory in use, as a context manager: ``bytes`` afterwards.
 
     On a GPU what torch reserved there; else the process's resident memory, looked at every
-    20 ms, or the largest so far where the system tells no more than that.
+    20 ms, or the largest so far where the system reports no more.
     """
 
     _EVERY = 0.02
@@ -108,7 +108,7 @@ class Peak:
 
 def resident() -> int:
     """Bytes of main memory that this process holds: now on Linux, at most so far elsewhere; 0
-    where it cannot be told."""
+    where that is unknown."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         import resource

@@ -135,7 +135,7 @@ it was never compared with other values."""
 
 
 def method_named(name: str, options: Sequence[str] = ()) -> Method:
-    """The method `name` with `options` as NAME=VALUE; raises InputError for what is not there."""
+    """The method `name` with `options` as NAME=VALUE; raises InputError if there is none."""
     if name not in METHODS:
         raise InputError(f"unknown method {name!r}; known are {', '.join(METHODS)}")
     return with_options(METHODS[name], options)
@@ -207,16 +207,14 @@ def keeping_laterality(profile: Profile, classes: Sequence[ClassInfo]) -> Profil
     if not has_contralateral(classes):
         return profile
     augmentation = profile.batch.augmentation
-    augmentation = replace(
-        augmentation, flips=(0.0, *augmentation.flips[1:]), quarter_turns=False
-    )
+    augmentation = replace(augmentation, flips=(0.0, *augmentation.flips[1:]), quarter_turns=False)
     return replace(profile, batch=replace(profile.batch, augmentation=augmentation))
 
 
 def laterality_notice(
     profile: Profile, classes: Sequence[ClassInfo], known: int = 0
 ) -> str | None:
-    """What a user should know of mirrored patches where one of the ``classes`` has a side; the
+    """A notice on mirrored patches where one of the ``classes`` has a side; the
     first ``known`` of them a base model has learned before. None where there is nothing."""
     mirrored = profile.batch.augmentation
     others = [other for c in classes[known:] if (other := contralateral(c.name))]

@@ -1,22 +1,31 @@
-"""The settings of a fine-tuning, shared by the panel, the worker and the command line.
+"""The settings of a fine-tuning, shared by panel, console, worker and command line.
 
 Imports no torch: Slicer reads it in its own process.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import InputError
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """Train `base` further, or a new model without one, on the volumes of a case list."""
+    """Train ``base`` further, or a new model if that is empty, on the volumes of a case list.
+
+    The files and the model ``name`` are texts; ``output`` is the folder of the run, ``resume``
+    continues the one in it. ``compare`` trains a supervised model too, ``leave_one_out`` judges
+    without hold-out cases, ``keep_names`` writes the cases' names into the model's card.
+    InputError for iterations or a seed that cannot be.
+    """
 
     case_list: str
     output: str
     base: str = ""
     method: str = "ugmcl"
-    iterations: int = 300
+    iterations: int = 1000
     seed: int = 0
     device: str = "auto"
     resume: bool = False
@@ -25,4 +34,12 @@ class FinetuneSettings:
     leave_one_out: bool = False
     keep_names: bool = False
 
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise InputError(f"{self.iterations} iterations: choose at least 1")
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed}: choose a whole number from 0")
 
+    def request(self, command: str = "finetune") -> dict[str, Any]:
+        """The worker's request to ``finetune`` or to ``estimate`` by these settings."""
+        return {"command": command, **asdict(self)}

@@ -16,6 +16,7 @@ import torch
 from .. import devices
 from ..data.cases import Cohort
 from ..errors import InputError
+from ..files import unwritable
 from ..methods.base import Method
 from ..models.card import ClassInfo, ModelCard, as_name
 from ..models.model import Model, save_model
@@ -29,8 +30,8 @@ __all__ = ["Description", "TrainingSettings", "describe", "train"]
 
 @dataclass(frozen=True)
 class Description:
-    """What the model card says and the protocol does not know; ``provenance`` is added to what
-    the card tells of the training."""
+    """The part of the model card that the profile does not determine; ``provenance`` is added to
+    its record of the training."""
 
     name: str
     description: str = ""
@@ -59,8 +60,8 @@ def train(
 
     ``base`` gives the initial weights. Progress goes to ``on_event`` and to ``output``/log.jsonl.
     When ``should_stop()`` turns true or Ctrl-C is pressed (KeyboardInterrupt follows), the
-    checkpoint and a usable model are written after the step under way, and the model's card says
-    how many iterations it has seen; ``resume`` goes on from there, or starts anew and says so.
+    checkpoint and a usable model are written after the current step, and the model's card has the
+    number of iterations done; ``resume`` continues from there, or starts again with a notice.
     Raises InputError for cases that cannot be used and folders that hold another training, or a
     model alone.
 
@@ -114,27 +115,27 @@ def _train(
         if made:  # what was prepared before a case was refused, or the disk was full
             shutil.rmtree(output, ignore_errors=True)
         if isinstance(error, OSError):
-            raise _unwritable(output, error) from error
+            raise unwritable(output, error) from error
         raise
 
-    def tell(event: dict[str, Any]) -> None:
+    def emit(event: dict[str, Any]) -> None:
         try:
             log.write(json.dumps(event) + "\n")
             log.flush()
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         listen(event)
 
-    trainer.tell = tell
+    trainer.emit = emit
     # a description that no card accepts must not surface after hours
     card = replace(_card(trainer, description), sha256="0" * 64)
     ModelCard.from_json(card.to_json(), "the model")
     with log, interruptible() as interrupted:
         if resume and former is None:
-            text = f"{output}: there is no checkpoint to go on from; the training starts anew"
-            tell({"event": "notice", "text": text})
+            text = f"{output}: there is no checkpoint to continue from; the training starts again"
+            emit({"event": "notice", "text": text})
         for text in _of_pieces(trainer, description):
-            tell({"event": "notice", "text": text})
+            emit({"event": "notice", "text": text})
         if former is not None:
             trainer.restore(former)
 
@@ -149,21 +150,16 @@ def _train(
     return model
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
-    why = error.strerror or error  # NumPy gives a short write no other words than its own
-    return InputError(f"{path}: cannot be written ({why}); check the folder and the free space")
-
-
 def _finish(trainer: Trainer, card: ModelCard, should_stop: Callable[[], bool]) -> Model:
-    """Write checkpoint and model, and tell how the training ended."""
+    """Write checkpoint and model, and emit how the training ended."""
     trainer.save()
     model = save_model(trainer.output / "model", card, trainer.weights())
     total = trainer.profile.iterations
     if trainer.index < total:
-        trainer.tell({"event": "stopped", "step": trainer.index, "total": total})
+        trainer.emit({"event": "stopped", "step": trainer.index, "total": total})
         return model
     dice = trainer.holdout_dice(should_stop)
-    trainer.tell({"event": "done", "step": trainer.index, "total": trainer.index, "dice": dice})
+    trainer.emit({"event": "done", "step": trainer.index, "total": trainer.index, "dice": dice})
     shutil.rmtree(trainer.output / "cache", ignore_errors=True)
     return model
 
@@ -191,7 +187,7 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
 
 
 def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...]:
-    """The classes, those of which nobody said so one piece where every label shows one."""
+    """The classes; where `largest_component` is open, the labels decide it."""
     return tuple(
         c
         if c.largest_component is not None
@@ -203,14 +199,14 @@ def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...
 
 
 def _of_pieces(trainer: Trainer, description: Description) -> list[str]:
-    """What `_classes` has concluded, for whom it surprises."""
-    asked = {c.value for c in description.classes if c.largest_component is None}
+    """Notices of what `_classes` decided."""
+    decided = {c.value for c in description.classes if c.largest_component is None}
     rule = {True: "one piece of {}, of which results keep the largest",
             False: "several pieces of {}, all of which results keep"}  # fmt: skip
     return [
         f"the labels show {rule[c.largest_component].format(c.name)}"
         for c in _classes(trainer, description)
-        if c.value in asked
+        if c.value in decided
     ]
 
 

@@ -1,4 +1,4 @@
-"""The only training loop: whatever differs between methods is in their losses.
+"""The only training loop: methods differ in their losses alone.
 
 Every step's batch, dropout and noise are functions of the seed and the step's number, so a resumed
 training gives the numbers of an uninterrupted one on the same machine's CPU; on a GPU some sums
@@ -29,7 +29,7 @@ from ..data.augmentation import floats
 from ..data.batches import BatchSource, batches
 from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases
 from ..errors import Canceled, InputError
-from ..inference.sliding_window import predict
+from ..inference.sliding_window import class_map, predict
 from ..methods.base import Method
 from ..models.model import Model
 from ..nn import parallel
@@ -103,14 +103,14 @@ class TrainingTask:
 
 class Trainer:
     """A training under way: networks, optimizers, prepared cases and the number of iterations
-    done. ``tell`` receives its events."""
+    done. ``emit`` receives its events."""
 
     def __init__(
-        self, task: TrainingTask, device: torch.device, tell: Listener = lambda event: None
+        self, task: TrainingTask, device: torch.device, emit: Listener = lambda event: None
     ) -> None:
         self.method, self.profile, self.settings = task.method, task.profile, task.settings
         self.device, self.base = device, task.base
-        self.output, self.fingerprint, self.tell = task.output, task.fingerprint, tell
+        self.output, self.fingerprint, self.emit = task.output, task.fingerprint, emit
         self.index, self.speed = 0, 0.0
         profile, settings, base = self.profile, self.settings, self.base
         deepest = profile.batch.patch[0] // profile.network.multiple[0]
@@ -137,9 +137,7 @@ class Trainer:
         parallel.equal_start(network)
         return network
 
-    def _optimizers(
-        self, base: Mapping[str, Tensor] | None
-    ) -> dict[str, torch.optim.Optimizer]:
+    def _optimizers(self, base: Mapping[str, Tensor] | None) -> dict[str, torch.optim.Optimizer]:
         """The optimizers of the student, which gets its auxiliary module, and of a
         discriminator."""
         auxiliary = self.method.auxiliary(self.student, base)
@@ -166,10 +164,10 @@ class Trainer:
                 cache=cache,
                 budget=self.settings.memory // parallel.neighbors(),
                 used=used,
-                progress=lambda f, text: self.tell(
+                progress=lambda f, text: self.emit(
                     {"event": "preparing", "fraction": f, "text": text}
                 ),
-                notice=lambda text: self.tell({"event": "notice", "text": text}),
+                notice=lambda text: self.emit({"event": "notice", "text": text}),
             )
             used += sum(c.nbytes for c in group)
             groups.append(group)
@@ -186,8 +184,8 @@ class Trainer:
         parallel.agree(self.index, self.device, "checkpoints")
 
     def save(self) -> None:
-        """Write the checkpoint; InputError, and the former one is left, if there is nothing finite
-        to go on from."""
+        """Write the checkpoint; InputError, and the former one is left, if the weights are not
+        finite."""
         if not all(bool(p.isfinite().all()) for p in self.student.parameters()):
             raise self._diverged("its weights are not finite")
         checkpoint.save(
@@ -223,14 +221,14 @@ class Trainer:
             every = self.settings.evaluate_every
             if every and self.index % every == 0 and self.index < total:
                 dice = self.holdout_dice(should_stop)
-                self.tell({"event": "holdout", "step": self.index, "dice": dice})
+                self.emit({"event": "holdout", "step": self.index, "dice": dice})
             if parallel.rank() == 0 and self.index % self.settings.checkpoint_every == 0:
                 self._check(terms)
                 self.save()
-            asked = time.monotonic()
+            paused = time.monotonic()
             if parallel.anywhere(should_stop(), self.device):
                 return
-            clock += time.monotonic() - asked  # a pause is no part of the speed
+            clock += time.monotonic() - paused  # a pause does not count in the speed
 
     def step(self, step: Step, batch: Batch) -> dict[str, Tensor]:
         """One iteration; the terms of the objective."""
@@ -284,7 +282,7 @@ class Trainer:
     def _report(self, terms: dict[str, Tensor]) -> None:
         losses = self._check(terms)
         total = self.profile.iterations
-        self.tell(
+        self.emit(
             {
                 "event": "progress",
                 "step": self.index,
@@ -365,11 +363,7 @@ def _placed(batch: Batch, device: torch.device) -> Batch:
 
 def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
     """Mean over classes of the Dice of the argmax against the majority label of each voxel."""
-
-    def labels(parts: np.ndarray) -> np.ndarray:
-        return np.concatenate([1.0 - parts.sum(0, keepdims=True), parts]).argmax(0)
-
-    found, truth = labels(foreground), labels(np.asarray(case.fractions, np.float32))
+    found, truth = class_map(foreground), class_map(np.asarray(case.fractions, np.float32))
     known = np.asarray(case.valid[0]) > 0.5
     scores = []
     for value in range(1, len(foreground) + 1):
@@ -384,25 +378,25 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether a stop was asked for since.
+    """Yields a function that returns whether SIGINT or SIGTERM has arrived.
 
     An exception in the middle of a step would leave it half done; a second signal raises one all
-    the same. Outside the main thread, where signals do not arrive, nothing is ever asked for.
+    the same. Outside the main thread, where signals do not arrive, it always returns False.
     """
-    asked = False
+    arrived = False
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
 
     def note(*_: object) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal arrived
+        if arrived:
             raise KeyboardInterrupt
-        asked = True
+        arrived = True
 
     before = {number: signal.signal(number, note) for number in _SIGNALS}
     try:
-        yield lambda: asked
+        yield lambda: arrived
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

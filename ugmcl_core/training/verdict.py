@@ -52,14 +52,14 @@ def measure(
 def conclude(
     cases: Sequence[dict[str, Any]], kind: str, new: Sequence[str] = ()
 ) -> tuple[str, str]:
-    """The verdict on a report's ``cases`` and a text that says why; ``kind`` is `holdout`,
+    """The verdict on a report's ``cases`` and a text with the reasons; ``kind`` is `holdout`,
     `leave-one-out` or `none`; ``new`` are the names of the classes that the base does not have.
 
-    `better` asks for at least `FEWEST` cases, a mean Dice that rose, and either a rise in every
+    `better` requires at least `FEWEST` cases, a mean Dice that rose, and either a rise in every
     case or a 95 % interval of the mean paired difference (Student's t) above zero.
     """
     if kind == "none" or not cases:
-        return UNKNOWN, "There is no hold-out case, so nothing says whether the model is better."
+        return UNKNOWN, "There is no hold-out case to show whether the model is better."
     what = _CALLED[kind]
     after = [c["after"]["dice"] for c in cases]
     if any(c["before"] is None for c in cases):
@@ -99,7 +99,7 @@ def conclude(
 
 
 def _by_novelty(cases: Sequence[dict[str, Any]], new: Sequence[str]) -> str:
-    """What a mean over all classes hides when some are new: the base finds none of those."""
+    """Old and new classes apart, since the base finds none of the new ones."""
 
     def mean(when: str, novel: bool) -> float:
         rows = [c[when]["classes"].items() for c in cases]

@@ -1,0 +1,1 @@
+"""The process behind the Slicer panel: protocol, server, request handlers."""

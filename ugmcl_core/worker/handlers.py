@@ -1,4 +1,4 @@
-"""What the worker does for a request; the loaded model is kept for the next one."""
+"""What the worker does for each request; it keeps the loaded model for the next one."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ from ..models.model import resolve
 from ..training.estimate import estimate
 from ..training.finetune import finetune
 from ..training.settings import FinetuneSettings
-from .protocol import (
-    EstimateRequest,
-    EvaluateRequest,
-    RankRequest,
-    Request,
-    SegmentRequest,
-)
+from .protocol import EstimateRequest, EvaluateRequest, RankRequest, Request, SegmentRequest
 
 Send = Callable[..., None]
 
@@ -78,7 +72,7 @@ class RequestHandler:
     def _rank(
         self, request: RankRequest, send: Send, canceled: Callable[[], bool]
     ) -> dict[str, Any]:
-        """Each image that can be read, assessed; the others are told of and left out."""
+        """Assess each image; one that cannot be read is logged and left out."""
         progress = ProgressEvents(send)
         progress(0.0, "loading the model")
         segmenter = self._load(request.model, request.device)

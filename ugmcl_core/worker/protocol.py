@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data import pairing
 from ..errors import InputError
-from ..inference.settings import MOST_PASSES, UNCERTAINTIES
+from ..inference.settings import SegmentSettings, check_passes
 from ..training.settings import FinetuneSettings
 
 Roi = tuple[float, float, float, float, float, float]
@@ -25,11 +25,11 @@ class SegmentRequest:
     output: str
     model: str
     device: str = "auto"
-    passes: int = 8
+    passes: int = SegmentSettings.passes
     roi: Roi | None = None
     all_components: bool = False
     stem: str = ""
-    uncertainty: str = "dropout"
+    uncertainty: str = SegmentSettings.uncertainty
 
     @property
     def output_stem(self) -> str:
@@ -44,12 +44,12 @@ class EstimateRequest(FinetuneSettings):
 
 @dataclass(frozen=True)
 class RankRequest:
-    """Sort image files by what the model makes of them, the most uncertain first."""
+    """Sort image files by the model's uncertainty, the most uncertain first."""
 
     images: tuple[str, ...]
     model: str
     device: str = "auto"
-    passes: int = 8
+    passes: int = SegmentSettings.passes
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ KINDS: dict[str, type[Request]] = {
 
 
 def parse(content: Mapping[str, Any]) -> Request:
-    """The request that a decoded line holds; raises InputError with what is wrong."""
+    """The request in a decoded line; raises InputError with the fault."""
     command = content.get("command")
     if not isinstance(command, str) or command not in KINDS:
         raise InputError(f"unknown command {command!r}; known are {', '.join(KINDS)}")
@@ -88,33 +88,26 @@ def parse(content: Mapping[str, Any]) -> Request:
             values[name] = _CHECKS[field.type](f"{command}: {name}", given[name])
         elif field.default is MISSING:
             raise InputError(f"{command} needs {name}")
-    request = kind(**values)
-    _check(request)
+    try:
+        request = kind(**values)
+        _check(request)
+    except InputError as error:
+        raise InputError(f"{command}: {error}") from None
     return request
 
 
 def _check(request: Request) -> None:
     if isinstance(request, SegmentRequest):
-        if not 0 <= request.passes <= MOST_PASSES:
-            raise InputError(f"segment: passes is {request.passes}, not 0 to {MOST_PASSES}")
-        if request.uncertainty not in UNCERTAINTIES:
-            known = ", ".join(UNCERTAINTIES)
-            raise InputError(f"segment: uncertainty is {request.uncertainty!r}, not {known}")
         stem = request.stem
         if stem and (Path(stem).name != stem or stem in (".", "..") or "\\" in stem):
-            raise InputError(f"segment: stem {stem!r} is not a plain file name")
+            raise InputError(f"stem {stem!r} is not a plain file name")
         if not Path(request.output).is_dir():
             raise InputError(f"{request.output}: there is no such folder for the results")
+        SegmentSettings(request.passes, uncertainty=request.uncertainty)  # checks them
     if isinstance(request, RankRequest):
-        if not 1 <= request.passes <= MOST_PASSES:
-            raise InputError(f"rank: passes is {request.passes}, not 1 to {MOST_PASSES}")
+        check_passes(request.passes, fewest=1)
         if not request.images:
-            raise InputError("rank: there are no images")
-    if isinstance(request, FinetuneSettings):
-        if request.iterations < 1:
-            raise InputError("finetune: iterations must be at least 1")
-        if request.seed < 0:
-            raise InputError("finetune: seed must not be negative")
+            raise InputError("there are no images")
 
 
 def _text(name: str, value: Any) -> str:

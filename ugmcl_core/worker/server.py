@@ -1,13 +1,12 @@
 """The long-lived process behind the Slicer panel: JSON lines in, JSON lines out.
 
 One thread reads stdin, so that a cancel is acknowledged while the main thread computes. The
-protocol is docs/architecture.md; what a request does is in `jobs`.
+protocol is docs/architecture.md; `handlers` does the work.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import queue
 import sys
@@ -20,12 +19,13 @@ from typing import IO, Any
 
 from .. import __version__, devices
 from ..errors import Canceled, InputError, in_one_line
+from ..files import plain
 from . import protocol
 
 PROTOCOL = 1
 LOADING = "ugmcl: loading PyTorch"
-"""Said on stderr before the import, which takes a minute on a slow disk: until `hello` nothing
-else tells a slow start from a process that cannot be reached."""
+"""Printed to stderr before the import, which takes a minute on a slow disk: until `hello` this is
+the only sign that the process has started."""
 GRACE = 3.0
 """Seconds that a running step has to end after stdin closed, before the process ends anyway."""
 TRAINING_GRACE = 60.0
@@ -45,8 +45,8 @@ class EventWriter:
         self._lock = threading.Lock()
 
     def send(self, event: str, **content: Any) -> None:
-        """Write one event at once; if nobody reads any more, end the process."""
-        line = json.dumps(_plain({"event": event, **content}), allow_nan=False) + "\n"
+        """Write one event at once; end the process if nobody reads any more."""
+        line = json.dumps(plain({"event": event, **content}), allow_nan=False) + "\n"
         with self._lock:
             try:
                 self._file.write(line.encode())
@@ -56,7 +56,7 @@ class EventWriter:
 
 
 class PendingRequest:
-    """A request that waits or runs, and whether it is to stop or to wait."""
+    """A request that is waiting or running, and whether it should stop or hold."""
 
     def __init__(self, identity: Any, content: dict[str, Any]) -> None:
         self.id = identity
@@ -67,19 +67,19 @@ class PendingRequest:
         self._go.set()
 
     def cancel(self) -> None:
-        """Ask it to stop at its next window or step."""
+        """Stop it at its next window or step."""
         self._stop.set()
         self._go.set()
 
     def hold(self, on: bool) -> None:
-        """Let it wait at its next window or step, or go on."""
+        """Hold it at its next window or step, or let it continue."""
         if on and not self._stop.is_set():
             self._go.clear()
         else:
             self._go.set()
 
     def canceled(self) -> bool:
-        """Whether it was asked to stop; while it is held, waits until it is not."""
+        """Whether it was canceled; while it is on hold, waits for that to end."""
         self._go.wait()
         return self._stop.is_set()
 
@@ -115,7 +115,7 @@ class RequestReader:
             self._end()
 
     def _take(self, line: bytes) -> bool:
-        """Handle one line; False if it says to shut down."""
+        """Handle one line; False for a shutdown."""
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):
@@ -185,7 +185,7 @@ def serve() -> int:
     for request in requests:
         _answer(work, request, events)
         requests.done(request)
-        devices.release_memory()  # here and not in `jobs`: an error's frames are gone by now
+        devices.release_memory()  # here and not in the handler: an error's frames are gone by now
     return 0
 
 
@@ -223,7 +223,7 @@ def _take_stdout() -> IO[bytes]:
 
 
 def _start(events: EventWriter):
-    """Import what requests need, say hello, and return the worker's jobs; None without torch."""
+    """Import what requests need, send hello, and return their handler; None without torch."""
     try:
         import torch
 
@@ -270,12 +270,3 @@ def _answer(work: Any, request: PendingRequest, events: EventWriter) -> int:
         send("error", message=in_one_line(error))
         return 2
     return 0
-
-
-def _plain(value: Any) -> Any:
-    """NaN and infinity as null, since JSON has neither."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

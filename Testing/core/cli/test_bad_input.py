@@ -20,6 +20,7 @@ from samples import small_case, tiny_model, write_image
 
 from ugmcl_core.__main__ import main
 from ugmcl_core.data import phantoms, volume
+from ugmcl_core.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -103,26 +104,23 @@ def test_images(kind, model, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha"])
-@pytest.mark.parametrize(
-    "kind", ["2D", "4D", "vector", "no bytes", "constant", "NaN", "infinite", "tiny spacing",
-             "tiny extent", "huge spacing", "enormous extent", "missing", "beyond float32"]
-)  # fmt: skip
-def test_images_of_other_formats(kind, suffix, model, tmp_path, capfd):
+@pytest.mark.parametrize("kind", ["2D", "4D", "vector", "NaN", "infinite", "huge spacing"])
+def test_images_of_other_formats(kind, suffix, tmp_path):
     make, why = IMAGES[kind]
-    path = tmp_path / f"image{suffix}"
-    make(path)
-    out = tmp_path / "out"
-    refuse(capfd, *segment(model, path, out), why=why, out=out)
+    make(tmp_path / f"image{suffix}")
+    with pytest.raises(InputError, match=why):
+        volume.read(tmp_path / f"image{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".mha", ".nrrd"])
-def test_truncated_files_of_every_format(suffix, model, tmp_path, capfd):
+def test_truncated_files_of_every_format(suffix, tmp_path, capfd):
     path = tmp_path / f"image{suffix}"
     volume.write(path, small_case()[0])
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    out = tmp_path / "out"
-    refuse(capfd, *segment(model, path, out), why="damaged or truncated", out=out)
+    with pytest.raises(InputError, match="damaged or truncated"):
+        volume.read(path)
+    assert capfd.readouterr().err == ""  # ITK prints nothing of its own
 
 
 @pytest.mark.parametrize("content", ["nothing", "text"])
@@ -240,7 +238,7 @@ def test_model_folders(kind, why, model, scan, tmp_path, capsys):
     refuse(capsys, *segment(folder, scan, out), why=why, out=out)
 
 
-@pytest.mark.parametrize("kind", CARDS)
+@pytest.mark.parametrize("kind", ["another network", "too much dropout", "an unknown limit"])
 def test_training_from_a_model_with_a_wrong_card(kind, model, tmp_path, capsys):
     folder = damage(model, tmp_path / "model", kind)
     phantoms.write_cohort(tmp_path, 2, shape=(24, 20, 16), spacing=(4.0, 4.0, 3.5))

@@ -14,7 +14,7 @@ import pytest
 from cli_support import files, segment
 from samples import tiny_model, write_image
 
-from ugmcl_core.__main__ import main
+from ugmcl_core.__main__ import build_parser, main
 from ugmcl_core.cli import COMMANDS
 from ugmcl_core.data import volume
 from ugmcl_core.inference import segmenter
@@ -247,10 +247,23 @@ def test_progress_is_a_bar_on_a_terminal():
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     code = (
         "from ugmcl_core.cli.progress import Progress\n"
-        "with Progress('case') as show:\n    show(0.5, 'halfway')\n    show.say('a line')\n"
+        "with Progress('case') as show:\n    show(0.5, 'halfway')\n    show.write('a line')\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=child, check=True)
     shown = os.read(parent, 10_000).decode()
     os.close(child)
     os.close(parent)
     assert "case:   0%|" in shown and "case: a line" in shown
+
+
+@pytest.mark.parametrize("words", [("train", "--images", "i", "--labels", "l", "--output", "o"),
+                                   ("experiment", "table1", "--data", "d", "--output", "o")],
+                         ids=lambda words: words[0])  # fmt: skip
+def test_the_former_spelling_of_an_option_works_and_is_not_shown(words, capsys):
+    parser = build_parser()
+    for option in ("--labeled-list", "--labelled-list"):
+        assert parser.parse_args([*words, option, "16.txt"]).labeled_list == "16.txt"
+    with pytest.raises(SystemExit):
+        parser.parse_args([words[0], "--help"])
+    shown = capsys.readouterr().out
+    assert "--labeled-list" in shown and "labelled" not in shown

@@ -125,7 +125,7 @@ def test_slices_without_a_place(tmp_path):
     for path in folder.iterdir():  # the tag becomes another one, which says nothing
         content = path.read_bytes()
         path.write_bytes(content.replace(b"\x20\0\x32\0", b"\x20\0\x31\0", 1))
-    refused(folder, "does not say where its slice lies")
+    refused(folder, "lacks the place of its slice")
 
 
 @pytest.mark.parametrize("which", [0, 3, 7])
@@ -273,5 +273,5 @@ def test_cosines_of_three_digits_do_not_look_like_a_tilted_gantry():
 
 
 def test_cosines_that_name_no_plane_say_nothing_of_the_place():
-    with pytest.raises(InputError, match="does not say where its slice lies"):
+    with pytest.raises(InputError, match="lacks the place of its slice"):
         check_slices(Path("series"), stack(np.arange(4.0), (1, 0, 0, 1, 0, 0)))

@@ -101,6 +101,18 @@ def test_la_order_and_parts(la):
     assert all(c.label is None for c in cohort.unlabeled), "unlabeled cases have no labels"
 
 
+def test_the_former_spelling_of_list_files_is_read(la, tmp_path):
+    folder = tmp_path / "la"
+    shutil.copytree(la, folder)
+    for path in folder.glob("*labeled*.txt"):
+        path.rename(path.with_name(path.name.replace("labeled", "labelled")))
+    assert list(folder.glob("labelled-*.txt"))
+    found, wanted = datasets.find(folder), datasets.find(la)
+    assert (found.layout, found.training, found.standard) == (
+        "la", wanted.training, wanted.standard
+    )  # fmt: skip
+
+
 def test_lists_replace_the_layouts_own(la):
     lists = Lists(("phantom-004", "phantom-000"), ("phantom-001",), ("phantom-002",))
     found = datasets.find(la, lists=lists)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from method_samples import MIDDLE, made, small_networks
 
-from ugmcl_core.methods import METHODS, Batch
+from ugmcl_core.methods import METHODS
+from ugmcl_core.nn.batch import Batch
 from ugmcl_core.nn.schedules import Step
 
 SEMI = [n for n in METHODS if METHODS[n]().uses_unlabeled]

@@ -9,7 +9,6 @@ from method_samples import (
     MIDDLE,
     RAMP,
     by_hand,
-    chosen,
     close,
     entropy,
     hard_dice,
@@ -20,11 +19,6 @@ from method_samples import (
 
 from ugmcl_core.methods import DTC, DTML, URPC, DualTask, EntropyMinimization, SASSNet, Supervised
 from ugmcl_core.nn.network import DualTaskVNet
-
-
-@pytest.fixture(params=[2, 3])
-def setting(request):
-    return chosen(request.param)
 
 
 def test_supervised(setting):

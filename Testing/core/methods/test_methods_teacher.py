@@ -23,11 +23,6 @@ from ugmcl_core.nn import teacher as teachers
 from ugmcl_core.nn.network import Output
 
 
-@pytest.fixture(params=[2, 3])
-def setting(request):
-    return chosen(request.param)
-
-
 def test_mean_teacher(setting):
     n, batch, student, teacher = setting
     dice, ce, _ = by_hand(n)

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import torch
 from method_samples import made
+from safetensors import safe_open
+from safetensors.torch import save_file
 from training_samples import CPU, TINY
 
 from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.data.phantoms import write_cohort
 from ugmcl_core.methods import METHODS
 from ugmcl_core.nn.schedules import LearningRate
+from ugmcl_core.training.checkpoint import NAME
 from ugmcl_core.training.profiles import with_classes
 from ugmcl_core.training.train import train
 
@@ -54,7 +57,7 @@ def test_the_losses_and_the_model_are_finite(cohort, tmp_path, monkeypatch, name
 
 
 @pytest.mark.parametrize("name", ["sassnet", "dtml", "duwm", "urpc"])
-def test_a_model_is_fine_tuned_with_a_companion(cohort, tmp_path, name):
+def test_a_model_is_fine_tuned_with_an_auxiliary_module(cohort, tmp_path, name):
     cases, profile = cohort
     short = replace(profile, iterations=2, warmup=0)
     base = train(cases, made("dual-task"), short, tmp_path / "base", CPU)
@@ -65,8 +68,23 @@ def test_a_model_is_fine_tuned_with_a_companion(cohort, tmp_path, name):
     assert torch.allclose(tuned.load_weights()[key], base.load_weights()[key], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["sassnet", "dtml", "duwm"])
-def test_a_companion_is_resumed_exactly(cohort, tmp_path, name):
+def give_former_names(checkpoint):
+    """The tensors' names as checkpoints of version 0.1 have them."""
+    former = {"student.auxiliary.": "student.companion.", "discriminator.": "opponent."}
+    with safe_open(checkpoint, "pt") as file:
+        header = file.metadata()
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    for now, then in former.items():
+        assert any(k.startswith(now) for k in tensors)
+        tensors = {k.replace(now, then, 1): v for k, v in tensors.items()}
+    save_file(tensors, checkpoint, header)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_former"),
+    [("sassnet", True), ("sassnet", False), ("dtml", False), ("duwm", False)],
+)
+def test_an_auxiliary_module_is_resumed_exactly(cohort, tmp_path, name, is_former):
     cases, profile = cohort
     short = replace(profile, iterations=8, warmup=2)
     whole = train(cases, made(name), short, tmp_path / "whole", CPU)
@@ -79,6 +97,8 @@ def test_a_companion_is_resumed_exactly(cohort, tmp_path, name):
         CPU,
         should_stop=lambda: asked.append(1) or len(asked) == 5,
     )
+    if is_former:
+        give_former_names(tmp_path / "parts" / NAME)
     parts = train(cases, made(name), short, tmp_path / "parts", CPU, resume=True)
     state = parts.load_weights()
     assert all(torch.equal(v, state[k]) for k, v in whole.load_weights().items())

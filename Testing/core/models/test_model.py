@@ -16,8 +16,7 @@ import torch
 from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
 from ugmcl_core.models import model as models
-from ugmcl_core.models.card import as_name
-from ugmcl_core.models.model import ClassInfo, ModelCard, Terminology
+from ugmcl_core.models.card import ClassInfo, ModelCard, Terminology, as_name
 
 
 def card(**changes) -> ModelCard:
@@ -131,11 +130,12 @@ def test_saving_never_replaces_something_else(tmp_path, content):
 
 
 def test_a_failed_save_leaves_the_former_model(saved, monkeypatch):
-    def full(path, content):
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(models, "_write_through", full)
-    with pytest.raises(InputError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    text = rf"{saved.folder}/weights.safetensors: cannot be written \(No space left"
+    with pytest.raises(InputError, match=text):
         models.save_model(saved.folder, card(description="second"), state())
     assert models.open_model(saved.folder) == saved
     assert [p.name for p in saved.folder.parent.iterdir()] == ["atrium"]

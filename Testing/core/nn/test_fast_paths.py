@@ -13,8 +13,9 @@ from ugmcl_core.evaluation import metrics
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.inference.sliding_window import predict
-from ugmcl_core.methods import UGMCL, Batch, UGMCLPlus
+from ugmcl_core.methods import UGMCL, UGMCLPlus
 from ugmcl_core.models.model import resolve
+from ugmcl_core.nn.batch import Batch
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 from ugmcl_core.nn.teacher import Teacher, mc_dropout_targets, noisy
 from ugmcl_core.nn.uncertainty import entropy

@@ -136,3 +136,10 @@ def test_a_class_of_the_base_must_be_in_the_labels_and_only_once():
         join_classes((ATRIUM, SCAR), (ATRIUM,))
     with pytest.raises(InputError, match="two classes of the labels are the base's scar"):
         join_classes((SCAR,), (SCAR, ClassInfo(3, "Scar")))
+
+
+def test_the_former_spelling_of_roles_is_read(files):
+    former = json.loads(json.dumps(content(files)).replace("labeled", "labelled"))
+    assert {case["role"] for case in former["cases"]} == {"labelled", "unlabelled", "holdout"}
+    (files / "former.json").write_text(json.dumps(former))
+    assert read_case_list(files / "former.json") == read(files)

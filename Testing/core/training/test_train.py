@@ -214,7 +214,7 @@ def test_a_full_disk_while_preparing_is_named_and_gives_back_what_it_took(
         saved.append(save(*arguments))
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(InputError, match=r"524224 written.*check the folder and the free space"):
+    with pytest.raises(InputError, match=r"524224 written.*check the folder, its permissions"):
         train(cohort_of(root), DualTask(), profile, tmp_path / "run", replace(CPU, memory=0))
     assert not (tmp_path / "run").exists()
 
@@ -308,7 +308,7 @@ def test_resuming_what_was_not_begun_starts_anew_and_says_so(folder, tmp_path, r
         cohort_of(root), DualTask(), profile, tmp_path, CPU, resume=resume, on_event=events.append
     )
     notices = [e["text"] for e in events if e["event"] == "notice"]
-    assert [text for text in notices if "starts anew" in text] == notices[:1] * resume
+    assert [text for text in notices if "starts again" in text] == notices[:1] * resume
 
 
 def test_a_broken_checkpoint_is_named(folder, tmp_path):

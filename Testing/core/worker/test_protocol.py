@@ -28,11 +28,11 @@ from ugmcl_core.worker.server import protocol
         ({"uncertainty": "dice"}, "uncertainty"),
         ({"command": "rank", "images": [], "model": "m"}, "no images"),
         ({"command": "rank", "images": "a", "model": "m"}, "list of texts"),
-        ({"command": "rank", "images": ["a"], "model": "m", "passes": 0}, "passes is 0"),
+        ({"command": "rank", "images": ["a"], "model": "m", "passes": 0}, "choose 1 to 64"),
         ({"command": "evaluate", "prediction": "a", "reference": "b", "values": [1.5]}, "values"),
         ({"command": "finetune", "output": "o"}, "needs case_list"),
         ({"command": "finetune", "output": "o", "case_list": "c", "iterations": 0}, "at least 1"),
-        ({"command": "estimate", "output": "o", "case_list": "c", "seed": -1}, "negative"),
+        ({"command": "estimate", "output": "o", "case_list": "c", "seed": -1}, "seed -1: choose"),
         ({"command": "finetune", "output": "o", "case_list": "c", "compare": 1}, "compare"),
     ],
 )

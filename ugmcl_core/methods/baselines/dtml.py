@@ -36,9 +36,7 @@ class DTML(Method):
     sharpness: Weight = option(1500.0, "k of T⁻¹, per unit of the level set")
     sharpness_start: Weight = option(0.0, "k at the start, rising to `sharpness`; 0: k is fixed")
 
-    def auxiliary(
-        self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
-    ) -> nn.Module:
+    def auxiliary(self, student: DualTaskVNet, base: Mapping[str, Tensor] | None) -> nn.Module:
         second = DualTaskVNet(replace(student.settings, distance_head=True))
         if base is not None:  # the student has no distance head, the base may have one
             load_weights(second, base, same_heads=False)

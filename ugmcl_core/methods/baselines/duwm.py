@@ -55,9 +55,7 @@ class DUWM(Method):
     passes: Count = option(8, "T, Monte Carlo passes of the teacher")
     regularizer: Weight = option(0.01, "γ, the price of uncertainty")
 
-    def auxiliary(
-        self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
-    ) -> nn.Module:
+    def auxiliary(self, student: DualTaskVNet, base: Mapping[str, Tensor] | None) -> nn.Module:
         return Sensitivity()
 
     def losses(

@@ -71,9 +71,7 @@ class SASSNet(Method):
     weight: Weight = option(0.01, "λ at the end of its ramp")
     distance_weight: Weight = option(0.3, "weight of the squared error between f_dis and T(y)")
 
-    def auxiliary(
-        self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
-    ) -> nn.Module:
+    def auxiliary(self, student: DualTaskVNet, base: Mapping[str, Tensor] | None) -> nn.Module:
         return Discriminator(student.settings)
 
     def losses(

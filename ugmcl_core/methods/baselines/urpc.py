@@ -53,9 +53,7 @@ class URPC(Method):
 
     weight: Weight = option(0.1, "λ at the end of its ramp")
 
-    def auxiliary(
-        self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
-    ) -> nn.Module:
+    def auxiliary(self, student: DualTaskVNet, base: Mapping[str, Tensor] | None) -> nn.Module:
         return ScaleHeads(student.settings)
 
     def losses(

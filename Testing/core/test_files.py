@@ -1,0 +1,102 @@
+"""Files are written whole or not at all, and JSON has no NaN."""
+
+import dataclasses
+import json
+import math
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ugmcl_core.errors import InputError
+from ugmcl_core.files import plain, whole_file, write_bytes, write_json, write_text
+
+
+class Stop(BaseException):
+    """Such as KeyboardInterrupt."""
+
+
+@pytest.mark.parametrize("error", [Stop(), ValueError("x"), OSError(28, "No space left")])
+@pytest.mark.parametrize("former", [None, "before"])
+def test_an_interrupted_write_leaves_the_former_file_and_nothing_else(tmp_path, error, former):
+    path = tmp_path / "scan.nii.gz"
+    if former is not None:
+        path.write_text(former)
+    wanted = InputError if isinstance(error, OSError) else type(error)
+    with pytest.raises(wanted) as found, whole_file(path) as partial:
+        assert partial.parent == tmp_path and partial.name.endswith(".nii.gz")
+        partial.write_text("half")
+        raise error
+    if isinstance(error, OSError):
+        assert str(found.value).startswith(f"{path}: cannot be written (No space left); check")
+    assert [p.name for p in tmp_path.iterdir()] == ([] if former is None else [path.name])
+    assert former is None or path.read_text() == former
+
+
+def test_what_is_whole_replaces_the_former_file(tmp_path):
+    path = tmp_path / ("n" * 250)
+    for sync, content in ((False, b"one"), (True, b"two")):
+        write_bytes(path, content, sync)
+        assert path.read_bytes() == content
+    write_text(path, "ä")
+    assert path.read_bytes() == "ä".encode() and list(tmp_path.iterdir()) == [path]
+    (tmp_path / "plain").touch()
+    modes = {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
+    assert len(modes) == 1  # not private, as temporary files are
+
+
+def test_errors_are_one_line_with_the_cause(tmp_path):
+    with pytest.raises(InputError, match=r"none/a: cannot be written \(No such file"):
+        write_text(tmp_path / "none" / "a", "")
+    write_text(tmp_path / "made" / "a", "", make_parents=True)
+    with pytest.raises(InputError, match="Is a directory"):
+        write_text(tmp_path / "made", "")
+    message = "ITK says\n  much\nthe cause\n"
+    with (
+        pytest.raises(InputError, match=r"\(the cause\)"),
+        whole_file(tmp_path / "b", RuntimeError),
+    ):
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="ITK"), whole_file(tmp_path / "b"):
+        raise RuntimeError(message)
+    assert [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    inner: tuple[Inner, ...]
+    names: dict[int, float]
+
+
+def test_dataclasses_tuples_and_keys_are_as_json_gives_them_back():
+    value = Outer((Inner(math.nan), Inner(-math.inf), Inner(1.5)), {1: math.inf, 2: 3})
+    wanted = {"inner": [{"value": None}, {"value": None}, {"value": 1.5}],
+              "names": {"1": None, "2": 3}}  # fmt: skip
+    assert plain(value) == wanted == json.loads(json.dumps(plain(value), allow_nan=False))
+    assert plain(Inner) is Inner  # the class itself is no value
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner)
+    | st.builds(Inner, inner),
+)  # fmt: skip
+
+
+@given(values)
+def test_any_value_is_json(value):
+    text = json.dumps(plain(value), allow_nan=False)
+    assert json.loads(text) == plain(value) == plain(plain(value))
+
+
+def test_json_files(tmp_path):
+    write_json(tmp_path / "a.json", {"dice": math.nan, "name": "Vorhöfe"})
+    assert (tmp_path / "a.json").read_text("utf-8") == (
+        '{\n  "dice": null,\n  "name": "Vorhöfe"\n}\n'
+    )

@@ -1,0 +1,74 @@
+"""Arguments that several commands share, and the types that check them."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..inference.settings import MOST_PASSES
+
+DEFAULT_MODEL = "la-lge-mri"
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """The images to work on, in any number."""
+    parser.set_defaults(several="images")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image file (NRRD, NIfTI, MHA), folder of image files, or folder of a DICOM series",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model, the bundled one by default."""
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME_OR_DIR",
+        help="a model by name (see `ugmcl models`) or by folder (default: %(default)s)",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device, as `devices.resolve` takes it."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto, the fastest available)",
+    )
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 that a seed may be."""
+    if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    number = whole(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return number
+
+
+def passes(text: str, fewest: int = 0) -> int:
+    """A whole number from ``fewest`` to MOST_PASSES."""
+    if not text.isascii() or not text.isdigit() or not fewest <= int(text) <= MOST_PASSES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number from {fewest} to {MOST_PASSES}"
+        )
+    return int(text)
+
+
+def some_passes(text: str) -> int:
+    """A whole number from 1 to MOST_PASSES."""
+    return passes(text, fewest=1)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words with commas between them."""
+    return tuple(w.strip() for w in text.split(",") if w.strip())

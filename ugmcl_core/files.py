@@ -1,0 +1,85 @@
+"""Files that are written whole or not at all, and JSON without NaN."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+
+@contextlib.contextmanager
+def whole_file(
+    path: str | Path, *further: type[Exception], make_parents: bool = False
+) -> Iterator[Path]:
+    """A path beside ``path`` to write to; the file replaces ``path`` when the block ends.
+
+    After an error the former file stays, and nothing else is left. Raises InputError in one line
+    for an OSError, and for the ``further`` errors that mean that a file cannot be written.
+    """
+    path = Path(path)
+    # the end of the name holds the suffix, and the whole might get too long
+    partial = path.with_name(f".writing-{secrets.token_hex(4)}-{path.name[-40:]}")
+    try:
+        if make_parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except (OSError, *further) as error:
+        raise unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes, sync: bool = False) -> None:
+    """Write a file as `whole_file` does; ``sync`` waits until the disk has it."""
+    with whole_file(path) as partial, partial.open("wb") as file:
+        file.write(content)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_text(path: str | Path, text: str, make_parents: bool = False) -> None:
+    """Write a UTF-8 text file as `whole_file` does."""
+    with whole_file(path, make_parents=make_parents) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(
+    path: str | Path, value: Any, indent: int | None = 2, make_parents: bool = False
+) -> None:
+    """Write `plain` of ``value`` as `whole_file` does."""
+    text = json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n", make_parents)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON gives it back: a dataclass becomes a dictionary, a tuple a list, a key a
+    text, and NaN and infinity, which JSON lacks, null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def unwritable(path: Path, error: Exception) -> InputError:
+    """An error in writing ``path`` as one line for the user."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # libraries put the cause last; NumPy gives a short write no `strerror`
+    reason = getattr(error, "strerror", None) or (lines[-1] if lines else type(error).__name__)
+    return InputError(
+        f"{path}: cannot be written ({reason}); check the folder, its permissions and the free "
+        "space"
+    )
