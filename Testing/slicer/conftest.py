@@ -31,9 +31,13 @@ def slicer_app() -> Any:
 
 @pytest.fixture
 def scene(slicer_app: Any) -> Iterator[Any]:
-    """An empty scene, no settings and no data of the user; a test fails if a slot raised."""
+    """An empty scene, no settings and no data of the user; a test fails if a slot raised, or if
+    a timer of QTimer.singleShot is left, which Slicer would keep to its end."""
+    import qt
     import slicer
 
+    modules = slicer_app.moduleManager()
+    timers = len(modules.findChildren(qt.QTimer))
     harness.errors.take()
     slicer_app.settings().clear()
     shutil.rmtree(slicer_app._data, ignore_errors=True)
@@ -49,6 +53,7 @@ def scene(slicer_app: Any) -> Iterator[Any]:
     raised = harness.errors.take()
     if raised:
         pytest.fail("exceptions in slots or observers:\n" + "\n".join(raised))
+    assert len(modules.findChildren(qt.QTimer)) == timers
 
 
 @pytest.fixture

@@ -44,20 +44,6 @@ def test_a_crash_shows_the_last_words(panel, monkeypatch):
     panel.segment()
 
 
-def test_no_timer_outlives_a_run(scene, slicer_app):
-    import qt
-
-    def timers():
-        return len(slicer_app.moduleManager().findChildren(qt.QTimer))
-
-    before = timers()
-    panel = support.Panel()
-    panel.segment(support.add_volume())
-    panel.close()
-    harness.process_events(50)
-    assert timers() == before  # those of QTimer.singleShot stay as long as Slicer
-
-
 def test_a_crash_at_the_start_shows_the_last_words(panel, monkeypatch):
     monkeypatch.setenv("FAKE_CRASH", "start")
     panel.select(support.add_volume())
