@@ -1,5 +1,5 @@
-"""What the user sees as one line in the panel."""
+"""Errors that the panel shows as a message."""
 
 
 class PanelError(RuntimeError):
-    """Its message says what is wrong and what to do."""
+    """Its message explains the problem and what to do."""

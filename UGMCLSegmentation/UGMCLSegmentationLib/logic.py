@@ -1,4 +1,4 @@
-"""What the module does, apart from how its panel looks."""
+"""The functions of the module, for its panel and for scripts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from UGMCLSegmentationLib.worker.worker import Worker
 
 
 class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
-    """Holds the workers and the run under way. `workerCommand` replaces the command that starts
-    the worker (a list of program and arguments)."""
+    """Holds the workers and the current run. `workerCommand` replaces the command that starts the
+    worker (a list of program and arguments)."""
 
     def __init__(self, workerCommand: Sequence[str] | None = None) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         self.worker = Worker(workerCommand)
-        # a process of its own, so that volumes can be segmented during a training; it may take
-        # its time to end, for the sake of the checkpoint
+        # a second process, so that volumes can be segmented during a training; it gets more time
+        # to end, because it writes a checkpoint
         self.trainer = Worker(workerCommand, killAfter=15.0)
         self.run: WorkerTask | SegmentQueue | None = None
 
@@ -37,7 +37,7 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
         return self.run is not None and self.run.running
 
     def startSegment(self, parameters: Parameters, listener: TaskListener) -> None:
-        """Start a run; raises PanelError when there is nothing to start with."""
+        """Segment the input volume; raises PanelError if it cannot start."""
         self.refuseWhileRunning()
         volumes.check(parameters.inputVolume)
         settings = settingsOf(parameters)
@@ -46,7 +46,7 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
         self.start(task, listener)
 
     def start(self, task: Task, listener: TaskListener) -> None:
-        """Have the worker do it; raises PanelError while it does something else."""
+        """Run the task; raises PanelError if the worker is busy."""
         self.refuseWhileRunning()
         self.run = WorkerTask(self.worker, task, listener)
 
@@ -66,14 +66,14 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
             self.run.cancel()
 
     def dropWorkers(self) -> None:
-        """End the idle processes: the next request's one finds what changed meanwhile, such as
-        packages or the user's folder."""
+        """End the idle processes. The next request starts a new one, which sees new packages and
+        another user folder."""
         for worker in (self.worker, self.trainer):
             if not worker.busy:
                 worker.kill()
 
     def shutdown(self) -> None:
-        """For the end of the panel: nothing runs afterwards, nothing is left on disk."""
+        """End all processes and delete all temporary files; for the end of the panel."""
         self.worker.shutdown()
         self.trainer.shutdown()
         if self.run is not None:
@@ -82,12 +82,12 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
 
     @staticmethod
     def resultNodes() -> list:
-        """All segmentations of the scene that came from this module."""
+        """All segmentations of the scene that this module made."""
         return results.find(results.SEGMENTATION, None)
 
     @staticmethod
     def firstVolume():
-        """A volume to start with: the one in the slice views, else the first; no result."""
+        """The volume to preselect: the one in the slice views, else the first; never a result."""
         images = volumes.images()
         for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
             node = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "")

@@ -12,9 +12,9 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
 
 class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
-    """From a volume to a file for the worker and from its results to overlays and exports.
+    """Covers the way from a volume to the worker's files, and from its results to the exports.
 
-    The worker's part is played by a threshold, so that neither a model nor torch is needed.
+    A threshold replaces the worker, so that neither a model nor torch is needed.
     """
 
     def setUp(self) -> None:
@@ -133,7 +133,7 @@ def _addVolume():
 
 
 def segment(volumeNode, folder: Path):
-    """What a run does, with a threshold in place of the model."""
+    """Does what a run does, with a threshold instead of the model."""
     from UGMCLSegmentationLib.scene import resultNodes, volumes
 
     result = answer(volumeNode, folder)
@@ -141,7 +141,7 @@ def segment(volumeNode, folder: Path):
 
 
 def answer(volumeNode, folder: Path, level: float = 100.0) -> dict:
-    """What a worker answers, its files in `folder`."""
+    """The worker's result for the volume, with its files in `folder`."""
     from UGMCLSegmentationLib.scene import nrrd, volumes
 
     voxels, matrix = slicer.util.arrayFromVolume(volumeNode), volumes.ijkToRas(volumeNode)
@@ -165,7 +165,7 @@ def answer(volumeNode, folder: Path, level: float = 100.0) -> dict:
 
 
 def finish(work):
-    """Run a generator to its end; returns what it returns."""
+    """Run a generator to its end; returns its value."""
     while True:
         try:
             next(work)

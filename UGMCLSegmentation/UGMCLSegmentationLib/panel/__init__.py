@@ -1,0 +1,1 @@
+"""The panel, one folder for each section, and what its sections share."""

@@ -1,0 +1,1 @@
+"""MRML nodes: volumes and segmentations as arrays and files, results as nodes."""

@@ -17,13 +17,13 @@ from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.scene import nrrd, volumes
 from UGMCLSegmentationLib.scene.results import LABELMAP
 
-IGNORE_VALUE = 255  # of voxels that nobody annotated
+IGNORE_VALUE = 255  # label of voxels that nobody annotated
 _DRAWN = ("Closed surface", "Planar contour")  # of files such as STL and RTSTRUCT
-_SAME = 0.05  # voxels: grids that are nowhere further apart are one
+_SAME = 0.05  # voxels: grids whose voxels are never further apart count as the same
 
 
 def image(segment) -> Any:
-    """The labelmap of a segment, or None where it has none or an empty one."""
+    """The labelmap of a segment, or None if it has none or an empty one."""
     labelmap = segment.GetRepresentation(LABELMAP)
     if labelmap is None or labelmap.GetPointData().GetScalars() is None:
         return None
@@ -39,7 +39,7 @@ def voxels(labelmap) -> np.ndarray:
 
 
 def isSurface(segment) -> bool:
-    """Whether it was drawn as a surface or as contours, and no labelmap was made of it yet."""
+    """Whether the segment is a surface or contours without a labelmap."""
     hasOther = any(segment.GetRepresentation(name) is not None for name in _DRAWN)
     return hasOther and segment.GetRepresentation(LABELMAP) is None
 
@@ -73,7 +73,7 @@ def toLabelmap(labelmap, segmentationNode, volumeNode) -> np.ndarray:
 
 
 def isSameGrid(matrix: np.ndarray, size: tuple[int, int, int]) -> bool:
-    """Whether voxels fall on voxels, so that nothing needs to be resampled."""
+    """Whether voxels coincide with voxels, so that resampling is unnecessary."""
     offset = np.round(matrix[:3, 3])
     corners = _corners(size)
     moved = corners @ matrix.T
@@ -127,7 +127,7 @@ def build(
 
 
 def _makeLabelmaps(segmentationNode, volumeNode) -> None:
-    """As the Segment Editor does where there are surfaces alone; they stay what they are."""
+    """Make labelmaps from surfaces, as the Segment Editor does. The surfaces stay."""
     role = segmentationNode.GetReferenceImageGeometryReferenceRole()
     if segmentationNode.GetNodeReference(role) is None:
         segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)

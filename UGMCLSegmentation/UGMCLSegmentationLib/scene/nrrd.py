@@ -1,4 +1,4 @@
-"""NRRD files read and written piece by piece.
+"""Reads and writes NRRD files in small pieces.
 
 Slicer's own reader and writer do the same in one call, which freezes the application for as long
 as a large volume takes; these are generators that yield after every few megabytes.
@@ -35,7 +35,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its voxels; `shape` is that of the array, k first."""
+    """The header of a file; `shape` is that of the array, k first."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype
@@ -159,7 +159,7 @@ def _read(path: Path, header: Header, target: np.ndarray) -> Iterator[None]:
 
 
 class _Gunzip:
-    """The little of a gzip reader that is needed, without `gzip`'s small buffers."""
+    """A minimal gzip reader, without the small buffers of `gzip`."""
 
     def __init__(self, file) -> None:
         self._file = file

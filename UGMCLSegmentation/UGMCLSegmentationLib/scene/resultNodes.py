@@ -1,4 +1,4 @@
-"""From the files of the worker to nodes of the scene, in small steps."""
+"""Turns the files of the worker into nodes of the scene, in small steps."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def build(
         for info in result["classes"]
     )
     if isInScene(segmentationNode) and (yield from results.isEdited(segmentationNode)):
-        segmentationNode = None  # the user's work stays as it is
+        segmentationNode = None  # never change the user's work
     requireSource(sourceNode)
     if not isInScene(segmentationNode) or results.isKept(segmentationNode):
         segmentationNode = None
-    # no event gets in between from here to the end: the nodes change together, mark included
+    # no yield from here to the end: all nodes change together, and so does the mark
     segmentationNode = _updateSegmentation(segmentationNode, result, sourceNode, image)
     stale = [
         node
@@ -62,15 +62,15 @@ def build(
         node = _updateVolume(node, name, overlay.role, segmentationNode, voxels, label)
         overlays.setUp(node, overlay, overlay.scale(result))
         stale = [other for other in stale if other is not node]
-    for node in stale:  # of an earlier run; this one has no counterpart, so they would mislead
+    for node in stale:  # of an earlier run without a counterpart in this one
         slicer.mrmlScene.RemoveNode(node)
     segmentationNode.SetAttribute(results.FINGERPRINT, mark)
     return segmentationNode
 
 
 def _files(result: dict[str, Any]) -> Iterator[tuple[Overlay, dict[str, Any], Path]]:
-    """The overlays in a result of the worker: each with its class ({} if it is of all classes) and
-    its file. A model without a distance head and a run without passes leave some out."""
+    """The overlays in a result of the worker, each with its class ({} for all classes) and file.
+    A model without a distance head or a run without passes lacks some."""
     for overlay in overlays.OVERLAYS:
         for info in result["classes"] if overlay.isPerClass else [{}]:
             source = info if overlay.isPerClass else result
@@ -83,8 +83,8 @@ def isInScene(node) -> bool:
 
 
 def requireSource(sourceNode) -> None:
-    """Raise PanelError if results cannot be placed on their volume any more; the scene, earlier
-    results included, is as it was then. To be called right before it is changed."""
+    """Raise PanelError if the volume can no longer have results. Call it right before changing the
+    scene, which then keeps its earlier results."""
     if not isInScene(sourceNode):
         raise PanelError(_("The volume was removed from the scene; its result was dropped."))
     try:
@@ -120,7 +120,7 @@ def readLabels(path: Path, sourceNode, part: volumes.Box) -> Generator[None, Non
 def _readImage(
     path: Path, sourceNode, part: volumes.Box, outside: float
 ) -> Generator[None, None, vtk.vtkImageData]:
-    """The file as float voxels of the whole volume, `outside` where the worker did not look."""
+    """The file as float voxels of the whole volume, `outside` where it has none."""
     header = _header(path, sourceNode, part)
     image = vtk.vtkImageData()
     size = volumes.dimensions(sourceNode)
@@ -188,7 +188,7 @@ def _updateSegmentation(node, result, sourceNode, labelmap):
 
 
 def _chosenColors(segmentationNode) -> dict[tuple[str, str], tuple[float, ...]]:
-    """The colors that are not the model's any more, by the segment's identifier and name."""
+    """The colors that the user changed, by the segment's identifier and name."""
     classes = results.summary(segmentationNode).get("classes", [])
     given = {_segmentId(info): info.get("color") for info in classes}
     segmentation, chosen = segmentationNode.GetSegmentation(), {}
@@ -244,7 +244,7 @@ def _terminology(entry: dict[str, str] | None) -> str:
 
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
-    """The part of the worker's result that outlives its files."""
+    """The part of the worker's result that stays in the scene."""
     keys = ("value", "name", "color", "volume_ml", "mean_uncertainty")
     return {
         "classes": [{k: info.get(k) for k in keys} for info in result["classes"]],

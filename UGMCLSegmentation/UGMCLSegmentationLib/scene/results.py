@@ -1,4 +1,4 @@
-"""The results of a run as nodes of the scene: finding them, and what they say."""
+"""The results of runs as nodes of the scene: how to find them, and what they store."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from UGMCLSegmentationLib.scene.overlays import Overlay
 ROLE = "UGMCLSegmentation.Role"  # attribute: SEGMENTATION or the role of an overlay
 CLASS = "UGMCLSegmentation.Class"  # attribute of a volume, tag of a segment: its label
 SUMMARY = "UGMCLSegmentation.Summary"  # attribute: JSON, see `summary`
-FINGERPRINT = "UGMCLSegmentation.Fingerprint"  # attribute: what the segmentation held after a run
-OVERLAY = "UGMCLSegmentation.Overlay"  # attribute of what is only there to be looked at
+FINGERPRINT = "UGMCLSegmentation.Fingerprint"  # attribute: the segments after the run
+OVERLAY = "UGMCLSegmentation.Overlay"  # attribute of nodes that only serve the display
 SOURCE = "UGMCLSegmentation.Source"  # node reference: the volume that was segmented
-RESULT = "UGMCLSegmentation.Result"  # node reference of a volume: the segmentation that it is of
+RESULT = "UGMCLSegmentation.Result"  # node reference of a volume: its segmentation
 # Node reference of a result to itself: an import that renumbers the nodes renumbers it too, and
 # a clone has that of its original, or none.
 NODE = "UGMCLSegmentation.Node"
-ACCEPTED = "UGMCLSegmentation.Accepted"  # attribute of a result that the user called right
+ACCEPTED = "UGMCLSegmentation.Accepted"  # attribute of a result that the user accepted
 LABEL = "UGMCLSegmentation.CaseLabel"  # node reference: the segmentation that the user chose
 SEGMENTATION = "segmentation"
 LABELMAP = "Binary labelmap"  # a representation of segments
@@ -46,8 +46,8 @@ def mark(node, role: str, sourceNode, label: int | None = None) -> None:
 
 
 def isResultVolume(volumeNode) -> bool:
-    """Whether it is an overlay of ours: a clone, which has the attributes of its original, is the
-    user's own."""
+    """Whether a run made the volume. A clone has the attributes of its original, but is the user's
+    own."""
     return (
         volumeNode is not None
         and volumeNode.GetAttribute(ROLE) in [overlay.role for overlay in overlays.OVERLAYS]
@@ -100,8 +100,8 @@ def latestOf(sourceNode):
 
 
 def summary(segmentationNode) -> dict[str, Any]:
-    """What the run said: `classes` (value, name, volume_ml, mean_uncertainty), `scale`, `model`;
-    empty if there is nothing or not ours."""
+    """What the run reported: `classes` (value, name, volume_ml, mean_uncertainty), `scale` and
+    `model`. Empty for other segmentations."""
     try:
         content = json.loads(segmentationNode.GetAttribute(SUMMARY) or "{}")
     except (ValueError, AttributeError):
@@ -110,7 +110,7 @@ def summary(segmentationNode) -> dict[str, Any]:
 
 
 def classOf(segment) -> str:
-    """The label of the class that a run made the segment of, "" for one of the user's own."""
+    """The label of the segment's class, "" for a segment that the user added."""
     label = vtk.reference("")
     segment.GetTag(CLASS, label)
     return str(label)
@@ -118,7 +118,7 @@ def classOf(segment) -> str:
 
 @dataclass(frozen=True)
 class Content:
-    """What a segment holds: the voxels of value `label` in `image`."""
+    """The contents of a segment: the voxels of value `label` in `image`."""
 
     segmentId: str
     name: str
@@ -188,7 +188,7 @@ def isEdited(segmentationNode) -> Generator[None, None, bool]:
 
 
 def isKept(segmentationNode) -> bool:
-    """Whether the user called it right or chose it as a label: no run may replace it."""
+    """Whether the user accepted it or chose it as a label, so that no run may replace it."""
     volumeNodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return segmentationNode.GetAttribute(ACCEPTED) == "1" or any(
         node.GetNodeReference(LABEL) is segmentationNode for node in volumeNodes

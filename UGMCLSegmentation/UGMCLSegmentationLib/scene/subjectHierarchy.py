@@ -29,7 +29,7 @@ def place(node, sourceNode) -> None:
 
 
 def _folder(hierarchy):
-    """Known by its attribute, as a user may have renamed it."""
+    """Found by its attribute, as the user may have renamed it."""
     children = vtk.vtkIdList()
     hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), children, True)
     for index in range(children.GetNumberOfIds()):

@@ -1,4 +1,4 @@
-"""From the scene to the file that the worker reads."""
+"""Volumes of the scene: checks, regions, and the file that the worker reads."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.scene import nrrd, results
 
-# as the worker has them, which knows files only and could not name the volume
+# the worker's limits; it knows files only and could not name the volume
 _SPACINGS = 1e-6, 100.0  # mm; anything outside, 1 nm to 10 cm, is a broken header, not an image
-_SKEW = 1e-3  # by how much the scalar products of the axes may differ from 0 and 1
+_SKEW = 1e-3  # largest difference of the axes' scalar products from 0 and 1
 
 
 def check(volumeNode) -> None:
-    """Raise PanelError if the volume cannot be segmented; costs no time.
+    """Raise PanelError if the volume cannot be segmented. Takes no time.
 
     What takes a look at every voxel (constant, NaN, infinite) is the worker's to find.
     """
@@ -30,8 +30,8 @@ def check(volumeNode) -> None:
     name = volumeNode.GetName()
     if results.isResultVolume(volumeNode):
         raise PanelError(
-            _("{name} is a result and no scan: select the volume that it was made from. To "
-              "segment it all the same, clone it first (Data module).").format(name=name)
+            _("{name} is a result, not a scan: select the volume that it was made from. To "
+              "segment it anyway, clone it first (Data module).").format(name=name)
         )  # fmt: skip
     image = volumeNode.GetImageData()
     if image is None or min(dimensions(volumeNode)) < 1:
@@ -49,7 +49,7 @@ def check(volumeNode) -> None:
 
 
 def refuseNonLinear(node) -> None:
-    """Raise PanelError if the volume or region is under a transform that bends it."""
+    """Raise PanelError if the volume or region is under a non-linear transform."""
     transform = node.GetParentTransformNode()
     if transform is not None and not transform.IsTransformToWorldLinear():
         raise PanelError(
@@ -97,7 +97,7 @@ def write(volumeNode, part: Box, path: Path) -> Iterator[None]:
 
 
 def fitRegion(roiNode, volumeNode) -> None:
-    """A new region starts as the whole volume, for the user to shrink."""
+    """Fit a new region to the whole volume, for the user to shrink."""
     bounds = [0.0] * 6
     volumeNode.GetRASBounds(bounds)
     roiNode.CreateDefaultDisplayNodes()
@@ -117,7 +117,7 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """To cut the box out of a k, j, i array."""
+        """The slices that cut the box out of a k, j, i array."""
         i, j, k = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return k, j, i
 
@@ -129,7 +129,7 @@ class Box:
 
 
 def ijkToRas(volumeNode) -> np.ndarray:
-    """Of the volume itself: parent transforms are not included."""
+    """The matrix of the volume itself, without parent transforms."""
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
@@ -174,7 +174,7 @@ def roiBox(roiNode, volumeNode) -> Box:
 
 
 def images() -> list:
-    """The volumes of the scene that may be cases: images, and not what this module made."""
+    """The volumes of the scene that may be cases: images, without results of this module."""
     return [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")

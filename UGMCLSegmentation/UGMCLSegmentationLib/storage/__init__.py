@@ -1,0 +1,1 @@
+"""Folders on disk: the user's folder, runs and temporary files."""

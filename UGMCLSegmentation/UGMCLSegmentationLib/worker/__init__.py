@@ -1,0 +1,1 @@
+"""The child process, its protocol, and the engine that runs tasks with it."""

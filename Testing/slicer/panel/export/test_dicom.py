@@ -89,7 +89,7 @@ def test_other_volumes_have_no_dicom_export(panel, plugin, tmp_path):
     panel.ui.exportFolderEdit.currentPath = str(tmp_path)
     assert not panel.ui.exportDicomButton.enabled
     assert "DICOM" in panel.ui.exportDicomButton.toolTip
-    with pytest.raises(PanelError, match="did not come from DICOM"):
+    with pytest.raises(PanelError, match="was not loaded from DICOM"):
         dicom.export([node], tmp_path)
     volume.SetAttribute("DICOM.instanceUIDs", "1.2.3")  # but in no study
     assert not dicom.isFromDicom(volume)

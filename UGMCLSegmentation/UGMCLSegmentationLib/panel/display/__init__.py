@@ -1,0 +1,1 @@
+"""The Display section: overlays, legends, surface, uncertain regions."""

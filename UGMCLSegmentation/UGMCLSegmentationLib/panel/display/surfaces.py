@@ -1,7 +1,7 @@
-"""The surface of a segmentation, and whether making it would keep the user waiting.
+"""The surface of a segmentation, and whether making it would take long.
 
-Slicer makes a surface in one step, during which nothing else happens. It takes 3 to 4 µs for each
-face between a voxel inside and one outside: 0.1 s for an atrium, a minute for noise.
+Slicer does not respond while it makes a surface. It takes 3 to 4 µs for each face between a voxel
+inside and one outside: 0.1 s for an atrium, a minute for noise.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from UGMCLSegmentationLib.scene.results import LABELMAP
 
-MOST_FACES = 200_000  # of what is made unasked: three times an atrium of the finest scans
-_MOST_VOXELS = 8_000_000  # that are looked at
+MOST_FACES = 200_000  # limit for automatic creation: three times an atrium of the finest scans
+_MOST_VOXELS = 8_000_000  # to count the faces from
 
 
 def isMade(segmentationNode) -> bool:
@@ -27,7 +27,7 @@ def make(segmentationNode) -> None:
 
 
 def faces(segmentationNode) -> int:
-    """About how many faces the voxels of all segments have to others."""
+    """The approximate number of faces between the voxels of segments and other voxels."""
     segmentation = segmentationNode.GetSegmentation()
     count = 0
     for layer in range(segmentation.GetNumberOfLayers(LABELMAP)):
@@ -39,7 +39,8 @@ def faces(segmentationNode) -> int:
 
 
 def _facesOf(labels: np.ndarray) -> int:
-    """Of a k, j, i array, whose outside is background; from every n-th slice of a large one."""
+    """The faces in a k, j, i array surrounded by background, estimated from every n-th slice of a
+    large one."""
     step = -(-labels.size // _MOST_VOXELS)
     slices = labels[::step]
     count = sum(np.count_nonzero(side) for side in (labels[0], labels[-1]))

@@ -1,4 +1,4 @@
-"""Where the model was unsure: a list of regions, and the way from one to the next."""
+"""The regions where the model is uncertain: finding them, and walking from one to the next."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ReviewSection:
         self.refresh()
 
     def refresh(self) -> None:
-        """The result changed: its regions are found anew once they are asked for."""
+        """The result changed: find its regions again when they are needed."""
         self._regions = None
         self._updating = True
         self._ui.regionsTable.setRowCount(0)
@@ -54,9 +54,9 @@ class ReviewSection:
         hasUncertainty = self._uncertainty() is not None
         for button, text in (
             (self._ui.nextRegionButton,
-             _("Go to the next place where the model is unsure, in the order of the list.")),
+             _("Go to the next uncertain region, in the order of the list.")),
             (self._ui.previousRegionButton,
-             _("Go back to the previous place where the model is unsure.")),
+             _("Go to the previous uncertain region.")),
         ):  # fmt: skip
             button.enabled = hasUncertainty
             button.toolTip = (
@@ -74,18 +74,18 @@ class ReviewSection:
             self._find()
 
     def _walk(self, step: int) -> None:
-        """After the last region comes the first, and the other way round."""
+        """Go to the next or previous region, and around at the ends of the list."""
         self._find()
         if not self._regions:
             if self._regions is not None:
-                self._show(_("The model is sure everywhere."))
+                self._show(_("There is no uncertain region."))
             return
         current, count = self._row(), len(self._regions)
         if current < 0:
             current = -1 if step > 0 else 0
         row = (current + step) % count
         if row == current:
-            self._onSelected()  # the only one: go there again
+            self._onSelected()  # the only region: go there again
         self._ui.regionsTable.selectRow(row)
 
     def _onSelected(self) -> None:
@@ -108,20 +108,20 @@ class ReviewSection:
         return rows[0].row() if rows else -1
 
     def _find(self) -> None:
-        """List the regions, unless they are."""
+        """List the regions, unless they are listed already."""
         node = self._uncertainty()
         if node is None or self._regions is not None:
             return
         self._regions = find(node)
         table = self._ui.regionsTable
         self._updating = True
-        table.setSortingEnabled(False)  # else rows move while they are filled
+        table.setSortingEnabled(False)  # else rows move while they are being filled
         table.setRowCount(len(self._regions))
         for row, region in enumerate(self._regions):
             values = (row + 1, round(region.milliliters, 2), round(region.mean, 2))
             for column, value in enumerate(values):
                 item = qt.QTableWidgetItem()
-                item.setData(qt.Qt.DisplayRole, value)  # as numbers, which sorts them so
+                item.setData(qt.Qt.DisplayRole, value)  # numbers sort by value
                 table.setItem(row, column, item)
         table.setSortingEnabled(True)
         table.sortByColumn(0, qt.Qt.AscendingOrder)
@@ -137,15 +137,15 @@ class ReviewSection:
         return results.uncertaintyOf(source, node) if source is not None else None
 
 
-_LEVEL = 0.5  # of the normalized entropy; half of the largest value where nothing reaches it
-_LEAST = 0.05  # below that nothing is worth a look
+_LEVEL = 0.5  # of the normalized entropy; half of the largest value if that is lower
+_LEAST = 0.05  # a volume whose values are all lower has no uncertain region
 _SMALLEST = 5  # voxels
 _MOST = 30  # regions
 
 
 @dataclass(frozen=True)
 class Region:
-    """A region: its most uncertain voxel (i, j, k), size and mean uncertainty."""
+    """Its most uncertain voxel (i, j, k), its size and its mean uncertainty."""
 
     ijk: tuple[int, int, int]
     milliliters: float
@@ -153,8 +153,8 @@ class Region:
 
 
 def find(uncertaintyNode) -> list[Region]:
-    """The regions of an uncertainty volume, by the sum of their voxels."""
-    import SimpleITK as sitk  # here: it costs a quarter of a second
+    """The regions of an uncertainty volume, sorted by the sum of their voxels."""
+    import SimpleITK as sitk  # not at the top: it takes a quarter of a second
 
     array = slicer.util.arrayFromVolume(uncertaintyNode)
     peak = float(array.max())

@@ -1,0 +1,1 @@
+"""The Evaluate section: compare a result with a reference."""

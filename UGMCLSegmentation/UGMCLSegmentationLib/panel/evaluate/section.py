@@ -46,7 +46,7 @@ class EvaluateSection:
         if self._logic.running:
             reason = _("A segmentation is already running.")
         elif result is None:
-            reason = _("Segment a volume first, or choose a result in See.")
+            reason = _("Segment a volume first, or select a result in Display.")
         elif reference is None or reference is result:
             reason = _("Choose the reference: another segmentation of the same volume.")
         name = result.GetName() if result is not None else _("none yet")

@@ -1,0 +1,1 @@
+"""The Export section: results as label map files and DICOM."""

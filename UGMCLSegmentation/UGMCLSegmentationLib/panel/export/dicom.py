@@ -36,7 +36,7 @@ def export(segmentationNodes: Sequence, folder: Path) -> list[Path]:
     for node, source in zip(segmentationNodes, sources, strict=True):
         if not isFromDicom(source):
             raise PanelError(
-                _("{name} did not come from DICOM: export it as a label map.").format(
+                _("{name} was not loaded from DICOM: export it as a label map.").format(
                     name=node.GetName()
                 )
             )

@@ -1,4 +1,4 @@
-"""Results as label map files, each whole or not there."""
+"""Results as label map files. A file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.parameters import FORMATS, PATTERN
 from UGMCLSegmentationLib.scene import results
 
-KEYS = ("result", "name", "model", "number")  # what a pattern of file names may hold
+KEYS = ("result", "name", "model", "number")  # that a pattern of file names may contain
 
 
 def export(
@@ -28,9 +28,9 @@ def export(
     """Write one file for each segmentation; returns their paths. Raises PanelError.
 
     In the `pattern` of their names {result} is the segmentation's name, {name} the volume's,
-    {model} the model's and {number} counts from 1. Where files of those names exist, `mayReplace`
-    is asked once for all of them, and nothing is written if it says no; without it the new names
-    are numbered. A file that something else in the scene is stored in is never replaced.
+    {model} the model's and {number} counts from 1. If files of those names exist, `mayReplace`
+    decides once for all of them, and nothing is written if it returns False; without it the new
+    names are numbered. A file that other data of the scene is stored in is never replaced.
     """
     if suffix not in FORMATS:
         raise PanelError(_("Unknown format {suffix}.").format(suffix=suffix))
@@ -63,7 +63,7 @@ def _named(pattern: str, node, number: int) -> str:
         return pattern.format(**values) if pattern.strip() else node.GetName()
     except (KeyError, ValueError, IndexError, AttributeError):
         raise PanelError(
-            _("{pattern} is no pattern of file names: it may hold {keys}.").format(
+            _("{pattern} is not a pattern of file names: it may contain {keys}.").format(
                 pattern=pattern, keys=", ".join("{" + key + "}" for key in KEYS)
             )
         ) from None
@@ -79,8 +79,8 @@ def _freeName(folder: Path, name: str, suffix: str, taken: Sequence[Path], mayEx
 
 
 def _refuseStored(existing: Mapping[Path, Any]) -> None:
-    """Raise PanelError if a file, which a segmentation is to replace, is what another node of the
-    scene is stored in: it may be the scan itself."""
+    """Raise PanelError if another node of the scene is stored in a file that would be replaced: it
+    may be the scan itself."""
     targets = {_identity(path): (path, node) for path, node in existing.items()}
     targets.pop(None, None)
     for node in slicer.util.getNodesByClass("vtkMRMLStorableNode") if targets else ():
@@ -88,14 +88,14 @@ def _refuseStored(existing: Mapping[Path, Any]) -> None:
             path, owner = targets.get(_identity(file), (file, node))
             if owner is not node:
                 text = _(
-                    "{path} is the file of {name}, which is in the scene, and is not replaced: "
+                    "{path} is the file of {name}, which is in the scene, so it is not replaced: "
                     "choose another folder or other names."
                 )
                 raise PanelError(text.format(path=path, name=node.GetName()))
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
-    """What is the same for all paths to a file; None without a file."""
+    """A key that is equal for all paths to the same file; None without a file."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -104,7 +104,7 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
 
 
 def _filesOf(node) -> set[str]:
-    """The files that a node is stored in, hundreds for some of DICOM."""
+    """The files that a node is stored in; a DICOM volume may have hundreds."""
     files = set()
     for index in range(node.GetNumberOfStorageNodes()):
         storage = node.GetNthStorageNode(index)
@@ -149,7 +149,7 @@ def _write(node, path: Path, suffix: str) -> bool:
 def labelmap(segmentationNode):
     """The segments as one label map on the source's grid (a node outside of the scene).
 
-    Segments have the values of the model's classes; what the user added comes after those.
+    Segments have the values of the model's classes; segments that the user added come after those.
     """
     geometry = slicer.vtkOrientedImageData()
     serialized = segmentationNode.GetSegmentation().GetConversionParameter(

@@ -14,7 +14,7 @@ from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results
 
-_MOST_NAMES = 10  # in a question
+_MOST_NAMES = 10  # names in a question
 
 
 class ExportSection:
@@ -84,7 +84,7 @@ class ExportSection:
 
 
 def _mayReplace(paths: list[Path]) -> bool:
-    """Whether the user, who may be exporting a corrected result again, lets the files go."""
+    """Whether the user confirms replacing the files, for example with a corrected result."""
     names = "\n".join(path.name for path in paths[:_MOST_NAMES])
     if len(paths) > _MOST_NAMES:
         names += "\n" + _("and {n} more").format(n=len(paths) - _MOST_NAMES)

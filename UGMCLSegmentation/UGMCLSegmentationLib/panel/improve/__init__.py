@@ -1,0 +1,1 @@
+"""The Improve section: cases, fine-tuning, and which case to label next."""

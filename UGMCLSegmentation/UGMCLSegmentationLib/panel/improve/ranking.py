@@ -1,4 +1,4 @@
-"""Which case next: rank the unlabeled ones, correct one, accept it as labeled."""
+"""The next case: rank the unlabeled ones, correct one, accept it as labeled."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The Models section: import, export and storage of models."""

@@ -1,0 +1,1 @@
+"""The Segment and All volumes sections: the segmentation of volumes."""

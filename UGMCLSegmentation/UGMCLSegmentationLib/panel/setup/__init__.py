@@ -1,0 +1,1 @@
+"""The setup of the first run: packages, installation, license."""

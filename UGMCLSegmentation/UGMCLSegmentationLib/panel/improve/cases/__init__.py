@@ -1,0 +1,1 @@
+"""The case list: volumes with their roles, labels and structures."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: the run, its settings, curves and report."""
