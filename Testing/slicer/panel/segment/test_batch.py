@@ -40,7 +40,7 @@ def test_all_volumes_with_the_model_loaded_once(panel, tmp_path):
     assert written == ["1-a-heart.nrrd", "2-b-heart.nrrd", "3-c-heart.nrrd"]
     panel.ui.exportPatternEdit.text = "{patient}"
     panel.click("exportButton")
-    assert "{patient} is no pattern" in panel.ui.exportMessageLabel.text
+    assert "{patient} is not a pattern" in panel.ui.exportMessageLabel.text
 
 
 def test_what_a_model_advises_of_a_volume_is_said_after_a_batch(panel, monkeypatch):
