@@ -37,6 +37,7 @@ def states() -> dict[str, dict]:
         "Offline": {**absent, "END": "offline"},
         "Installation failed": {**absent, "END": "failed"},
         "PyTorch too old": {"torch": "2.1.2+cu118"},
+        "PyTorch slow for 3D images": {"torch": "2.9.1+cu128"},
         "NumPy that does not fit": {"numpy": "1.26.4", "numpyWanted": "<2.7,>=2.0"},
         "NumPy repaired": {"replaced": ("numpy",)},
         "safetensors absent": {"others": ()},

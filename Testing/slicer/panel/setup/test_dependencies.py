@@ -34,6 +34,10 @@ def computer(panel, monkeypatch):
         ({"torch": "2.10.1+cpu"}, "ready"),
         ({"torch": "2.2.9"}, "old torch"),
         ({"torch": "0"}, "old torch"),
+        ({"torch": "2.9.0"}, "slow torch"),
+        ({"torch": "2.9.1+cu128", "hasNvidia": True, "torchUsesGpu": False}, "slow torch"),
+        ({"torch": "2.90.0"}, "ready"),
+        ({"torch": "2.9.0", "others": ()}, "no others"),
         ({"torch": ""}, "no torch"),
         ({"torch": "", "isExtensionLoaded": False}, "restart"),
         ({"torch": "", "isExtensionLoaded": False, "isExtensionInstalled": False}, "no extension"),
@@ -115,6 +119,36 @@ def test_an_update_of_a_package_in_use_is_noticed(panel, monkeypatch):
     assert dependencies._isReplaced("torch")
     versions["torch"] = "2.6.0+cpu"
     assert dependencies._isReplaced("torch")
+
+
+def test_pytorch_2_9_may_be_used_and_is_never_installed(computer):
+    from packaging.specifiers import SpecifierSet
+    from UGMCLSegmentationLib.panel.setup import dependencies
+
+    computer.has(torch="2.9.1")
+    found = dependencies.situation()
+    assert not found.isBlocking
+    assert found.message == (
+        "PyTorch 2.9.1 is slow for 3D images: update it to a later version."
+    )
+    allowed = SpecifierSet(dependencies.TORCH)
+    versions = ("2.2.2", "2.3.0", "2.8.0", "2.9.0", "2.9.1", "2.10.0")
+    assert [v for v in versions if v in allowed] == ["2.3.0", "2.8.0", "2.10.0"]
+
+
+def test_the_requirements_are_the_same_everywhere(panel):
+    import tomllib
+    from UGMCLSegmentationLib.panel.setup import dependencies
+
+    root = support.HERE.parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    lines = dependencies.REQUIREMENTS.read_text().splitlines()
+    wanted = [line for line in lines if not line.startswith("#")]
+    assert root / "UGMCLSegmentation/Resources/requirements.txt" == dependencies.REQUIREMENTS
+    assert wanted == [f"torch{dependencies.TORCH}", *("".join(p) for p in dependencies.OTHERS)]
+    assert set(wanted) <= set(project["dependencies"])
+    listed = (root / "UGMCLSegmentation" / "CMakeLists.txt").read_text()
+    assert "  Resources/requirements.txt\n" in listed
 
 
 def test_every_state_has_a_picture(panel, monkeypatch):

@@ -1,7 +1,7 @@
-"""What the worker needs beyond Slicer, judged from package metadata.
+"""The packages that the worker needs beyond Slicer, checked by their metadata.
 
-Nothing is imported to find out: importing torch into Slicer's process takes seconds, keeps its
-files busy and may fail in ways that take Slicer along.
+Nothing is imported for the check: importing torch into Slicer's process takes seconds, locks its
+files and may crash Slicer.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-TORCH_FROM = "2.3"
-TORCH = f">={TORCH_FROM}"
-OTHERS = (("safetensors", ">=0.4"),)
+REQUIREMENTS = Path(__file__).resolve().parents[3] / "Resources" / "requirements.txt"
+_SPECIFIERS = dict(re.findall(r"^([\w-]+)(\S+)$", REQUIREMENTS.read_text("utf-8"), re.MULTILINE))
+TORCH = _SPECIFIERS.pop("torch")
+OTHERS = tuple(_SPECIFIERS.items())
+_TORCH_FROM = re.search(r">=([\d.]+)", TORCH).group(1)
+_SLOW_TORCH = (2, 9)  # 3D convolutions under autocast take about four times as long
 KEEP_CPU = "UGMCLSegmentation/KeepCpuTorch"
 
 READY = "ready"
@@ -28,31 +31,34 @@ NO_EXTENSION = "no extension"
 RESTART = "restart"
 NO_TORCH = "no torch"
 OLD_TORCH = "old torch"
+SLOW_TORCH = "slow torch"
 NUMPY = "numpy"
 NO_OTHERS = "no others"
 CPU_TORCH = "cpu torch"
-KINDS = (READY, NO_EXTENSION, RESTART, NO_TORCH, OLD_TORCH, NUMPY, NO_OTHERS, CPU_TORCH)
+KINDS = (
+    READY, NO_EXTENSION, RESTART, NO_TORCH, OLD_TORCH, SLOW_TORCH, NUMPY, NO_OTHERS, CPU_TORCH,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is installed: versions as texts, "" for what is not there."""
+    """What is installed: versions as texts, "" for a package that is absent."""
 
     torch: str = ""
-    torchUsesGpu: bool = True  # also where that is not known
+    torchUsesGpu: bool = True  # also if that is unknown
     others: tuple[str, ...] = ()  # the names in OTHERS that are installed
     numpy: str = ""
     numpyWanted: str = ""  # by SciPy, as in ">=1.26,<2.7"
-    replaced: tuple[str, ...] = ()  # packages in use of which another version is installed now
+    replaced: tuple[str, ...] = ()  # packages in use that were updated since
     isExtensionInstalled: bool = True
     isExtensionLoaded: bool = True
     hasNvidia: bool = False
-    keepsCpu: bool = False  # the user said so
+    keepsCpu: bool = False  # as the user chose
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What the panel tells; `isBlocking` when a run could not succeed."""
+    """What the panel shows; `isBlocking` if no run could succeed."""
 
     kind: str
     message: str = ""
@@ -60,18 +66,18 @@ class Situation:
 
 
 def situation() -> Situation:
-    """How things are now."""
+    """The situation now."""
     return judge(facts())
 
 
 def judge(facts: Facts) -> Situation:
-    """The first thing that is in the way."""
+    """The first problem."""
     if not facts.torch:
         return _withoutTorch(facts)
-    if _numbers(facts.torch) < _numbers(TORCH_FROM):
+    if _numbers(facts.torch) < _numbers(_TORCH_FROM):
         text = _("PyTorch {version} is too old: {least} or newer is needed.")
         return Situation(
-            OLD_TORCH, text.format(version=facts.torch, least=TORCH_FROM), isBlocking=True
+            OLD_TORCH, text.format(version=facts.torch, least=_TORCH_FROM), isBlocking=True
         )
     if not _fits(facts.numpy, facts.numpyWanted):
         text = _(
@@ -87,6 +93,9 @@ def judge(facts: Facts) -> Situation:
     if facts.replaced:
         text = _("Updated while Slicer was using it: {names}. Restart Slicer when you can.")
         return Situation(RESTART, text.format(names=", ".join(facts.replaced)))
+    if _numbers(facts.torch)[:2] == _SLOW_TORCH:
+        text = _("PyTorch {version} is slow for 3D images: update it to a later version.")
+        return Situation(SLOW_TORCH, text.format(version=facts.torch))
     if facts.hasNvidia and not facts.torchUsesGpu and not facts.keepsCpu:
         text = _(
             "This computer has an NVIDIA GPU, but the installed PyTorch uses the CPU only: "
@@ -108,7 +117,7 @@ def _withoutTorch(facts: Facts) -> Situation:
 
 
 def missing(facts: Facts) -> list[str]:
-    """The names of packages that are not there, torch left out."""
+    """The names of absent packages, without torch."""
     return [name for name, _version in OTHERS if name not in facts.others]
 
 
@@ -130,14 +139,14 @@ def facts() -> Facts:
 
 
 def explained(message: str) -> str:
-    """The message of a failed run, with the way on where the cause is one of the packages."""
+    """The message of a failed run, with advice if a package caused it."""
     for pattern, advice in (
         (r"Numpy is not available|_ARRAY_API not found|numpy\.dtype size changed"
          r"|compiled using NumPy 1|multiarray failed to import",
          _("NumPy and PyTorch do not fit each other: uninstall PyTorch in the module PyTorch "
            "Utils, restart Slicer and install it again.")),
         (r"No module named '?(torch|safetensors)",
-         _("A package that is needed is not installed: leave this module and come back.")),
+         _("A required package is not installed: leave this module and come back.")),
         (r"DLL load failed|WinError (126|127|1114)",
          _("PyTorch's libraries cannot be loaded: install the Microsoft Visual C++ "
            "Redistributable, then restart Slicer.")),
@@ -148,7 +157,7 @@ def explained(message: str) -> str:
 
 
 def _version(name: str) -> str:
-    """Of an installed package, or ""; "0" where it is there and says no version."""
+    """The version of a package, "" if it is absent, "0" if it states none."""
     try:
         return importlib.metadata.version(name) or "0"
     except importlib.metadata.PackageNotFoundError:
@@ -156,16 +165,16 @@ def _version(name: str) -> str:
 
 
 def _isReplaced(name: str) -> bool:
-    """Whether this process uses another version than the one that is installed now."""
+    """Whether this process uses another version than the installed one."""
     used, installed = getattr(sys.modules.get(name), "__version__", ""), _version(name)
     if not used or not installed:
         return False
-    # a build's own suffix, such as +cpu, is not in every package's metadata
+    # not every package's metadata has the suffix of its build, such as +cpu
     return str(used) != installed if "+" in installed else _numbers(used) != _numbers(installed)
 
 
 def _requirement(name: str, other: str) -> str:
-    """What the package `name` wants of the package `other`."""
+    """The versions of the package `other` that the package `name` requires."""
     try:
         entries = importlib.metadata.requires(name) or []
     except importlib.metadata.PackageNotFoundError:
@@ -185,7 +194,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _fits(version: str, wanted: str) -> bool:
-    """Whether a version meets a list of bounds (<, <=, >, >=); other kinds are not judged."""
+    """Whether a version meets a list of bounds (<, <=, >, >=); others are ignored."""
     have = _numbers(version)
     if not have:
         return True
@@ -201,7 +210,7 @@ def _fits(version: str, wanted: str) -> bool:
 
 
 def _torchUsesGpu() -> bool:
-    """By the file that torch's builds leave behind; True where that is not known."""
+    """Read from the file that every torch build includes; True if that is unknown."""
     try:
         file = importlib.metadata.distribution("torch").locate_file("torch/version.py")
         text = Path(str(file)).read_text(encoding="utf-8")
@@ -212,7 +221,7 @@ def _torchUsesGpu() -> bool:
 
 
 def _hasNvidia() -> bool:
-    """Whether NVIDIA's driver is there, which torch needs too."""
+    """Whether NVIDIA's driver is installed, which torch needs too."""
     if sys.platform == "darwin":
         return False
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""The installation of what `dependencies` finds missing; the user is asked before each."""
+"""Installation of the packages that `dependencies` finds missing, each after confirmation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _OFFLINE = re.compile(
 
 
 class Declined(Exception):
-    """The user said no."""
+    """The user declined."""
 
 
 class Failed(Exception):
-    """`lines` are the installer's last ones; `isOffline` when no server was reached."""
+    """`lines` are the last of the installer's output; `isOffline` if it reached no server."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
@@ -39,13 +39,13 @@ class Failed(Exception):
 
 
 def extension() -> None:
-    """Have the Extensions Manager install the PyTorch extension."""
+    """Install the PyTorch extension with the Extensions Manager."""
     _ask(_("Install the PyTorch extension?"))
     model = slicer.app.extensionsManagerModel()
     isInteractive, model.interactive = model.interactive, False  # the user has confirmed
     try:
-        with _telling() as lines:
-            # the second argument keeps Slicer from restarting without a question
+        with _capturing() as lines:
+            # the second argument prevents a restart without confirmation
             if not model.installExtensionFromServer("PyTorch", False):
                 lines.append(_("The Extensions Manager could not install the PyTorch extension."))
                 raise Failed(list(lines))
@@ -54,19 +54,19 @@ def extension() -> None:
 
 
 def torch() -> None:
-    """The PyTorch extension chooses the build that fits the computer; pip alone would not."""
-    with _telling():
-        # it asks by itself, and imports torch when it is done
+    """Install torch with the PyTorch extension, which selects the build for this computer."""
+    with _capturing():
+        # it shows its own question, and imports torch afterwards
         if not _logic().installTorch(
             askConfirmation=True, torchVersionRequirement=dependencies.TORCH
         ):
             raise Declined
 
 
-def torchAnew() -> None:
-    """Replace a torch that is too old, or that cannot use the GPU."""
+def reinstallTorch() -> None:
+    """Replace a torch that is too old, slow or without GPU support."""
     _ask(_("Uninstall PyTorch and install the build that fits this computer?"))
-    with _telling():
+    with _capturing():
         logic = _logic()
         logic.uninstallTorch()
         if not logic.installTorch(
@@ -76,12 +76,12 @@ def torchAnew() -> None:
 
 
 def others() -> None:
-    """What comes from the package index: by Slicer's own way where it has one."""
+    """Install the other packages with pip, through Slicer's own dialog where it has one."""
     absent = dependencies.missing(dependencies.facts())
     requirements = [name + version for name, version in dependencies.OTHERS if name in absent]
     if not requirements:
         return
-    with _telling():
+    with _capturing():
         ensure = _pipEnsure()
         if ensure is None:
             _ask(_("Install {packages}?").format(packages=", ".join(requirements)))
@@ -89,15 +89,15 @@ def others() -> None:
             return
         try:
             ensure(_parsed(requirements), requester=TITLE)
-        except RuntimeError as error:  # the user said no
+        except RuntimeError as error:  # the user declined
             raise Declined from error
 
 
 def numpy() -> None:
-    """The NumPy that the other packages want."""
+    """Install the NumPy that the other packages require."""
     wanted = dependencies.facts().numpyWanted
     _ask(_("Install NumPy {wanted}? Restart Slicer afterwards.").format(wanted=wanted))
-    with _telling():
+    with _capturing():
         slicer.util.pip_install([f"numpy{wanted}"])
 
 
@@ -112,7 +112,7 @@ def fromFolder(folder: str) -> None:
         names.insert(0, f"numpy{found.numpyWanted}")
     elif kind != dependencies.NO_OTHERS:
         names.insert(0, f"torch{dependencies.TORCH}")
-    with _telling():
+    with _capturing():
         slicer.util.pip_install(["--no-index", "--upgrade", "--find-links", folder, *names])
 
 
@@ -137,29 +137,29 @@ def _ask(question: str) -> None:
 
 
 @contextlib.contextmanager
-def _telling() -> Iterator[deque[str]]:
-    """Keep the last lines that are printed meanwhile, and turn what goes wrong into Failed."""
-    ear = _Ear(sys.stdout)
-    before, sys.stdout = sys.stdout, ear
+def _capturing() -> Iterator[deque[str]]:
+    """Keep the last lines of the output; errors become Failed."""
+    out = _TeeStdout(sys.stdout)
+    before, sys.stdout = sys.stdout, out
     try:
-        yield ear.lines
+        yield out.lines
     except (Declined, Failed):
         raise
-    except Exception as error:  # of pip, of torch's own import, of another extension
+    except Exception as error:  # of pip, of importing torch, of another extension
         if isinstance(error, CalledProcessError):
-            ear.write(f"{error.output or ''}\n")
+            out.write(f"{error.output or ''}\n")
             text = _("pip ended with exit code {n}.").format(n=error.returncode)
         else:
             text = " ".join(str(error).split()) or type(error).__name__
-        ear.write("\n")
-        raise Failed([*ear.lines, text]) from error
+        out.write("\n")
+        raise Failed([*out.lines, text]) from error
     finally:
         sys.stdout = before
         importlib.invalidate_caches()
 
 
-class _Ear:
-    """A stdout that is listened to."""
+class _TeeStdout:
+    """A stdout that also keeps the last lines."""
 
     def __init__(self, out) -> None:
         self._out = out
@@ -179,9 +179,9 @@ class _Ear:
 
 
 def _pipEnsure() -> Callable | None:
-    """Slicer's own way to ask and install, of version 5.11 and newer, or None.
+    """Slicer's function that asks and installs, or None before Slicer 5.12.
 
-    It has had two names.
+    5.11 previews had it in slicer.pydeps.
     """
     for name in ("slicer.packaging", "slicer.pydeps"):
         try:
@@ -192,7 +192,7 @@ def _pipEnsure() -> Callable | None:
 
 
 def _parsed(requirements: list[str]) -> list:
-    """As objects, the only kind that early versions of `pip_ensure` take."""
+    """As objects; early versions of `pip_ensure` take no texts."""
     try:
         from packaging.requirements import Requirement
     except ImportError:

@@ -1,4 +1,4 @@
-"""What is in the way of a first run, and the way on: one message and its buttons."""
+"""What a first run still needs: one message, and buttons that install it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _LABELS = {
     dependencies.RESTART: lambda: _("Restart Slicer"),
     dependencies.NO_TORCH: lambda: _("Install PyTorch…"),
     dependencies.OLD_TORCH: lambda: _("Update PyTorch…"),
+    dependencies.SLOW_TORCH: lambda: _("Update PyTorch…"),
     dependencies.NUMPY: lambda: _("Repair NumPy…"),
     dependencies.NO_OTHERS: lambda: _("Install…"),
     dependencies.CPU_TORCH: lambda: _("Install PyTorch for the GPU…"),
@@ -29,25 +30,26 @@ _LABELS = {
 _WAYS = {
     dependencies.NO_EXTENSION: installation.extension,
     dependencies.NO_TORCH: installation.torch,
-    dependencies.OLD_TORCH: installation.torchAnew,
+    dependencies.OLD_TORCH: installation.reinstallTorch,
+    dependencies.SLOW_TORCH: installation.reinstallTorch,
     dependencies.NUMPY: installation.numpy,
     dependencies.NO_OTHERS: installation.others,
-    dependencies.CPU_TORCH: installation.torchAnew,
+    dependencies.CPU_TORCH: installation.reinstallTorch,
 }
 
 
 def _keep(lines: list[str]) -> None:
-    """For whoever is asked for help; the panel's log ends with Slicer."""
+    """Keep the log for support requests; the panel's own ends with Slicer."""
     try:
         path = userFolder.logs() / time.strftime("installation-%Y%m%d-%H%M%S.txt")
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except (OSError, PanelError):
-        return  # it stays in the panel's log
+        return  # the panel's log still has it
 
 
 class SetupSection:
-    """Shows the situation; `onLog` gets what the installers said, `onInstalling` is called before
-    packages change and raises PanelError if they must not, `onInstalled` after they changed."""
+    """Calls `onLog` with the installers' output, `onInstalling` before packages change (it raises
+    PanelError if they must not) and `onInstalled` afterwards."""
 
     def __init__(
         self,
@@ -71,12 +73,12 @@ class SetupSection:
         return self.situation.isBlocking
 
     def refresh(self) -> None:
-        """Look again."""
+        """Check again."""
         self.situation = dependencies.situation()
         self._show(self.situation.message)
 
     def resolve(self) -> bool:
-        """Go the way on until nothing is in the way; returns whether that was reached."""
+        """Install until nothing blocks a run; returns whether that succeeded."""
         while self.situation.isBlocking:
             before = self.situation
             self._onWay()
@@ -92,13 +94,13 @@ class SetupSection:
             self._try(_WAYS[kind])
 
     def _restart(self) -> None:
-        """After a question, since Slicer does not ask whether to save then; not during a run."""
+        """After confirmation, as Slicer does not offer to save then; not during a run."""
         try:
             self._onInstalling()
         except PanelError as error:
             self._show(str(error))
             return
-        text = _("Restart Slicer now? What was not saved of the scene is lost.")
+        text = _("Restart Slicer now? Unsaved changes to the scene are lost.")
         if slicer.util.confirmYesNoDisplay(text):
             slicer.util.restart()
 
@@ -137,7 +139,7 @@ class SetupSection:
             self.refresh()
             if self.situation == before:
                 self._show(
-                    _("The installation ended, but this is as it was: {what}").format(
+                    _("The installation ended, but the problem remains: {what}").format(
                         what=self.situation.message
                     )
                 )
@@ -149,7 +151,7 @@ class SetupSection:
         if failure.isOffline:
             text = _(
                 "Nothing could be downloaded: this computer seems to be offline. Try again when "
-                "it is not, or install from a folder of downloaded packages."
+                "it is online, or install from a folder of downloaded packages."
             )
         else:
             last = "\n".join(failure.lines[-_LINES_SHOWN:])
