@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="use only these labels, one name a line; the others are unlabeled",
     )
     parser.add_argument("--labelled-list", dest="labeled_list", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--label-geometry",
+        choices=("file", "image"),
+        default="file",
+        help="where labels lie: by their own header, or, if it was lost, voxel by voxel on their "
+        "image (default: file)",
+    )
     parser.add_argument(
         "--exclude-list",
         metavar="FILE",
@@ -142,7 +150,7 @@ def _run(arguments: argparse.Namespace) -> int:
     """Train and print where the model is."""
     from ..data.pairing import read_list
     from ..models.model import resolve
-    from .progress import Progress
+    from .progress import Progress, tell
 
     def names(path: str | None) -> list[str] | None:
         return read_list(path) if path else None
@@ -161,8 +169,15 @@ def _run(arguments: argparse.Namespace) -> int:
     method = profiles.method_named(arguments.method, arguments.option)
     profile = profiles.profile_named(arguments.profile)
     cohort = find_cohort(
-        arguments.images, arguments.labels, lists[0], lists[1] or (), lists[2] or ()
+        arguments.images,
+        arguments.labels,
+        lists[0],
+        lists[1] or (),
+        lists[2] or (),
+        notice=lambda line: tell(f"train: {line}", sys.stderr),
     )
+    if arguments.label_geometry == "image":
+        cohort = cohort.with_image_geometry()
     iterations = arguments.iterations or profile.iterations
     classes = _classes(arguments)
     if base is None:

@@ -15,11 +15,13 @@ import torch
 from ..errors import InputError
 from ..nn.level_sets import distance_to_store, signed_distance
 from .components import has_several_components
-from .pairing import pair_folders
+from .pairing import left_over, pair_folders
 from .preprocessing import Normalization, prepare, resize, to_canonical
 from .volume import GRID_TOLERANCE, Volume, read, read_labels, resample
 
 _ARRAYS = ("image", "fractions", "distance", "valid", "distance_known")
+_LEAST_KEPT = 0.5  # of a label's volume that its resampling onto the image must keep ...
+_UNSAID = 0.01  # ... and what may be lost of it without a word
 _LAYOUT = 3  # of stored cases
 _FAR = 1.5  # scales from which on every distance is the same, in a patch zoomed out by that much
 
@@ -30,13 +32,15 @@ class Case:
 
     ``resample``: labels on another grid than the image are resampled onto it, not refused. For
     cases that someone paired by hand, as in a case list; in folders paired by name they are
-    rather a mistake.
+    rather a mistake. ``label_on_image``: the label's header was lost, and its voxels are those of
+    the image.
     """
 
     name: str
     image: Path
     label: Path | None = None
     resample: bool = False
+    label_on_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,15 @@ class Cohort:
     labeled: tuple[Case, ...]
     unlabeled: tuple[Case, ...] = ()
     holdout: tuple[Case, ...] = ()
+
+    def with_image_geometry(self) -> Cohort:
+        """The same cases, their labels lying voxel by voxel on their images."""
+        return Cohort(
+            *(
+                tuple(replace(case, label_on_image=True) for case in cases)
+                for cases in (self.labeled, self.unlabeled, self.holdout)
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -151,13 +164,17 @@ def find_cohort(
     labeled: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     holdout: Sequence[str] = (),
+    notice: Callable[[str], None] | None = None,
 ) -> Cohort:
     """Pair the images of a folder with the labels in another (`pairing.pair_folders`).
 
     An image without a label, or outside the ``labeled`` names when they are given, is unlabeled;
-    ``exclude`` names take no part. Raises InputError for names that are not there.
+    ``exclude`` names take no part. ``notice`` gets a line
+    for each file that belongs to nothing. Raises InputError for names that are not there.
     """
     pairs = pair_folders(images, labels)
+    for line in left_over(images, labels) if notice is not None else ():
+        notice(line)
     by_name = {pair.name: pair.image for pair in pairs}
     label_of = {pair.name: pair.label for pair in pairs if pair.label is not None}
     if not by_name:
@@ -206,18 +223,42 @@ def read_pair(
     if case.label is None:
         return image, None
     labels = read_labels(case.label)
-    if labels.grid.same_as(image.grid, GRID_TOLERANCE):
+    if case.label_on_image and labels.grid.shape != image.grid.shape:
+        raise InputError(
+            f"{case.label}: has {_shown(labels)} voxels and {case.image.name} {_shown(image)}, so "
+            "that it cannot take the image's geometry"
+        )
+    if case.label_on_image or labels.grid.same_as(image.grid, GRID_TOLERANCE):
         labels = Volume(labels.array, image.grid)
+    elif labels.grid.shape == image.grid.shape and labels.grid.is_default:
+        raise InputError(
+            f"{case.label}: its header holds no geometry (spacing 1 mm, origin 0), while "
+            f"{case.image.name} has one; if the voxels are those of the image, say so by "
+            '--label-geometry image, or "label_geometry": "image" in a case list'
+        )
     else:
         if not case.resample:
             raise InputError(
                 f"{case.label}: lies on another grid than {case.image.name}; resample it onto "
                 "that grid, or pair the two in a case list for `ugmcl finetune`, which does"
             )
+        drawn = np.count_nonzero(labels.array) * labels.grid.voxel_ml
         labels = resample(labels, image.grid, nearest=True)
+        kept = np.count_nonzero(labels.array) * image.grid.voxel_ml
+        if kept < _LEAST_KEPT * drawn:
+            raise InputError(
+                f"{case.label}: of {drawn:.3g} mL that are labeled, {drawn - kept:.3g} mL do not "
+                f"lie on {case.image.name}; does it belong to another image?"
+            )
         if notice is not None:
-            notice(f"{case.label}: resampled onto the grid of {case.image.name}")
+            lost = f", {drawn - kept:.3g} mL of it lie outside"
+            lost = lost if drawn - kept > _UNSAID * drawn else ""
+            notice(f"{case.label}: resampled onto the grid of {case.image.name}{lost}")
     return image, labels
+
+
+def _shown(volume: Volume) -> str:
+    return "x".join(map(str, volume.grid.shape))
 
 
 def prepare_case(
@@ -324,7 +365,8 @@ def _key(case: Case, representation: Representation) -> str:
     """Changes whenever a file of the case or the representation does."""
     files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in (case.image, case.label)
              if p is not None and p.is_file()]  # fmt: skip
-    text = repr((_LAYOUT, case.name, files, case.label is None, representation))
+    own = (case.label is None, case.label_on_image)
+    text = repr((_LAYOUT, case.name, files, own, representation))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -6,6 +6,7 @@ Imports neither torch nor NumPy: Slicer reads it in its own process.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ LABEL_ENDINGS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg", ".seg
 """What the stem of a label map may have at its end, after that of its image."""
 LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
 """The same for the results of a segmentation; of several classes, each has a `_sdf_NAME`."""
+_FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
+_CHANNEL = re.compile(r"_\d{4}")  # as nnU-Net names the channels of a case
 _RESULT = re.compile(r"(.+)(?:_labels|_uncertainty|_sdf(?:_[A-Za-z0-9.-]+)?)\Z")
 
 
@@ -68,15 +71,17 @@ def source_of(stem: str) -> str | None:
 
 def pair_folder(folder: str | Path) -> list[Pair]:
     """The images in ``folder``, each with its label map, by name: ``images`` and ``labels`` in it
-    if it has both (`pair_folders`), otherwise the image files directly in it, of which
-    ``scan-label.nrrd`` belongs to ``scan.nrrd`` (`LABEL_ENDINGS`, and .seg.nrrd).
+    if it has both, or ``imagesTr`` and ``labelsTr`` (`pair_folders`), otherwise the image files
+    directly in it, of which ``scan-label.nrrd`` belongs to ``scan.nrrd`` (`LABEL_ENDINGS`, and
+    .seg.nrrd).
 
     A label map without image, signed distances and uncertainties are left out. Raises InputError
     if there is no such folder, and where two images or the label maps of one have the same name.
     """
     folder = Path(folder)
-    if (folder / "images").is_dir() and (folder / "labels").is_dir():
-        return pair_folders(folder / "images", folder / "labels")
+    for images, labels in _FOLDERS:
+        if (folder / images).is_dir() and (folder / labels).is_dir():
+            return pair_folders(folder / images, folder / labels)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     images: dict[str, Path] = {}
@@ -89,9 +94,13 @@ def pair_folder(folder: str | Path) -> list[Pair]:
 
 def pair_folders(images: str | Path, labels: str | Path | None = None) -> list[Pair]:
     """The images in one folder, each with the label map in another that has its name, or its name
-    and one of `LABEL_ENDINGS`; errors and what is left out as in `pair_folder`."""
-    image_of = by_stem(images)
+    and one of `LABEL_ENDINGS`; errors and what is left out as in `pair_folder`.
+
+    As in data sets for nnU-Net, ``case_0000.nii.gz`` belongs to ``case.nii.gz``, and such a pair
+    is called ``case``; InputError if it has further channels.
+    """
     exact = by_stem(labels) if labels is not None else {}
+    image_of = _without_channel(by_stem(images), exact)
     ending: dict[str, Path] = {}
     for path in filter(_may_be_image, exact.values()):
         name = _image_of_label(path)
@@ -99,6 +108,50 @@ def pair_folders(images: str | Path, labels: str | Path | None = None) -> list[P
             _add(ending, name, path)
     found = {**ending, **exact}
     return [Pair(n, p, found.get(n)) for n, p in image_of.items() if _may_be_image(p)]
+
+
+def left_over(images: str | Path, labels: str | Path | None) -> list[str]:
+    """One line for each file in the two folders that `pair_folders` cannot use: label maps of
+    which there is no image, and links that lead nowhere."""
+    lines = []
+    for folder in filter(None, (images, labels)):
+        for path in sorted(Path(folder).iterdir()):
+            if path.is_symlink() and not path.exists():
+                lines.append(f"{path}: the link leads nowhere; the file is left out")
+    if labels is None:
+        return lines
+    pairs = pair_folders(images, labels)
+    used = {pair.label for pair in pairs}
+    by_lower = {pair.name.lower(): pair for pair in pairs}
+    for path in by_stem(labels).values():
+        if path in used or not _may_be_image(path):
+            continue
+        name = stem(path) if stem(path).lower() in by_lower else _image_of_label(path)
+        alike = by_lower.get((name or "").lower())
+        if alike is None:
+            lines.append(f"{path}: no image of that name; the label is left out")
+        elif alike.name != name:
+            lines.append(
+                f"{path}: left out, as {alike.image.name} differs in upper and lower case; rename "
+                "one of them"
+            )
+    return lines
+
+
+def _without_channel(images: dict[str, Path], labels: Mapping[str, Path]) -> dict[str, Path]:
+    """The images by stem, less the channel that nnU-Net adds where the label map has none."""
+    named: dict[str, Path] = {}
+    for name, path in images.items():
+        case, channel = name[:-5], name[-5:]
+        if _CHANNEL.fullmatch(channel) and case in labels and name not in labels:
+            if case in images or f"{case}_0001" in images:
+                raise InputError(
+                    f"{path}: {case} has several images or channels, and one is supported; keep "
+                    "the one that is meant in a folder of its own"
+                )
+            name = case
+        named[name] = path
+    return named
 
 
 def _may_be_image(path: Path) -> bool:

@@ -69,6 +69,13 @@ class Grid:
         shape = tuple(s.stop - s.start for s in box)
         return Grid(shape, self.spacing, tuple(origin[:3].tolist()), self.axes)
 
+    @property
+    def is_default(self) -> bool:
+        """Whether it is what a file without geometry gets: 1 mm, and the axes and the origin of
+        its world's LPS coordinates."""
+        axes = np.abs(np.asarray(self.axes, float) - _LPS_RAS).max() < 1e-6
+        return bool(axes and not any(self.origin) and set(self.spacing) == {1.0})
+
     def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both grids have the same voxels, corners equal within ``tolerance`` voxels."""
         if tuple(self.shape) != tuple(other.shape):

@@ -18,6 +18,7 @@ from ..models.class_matching import match_classes
 
 _FORMER_ROLES = {"labelled": "labeled", "unlabelled": "unlabeled"}  # as lists up to 0.1 have them
 ROLES = ("labeled", "unlabeled", "holdout")
+_KEYS = {"name", "role", "image", "label", "label_geometry"}
 _LARGEST_LABEL = 65535
 
 
@@ -87,7 +88,7 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
         role = _FORMER_ROLES.get(role, role)
     if role not in ROLES:
         raise InputError(f"case {name}: role is {role!r}, not one of {', '.join(ROLES)}")
-    if unknown := sorted(set(item) - {"name", "role", "image", "label"}):
+    if unknown := sorted(set(item) - _KEYS):
         raise InputError(f"case {name}: unknown key {unknown[0]!r}")
     files = {}
     for key in ("image", "label"):
@@ -104,7 +105,10 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
     if role != "unlabeled" and "label" not in files:
         raise InputError(f"case {name} is {role} and has no label; add it or make it unlabeled")
     label = files["label"] if role != "unlabeled" else None
-    return role, Case(name, files["image"], label, resample=True)
+    geometry = item.get("label_geometry", "file")
+    if geometry not in ("file", "image"):
+        raise InputError(f'case {name}: label_geometry is {geometry!r}, not "file" or "image"')
+    return role, Case(name, files["image"], label, True, geometry == "image")
 
 
 def _classes(value: Any) -> tuple[ClassInfo, ...] | None:

@@ -20,7 +20,14 @@ from ugmcl_core.data.augmentation import (
     vary_intensity,
 )
 from ugmcl_core.data.batches import BatchSettings, BatchSource, batches, make_batch, pick
-from ugmcl_core.data.cases import Case, Representation, find_cohort, prepare_case, prepare_cases
+from ugmcl_core.data.cases import (
+    Case,
+    Representation,
+    find_cohort,
+    prepare_case,
+    prepare_cases,
+    read_pair,
+)
 from ugmcl_core.data.preprocessing import Normalization
 from ugmcl_core.data.volume import Grid, Volume, write
 from ugmcl_core.errors import InputError
@@ -101,9 +108,10 @@ def test_unknown_classes_and_empty_labels_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="label 2 is unknown"):
         prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION)
     apart = Volume(np.ones(grid.shape, np.uint8), Grid(grid.shape, origin=(500, 0, 0)))
-    for empty in (Volume(np.zeros(grid.shape, np.uint8), grid), apart):
-        write(label, empty)
-        with pytest.raises(InputError, match="label is empty"):
+    empty = Volume(np.zeros(grid.shape, np.uint8), grid)
+    for given, words in ((empty, "label is empty"), (apart, "does it belong to another image")):
+        write(label, given)
+        with pytest.raises(InputError, match=words):
             prepare_case(Case("c0", folder / "images/c0.nrrd", label, True), REPRESENTATION)
 
 
@@ -121,6 +129,39 @@ def test_labels_on_another_grid_are_refused_or_where_allowed_resampled_with_a_no
     case = prepare_case(replace(case, resample=True), REPRESENTATION, said.append)
     assert np.array_equal(case.fractions[0] > 0.5, np.repeat(values, 2, axis=0) > 0)
     assert len(said) == 1 and "c0.nrrd" in said[0] and "resampled" in said[0]
+
+
+def test_labels_that_lost_their_header_are_refused_or_put_on_their_image(tmp_path):
+    """The same voxels, but no geometry: resampled they would lie elsewhere."""
+    grid = Grid((24, 20, 18), (1.25, 1.25, 2.0), (15.0, 12.0, -18.0))
+    image, label = tmp_path / "c.nrrd", tmp_path / "c-label.nrrd"
+    values = np.zeros(grid.shape, np.uint8)
+    values[8:16, 6:13, 6:12] = 1
+    write(image, Volume(np.random.default_rng(0).normal(size=grid.shape).astype("f4"), grid))
+    write(label, Volume(values, Grid(grid.shape, axes=((-1, 0, 0), (0, -1, 0), (0, 0, 1)))))
+    case = Case("c", image, label, resample=True)
+    for given in (case, replace(case, resample=False)):
+        with pytest.raises(InputError, match=r"holds no geometry .*label_geometry"):
+            read_pair(given)
+    assert np.array_equal(read_pair(replace(case, label_on_image=True))[1].array, values)
+    write(label, Volume(values[:-1], Grid(values[:-1].shape)))
+    with pytest.raises(InputError, match=r"23x20x18 voxels and c.nrrd 24x20x18"):
+        read_pair(replace(case, label_on_image=True))
+
+
+def test_a_label_that_lies_beside_its_image_is_refused_or_said(tmp_path):
+    grid = Grid((20, 20, 20), (1.0, 1.0, 1.0), (3.0, 0.0, 0.0))
+    image, label = tmp_path / "c.nrrd", tmp_path / "c-label.nrrd"
+    write(image, Volume(np.random.default_rng(0).normal(size=grid.shape).astype("f4"), grid))
+    values = np.zeros(grid.shape, np.uint8)
+    values[4:14, 5:15, 5:15] = 1
+    case, said = Case("c", image, label, resample=True), []
+    write(label, Volume(values, replace(grid, origin=(-4.0, 0.0, 0.0))))  # three of ten outside
+    read_pair(case, said.append)
+    assert "0.3 mL of it lie outside" in said[0]
+    write(label, Volume(values, replace(grid, origin=(-9.0, 0.0, 0.0))))
+    with pytest.raises(InputError, match=r"of 1 mL that are labeled, 0.8 mL do not lie on c.nrrd"):
+        read_pair(case)
 
 
 def test_labels_whose_grid_was_written_with_few_digits_are_taken_as_they_are(folder, tmp_path):

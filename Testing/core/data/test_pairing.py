@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from ugmcl_core.data.pairing import LABELS, Pair, pair_folder, pair_folders, read_list, source_of
+from ugmcl_core.data.pairing import (
+    LABELS,
+    Pair,
+    left_over,
+    pair_folder,
+    pair_folders,
+    read_list,
+    source_of,
+)
 from ugmcl_core.errors import InputError
 
 
@@ -48,6 +56,35 @@ def test_labels_in_a_folder_of_their_own_have_the_name_or_the_name_and_an_ending
 def test_two_files_for_one_name_are_refused(tmp_path, names):
     with pytest.raises(InputError, match="have the same name; which one is meant"):
         pair_folder(files(tmp_path, *names))
+
+
+def test_the_names_of_nnunet(tmp_path):
+    files(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/b_0000.nii.gz", "labelsTr/a.nii.gz")
+    assert pair_folder(tmp_path) == [
+        Pair("a", tmp_path / "imagesTr/a_0000.nii.gz", tmp_path / "labelsTr/a.nii.gz"),
+        Pair("b_0000", tmp_path / "imagesTr/b_0000.nii.gz"),
+    ]
+    files(tmp_path, "imagesTr/a_0001.nii.gz")
+    with pytest.raises(InputError, match="several images or channels"):
+        pair_folder(tmp_path)
+
+
+def test_a_number_at_the_end_of_both_names_is_no_channel(tmp_path):
+    files(tmp_path, "images/scan_0001.nrrd", "images/scan_0002.nrrd")
+    files(tmp_path, "labels/scan_0001.nrrd", "labels/scan_0002.nrrd")
+    assert [p.name for p in pair_folder(tmp_path)] == ["scan_0001", "scan_0002"]
+    assert all(p.label for p in pair_folder(tmp_path))
+
+
+def test_what_pairs_with_nothing_is_named(tmp_path):
+    files(tmp_path, "images/a.nrrd", "images/b.nrrd", "labels/A.nrrd", "labels/b_label.nrrd")
+    files(tmp_path, "labels/c.nrrd", "labels/b_sdf.nrrd")
+    (tmp_path / "images/d.nrrd").symlink_to(tmp_path / "nowhere.nrrd")
+    link, other_case, lonely = left_over(tmp_path / "images", tmp_path / "labels")
+    assert "d.nrrd: the link leads nowhere" in link
+    assert "A.nrrd" in other_case and "a.nrrd differs in upper and lower case" in other_case
+    assert "c.nrrd: no image of that name" in lonely
+    assert left_over(tmp_path / "labels", None) == []
 
 
 def test_no_folder():
