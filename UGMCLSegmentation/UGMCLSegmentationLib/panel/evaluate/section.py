@@ -70,7 +70,7 @@ class EvaluateSection:
         node = evaluation.fillTable(result.value)
         self._showTable(node)
         self.update()
-        self._view.show(_("{name} is a table of the scene.").format(name=node.GetName()))
+        self._view.show(_("The scene has the table {name}.").format(name=node.GetName()))
 
     def _showTable(self, node) -> None:
         self._ui.evaluateTable.setMRMLTableNode(node)

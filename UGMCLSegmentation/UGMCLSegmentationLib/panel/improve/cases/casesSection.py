@@ -35,6 +35,7 @@ class CasesSection:
         self._updating = False
         table = ui.casesTable
         header = table.horizontalHeader()
+        header.setHighlightSections(False)  # bold titles would be cut off
         header.setSectionResizeMode(_NAME, qt.QHeaderView.Stretch)
         for column, width in _WIDTHS.items():
             header.setSectionResizeMode(column, qt.QHeaderView.Fixed)
