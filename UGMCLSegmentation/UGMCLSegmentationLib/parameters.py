@@ -5,9 +5,9 @@ from typing import Annotated
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
+from ugmcl_core.inference.settings import MOST_PASSES, UNCERTAINTIES
 from UGMCLSegmentationLib.scene.overlays import OVERLAYS
 
-UNCERTAINTIES = ("dropout", "flips", "both")  # sources of the uncertainty
 FORMATS = (".nrrd", ".nii.gz", ".seg.nrrd")
 PATTERN = "{result}"  # of the names of exported files
 
@@ -31,7 +31,7 @@ class Parameters:
     roi: vtkMRMLMarkupsROINode
     model: str = ""
     device: str = "auto"
-    passes: Annotated[int, WithinRange(0, 64)] = 8
+    passes: Annotated[int, WithinRange(0, MOST_PASSES)] = 8
     uncertainty: Annotated[str, Choice(list(UNCERTAINTIES))] = UNCERTAINTIES[0]
     allComponents: bool = False
 

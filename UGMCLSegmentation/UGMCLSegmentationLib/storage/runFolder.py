@@ -19,6 +19,8 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from ugmcl_core import files
+from ugmcl_core.errors import InputError
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.storage import temporaryFolders, userFolder
 
@@ -76,15 +78,11 @@ def release(folder: Path) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that is whole or not there. Raises PanelError."""
-    temporary = path.with_name(f".{path.name}.writing")
+    """Write a file that is whole or absent. Raises PanelError."""
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise PanelError(
-            _("{path} cannot be written: {why}.").format(path=path, why=error.strerror)
-        ) from None
+        files.write_text(path, text)
+    except InputError as error:
+        raise PanelError(str(error)) from None
 
 
 def save(run: ResumableRun) -> None:

@@ -343,4 +343,8 @@ def test_the_console(panel, tmp_path):
     flat = support.add_volume(support.blob((20, 20, 1)), name="flat")
     with pytest.raises(RuntimeError, match="single slice"):
         logic.segment(flat, model="heart")
+    runs = improve.user_runs()
+    with pytest.raises(RuntimeError, match="0 iterations"):
+        logic.finetune({volumes[0]: drawn}, iterations=0)
+    assert improve.user_runs() == runs
     logic.shutdown()

@@ -14,6 +14,8 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
+from ugmcl_core import files
+from ugmcl_core.errors import InputError
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.parameters import FORMATS, PATTERN
 from UGMCLSegmentationLib.scene import results
@@ -116,23 +118,13 @@ def _filesOf(node) -> set[str]:
 
 
 def _writeWhole(node, path: Path, suffix: str) -> None:
-    """Write under a temporary name in the same folder, then rename."""
-    temporary = path.with_name(f".{os.getpid()}-writing{suffix}")
     try:
-        isWritten = _write(node, temporary, suffix)
-        if not isWritten or not temporary.is_file() or temporary.stat().st_size == 0:
-            raise PanelError(
-                _("{path} cannot be written: check its folder and the free space.").format(
-                    path=path
-                )
-            )
-        os.replace(temporary, path)
-    except OSError as error:
-        raise PanelError(
-            _("{path} cannot be written: {why}.").format(path=path, why=error.strerror)
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        with files.whole_file(path) as partial:
+            isWritten = _write(node, partial, suffix)
+            if not isWritten or not partial.is_file() or partial.stat().st_size == 0:
+                raise files.unwritable(path, OSError(_("nothing was written")))
+    except InputError as error:
+        raise PanelError(str(error)) from None
 
 
 def _write(node, path: Path, suffix: str) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from slicer.i18n import tr as _
 
+from ugmcl_core.errors import InputError
 from ugmcl_core.training.settings import FinetuneSettings
+from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
 from UGMCLSegmentationLib.panel.improve.finetuning.caseListExport import CaseListExport
@@ -32,11 +34,12 @@ class FinetuneListener(TaskListener, Protocol):
 
 def newSettings(name: str, **choices: Any) -> FinetuneSettings:
     """The settings of a new run, with a free name and its own folder. Raises PanelError."""
-    name = models.nameFor(name)
-    folder = runFolder.create(name)
-    return FinetuneSettings(
-        case_list=str(folder / runFolder.CASE_LIST), output=str(folder), name=name, **choices
-    )
+    try:
+        settings = FinetuneSettings(case_list="", output="", name=models.nameFor(name), **choices)
+    except InputError as error:
+        raise PanelError(str(error)) from None
+    folder = runFolder.create(settings.name)
+    return replace(settings, case_list=str(folder / runFolder.CASE_LIST), output=str(folder))
 
 
 def newRun(settings: FinetuneSettings, cases: CaseListExport) -> runFolder.ResumableRun:
@@ -46,8 +49,7 @@ def newRun(settings: FinetuneSettings, cases: CaseListExport) -> runFolder.Resum
         "base": settings.base,
         "cases": caseChecks.summary(cases.cases),
     }
-    request = {"command": "finetune", **asdict(settings)}
-    return runFolder.ResumableRun(Path(settings.output), request, about)
+    return runFolder.ResumableRun(Path(settings.output), settings.request(), about)
 
 
 class FinetuneTask(Task):

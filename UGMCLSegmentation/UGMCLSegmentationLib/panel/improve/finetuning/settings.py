@@ -71,7 +71,7 @@ class FinetuneChoices:
         if parameters is None:
             return
         for selector, value in (
-            (self._ui.presetSelector, of(parameters.iterations)),
+            (self._ui.presetSelector, presetFor(parameters.iterations)),
             (self._ui.baseSelector, parameters.base),
             (self._ui.methodSelector, parameters.method),
         ):
@@ -151,6 +151,6 @@ def texts() -> list[tuple[str, str]]:
     ]
 
 
-def of(iterations: int) -> str:
-    """The preset of that many steps."""
+def presetFor(iterations: int) -> str:
+    """The preset with this number of steps."""
     return next((name for name, n in ITERATIONS.items() if n == iterations), CUSTOM)
