@@ -25,9 +25,9 @@ Train and score what a table or figure of the paper compares, and show it beside
 values. Trainings lie in folders of OUTPUT, which are named by what defines them: what is done is
 skipped, what was interrupted continues, and experiments share trainings. Run the same command with
 --shard 1/4, 2/4, ... in several processes, on several GPUs or machines to split the work (copy the
-folders together afterwards), with --list to see what is done, with --render to show what is there.
-Cases are scored with the last checkpoint. --score report opens the report (or test) cases: use
-it only when all settings are fixed."""
+folders together afterwards), with --list to see the state, with --render to show the results so
+far. Cases are scored with the last checkpoint. --score report opens the report (or test) cases:
+use it only when all settings are fixed."""
 EPILOG = """\
 examples:
   ugmcl experiment table3 --data LA --profile compact --iterations 600 --output runs
@@ -121,7 +121,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--list", action="store_true", help="show the trainings and their state; train nothing"
     )
-    parser.add_argument("--render", action="store_true", help="show what is there; train nothing")
+    parser.add_argument(
+        "--render", action="store_true", help="show the results so far; train nothing"
+    )
     parser.add_argument(
         "--render-to",
         metavar="DIR",

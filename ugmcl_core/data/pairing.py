@@ -192,5 +192,5 @@ def read_list(path: str | Path) -> list[str]:
     if not names:
         raise InputError(f"{path}: the list is empty")
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise InputError(f"{path}: {twice[0]} is there more than once; keep one line of each case")
+        raise InputError(f"{path}: {twice[0]} is listed more than once; keep one line a case")
     return names

@@ -71,7 +71,7 @@ class Normalization:
         mean, deviation = float(flat.mean(dtype=np.float64)), float(flat.std(dtype=np.float64))
         if not deviation > 1e-6 * max(1.0, abs(mean)):
             raise InputError(
-                "the image is constant where it is looked at; there is nothing to "
+                "the image, or its region of interest, is constant: there is nothing to "
                 "segment (check the file and the region of interest)"
             )
         if self.kind == "z-score-nonzero":
@@ -201,8 +201,8 @@ def model_shape(
     if all(e < w for e, w in zip(extent, wanted, strict=True)):
         spans = " x ".join(f"{e:.2g}" for e in extent)
         raise InputError(
-            f"what is looked at spans {spans} mm, less than one voxel of this model's grid; "
-            "correct the spacing or set a larger region of interest"
+            f"the image, or its region of interest, spans {spans} mm, less than one voxel of this "
+            "model's grid; correct the spacing or set a larger region of interest"
         )
     return size
 

@@ -21,7 +21,7 @@ class Supervised(Method):
     name: ClassVar[str] = "supervised"
     paper: ClassVar[str] = "Milletari et al., V-Net"
     year: ClassVar[int] = 2016
-    when: ClassVar[str] = "the baseline; when everything is labeled"
+    when: ClassVar[str] = "the baseline, and for data that are all labeled"
 
     def losses(
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step

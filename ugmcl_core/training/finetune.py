@@ -93,7 +93,7 @@ def plan(request: FinetuneSettings) -> FinetunePlan:
     if text := laterality_notice(profile, classes, len(base.card.classes) if base else 0):
         notices.append(text)
     if method.uses_unlabeled and not cohort.unlabeled:
-        notices.append("There are no unlabeled volumes: only the labeled ones are learned from.")
+        notices.append("There are no unlabeled volumes: the model learns from labeled ones alone.")
     report = "holdout" if cohort.holdout else "none"
     if not cohort.holdout and request.leave_one_out:
         if len(cohort.labeled) > 1:
@@ -102,14 +102,14 @@ def plan(request: FinetuneSettings) -> FinetunePlan:
             notices.append("Leaving one out needs two labeled cases: there will be no report.")
     if report != "none" and base is not None and base.card.training.get("parents"):
         notices.append(
-            f"{base.name} was fine-tuned itself: if it learned from the cases that judge, before "
-            "and after are too good."
+            f"{base.name} was fine-tuned itself: if it learned from the hold-out cases, the "
+            "scores before and after are too high."
         )
     comparison = None
     if request.compare and report == "none":
         notices.append("There is no hold-out case to compare with supervised fine-tuning on.")
     elif request.compare and (comparison := _comparison(method)) is None:
-        notices.append(f"{method.name} is supervised already: there is nothing to compare with.")
+        notices.append(f"{method.name} is supervised already, so there is nothing to compare.")
     return FinetunePlan(
         cohort, base, method, comparison, profile, description, report, tuple(notices)
     )

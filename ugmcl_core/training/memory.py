@@ -66,7 +66,7 @@ def run_with_fallback(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         where = "memory" if attempt.device == "cpu" else "GPU memory"
-        warn(f"Not enough {where}: going on with {fallback.text}.")
+        warn(f"Not enough {where}: continuing with {fallback.text}.")
     raise AssertionError("there is always a first attempt")
 
 

@@ -100,7 +100,7 @@ def test_a_list_that_names_a_case_twice(cohort, model, capsys):
     (cohort / "list.txt").write_text("phantom-000\nphantom-001\nphantom-000.nrrd\n")
     out = cohort / "run"
     words = train(cohort, model, out, "--labeled-list", cohort / "list.txt")
-    refuse(capsys, *words, why="phantom-000 is there more than once", out=out)
+    refuse(capsys, *words, why="phantom-000 is listed more than once", out=out)
 
 
 def test_a_training_folder_that_is_a_file(cohort, model, capsys):

@@ -103,5 +103,5 @@ def test_a_list_names_each_case_once(tmp_path):
     path.write_text("a.nrrd  # the first\n\nb\n")
     assert read_list(path) == ["a", "b"]
     path.write_text("a\na.nii.gz\n")
-    with pytest.raises(InputError, match="a is there more than once"):
+    with pytest.raises(InputError, match="a is listed more than once"):
         read_list(path)

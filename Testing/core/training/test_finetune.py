@@ -282,8 +282,8 @@ def test_out_of_memory_goes_on_with_less_and_says_so(places, tmp_path, monkeypat
     base = tiny_model(tmp_path / "base", patch=(64, 48, 32))
     result, told = run(asked(places, tmp_path / "run", base=str(base.folder), iterations=3))
     assert [e["text"] for e in told.of("log")] == [
-        "Not enough memory: going on with half the batch.",
-        "Not enough memory: going on with a window of 48x48x32 voxels.",
+        "Not enough memory: continuing with half the batch.",
+        "Not enough memory: continuing with a window of 48x48x32 voxels.",
     ]
     assert [s[0] for s in sizes] == [4, 4, 2, 2, 2]
     assert [s[2] for s in sizes] == [0, 1, 1, 1, 2], "it goes on where it was"

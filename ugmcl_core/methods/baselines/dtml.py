@@ -29,7 +29,7 @@ class DTML(Method):
     name: ClassVar[str] = "dtml"
     paper: ClassVar[str] = "Zhang and Zhang, DTML, PRCV"
     year: ClassVar[int] = 2021
-    when: ClassVar[str] = "two networks' time and memory are there; the predecessor of UG-MCL"
+    when: ClassVar[str] = "the predecessor of UG-MCL; takes the time and memory of two networks"
     uses_unlabeled: ClassVar[bool] = True
 
     weight: Weight = option(1.0, "λ at the end of its ramp")
