@@ -1,4 +1,4 @@
-"""The module from Slicer's Python console: functions that return when the work is done."""
+"""Functions for Slicer's Python console that return when the work is done."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Console:
 
 
 class Waiting:
-    """A listener that waits for the end of a run while the application goes on."""
+    """A listener that waits for the end of a task while the application keeps running."""
 
     def __init__(self) -> None:
         self._loop = qt.QEventLoop()
@@ -129,7 +129,7 @@ class Waiting:
         self._run: Any = None
 
     def wait(self, begin: Callable[[], Any]) -> Any:
-        """What the run brought; raises PanelError with what it failed with."""
+        """The value of the task; raises PanelError if it failed."""
         self._run = begin()
         if self._result is None:
             # its name in newer and in older wrappers of Qt

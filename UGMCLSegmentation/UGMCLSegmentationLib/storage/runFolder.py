@@ -1,8 +1,8 @@
-"""The folders of fine-tuning runs: what is needed to go on with one, even in another session.
+"""The folders of fine-tuning runs, from which a run can be resumed, even in another session.
 
-A run's folder is private to the user. It holds `request.json` (what the worker was asked, and what
-the panel needs to go on), `cases.json` with copies of the scene's cases in `cases` (removed when
-the run completes), the worker's checkpoint, `metrics.jsonl`, and at the end `result.json`.
+A run's folder is private to the user. It holds `request.json` (the worker's request, and facts for
+the report), `cases.json` with copies of the scene's cases in `cases` (removed when the run
+completes), the worker's checkpoint, `metrics.jsonl`, and at the end `result.json`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def create(name: str) -> Path:
 
 
 def claim(folder: Path) -> None:
-    """This process works on the run: no other one offers to resume it. Raises PanelError."""
+    """Mark the run as this process's, so that no other one resumes it. Raises PanelError."""
     refuseTaken(folder)
     write(folder / OWNER, str(os.getpid()))
 
@@ -92,12 +92,12 @@ def save(run: ResumableRun) -> None:
 
 
 def unfinished() -> list[ResumableRun]:
-    """The runs that can be resumed, the newest first; those of other running Slicers left out."""
+    """The runs that can be resumed, newest first, without those of other running Slicers."""
     return [run for folder in reversed(folders()) if (run := _read(folder)) is not None]
 
 
 def folders() -> list[Path]:
-    """Those of all runs, the oldest first."""
+    """The folders of all runs, oldest first."""
     try:
         return _entries(userFolder.runs())
     except PanelError:
@@ -134,7 +134,7 @@ def refuseTaken(folder: Path) -> None:
 
 
 def _owner(folder: Path) -> int | None:
-    """The process that works on the run, if it is alive."""
+    """The process ID of the run's owner if that is alive."""
     try:
         owner = int((folder / OWNER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -143,17 +143,17 @@ def _owner(folder: Path) -> int | None:
 
 
 def addMetrics(folder: Path, event: dict[str, Any]) -> None:
-    """Keep an event for the curves of a run that is resumed."""
+    """Store an event, for the curves after the run is resumed."""
     line = json.dumps({key: event.get(key) for key in ("step", "losses", "dice")})
     try:
         with open(folder / METRICS, "a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError:
-        pass  # the curves start anew then
+        pass  # the curves then start at the resumed step
 
 
 def metrics(folder: Path) -> Iterator[dict[str, Any]]:
-    """The events that were kept, up to the first damaged one."""
+    """The stored events, up to the first damaged one."""
     try:
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -166,15 +166,15 @@ def metrics(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def complete(folder: Path, result: dict[str, Any]) -> None:
-    """The run came to its end: the copies of the cases, which are patient data, go."""
+    """Store the result and remove the copies of the cases, which are patient data."""
     write(folder / RESULT, json.dumps(result, indent=1))
     _removeCases(folder)
     release(folder)
 
 
 def discard(folder: Path) -> None:
-    """Delete the run and all that belongs to it: patient data first, and what offers it again
-    last, in case that this is interrupted."""
+    """Delete the run: patient data first and the request, which makes it resumable, last, in case
+    this is interrupted."""
     _removeCases(folder)
     for path in _entries(folder):
         if path.name != REQUEST:
@@ -183,9 +183,9 @@ def discard(folder: Path) -> None:
 
 
 def sweep() -> None:
-    """Remove what a Slicer that crashed left: runs that were never whole, cases of finished ones.
+    """Remove what a crashed Slicer left behind: incomplete runs, and cases of finished runs.
 
-    A run without a request is left alone for a while: its owner may be on another computer.
+    A run without a request stays for an hour: its owner may be on another computer.
     """
     for folder in folders():
         if not _NAME.match(folder.name) or _owner(folder) is not None:

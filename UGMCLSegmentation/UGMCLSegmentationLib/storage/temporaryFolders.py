@@ -1,4 +1,4 @@
-"""Private temporary folders: what is written there is patient data."""
+"""Private temporary folders, as their files are patient data."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def makeFolder() -> Path:
 
 
 def removeFolder(folder: Path) -> None:
-    """Remove the folder; what another process still holds is left for the next sweep."""
+    """Remove the folder; files that another process holds stay until the next sweep."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def size(folder: Path) -> int:
-    """The bytes of the files below `folder`; what cannot be read counts nothing."""
+    """The total size in bytes of the files below `folder`, without unreadable ones."""
     total = 0
     for path, _folders, names in os.walk(folder):
         for name in names:
@@ -56,7 +56,7 @@ def size(folder: Path) -> int:
 
 
 def sweepOrphans() -> int:
-    """Remove the folders of processes that are gone, such as a Slicer that crashed."""
+    """Remove the folders of processes that have ended, such as a crashed Slicer."""
     swept = 0
     try:
         entries = list(os.scandir(place()))

@@ -1,6 +1,6 @@
-"""What is kept between sessions of Slicer: imported and fine-tuned models, runs and logs.
+"""The folder of what stays between sessions: imported and fine-tuned models, runs and logs.
 
-Its place is the user's choice. It is never in the extension's folder, which an update replaces.
+The user chooses its place, which is never in the extension's folder: an update replaces that.
 """
 
 from __future__ import annotations

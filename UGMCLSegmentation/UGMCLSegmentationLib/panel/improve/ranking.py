@@ -24,7 +24,7 @@ from UGMCLSegmentationLib.scene import resultNodes, results, volumes
 from UGMCLSegmentationLib.worker.run import Task, TaskListener, TaskResult
 from UGMCLSegmentationLib.worker.worker import Event
 
-_PASSES = 4  # at least: without any, nothing is known of the uncertainty
+_PASSES = 4  # at least: without any, there is no uncertainty
 
 
 class RankingSection:
@@ -110,7 +110,7 @@ class RankingSection:
         volumeNode = results.sourceOf(node)
         self._caseList.update()
         if any(case.volumeNode is volumeNode for case in self._unlabeled()):
-            # said, not found out: a correction alone does not label it, Accept does
+            # set explicitly: only Accept labels it, not a correction
             cases.setRole(volumeNode, cases.UNLABELED)
         self._showResult(node)
         appearance.clear()  # they would hide what is to be corrected
@@ -142,7 +142,7 @@ class RankingSection:
         return [c for c in contents.cases if c.role == cases.UNLABELED and not c.problem]
 
     def _chosen(self) -> cases.Case:
-        """The selected unlabeled case, else the most uncertain, else the first."""
+        """The selected unlabeled case, otherwise the most uncertain, otherwise the first."""
         inScene = [case for case in self._unlabeled() if case.volumeNode is not None]
         if not inScene:
             raise PanelError(_("Load an unlabeled volume: files beside the scene are not shown."))
@@ -162,7 +162,7 @@ def openSegmentEditor(segmentationNode, volumeNode) -> None:
 
 
 class RankTask(Task):
-    """`onRank` is called for each case as soon as it is known."""
+    """Calls `onRank` for each case as soon as its rank is known."""
 
     def __init__(
         self, cases: Sequence[Case], settings: Settings, onRank: Callable[[Case, Rank], None]
@@ -195,19 +195,19 @@ class RankTask(Task):
 
     def onEvent(self, event: Event) -> None:
         if event["event"] == "ranked":
-            self._tell(event)
+            self._report(event)
 
     def read(self, event: Event, folder: Path) -> Generator[None, None, list[str]]:
         """The names of the cases, the most uncertain first."""
         for row in event["cases"]:
-            self._tell(row)
+            self._report(row)
             yield
         return [self._byImage[row["image"]].name for row in event["cases"]]
 
-    def _tell(self, row: dict[str, Any]) -> None:
-        unsure, dice = row["uncertainty"], row.get("predicted_dice")
+    def _report(self, row: dict[str, Any]) -> None:
+        uncertainty, dice = row["uncertainty"], row.get("predicted_dice")
         rank = Rank(
-            1.0 if unsure is None else float(unsure),  # without a surface: the first to look at
+            1.0 if uncertainty is None else float(uncertainty),  # without a surface, it comes first
             None if dice is None else float(dice),
             self._settings.model,
         )

@@ -1,4 +1,4 @@
-"""The models to choose from, read from their cards; no process and no torch are needed."""
+"""The installed models, read from their cards without a process or torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from UGMCLSegmentationLib.storage import runFolder, userFolder
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """`key` is what the worker is told: a name, or a folder for a model of the user's own."""
+    """`key` is the model for the worker: a name, or a folder outside the user's models."""
 
     key: str
     text: str
@@ -30,7 +30,7 @@ def installed() -> list[ModelInfo]:
 
 
 def fromFolder(folder: str) -> ModelInfo:
-    """A model in a folder of the user's choice; raises PanelError if it is none."""
+    """The model in a folder that the user chose. Raises PanelError if there is none."""
     from ugmcl_core.errors import InputError
     from ugmcl_core.models.model import open_model
     from UGMCLSegmentationLib.errors import PanelError
@@ -53,8 +53,8 @@ def _info(key: str, card) -> ModelInfo:
 
 
 def nameFor(wanted: str) -> str:
-    """A name that models may have, and that no model and no run to resume has yet, in whatever
-    case: not all file systems tell cases apart. Raises PanelError."""
+    """A name that models may have, and that no model and no run to resume has yet, ignoring
+    case, as some file systems do. Raises PanelError."""
     from ugmcl_core.models.card import as_name
 
     names = [info.key for info in installed()] + [p.name for p in _folders()]
@@ -98,7 +98,7 @@ def _rename(folder: Path, name: str) -> None:
 
 
 def keyOf(folder: Path) -> str:
-    """What the list of models calls the one in `folder`."""
+    """The key of the model in `folder`."""
     from ugmcl_core.errors import InputError
     from ugmcl_core.models.model import open_model
 

@@ -1,4 +1,4 @@
-"""What a user agrees to before the first use of a model: its license, once for each text."""
+"""The agreement to a model's license before its first use, once for each text."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NOTICE = "NOTICE.txt"
 def acknowledge(name: str) -> bool:
     """Show the license of the model of that name unless the user has agreed to it before.
 
-    Fine-tuned models carry their base's license and are not asked about again. Returns whether
+    Fine-tuned models carry their base's license and need no second agreement. Returns whether
     the model may be used.
     """
     from ugmcl_core.models.model import find_models
 
     if slicer.app.testingEnabled():
-        return True  # nobody is there to be asked
+        return True  # nobody could answer
     model = next((m for m in find_models(userFolder.modelPlaces()) if m.name == name), None)
     if model is None or not model.card.license:
         return True

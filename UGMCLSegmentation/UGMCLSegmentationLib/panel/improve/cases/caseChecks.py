@@ -1,4 +1,4 @@
-"""What is missing in a labeled case, and what will be done about what does not fit."""
+"""Checks of labeled cases: what is missing, and what will be changed to fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check(
 
 
 def _notices(case: Case, found: Sequence[structures.Structure]) -> list[str]:
-    """Raises PanelError for what keeps the case from being used."""
+    """Raises PanelError if the case cannot be used."""
     if case.segmentationNode is None:
         raise PanelError(
             _("{name}: choose the segmentation that labels it.").format(name=case.name)
@@ -66,7 +66,7 @@ def _absent(
     found: Sequence[structures.Structure],
     classes: Sequence[ClassInfo],
 ) -> list[str]:
-    """What the label does not hold is learned as not being there."""
+    """Classes that the label lacks are learned as absent."""
     targets = {s.key: s.target for s in found}
     drawn = {
         targets.get(name_key(segment.GetName()))
@@ -104,7 +104,7 @@ def _gridNotices(case: Case, used: Sequence) -> list[str]:
 
 
 def readiness(cases: Sequence[Case]) -> str:
-    """What keeps the cases from being learned from, "" for nothing."""
+    """Why the cases cannot be used for training, "" if they can."""
     for case in cases:
         if case.problem:
             return case.problem

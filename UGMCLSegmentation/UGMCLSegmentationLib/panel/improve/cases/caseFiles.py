@@ -18,8 +18,8 @@ from UGMCLSegmentationLib.scene import labelmaps
 
 @dataclass(frozen=True)
 class CaseFile:
-    """An image file, its label map ("" without one) and its role; `problem` and `notice` say what
-    keeps the label from being the image's and what is done about it, "" for nothing."""
+    """An image file, its label map ("" without one) and its role; `problem` is why
+    the label does not fit, `notice` what will be done about it; "" for none."""
 
     image: str
     label: str
@@ -71,7 +71,7 @@ def find(folder: Path) -> list[CaseFile]:
 
 
 def toText(files: list[CaseFile]) -> str:
-    """As the parameter node keeps them."""
+    """The text that the parameter node stores."""
     rows = []
     for file in files:
         rank = file.rank and [file.rank.uncertainty, file.rank.predictedDice, file.rank.model]
@@ -92,7 +92,7 @@ def fromText(text: str) -> list[CaseFile]:
 
 
 def merged(known: list[CaseFile], added: list[CaseFile]) -> list[CaseFile]:
-    """With the roles that the user gave to those that were there before."""
+    """Both lists; files that were known keep the role that the user chose."""
     roles = {file.image: file.role for file in known}
     fresh = [replace(file, role=roles.get(file.image, file.role)) for file in added]
     new = {file.image for file in fresh}
@@ -100,8 +100,8 @@ def merged(known: list[CaseFile], added: list[CaseFile]) -> list[CaseFile]:
 
 
 def _mismatch(image: Path, label: Path) -> tuple[str, str]:
-    """What keeps the label from being the image's, and what is done about what does not fit, read
-    from the headers; "" for nothing."""
+    """Why the label does not fit the image and what will be done about it, by the headers; "" for
+    none."""
     import SimpleITK as sitk  # here: it costs a quarter of a second
 
     headers = []

@@ -23,12 +23,12 @@ _FORMER_ROLES = {"labelled": LABELED, "unlabelled": UNLABELED}  # as scenes up t
 ROLES = (LABELED, UNLABELED, HOLDOUT, IGNORE)
 _ROLE = "UGMCLSegmentation.CaseRole"
 _EXCLUDED = "UGMCLSegmentation.CaseExcluded"  # JSON: segments that are not used
-_RANK = "UGMCLSegmentation.CaseRank"  # JSON: what a ranking said
+_RANK = "UGMCLSegmentation.CaseRank"  # JSON: the result of a ranking
 
 
 @dataclass(frozen=True)
 class Rank:
-    """How unsure a model is of a volume, 0 to 1, and the Dice that it expects of itself."""
+    """A model's uncertainty about a volume, 0 to 1, and the Dice that it predicts for itself."""
 
     uncertainty: float
     predictedDice: float | None
@@ -39,7 +39,7 @@ class Rank:
 class Case:
     """A volume of the scene, or the file `image`, and what it is used for.
 
-    `problem` says what keeps it from being used, `notices` what is done about it.
+    `problem` is why it cannot be used, `notices` are changes that will be made to it.
     """
 
     name: str
@@ -72,8 +72,8 @@ def roleText(role: str) -> str:
 
 
 def read(volumeNode, isEdited: Callable[[Any], bool]) -> Case:
-    """The case of a volume as the scene has it; `isEdited` tells of a result whether the user
-    changed it."""
+    """The case of a volume as the scene has it; `isEdited` returns whether the user
+    changed a result."""
     segmentationNode = labelOf(volumeNode, isEdited)
     role = volumeNode.GetAttribute(_ROLE)
     role = _FORMER_ROLES.get(role, role)
@@ -127,7 +127,7 @@ def setExcluded(volumeNode, segmentIds: set[str]) -> None:
 
 
 def accept(volumeNode, segmentationNode) -> None:
-    """The user says that the result is right: the volume is labeled from now on."""
+    """The user confirms the result: the volume is labeled from now on."""
     segmentationNode.SetAttribute(ACCEPTED, "1")
     setLabel(volumeNode, segmentationNode)
     setRole(volumeNode, LABELED)
@@ -148,7 +148,7 @@ def rankOf(volumeNode) -> Rank | None:
 
 
 def _json(text: str | None, kind: type) -> Any:
-    """What an attribute holds; of a scene that somebody changed by hand, nothing."""
+    """The content of an attribute; empty if it is not of this `kind`."""
     try:
         content = json.loads(text or "null")
     except ValueError:
@@ -159,15 +159,3 @@ def _json(text: str | None, kind: type) -> Any:
 def segmentable() -> list:
     """The volumes that a batch segments: all but those to be ignored and those that cannot be."""
     return [node for node in images() if node.GetAttribute(_ROLE) != IGNORE]
-
-
-
-
-
-
-
-
-
-
-
-

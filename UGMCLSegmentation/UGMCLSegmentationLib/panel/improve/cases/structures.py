@@ -47,12 +47,12 @@ def modelClasses(model: str) -> list[ClassInfo]:
     try:
         card = (named.get(model) or open_model(model)).card
     except (InputError, OSError):
-        return []  # the worker says why once it is asked to use it
+        return []  # the worker reports why when it uses the model
     return list(card.classes)
 
 
 def toText(targets: Mapping[str, str]) -> str:
-    """What the user chose by key, as the parameter node keeps it."""
+    """The user's choices by key, as the parameter node stores them."""
     return json.dumps(dict(targets))
 
 

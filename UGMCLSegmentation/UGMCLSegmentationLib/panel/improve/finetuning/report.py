@@ -1,4 +1,4 @@
-"""What fine-tuning brought, on cases that it did not learn from: a line, a table, a page."""
+"""The report of a fine-tuning on cases that it was not trained on: a line, a table, a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MEASURES = (("dice", "Dice", 3), ("hd95_mm", "95HD (mm)", 2))
 
 
 def summary(result: dict[str, Any]) -> str:
-    """What the panel says, with no more confidence than the cases allow."""
+    """The panel's message, as confident as the cases allow."""
     if result["verdict"] == BETTER:
         lines = [_("Better: the new model is selected.")]
     elif result["verdict"] == NOT_BETTER:
@@ -29,7 +29,7 @@ def summary(result: dict[str, Any]) -> str:
         text = _("Not enough evidence: the new model is selected, look at its results first.")
         lines = [text]
     if result.get("text"):
-        lines.append(result["text"])  # the worker's: numbers, and what they mean
+        lines.append(result["text"])  # the worker's numbers and their meaning
     if result.get("report") == "leave-one-out":
         lines.append(_("Each labeled case was measured with a model fine-tuned without it."))
     return " ".join(lines)
@@ -54,7 +54,7 @@ def rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was fine-tuned, from what and on what: titles and texts."""
+    """Model, base, method, steps, cases and date, as titles and texts."""
     about, request = result.get("about", {}), result.get("request", {})
     return [
         (_("New model"), Path(result["model"]).name),

@@ -16,7 +16,7 @@ SCRATCH = "(scratch)"  # the parameter's value for no base; no model can have th
 
 
 def baseOf(parameters: Parameters) -> str:
-    """What the worker is told: "" is from scratch."""
+    """The base for the worker; "" trains from scratch."""
     return "" if parameters.base == SCRATCH else parameters.base
 
 
@@ -41,7 +41,7 @@ class FinetuneChoices:
         self.refresh()
 
     def setMethods(self, methods: list[dict[str, str]]) -> None:
-        """What the worker offers."""
+        """The methods that the worker offers."""
         self._methods = methods or self._methods
         self.refresh()
 
@@ -124,8 +124,8 @@ DEFAULT = "standard"
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the worker measured on this computer: `seconds` for a run of so many `steps` in all its
-    trainings, the preparations and looks at the hold-out cases included; seconds of one step."""
+    """The worker's measurement: `seconds` for a run with this number of `steps` in all its
+    trainings, including preparation and validation; and the seconds of one step."""
 
     seconds: float
     secondsPerStep: float
@@ -133,7 +133,7 @@ class Estimate:
     steps: int
 
     def text(self, steps: int) -> str:
-        """For a run of so many `steps`, otherwise like the one that was measured."""
+        """For a run with this number of `steps`, otherwise like the measured one."""
         seconds = self.seconds + self.secondsPerStep * (steps - self.steps)
         return _("Takes about {time} and {memory} of memory on this computer.").format(
             time=messages.duration(max(0.0, seconds)),
@@ -142,7 +142,7 @@ class Estimate:
 
 
 def texts() -> list[tuple[str, str]]:
-    """What the panel lists, and the name of each."""
+    """The texts and names of the presets."""
     return [
         (_("Quick ({n} steps)").format(n=ITERATIONS["quick"]), "quick"),
         (_("Standard ({n} steps)").format(n=ITERATIONS["standard"]), "standard"),
