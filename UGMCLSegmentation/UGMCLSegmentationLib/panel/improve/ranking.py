@@ -207,7 +207,7 @@ class RankTask(Task):
     def _report(self, row: dict[str, Any]) -> None:
         uncertainty, dice = row["uncertainty"], row.get("predicted_dice")
         rank = Rank(
-            1.0 if uncertainty is None else float(uncertainty),  # without a surface, it comes first
+            1.0 if uncertainty is None else float(uncertainty),  # no surface: first
             None if dice is None else float(dice),
             self._settings.model,
         )
