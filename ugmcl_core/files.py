@@ -7,12 +7,16 @@ import dataclasses
 import json
 import math
 import os
+import platform
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import InputError
+
+_LOCKED_BYTE = 1 << 20
 
 
 @contextlib.contextmanager
@@ -60,6 +64,44 @@ def write_json(
     """Write `plain` of ``value`` as `whole_file` does."""
     text = json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n", make_parents)
+
+
+class Busy(Exception):
+    """Another process holds the folder; the text names it."""
+
+
+@contextlib.contextmanager
+def held(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """Hold an existing folder against other processes; raises Busy when one of them has it.
+
+    The operating system ends it with the process, however that ends, so no lock gets stale. Where
+    the file system has no locks nothing is held.
+    """
+    with (folder / name).open("a+", encoding="utf-8") as file:
+        try:
+            _lock(file)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            raise Busy(file.read(200).strip() or "another process") from None
+        except OSError:
+            yield
+            return
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(_LOCKED_BYTE)  # beyond the text, which others may read
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def plain(value: Any) -> Any:

@@ -4,13 +4,18 @@ import dataclasses
 import json
 import math
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ugmcl_core.errors import InputError
-from ugmcl_core.files import plain, whole_file, write_bytes, write_json, write_text
+from ugmcl_core.files import Busy, held, plain, whole_file, write_bytes, write_json, write_text
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Stop(BaseException):
@@ -44,6 +49,22 @@ def test_what_is_whole_replaces_the_former_file(tmp_path):
     (tmp_path / "plain").touch()
     modes = {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
     assert len(modes) == 1  # not private, as temporary files are
+
+
+def test_a_folder_is_held_by_one_process_and_let_go_when_it_is_killed(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from ugmcl_core.files import held\n"
+        f"with held(Path({str(tmp_path)!r})):\n    print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    assert other.stdout.readline() == b"held\n"
+    with pytest.raises(Busy, match=f"process {other.pid} on "), held(tmp_path):
+        pass
+    other.kill()
+    other.wait()
+    other.stdout.close()
+    with held(tmp_path), held(tmp_path, ".another"):
+        pass
 
 
 def test_errors_are_one_line_with_the_cause(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, in_one_line
+from ..files import Busy
 from .arguments import add_device, count, whole, words
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def _adopt(source: Path, planned: list[Planned], place: Workplace) -> None:
     trainings = [p.training for p in planned if p.training is not None]
     try:
         training = running.adopt(source, trainings, place)
-    except running.Busy:
+    except Busy:
         raise InputError(
             f"{source}: another process is at this training; adopt it later"
         ) from None
@@ -271,7 +272,7 @@ def _run(planned: Any, place: Workplace, shard: tuple[int, int], score: str) -> 
                 progress.write(f"starting ({len(handled)} of {len(mine)})")
                 running.do(place, training, progress.show)
                 progress.write(f"done ({score} cases scored)")
-            except running.Busy:
+            except Busy:
                 progress.write("skipped: another process is at it")
             except InputError as error:
                 failed += 1

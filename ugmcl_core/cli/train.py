@@ -150,7 +150,7 @@ def _run(arguments: argparse.Namespace) -> int:
     """Train and print where the model is."""
     from ..data.pairing import read_list
     from ..models.model import resolve
-    from .progress import Progress, tell
+    from .progress import Progress, print_line
 
     def names(path: str | None) -> list[str] | None:
         return read_list(path) if path else None
@@ -174,7 +174,7 @@ def _run(arguments: argparse.Namespace) -> int:
         lists[0],
         lists[1] or (),
         lists[2] or (),
-        notice=lambda line: tell(f"train: {line}", sys.stderr),
+        notice=lambda line: print_line(f"train: {line}", sys.stderr),
     )
     if arguments.label_geometry == "image":
         cohort = cohort.with_image_geometry()

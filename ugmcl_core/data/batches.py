@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -139,12 +139,13 @@ def _patch(
     return parts
 
 
-def batches(source: BatchSource, steps: Sequence[Step]) -> Iterator[Batch]:
+def batches(source: BatchSource, steps: Iterable[Step]) -> Iterator[Batch]:
     """The batches of ``steps``, the next one made by a thread while one is used."""
     with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(make_batch, source, steps[0]) if steps else None
-        for number in range(len(steps)):
-            batch = ahead.result()
-            if number + 1 < len(steps):
-                ahead = pool.submit(make_batch, source, steps[number + 1])
-            yield batch
+        ahead = None
+        for step in steps:
+            current, ahead = ahead, pool.submit(make_batch, source, step)
+            if current is not None:
+                yield current.result()
+        if ahead is not None:
+            yield ahead.result()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import devices
 from ..errors import InputError
-from ..files import plain
+from ..files import held, plain
 from ..models.card import as_name
 from ..models.model import CARD, open_model
 from ..training import checkpoint
@@ -46,10 +45,6 @@ class Workplace:
     def predictions(self, training: Training) -> Path:
         """The folder of its label maps."""
         return self.folder(training) / "predictions" / self.scoring.key
-
-
-class Busy(Exception):
-    """Another process is at this training."""
 
 
 def finished(place: Workplace, training: Training) -> dict[str, Any] | None:
@@ -101,7 +96,7 @@ def do(
     """
     folder = place.folder(training)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
+    with held(folder):
         record = finished(place, training)
         if record is None:
             record = _train(place, training, folder, emit)
@@ -197,22 +192,6 @@ def _iterations(folder: Path) -> int | None:
         return None
 
 
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes on this machine; a killed one lets go of it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: nothing to hold it with
-        yield
-        return
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Busy from None
-        yield
-
-
 LOG = "log.jsonl"
 
 
@@ -255,7 +234,7 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
     if (made := model.card.training.get("batch", batch)) != batch:
         raise InputError(f"{source}: was trained on batches of {made} patches, not of {batch}")
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
+    with held(folder):
         shutil.rmtree(folder / "model", ignore_errors=True)
         shutil.copytree(source / "model", folder / "model")
         shutil.copyfile(source / LOG, folder / LOG)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from .. import devices
 from ..data.cases import Cohort
 from ..errors import InputError
-from ..files import unwritable
+from ..files import Busy, held, unwritable
 from ..methods.base import Method
 from ..models.card import ClassInfo, ModelCard, as_name
 from ..models.model import Model, save_model
@@ -24,6 +25,8 @@ from ..nn import parallel
 from . import checkpoint
 from .profiles import Profile, batch_text
 from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, interruptible
+
+_LOCK = ".training"
 
 __all__ = ["Description", "TrainingSettings", "describe", "train"]
 
@@ -72,9 +75,36 @@ def train(
     settings = settings or TrainingSettings()
     task = TrainingTask(cohort, method, profile, Path(output), settings, base)
     description = description or describe(base, as_name(task.output.resolve().name), profile)
-    with parallel.taking_part(settings.device) as device:
+    with parallel.taking_part(settings.device) as device, _held(task.output) as made:
         listen = on_event if on_event and parallel.rank() == 0 else lambda event: None
-        return _train(task, device, description, resume, listen, should_stop or (lambda: False))
+        stop = should_stop or (lambda: False)
+        return _train(task, device, description, resume, listen, stop, made)
+
+
+@contextmanager
+def _held(output: Path) -> Iterator[bool]:
+    """Keep other trainings out of the folder; whether this one made it, and so may delete it.
+    Rank 0 alone holds it."""
+    if parallel.rank() != 0:
+        yield False
+        return
+    made = not output.exists()
+    with ExitStack() as stack:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(output, _LOCK))
+        except Busy as other:
+            raise InputError(
+                f"{output}: another training ({other}) writes into it; wait for its end, or "
+                "choose another folder"
+            ) from None
+        except OSError as error:
+            raise unwritable(output, error) from error
+        try:
+            yield made
+        finally:
+            if made and [p.name for p in output.glob("*")] == [_LOCK]:  # refused at once
+                shutil.rmtree(output, ignore_errors=True)
 
 
 def _train(
@@ -84,6 +114,7 @@ def _train(
     resume: bool,
     listen: Listener,
     should_stop: Callable[[], bool],
+    made: bool,
 ) -> Model:
     """`train` on ``device``, among the processes that take part."""
     for count in (task.profile.batch.labeled, task.profile.batch.unlabeled):
@@ -105,10 +136,9 @@ def _train(
             f"{output}: holds a model without the checkpoint of its training, which would be "
             "replaced; choose another folder"
         )
-    made = main and not output.exists()
     try:
         trainer = Trainer(task, device, listen)
-        output.mkdir(parents=True, exist_ok=True)
+        output.mkdir(parents=True, exist_ok=True)  # of a rank on another node
         path = output / "log.jsonl" if main else Path(os.devnull)
         log = path.open("a", encoding="utf-8")
     except (OSError, InputError) as error:

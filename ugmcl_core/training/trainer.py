@@ -15,7 +15,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from . import checkpoint
 from .profiles import Profile
 
 Listener = Callable[[dict[str, Any]], None]
+_FIRST_CHECKPOINT, _NEXT_CHECKPOINT = 60.0, 120.0  # seconds: the most that a kill may lose
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Trainer:
             self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizers
         )
 
-    def batches(self, steps: Sequence[Step]) -> Iterator[Batch]:
+    def batches(self, steps: Iterable[Step]) -> Iterator[Batch]:
         """This rank's part of the batch of each step, the next one made while one is used."""
         source = BatchSource(
             self.labeled,
@@ -208,9 +209,12 @@ class Trainer:
     def loop(self, should_stop: Callable[[], bool]) -> None:
         """Run the remaining iterations, or until ``should_stop()``."""
         total, warmup = self.profile.iterations, self.profile.warmup
-        steps = [Step(n, total, warmup) for n in range(self.index, total)]
+        left = range(self.index, total)
+        ahead = (Step(n, total, warmup) for n in left)
         clock, clocked = time.monotonic(), self.index
-        for step, batch in zip(steps, self.batches(steps), strict=True):
+        saved, patience = clock, _FIRST_CHECKPOINT
+        for number, batch in zip(left, self.batches(ahead), strict=True):
+            step = Step(number, total, warmup)
             terms = self.step(step, batch)
             self.index = step.index + 1
             now = time.monotonic()
@@ -222,9 +226,11 @@ class Trainer:
             if every and self.index % every == 0 and self.index < total:
                 dice = self.holdout_dice(should_stop)
                 self.emit({"event": "holdout", "step": self.index, "dice": dice})
-            if parallel.rank() == 0 and self.index % self.settings.checkpoint_every == 0:
+            due = now - saved > patience or self.index % self.settings.checkpoint_every == 0
+            if parallel.rank() == 0 and due:
                 self._check(terms)
                 self.save()
+                saved, patience = time.monotonic(), _NEXT_CHECKPOINT
             paused = time.monotonic()
             if parallel.anywhere(should_stop(), self.device):
                 return
@@ -373,12 +379,13 @@ def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
     return float(np.mean(scores)) if scores else math.nan
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# a closed terminal (SIGHUP, which Windows lacks) is an end like the others
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)]))
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns whether SIGINT or SIGTERM has arrived.
+    """Yields a function that returns whether SIGINT, SIGTERM or SIGHUP has arrived.
 
     An exception in the middle of a step would leave it half done; a second signal raises one all
     the same. Outside the main thread, where signals do not arrive, it always returns False.

@@ -10,6 +10,7 @@ import pytest
 from experiment_samples import TINY, write_la
 
 from ugmcl_core.__main__ import main
+from ugmcl_core.files import held
 from ugmcl_core.training import checkpoint, profiles, trainer
 
 ROWS = "supervised,ugmcl"
@@ -204,11 +205,9 @@ def test_a_row_that_waits_for_others_is_shown_as_not_there(data, tmp_path, capsy
 
 
 def test_another_process_at_a_training_is_left_alone(data, copy, capsys):
-    from ugmcl_core.experiments import running
-
     folder = next(copy.glob(f"{UGMCL}*"))
     (folder / "record.json").unlink()
-    with running.alone(folder):
+    with held(folder):
         assert experiment(data, copy, only="UG-MCL") == 0
     assert "another process is at it" in capsys.readouterr().err
     assert not (folder / "record.json").exists()

@@ -162,6 +162,65 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_usable_model_and_resumes_exactly(folde
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has none")
+def test_a_closed_terminal_leaves_a_checkpoint_and_a_model(folder, tmp_path):
+    root, profile = folder
+
+    class ClosingTheTerminal(DualTask):
+        def losses(self, student, teacher, batch, step):
+            if step.index == 4:
+                signal.raise_signal(signal.SIGHUP)
+            return super().losses(student, teacher, batch, step)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(cohort_of(root), ClosingTheTerminal(), profile, tmp_path / "run", CPU)
+    assert load(tmp_path / "run").index == 5
+    assert open_model(tmp_path / "run" / "model").card.training["iterations"] == 5
+
+
+def test_two_trainings_never_share_a_folder(folder, tmp_path):
+    """The second is refused and deletes nothing, whether or not the first made something yet."""
+    root, profile = folder
+    run = tmp_path / "run"
+
+    class Meanwhile(DualTask):
+        def losses(self, student, teacher, batch, step):
+            if step.index == 2:
+                before = sorted(p.name for p in run.iterdir())
+                for resume in (False, True):
+                    with pytest.raises(InputError, match=r"another training \(process \d+ on"):
+                        train(cohort_of(root), DualTask(), profile, run, CPU, resume=resume)
+                assert sorted(p.name for p in run.iterdir()) == before
+            return super().losses(student, teacher, batch, step)
+
+    whole = train(cohort_of(root), Meanwhile(), profile, run, CPU)
+    assert whole.card.training["iterations"] == profile.iterations
+    with pytest.raises(InputError, match="holds a training already"):
+        train(cohort_of(root), DualTask(), profile, run, CPU)
+
+
+def test_checkpoints_come_early_and_by_time(folder, tmp_path, monkeypatch):
+    """A kill loses two minutes at most, however long an iteration takes."""
+    root, profile = folder
+    saved, clock = [], iter(range(0, 100_000, 50))  # each look at the clock takes 50 seconds
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: next(clock))
+    keep = trainer.Trainer.save
+    monkeypatch.setattr(trainer.Trainer, "save", lambda t: saved.append(t.index) or keep(t))
+    train(cohort_of(root), DualTask(), profile, tmp_path / "run", CPU)
+    assert CPU.checkpoint_every > profile.iterations
+    assert saved[0] <= 2 and len(saved) >= 4 and saved[-1] == profile.iterations
+
+
+def test_a_huge_number_of_iterations_takes_no_memory(folder, tmp_path):
+    root, profile = folder
+    huge, stopped = replace(profile, iterations=1_000_000_000), iter((False, True))
+    train(
+        cohort_of(root), DualTask(), huge, tmp_path / "run", CPU,
+        should_stop=lambda: next(stopped, True),
+    )  # fmt: skip
+    assert load(tmp_path / "run").index == 2
+
+
 def test_a_refused_training_leaves_nothing(folder, tmp_path):
     root, profile = folder
     few = replace(profile, representation=replace(profile.representation, classes=1))
