@@ -26,7 +26,7 @@ AT_FILE_SCOPE |= set(sys.stdlib_module_names)
 # of the extension's own package: these import the standard library alone
 LIGHT = {
     f"ugmcl_core.{name}" for name in (
-        "data.pairing", "errors", "files", "inference.settings", "models.card",
+        "data.limits", "data.pairing", "errors", "files", "inference.settings", "models.card",
         "models.class_matching", "training.settings",
     )
 }  # fmt: skip

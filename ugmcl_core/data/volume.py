@@ -19,15 +19,10 @@ import numpy as np
 from ..errors import InputError
 from ..files import whole_file
 from . import dicom_check, file_check
+from .limits import MOST_SKEW, SPACING_LIMITS_MM
 from .multiframe_dicom import frame_grid
 from .pairing import SUFFIXES
 
-SPACING_LIMITS_MM = 1e-6, 100.0
-"""Smallest and largest spacing of an image; beyond 1 nm and 10 cm its header is broken."""
-GRID_TOLERANCE = 0.05
-"""Voxels by which equal grids may differ, since programs write headers with few digits."""
-MOST_SKEW = 1e-3
-"""By how much the scalar products of an image's axes may differ from 0 and 1."""
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 _ITK_LOGGER = threading.RLock()
 _OF_GEOMETRY = re.compile(r"spacing|origin|direction|orient|orthonormal|[qs]form|matrix", re.I)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data import volume
+from ..data.limits import GRID_TOLERANCE
 from ..data.pairing import LABELS, SDF, UNCERTAINTY, by_stem, image_files, source_of
 from ..data.pairing import stem as stem_of
 from ..errors import InputError
@@ -153,7 +154,7 @@ def error_map(
 def _pair(prediction: Path, reference: Path) -> tuple[volume.Volume, volume.Volume]:
     """Two label maps on one grid; raises InputError."""
     found, truth = volume.read_labels(prediction), volume.read_labels(reference)
-    if not found.grid.same_as(truth.grid, volume.GRID_TOLERANCE):
+    if not found.grid.same_as(truth.grid, GRID_TOLERANCE):
         raise InputError(
             f"{prediction}: lies on another grid than {reference}; resample one onto the other"
         )
@@ -202,7 +203,7 @@ def _sdf_measures(path: Path, truth: np.ndarray, grid: volume.Grid) -> tuple[flo
 
 def _on_grid(path: Path, grid: volume.Grid) -> np.ndarray:
     found = volume.read(path)
-    if not found.grid.same_as(grid, volume.GRID_TOLERANCE):
+    if not found.grid.same_as(grid, GRID_TOLERANCE):
         raise InputError(f"{path}: lies on another grid than the reference")
     return found.array
 

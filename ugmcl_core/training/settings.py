@@ -1,4 +1,4 @@
-"""The settings of a fine-tuning, shared by panel, console, worker and command line.
+"""The settings and the verdicts of a fine-tuning, shared by all parts of the program.
 
 Imports no torch: Slicer reads it in its own process.
 """
@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import InputError
+
+BETTER, NOT_BETTER, UNKNOWN = "better", "not better", "not enough evidence"
+"""What a fine-tuning's hold-out cases show."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from ..evaluation import metrics
 from ..inference.segmenter import Segmenter
 from ..inference.settings import SegmentSettings
 from ..models.card import ClassInfo
+from .settings import BETTER, NOT_BETTER, UNKNOWN
 
 REPORTED = ("dice", "jaccard", "asd_mm", "hd95_mm")
 FEWEST = 3
 """Cases below which nothing is concluded."""
-BETTER, NOT_BETTER, UNKNOWN = "better", "not better", "not enough evidence"
 _CALLED = {"holdout": "hold-out", "leave-one-out": "left-out"}
 
 CaseMeasures = dict[str, Any]

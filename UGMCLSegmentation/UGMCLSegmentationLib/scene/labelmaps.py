@@ -13,13 +13,13 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
+from ugmcl_core.data.limits import GRID_TOLERANCE
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.scene import nrrd, volumes
 from UGMCLSegmentationLib.scene.results import LABELMAP
 
 IGNORE_VALUE = 255  # label of voxels that nobody annotated
 _DRAWN = ("Closed surface", "Planar contour")  # of files such as STL and RTSTRUCT
-_SAME = 0.05  # voxels: grids whose voxels are never further apart count as the same
 
 
 def image(segment) -> Any:
@@ -77,7 +77,7 @@ def isSameGrid(matrix: np.ndarray, size: tuple[int, int, int]) -> bool:
     offset = np.round(matrix[:3, 3])
     corners = _corners(size)
     moved = corners @ matrix.T
-    return bool(np.abs(moved[:, :3] - corners[:, :3] - offset).max() < _SAME)
+    return bool(np.abs(moved[:, :3] - corners[:, :3] - offset).max() < GRID_TOLERANCE)
 
 
 def overlaps(matrix: np.ndarray, size: tuple[int, int, int], shape: tuple[int, ...]) -> bool:

@@ -12,12 +12,9 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from ugmcl_core.data.limits import MOST_SKEW, SPACING_LIMITS_MM
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.scene import nrrd, results
-
-# the worker's limits; it knows files only and could not name the volume
-_SPACINGS = 1e-6, 100.0  # mm; anything outside, 1 nm to 10 cm, is a broken header, not an image
-_SKEW = 1e-3  # largest difference of the axes' scalar products from 0 and 1
 
 
 def check(volumeNode) -> None:
@@ -60,17 +57,21 @@ def refuseNonLinear(node) -> None:
 
 
 def _checkAxes(volumeNode) -> None:
-    """Raise PanelError unless the spacing is that of an image and the axes are at right angles."""
+    """Raise PanelError unless the spacing is that of an image and the axes are at right angles.
+
+    The worker checks the same, but it knows files only and could not name the volume.
+    """
     name = volumeNode.GetName()
     axes = ijkToRas(volumeNode)[:3, :3]
     spacing = np.linalg.norm(axes, axis=0)
-    if not all(_SPACINGS[0] <= size <= _SPACINGS[1] for size in spacing):  # NaN is neither
+    smallest, largest = SPACING_LIMITS_MM
+    if not all(smallest <= size <= largest for size in spacing):  # NaN is neither
         raise PanelError(
             _("{name} has an impossible voxel spacing, {spacing} mm: correct it in the Volumes "
               "module.").format(name=name, spacing=" × ".join(f"{size:g}" for size in spacing))
         )  # fmt: skip
     axes = axes / spacing
-    if np.abs(axes.T @ axes - np.eye(3)).max() > _SKEW:
+    if np.abs(axes.T @ axes - np.eye(3)).max() > MOST_SKEW:
         raise PanelError(
             _("The axes of {name} are not at right angles (sheared): resample it onto a regular "
               "grid first (module Resample Scalar/Vector/DWI Volume).").format(name=name)

@@ -10,10 +10,10 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from ugmcl_core.training.settings import BETTER, NOT_BETTER
 from UGMCLSegmentationLib.scene import taggedNodes
 from UGMCLSegmentationLib.storage import runFolder
 
-BETTER, NOT_BETTER, NO_EVIDENCE = "better", "not better", "not enough evidence"
 FILE = "report.html"
 _KIND = "report"
 _MEASURES = (("dice", "Dice", 3), ("hd95_mm", "95HD (mm)", 2))

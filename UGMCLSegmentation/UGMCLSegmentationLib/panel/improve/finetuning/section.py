@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ugmcl_core.training.settings import FinetuneSettings
+from ugmcl_core.training.settings import NOT_BETTER, FinetuneSettings
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import cases
@@ -228,7 +228,7 @@ class FinetuneSection:
         self._ui.reportLabel.text = text
         self._ui.reportLabel.setVisible(True)
         self._ui.improveLogText.appendPlainText(text)
-        isSelected = result.get("verdict") != report.NOT_BETTER
+        isSelected = result.get("verdict") != NOT_BETTER
         self._shell.onNewModel(models.keyOf(Path(result["model"])), isSelected)
         report.show(result)
         self._reportFile = report.write(result, self._task.folder)
