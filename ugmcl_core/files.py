@@ -9,7 +9,9 @@ import math
 import os
 import platform
 import secrets
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -64,6 +66,48 @@ def write_json(
     """Write `plain` of ``value`` as `whole_file` does."""
     text = json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n", make_parents)
+
+
+@contextlib.contextmanager
+def scratch(place: Path) -> Iterator[Path]:
+    """A hidden folder in ``place``, which is made if need be; it is removed when the block ends.
+    InputError in one line for an OSError."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=place))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise unwritable(place, error) from error
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """An empty folder to fill, which becomes ``path`` when the block ends.
+
+    After an error there is no ``path``, or the former one where the folder may ``replace`` it.
+    Raises InputError as `whole_file` does.
+    """
+    with scratch(path.parent) as place:
+        new, former = place / "new", place / "former"
+        try:
+            new.mkdir()
+            yield new
+            new.chmod(0o755)
+            if replace and path.exists():
+                path.rename(former)
+            try:
+                new.rename(path)
+            except OSError:
+                if former.exists():
+                    former.rename(path)
+                raise
+        except InputError as error:
+            raise InputError(str(error).replace(str(new), str(path))) from error
+        except OSError as error:
+            raise unwritable(path, error) from error
 
 
 class Busy(Exception):

@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ugmcl_core.errors import InputError
-from ugmcl_core.files import Busy, held, plain, whole_file, write_bytes, write_json, write_text
+from ugmcl_core.files import (
+    Busy,
+    held,
+    plain,
+    whole_file,
+    whole_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +58,34 @@ def test_what_is_whole_replaces_the_former_file(tmp_path):
     (tmp_path / "plain").touch()
     modes = {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
     assert len(modes) == 1  # not private, as temporary files are
+
+
+@pytest.mark.parametrize("error", [Stop(), InputError("x"), OSError(28, "No space left")])
+@pytest.mark.parametrize("replaces", [False, True])
+def test_an_interrupted_folder_leaves_the_former_one_and_nothing_else(tmp_path, error, replaces):
+    path = tmp_path / "model"
+    if replaces:
+        path.mkdir()
+    wanted = InputError if isinstance(error, OSError) else type(error)
+    with pytest.raises(wanted) as found, whole_folder(path, replaces) as partial:
+        assert partial.is_relative_to(tmp_path) and not list(partial.iterdir())
+        (partial / "half").touch()
+        raise error
+    if isinstance(error, OSError):
+        assert str(found.value).startswith(f"{path}: cannot be written (No space left); check")
+    assert list(tmp_path.rglob("*")) == ([path] if replaces else [])
+
+
+def test_a_folder_is_replaced_only_where_it_may_be(tmp_path):
+    path = tmp_path / "made" / "model"
+    for content in "ab":
+        with whole_folder(path, replace=True) as partial:
+            (partial / content).touch()
+        assert [p.name for p in path.iterdir()] == [content]
+    with pytest.raises(InputError), whole_folder(path) as partial:
+        (partial / "c").touch()
+    assert sorted(path.parent.rglob("*")) == [path, path / "b"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755  # not private, as temporary folders are
 
 
 def test_a_folder_is_held_by_one_process_and_let_go_when_it_is_killed(tmp_path):

@@ -58,7 +58,6 @@ class Progress:
         else:
             print_line(line, sys.stderr)
 
-
     def show(self, event: dict[str, Any]) -> None:
         """One event of a training or a scoring."""
         kind = event["event"]

@@ -11,14 +11,13 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files import write_bytes
+from ..files import whole_folder, write_bytes
 from .card import ModelCard
 
 if TYPE_CHECKING:
@@ -229,26 +228,13 @@ def save_model(
     text = card.to_json()
     ModelCard.from_json(text, f"the card of {card.name}")  # never write what cannot be read back
     _refuse_to_replace(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {_line(error)}") from None
-    try:
+    with whole_folder(folder, replace=True) as partial:
         if folder.is_dir():
             kept = (p for p in folder.iterdir() if p.is_file() and p.name not in (CARD, WEIGHTS))
             for path in kept:
                 shutil.copy2(path, partial / path.name)
         write_bytes(partial / WEIGHTS, content, sync=True)
         write_bytes(partial / CARD, text.encode(), sync=True)
-        partial.chmod(0o755)  # mkdtemp makes it private; a model is an ordinary folder
-        _swap(partial, folder)
-    except InputError as error:
-        raise InputError(str(error).replace(str(partial), str(folder))) from None
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {_line(error)}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return open_model(folder)
 
 
@@ -288,23 +274,6 @@ def _refuse_to_replace(folder: Path) -> None:
         raise InputError(
             f"{folder} holds the folder {subfolders[0]} beside its model: choose another folder"
         )
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`; no moment leaves a half-written model there."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    former = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        folder.rename(former / "former")
-        try:
-            new.rename(folder)
-        except OSError:
-            (former / "former").rename(folder)
-            raise
-    finally:
-        shutil.rmtree(former, ignore_errors=True)
 
 
 def _refuse_file(path: Path) -> str:

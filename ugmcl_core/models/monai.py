@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import whole_folder
 from . import store
 from .card import ModelCard
 from .model import Model
@@ -32,10 +33,8 @@ def export(model: Model, target: str | Path) -> Path:
     target = Path(target).expanduser().absolute()
     if target.exists():
         raise InputError(f"{target} exists: choose another name")
-    with store.scratch(target.parent) as folder:
+    with whole_folder(target) as folder:
         _write(model, folder)
-        folder.chmod(0o755)
-        folder.rename(target)
     return target
 
 

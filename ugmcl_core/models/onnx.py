@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files import whole_file
 from .model import Model
-from .store import scratch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,8 +44,7 @@ def export(model: Model, target: str | Path) -> Path:
     names = [*OUTPUTS][: 2 if network.settings.distance_head else 1]
     axes = {0: "batch", 2: "i", 3: "j", 4: "k"}
     patch = torch.zeros(1, len(model.card.channels), *model.card.patch)
-    with scratch(target.parent) as folder:
-        path = folder / "model.onnx"
+    with whole_file(target, make_parents=True) as path:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # this exporter is deprecated, its successor
             torch.onnx.export(  # needs a further package
@@ -55,7 +54,6 @@ def export(model: Model, target: str | Path) -> Path:
                 **_exporter(torch.onnx.export),
             )  # fmt: skip
         _describe(path, model)
-        path.rename(target)
     return target
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import scratch, whole_file, whole_folder
 from . import archives, downloads
 from .card import ModelCard
 from .model import (
@@ -128,12 +127,10 @@ def _add_folder(source: Path, place: Path, name: str) -> Model:
     check_weights(model)
     card = model.card if not name else _renamed(model.card, name)
     _refuse_taken(card.name, place)
-    with scratch(place) as folder:
+    with whole_folder(place / card.name) as folder:
         for file, target in _files(model.folder).items():
             shutil.copyfile(file, folder / target)
         (folder / CARD).write_text(card.to_json(), encoding="utf-8")
-        folder.chmod(0o755)
-        folder.rename(place / card.name)
     return open_model(place / card.name)
 
 
@@ -260,21 +257,15 @@ def export(model: Model, target: str | Path) -> Path:
     check_weights(model)
     if target.exists():
         raise InputError(f"{target} exists: choose another name")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        files = _files(model.folder)
-        with scratch(target.parent) as folder:
-            if target.suffix.lower() == ".zip":
-                names = {f"{model.name}/{name}": file for file, name in files.items()}
-                archives.pack(names, folder / "model.zip")
-                (folder / "model.zip").rename(target)
-            else:
-                for file, name in files.items():
-                    shutil.copyfile(file, folder / name)
-                folder.chmod(0o755)
-                folder.rename(target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from None
+    files = _files(model.folder)
+    if target.suffix.lower() == ".zip":
+        names = {f"{model.name}/{name}": file for file, name in files.items()}
+        with whole_file(target, make_parents=True) as archive:
+            archives.pack(names, archive)
+    else:
+        with whole_folder(target) as folder:
+            for file, name in files.items():
+                shutil.copyfile(file, folder / name)
     return target
 
 
@@ -325,19 +316,3 @@ def _refuse_taken(name: str, place: Path) -> None:
 def _refuse_bundled(folder: Path) -> None:
     if is_bundled(folder):
         raise InputError(f"{folder.name} came with the program and stays as it is")
-
-
-@contextmanager
-def scratch(place: Path) -> Iterator[Path]:
-    """A hidden folder in `place`, removed afterwards unless it was renamed."""
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".incoming-", dir=place))
-    except OSError as error:
-        raise InputError(f"{place} cannot be written: {error.strerror}") from None
-    try:
-        yield folder
-    except OSError as error:
-        raise InputError(f"{place} cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
