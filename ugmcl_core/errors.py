@@ -1,5 +1,7 @@
 """The errors that a user sees: one line with what is wrong, where, and what to do."""
 
+import importlib
+
 
 class InputError(ValueError):
     """The user's input cannot be used; the message is shown unchanged."""
@@ -7,6 +9,15 @@ class InputError(ValueError):
 
 class Canceled(Exception):
     """The user stopped the work; nothing half-written is left behind."""
+
+
+def require(package: str, purpose: str, module: str = "") -> None:
+    """InputError if the optional ``package`` is missing: if its ``module`` cannot be imported."""
+    try:
+        importlib.import_module(module or package)
+    except ImportError:
+        text = f"{package} is needed {purpose}; install it (pip install {package})"
+        raise InputError(text) from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -21,9 +21,9 @@ ORDERS = {
 }  # fmt: skip
 MOST_ENTRIES = 13
 TORCH_FREE = (
-    "errors", "files", "devices", "data.pairing", "data.volume", "inference.settings",
-    "models.card", "models.class_matching", "models.model", "models.store", "training.settings",
-    "worker.protocol", "__main__",
+    "errors", "files", "devices", "data.limits", "data.pairing", "data.volume",
+    "inference.settings", "models.card", "models.class_matching", "models.model", "models.store",
+    "training.settings", "worker.protocol", "__main__",
 )  # fmt: skip
 EQUATIONS = {
     "Eq. 1": "nn.level_sets", "Eq. 2": "nn.losses", "Eq. 3": "nn.uncertainty",

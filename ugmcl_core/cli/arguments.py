@@ -40,6 +40,47 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """--profile, as `profiles.profile_named` takes it."""
+    parser.add_argument(
+        "--profile",
+        default="compact",
+        help="compact (two CPU cores), coarse (quick comparisons) or paper (a GPU) "
+        "(default: compact)",
+    )
+
+
+def add_iterations(
+    parser: argparse.ArgumentParser, what: str = "the training", default: int | None = None
+) -> None:
+    """--iterations, the profile's own by default."""
+    shown = "the profile's" if default is None else "%(default)s"
+    parser.add_argument(
+        "--iterations",
+        type=count,
+        default=default,
+        metavar="N",
+        help=f"length of {what} (default: {shown})",
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser, default: int) -> None:
+    """--seed of a training."""
+    parser.add_argument(
+        "--seed",
+        type=whole,
+        default=default,
+        metavar="S",
+        help="same seed, same machine, same model on a CPU (default: %(default)s)",
+    )
+
+
+def add_labeled_list(parser: argparse.ArgumentParser, text: str) -> None:
+    """--labeled-list, also in the British spelling of earlier versions."""
+    parser.add_argument("--labeled-list", metavar="FILE", help=text)
+    parser.add_argument("--labelled-list", dest="labeled_list", help=argparse.SUPPRESS)
+
+
 def whole(text: str) -> int:
     """A whole number from 0 that a seed may be."""
     if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:

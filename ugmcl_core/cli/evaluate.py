@@ -84,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table. Returns 1 if some cases could not be measured, including references without
     prediction unless `--cases` leaves them out."""
+    from ..data import volume
     from ..data.pairing import read_list
     from ..evaluation import compare
     from .progress import Progress
@@ -100,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError("--cases is for folders; two files are one case")
         cases, missing = [compare.pair_of_files(*places)], []
         if arguments.errors:
-            _write_errors(Path(arguments.errors), *places)
+            volume.write(Path(arguments.errors), compare.compare(*places).errors)
     elif arguments.errors:
         raise InputError("--errors needs two files: name them with --predictions and --references")
     else:
@@ -130,13 +131,6 @@ def run(arguments: argparse.Namespace) -> int:
         if problems:
             print(f"not measured: {len(problems)} (see above)")
     return 1 if problems else 0
-
-
-def _write_errors(path: Path, prediction: Path, reference: Path) -> None:
-    from ..data import volume
-    from ..evaluation import compare
-
-    volume.write(path, compare.compare(prediction, reference).errors)
 
 
 def _check_writable(path: Path) -> None:

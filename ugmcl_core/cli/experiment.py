@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, in_one_line
 from ..files import Busy
-from .arguments import add_device, count, whole, words
+from .arguments import add_device, add_iterations, add_labeled_list, add_profile, whole, words
 
 if TYPE_CHECKING:
     from ..experiments.paper import Experiment, Row
@@ -48,17 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYOUT",
         help="la, la-h5, brats or folder (default: auto, detected)",
     )
-    parser.add_argument(
-        "--profile",
-        default="compact",
-        help="compact (two CPU cores), coarse (quick comparisons) or paper (a GPU)",
-    )
-    parser.add_argument(
-        "--iterations",
-        type=count,
-        metavar="N",
-        help="length of every training (default: the profile's)",
-    )
+    add_profile(parser)
+    add_iterations(parser, "every training")
     parser.add_argument(
         "--seeds",
         type=seeds,
@@ -91,17 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="segment with the paper's windows, every 18x18x4 voxels (slow)",
     )
-    for role, text in (
-        ("labeled", "the labeled training cases, in the order in which more are labeled"),
-        ("dev", "the development cases, not trained on"),
-        ("report", "the report or test cases, not trained on"),
-    ):
-        parser.add_argument(
-            f"--{role}-list",
-            metavar="FILE",
-            help=f"{text}, one name a line (default: the layout's)",
-        )
-    parser.add_argument("--labelled-list", dest="labeled_list", help=argparse.SUPPRESS)
+    form = ", one name a line (default: the layout's)"
+    add_labeled_list(
+        parser, f"the labeled training cases, in the order in which more are labeled{form}"
+    )
+    for role, name in (("dev", "development"), ("report", "report or test")):
+        text = f"the {name} cases, not trained on{form}"
+        parser.add_argument(f"--{role}-list", metavar="FILE", help=text)
     parser.add_argument(
         "--split-seed",
         type=whole,

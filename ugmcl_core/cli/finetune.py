@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..files import plain
 from ..training.settings import FinetuneSettings
-from .arguments import add_device, count, whole
-
-if TYPE_CHECKING:
-    from .progress import Progress
+from .arguments import add_device, add_iterations, add_seed
 
 NAME = "finetune"
 HELP = "fine-tune a model on the cases of a list"
@@ -56,20 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=FinetuneSettings.method,
         help="see `ugmcl methods` (default: %(default)s)",
     )
-    parser.add_argument(
-        "--iterations",
-        type=count,
-        default=FinetuneSettings.iterations,
-        metavar="N",
-        help="length of the training (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=whole,
-        default=0,
-        metavar="S",
-        help="same seed, same machine, same model on a CPU (default: %(default)s)",
-    )
+    add_iterations(parser, default=FinetuneSettings.iterations)
+    add_seed(parser, FinetuneSettings.seed)
     add_device(parser)
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
     parser.add_argument(
@@ -103,7 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
     kind = "estimate" if arguments.estimate else "finetune"
     given = {f.name: getattr(arguments, f.name) for f in fields(FinetuneSettings)}
     settings = FinetuneSettings(**given)
-    work = _work(kind)
+    if arguments.estimate:
+        from ..training.estimate import estimate as work
+    else:
+        from ..training.finetune import finetune as work
     with Progress(kind) as progress:
 
         def send(event: str, **content: Any) -> None:
@@ -120,29 +107,13 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             result = work(settings, send, advance, lambda: False)
         except KeyboardInterrupt:
-            _report_model(Path(arguments.output), progress)
+            progress.stopped(arguments.output)
             raise
     if arguments.json:
         print(json.dumps(plain(result)))
     else:
         print(_estimated(result) if arguments.estimate else _text(result))
     return 0
-
-
-def _work(kind: str):
-    """The function for this kind of request; imports torch."""
-    if kind == "estimate":
-        from ..training.estimate import estimate
-
-        return estimate
-    from ..training.finetune import finetune
-
-    return finetune
-
-
-def _report_model(output: Path, progress: Progress) -> None:
-    if (output / "model" / "model.json").exists():
-        progress.write(f"stopped; a usable model is in {output}/model, and --resume continues")
 
 
 def _estimated(result: dict[str, Any]) -> str:

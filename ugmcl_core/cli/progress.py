@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -57,6 +58,11 @@ class Progress:
             self._bar.write(line, file=sys.stderr)
         else:
             print_line(line, sys.stderr)
+
+    def stopped(self, output: str) -> None:
+        """After Ctrl-C in a training: where its model is, if there is one yet."""
+        if (Path(output) / "model" / "model.json").exists():
+            self.write(f"stopped; a usable model is in {output}/model, and --resume continues")
 
     def show(self, event: dict[str, Any]) -> None:
         """One event of a training or a scoring."""

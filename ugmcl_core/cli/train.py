@@ -9,14 +9,19 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
 from ..models.card import ClassInfo, as_name
-from .arguments import add_device, count, whole
-
-if TYPE_CHECKING:
-    pass
+from .arguments import (
+    add_device,
+    add_iterations,
+    add_labeled_list,
+    add_profile,
+    add_seed,
+    count,
+    whole,
+)
 
 NAME = "train"
 HELP = "train or fine-tune a model"
@@ -44,12 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of label maps with the names and on the grids of their images",
     )
-    parser.add_argument(
-        "--labeled-list",
-        metavar="FILE",
-        help="use only these labels, one name a line; the others are unlabeled",
-    )
-    parser.add_argument("--labelled-list", dest="labeled_list", help=argparse.SUPPRESS)
+    add_labeled_list(parser, "use only these labels, one name a line; the others are unlabeled")
     parser.add_argument(
         "--label-geometry",
         choices=("file", "image"),
@@ -75,34 +75,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the method, see `ugmcl methods METHOD`; repeatable",
     )
-    parser.add_argument(
-        "--profile",
-        default="compact",
-        help="compact (two CPU cores), coarse (quick comparisons) or paper (a GPU) "
-        "(default: compact)",
-    )
+    add_profile(parser)
     parser.add_argument(
         "--base", metavar="MODEL", help="start from this model, by name or folder: fine-tuning"
     )
-    parser.add_argument(
-        "--iterations",
-        type=count,
-        metavar="N",
-        help="length of the training (default: the profile's)",
-    )
+    add_iterations(parser)
     parser.add_argument(
         "--batch",
         type=samples,
         metavar="L+U",
         help="labeled + unlabeled samples a step, over all processes (default: the profile's)",
     )
-    parser.add_argument(
-        "--seed",
-        type=whole,
-        default=2022,
-        metavar="S",
-        help="same seed, same machine, same model on a CPU (default: 2022)",
-    )
+    add_seed(parser, 2022)
     add_device(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of this training")
     parser.add_argument(
@@ -225,23 +209,12 @@ def _run(arguments: argparse.Namespace) -> int:
                 on_event=on_event,
             )
         except KeyboardInterrupt:
-            if (Path(arguments.output) / "model" / "model.json").exists():
-                progress.write(
-                    f"stopped; a usable model is in {arguments.output}/model, and "
-                    "--resume continues"
-                )
+            progress.stopped(arguments.output)
             raise
     dice = last.get("dice")
     if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "model": str(model.folder),
-                    "iterations": profile.iterations,
-                    "holdout_dice": dice,
-                }
-            )
-        )
+        made = {"model": str(model.folder), "iterations": profile.iterations}
+        print(json.dumps({**made, "holdout_dice": dice}))
     else:
         print(f"model written to {model.folder}")
         if dice:

@@ -6,7 +6,6 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
 from ..files import whole_file
 from . import statistics
 from .results import Result, Results
@@ -20,31 +19,16 @@ COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 MARKERS = "osD^vP"
 
 
-def check() -> None:
-    """Raise InputError unless matplotlib is there."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "matplotlib is needed for figures; install it (pip install matplotlib)"
-        ) from None
-
-
 def against_labels(results: Results, about: str) -> Figure:
     """Figure 4: Dice at each share of labeled cases, a line for each method."""
-    return _curves(
-        results, about, "labeled cases (% of the paper's 80)", "Dice against the number of labels"
-    )
+    axis = "labeled cases (% of the paper's 80)"
+    return _curves(results, about, axis, "Dice against the number of labels")
 
 
 def against_threshold(results: Results, about: str) -> Figure:
     """Figure 3: Dice at each uncertainty threshold, fixed, and ramped from there to 1."""
-    return _curves(
-        results,
-        about,
-        "threshold, or where its ramp starts (of the largest uncertainty)",
-        "Dice against the uncertainty threshold",
-    )
+    axis = "threshold, or where its ramp starts (of the largest uncertainty)"
+    return _curves(results, about, axis, "Dice against the uncertainty threshold")
 
 
 def save(figure: Figure, target: Path, stem: str) -> list[Path]:

@@ -23,7 +23,7 @@ from ..data.cases import Case, Cohort
 from ..data.pairing import pair_folders, read_list
 from ..data.preprocessing import Normalization
 from ..data.volume import Grid, Volume
-from ..errors import InputError
+from ..errors import InputError, require
 from ..files import write_text
 from ..models.card import ClassInfo, Terminology
 
@@ -245,8 +245,6 @@ def _h5(folder: Path, lists: Lists, split_seed: int) -> Dataset:
 
 
 def _brats(folder: Path, lists: Lists, split_seed: int) -> Dataset:
-    import numpy as np
-
     root = _brats_root(folder)
     cases = {}
     for place in sorted(p for grade in ("HGG", "LGG") for p in root.glob(f"{grade}/*/")):
@@ -353,12 +351,9 @@ _MARGIN = 4  # voxels around the brain
 def from_h5(case: Case, folder: Path) -> Case:
     """The image (float32, as stored) and the label (0, 1) of a public LA .h5 file as images/ and
     labels/ in ``folder``; files that are there are used again. InputError for other contents."""
-    try:
-        import h5py
-    except ImportError:
-        raise InputError(
-            "h5py is needed to read .h5 files; install it (pip install h5py)"
-        ) from None
+    require("h5py", "to read .h5 files")
+    import h5py
+
     done = _target(case, folder)
     if done.image.exists() and done.label.exists():
         return done

@@ -243,14 +243,6 @@ _TRIANGLES = 6000
 _SMOOTHING = 25
 
 
-def check() -> None:
-    """Raise InputError unless VTK is there."""
-    try:
-        import vtkmodules.vtkCommonCore  # noqa: F401
-    except ImportError:
-        raise InputError("vtk is needed for surfaces; install it (pip install vtk)") from None
-
-
 def surface(mask: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Vertices (V, 3) in mm from the center of voxel (0, 0, 0) and triangles (T, 3) of a mask's
     smoothed surface, normals outwards; both empty for an empty mask."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import require
 from ..files import write_text
 from ..training.profiles import Profile
 from . import curves, pictures, records, tables
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 def check(experiment: Experiment) -> None:
     """Raise InputError if a package is missing that the experiment's figure needs."""
     if experiment.form != "table":
-        curves.check()
+        require("matplotlib", "for figures")
     if experiment.form == "surfaces":
-        pictures.check()
+        require("vtk", "for surfaces", "vtkmodules.vtkCommonCore")
 
 
 def render(

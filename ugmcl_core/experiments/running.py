@@ -180,15 +180,10 @@ def _device_text(name: str) -> str:
 
 
 def _iterations(folder: Path) -> int | None:
-    """Iterations that the folder's checkpoint has seen, None without one."""
-    from safetensors import SafetensorError, safe_open
-
-    if not (folder / checkpoint.NAME).is_file():
-        return None
+    """Iterations that the folder's checkpoint has seen, None without a usable one."""
     try:
-        with safe_open(folder / checkpoint.NAME, "pt") as file:
-            return int(file.metadata()["index"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return _fingerprint(folder)[0]
+    except InputError:
         return None
 
 

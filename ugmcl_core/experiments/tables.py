@@ -165,7 +165,7 @@ def _every_measure(results: Results) -> str:
                 cell
                 for name in _MEASURES
                 for cell in (
-                    _signed(name, found[name][label].difference),
+                    _shown(name, found[name][label].difference, "+.2f"),
                     _p(found[name][label].t_test_holm),
                 )
             ),
@@ -287,16 +287,10 @@ def _measure(result: Result, results: Results, name: str, largest: bool = False)
     return _shown(name, statistics.mean(result.values(results.cases, name, largest)))
 
 
-def _shown(name: str, value: float) -> str:
+def _shown(name: str, value: float, places: str = ".2f") -> str:
     if math.isnan(value):
         return "-"
-    return f"{100 * value if name in _PERCENT else value:.2f}"
-
-
-def _signed(name: str, difference: float) -> str:
-    if math.isnan(difference):
-        return "-"
-    return f"{100 * difference if name in _PERCENT else difference:+.2f}"
+    return f"{100 * value if name in _PERCENT else value:{places}}"
 
 
 def _p(value: float) -> str:
