@@ -28,6 +28,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text, where libraries such as ITK put the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
 def in_one_line(error: BaseException) -> str:
     """Any error as one line for the user."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import InputError
+from .errors import InputError, last_line
 
 _LOCKED_BYTE = 1 << 20
 
@@ -162,9 +162,8 @@ def plain(value: Any) -> Any:
 
 def unwritable(path: Path, error: Exception) -> InputError:
     """An error in writing ``path`` as one line for the user."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # libraries put the cause last; NumPy gives a short write no `strerror`
-    reason = getattr(error, "strerror", None) or (lines[-1] if lines else type(error).__name__)
+    # NumPy gives a short write no `strerror`
+    reason = getattr(error, "strerror", None) or last_line(error)
     return InputError(
         f"{path}: cannot be written ({reason}); check the folder, its permissions and the free "
         "space"

@@ -131,7 +131,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Train and print where the model is."""
     from ..data.pairing import read_list
     from ..models.model import resolve
     from .progress import Progress, print_line

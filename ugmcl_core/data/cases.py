@@ -54,12 +54,8 @@ class Cohort:
 
     def with_image_geometry(self) -> Cohort:
         """The same cases, their labels lying voxel by voxel on their images."""
-        return Cohort(
-            *(
-                tuple(replace(case, label_on_image=True) for case in cases)
-                for cases in (self.labeled, self.unlabeled, self.holdout)
-            )
-        )
+        groups = (self.labeled, self.unlabeled, self.holdout)
+        return Cohort(*(tuple(replace(c, label_on_image=True) for c in cases) for cases in groups))
 
 
 @dataclass(frozen=True)
@@ -146,15 +142,10 @@ def on_device(
     for case in cases:
         budget -= case.nbytes
         if budget >= 0:
-            arrays = {k: getattr(case, k) for k in _ARRAYS}
-            case = replace(
-                case,
-                **{
-                    k: torch.from_numpy(a).to(device)
-                    for k, a in arrays.items()
-                    if isinstance(a, np.ndarray)
-                },
-            )
+            arrays = ((key, getattr(case, key)) for key in _ARRAYS)
+            inside = {k: a for k, a in arrays if isinstance(a, np.ndarray)}
+            moved = {k: torch.from_numpy(a).to(device) for k, a in inside.items()}
+            case = replace(case, **moved)
         placed.append(case)
     return placed
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, last_line
 
 SHEARED = "the axes are not at right angles (sheared); resample it onto a regular grid"
 NOT_FINITE = "the image has NaN or infinite voxels; replace them first"
@@ -84,12 +84,6 @@ def explain(error: Exception) -> str:
     return f"cannot be read as an image ({last_line(error)})"
 
 
-def last_line(error: Exception) -> str:
-    """The last line of an error's text, where ITK puts the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
-
-
 def _check_compression(file: BinaryIO, path: Path) -> None:
     """The name says whether the file is compressed with gzip, and so does its content."""
     start = file.read(2)
@@ -122,9 +116,7 @@ def _check_nifti(file: BinaryIO, compressed: bool) -> None:
     if not 1 <= rank <= 7 or min(dim[:rank]) < 1 or bits < 1 or not abs(offset) < math.inf:
         raise _Broken("the header is damaged; get the file again")
     spacing = pixdim[1 : min(rank, 3) + 1]
-    if not all(math.isfinite(s) and s > 0 for s in spacing):
-        shown = " x ".join(f"{s:g}" for s in spacing)
-        raise _Broken(f"spacing {shown} mm is not usable; correct the file's header")
+    _check_spacing(spacing)
     _check_orientation(head, order, spacing)
     begin = max(int(offset), _NIFTI_HEADER)
     needed = begin + -(-math.prod(dim[:rank]) * bits // 8)
@@ -134,6 +126,12 @@ def _check_nifti(file: BinaryIO, compressed: bool) -> None:
     _compare(size, needed)
     if not finite:
         raise _Broken(NOT_FINITE)
+
+
+def _check_spacing(spacing: Sequence[float]) -> None:
+    if not all(math.isfinite(s) and s > 0 for s in spacing):
+        shown = " x ".join(f"{s:g}" for s in spacing)
+        raise _Broken(f"spacing {shown} mm is not usable; correct the file's header")
 
 
 def _check_orientation(head: bytes, order: str, spacing: Sequence[float]) -> None:
@@ -187,7 +185,7 @@ def _check_metaio(file: BinaryIO, path: Path) -> None:
         if not sign:
             raise _Broken("it is not a MetaImage, or its header is damaged; get it again")
         fields[key.strip()] = value.strip()
-    _check_metaio_header(fields)
+    needed = _check_metaio_header(fields)
     place = fields["ElementDataFile"]
     if place == "LIST" or "%" in place:
         return
@@ -195,14 +193,17 @@ def _check_metaio(file: BinaryIO, path: Path) -> None:
         beside = path.parent / place
         if not beside.is_file():
             raise _Broken(f"its voxels, {place}, are missing beside it")
-        with beside.open("rb") as voxels:
-            return _check_metaio_voxels(voxels, fields)
-    return _check_metaio_voxels(file, fields)
+        file = beside.open("rb")
+    with file:
+        compressed = fields.get("CompressedData", "").lower().startswith("t")
+        text = fields.get("BinaryData", "True").lower().startswith("f")
+        if needed is not None and not text:
+            _compare(_count_inflated(file) if compressed else _count(file), needed)
 
 
-def _check_metaio_header(fields: Mapping[str, str]) -> None:
+def _check_metaio_header(fields: Mapping[str, str]) -> int | None:
     """Every field that says how much there is to read and where it lies, before ITK trusts it: a
-    number of dimensions below 0 ends ITK's process."""
+    number of dimensions below 0 ends ITK's process. The bytes of the voxels, None if unknown."""
 
     def numbers(names: Sequence[str], kind: Callable[[str], float], count: int, what: str) -> list:
         name = next((n for n in names if n in fields), None)
@@ -228,30 +229,15 @@ def _check_metaio_header(fields: Mapping[str, str]) -> None:
     channels = fields.get("ElementNumberOfChannels", "1")
     if not (channels.isdecimal() and 1 <= int(channels) <= _MOST_CHANNELS):
         raise _Broken(f"ElementNumberOfChannels = {channels} in the header; correct it")
-    if fields.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY") not in (
-        *_METAIO_BYTES, "OTHER", "NONE"
-    ):  # fmt: skip
+    kind = fields.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY")
+    if kind not in (*_METAIO_BYTES, "OTHER", "NONE"):
         raise _Broken(f"ElementType = {fields.get('ElementType')} is unknown; correct the header")
     spacing = numbers(("ElementSpacing", "ElementSize"), float, rank, "spacing")
-    if min(spacing) <= 0:
-        shown = " x ".join(f"{s:g}" for s in spacing)
-        raise _Broken(f"spacing {shown} mm is not usable; correct the file's header")
+    _check_spacing(spacing)
     numbers(("Offset", "Position", "Origin"), float, rank, "position")
     numbers(("TransformMatrix", "Orientation", "Rotation"), float, rank * rank, "orientation")
-
-
-def _check_metaio_voxels(file: BinaryIO, fields: dict[str, str]) -> None:
-    kind = fields.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY")
-    try:
-        sizes = [int(n) for n in fields["DimSize"].split()]
-        channels = int(fields.get("ElementNumberOfChannels", "1"))
-        needed = math.prod(sizes) * channels * _METAIO_BYTES[kind]
-    except (KeyError, ValueError):
-        return
-    compressed = fields.get("CompressedData", "").lower().startswith("t")
-    text = fields.get("BinaryData", "True").lower().startswith("f")
-    if not text:
-        _compare(_count_inflated(file) if compressed else _count(file), needed)
+    each = _METAIO_BYTES.get(kind)
+    return None if each is None else math.prod(sizes) * int(channels) * each
 
 
 def _check_nrrd(file: BinaryIO) -> None:
@@ -282,9 +268,8 @@ def _check_nrrd_header(lines: Sequence[bytes]) -> None:
         sizes = [int(n) for n in fields["sizes"].split()]
     except (KeyError, ValueError):
         raise _Broken("the header holds no usable size (dimension, sizes); correct it") from None
-    if not 1 <= rank <= 16 or len(sizes) != rank or min(sizes) < 1:
-        raise _Broken(f"sizes: {fields['sizes']} in the header is not usable; correct it")
-    if math.prod(sizes) > _MOST_VOXELS:
+    fits = 1 <= rank <= 16 and len(sizes) == rank and min(sizes) >= 1
+    if not fits or math.prod(sizes) > _MOST_VOXELS:
         raise _Broken(f"sizes: {fields['sizes']} in the header is not usable; correct it")
     if "spacedirections" not in fields:
         what = "orientation (space directions)" if "spacings" in fields else "spacing"
@@ -301,10 +286,7 @@ def _check_nrrd_header(lines: Sequence[bytes]) -> None:
 
 def _count(file: BinaryIO) -> int:
     """How many bytes are left in `file`."""
-    total = 0
-    while part := file.read(_CHUNK):
-        total += len(part)
-    return total
+    return _count_finite(file, 0, 0, None)[0]
 
 
 def _count_inflated(file: BinaryIO) -> int:

@@ -159,12 +159,8 @@ def prepare(
     order, flips = canonical_axes(grid)
     arrays = [to_canonical(v.array[box], order, flips) for v in volumes]
     size = model_shape(arrays[0].shape, [grid.spacing[a] for a in order], spacing)
-    image = torch.stack(
-        [
-            torch.from_numpy(normalization(resize(_tensor(a)[None], size)[0].numpy()))
-            for a in arrays
-        ]
-    )
+    resized = (resize(_tensor(a)[None], size)[0].numpy() for a in arrays)
+    image = torch.stack([torch.from_numpy(normalization(a)) for a in resized])
     true = tuple(
         float(n * grid.spacing[a] / m)
         for n, a, m in zip(arrays[0].shape, order, size, strict=True)

@@ -6,6 +6,7 @@ LPS, and this file alone converts. Arrays are indexed ``[i, j, k]``.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, last_line
 from ..files import whole_file
 from . import dicom_check, file_check
 from .limits import MOST_SKEW, SPACING_LIMITS_MM
@@ -75,15 +76,8 @@ class Grid:
         """Whether both grids have the same voxels, corners equal within ``tolerance`` voxels."""
         if tuple(self.shape) != tuple(other.shape):
             return False
-        corners = np.array(
-            [
-                [i, j, k, 1]
-                for i in (0, self.shape[0])
-                for j in (0, self.shape[1])
-                for k in (0, self.shape[2])
-            ],
-            float,
-        ).T
+        places = itertools.product(*((0, n) for n in self.shape))
+        corners = np.array([[*place, 1] for place in places], float).T
         gap = np.abs((self.affine - other.affine) @ corners)[:3].max()
         return bool(gap <= tolerance * min(self.spacing))
 
@@ -136,12 +130,8 @@ def read(path: str | Path) -> Volume:
         raise InputError(f"{path}: the origin or the axes are not finite; correct the header")
     if np.abs(axes.T @ axes - np.eye(3)).max() > MOST_SKEW:
         raise InputError(f"{path}: {file_check.SHEARED}")
-    grid = Grid(
-        tuple(image.GetSize()),
-        tuple(spacing),
-        tuple(origin.tolist()),
-        tuple(map(tuple, axes.tolist())),
-    )
+    directions = tuple(map(tuple, axes.tolist()))
+    grid = Grid(tuple(image.GetSize()), tuple(spacing), tuple(origin.tolist()), directions)
     return Volume(array.transpose(2, 1, 0), grid)
 
 
@@ -225,19 +215,11 @@ def resample(volume: Volume, grid: Grid, *, nearest: bool = False, outside: floa
         return image
 
     source = image_of(volume.array, volume.grid)
-    direction = np.asarray(grid.axes, float).ravel().tolist()
+    size = [int(n) for n in grid.shape]
+    place = (grid.origin, grid.spacing, np.asarray(grid.axes, float).ravel().tolist())
     kind = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
     identity = sitk.Transform(3, sitk.sitkIdentity)
-    result = sitk.Resample(
-        source,
-        [int(n) for n in grid.shape],
-        identity,
-        kind,
-        grid.origin,
-        grid.spacing,
-        direction,
-        outside,
-    )
+    result = sitk.Resample(source, size, identity, kind, *place, outside)
     return Volume(sitk.GetArrayFromImage(result).transpose(2, 1, 0), grid)
 
 
@@ -314,7 +296,7 @@ def _read_dicom(folder: Path, sitk):
     try:
         image = _quiet(sitk, reader.Execute)
     except RuntimeError as error:
-        reason = file_check.last_line(error)
+        reason = last_line(error)
         raise InputError(f"{folder}: the DICOM series cannot be read ({reason})") from error
 
     def tag(n: int, key: str) -> str:

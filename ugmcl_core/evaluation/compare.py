@@ -130,12 +130,10 @@ def compare(
     found, truth = _pair(prediction, reference)
     if values is None:
         values = {int(v) for array in (found.array, truth.array) for v in np.unique(array)} - {0}
-    structures = [
-        StructureResult(
-            value, metrics.score(found.array == value, truth.array == value, truth.grid.spacing)
-        )
-        for value in sorted(values)
-    ]
+    structures = []
+    for value in sorted(values):
+        mine, true = found.array == value, truth.array == value
+        structures.append(StructureResult(value, metrics.score(mine, true, truth.grid.spacing)))
     errors = error_map(found.array, truth.array, values)
     return LabelMapComparison(tuple(structures), volume.Volume(errors, truth.grid))
 

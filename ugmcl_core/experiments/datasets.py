@@ -262,18 +262,9 @@ def _brats(folder: Path, lists: Lists, split_seed: int) -> Dataset:
     order = [n for n in order if n not in {*dev, *report}]
     labeled = lists.labeled or tuple(order[: max(1, round(BRATS_LABELED * len(order)))])
     training = (*labeled, *(n for n in order if n not in labeled))
-    return Dataset(
-        "brats",
-        cases,
-        training,
-        len(labeled),
-        dev,
-        report,
-        (TUMOR,),
-        "T2-FLAIR MRI",
-        1.0,
-        Normalization("z-score-nonzero"),
-    )
+    parts = (training, len(labeled), dev, report)
+    normalization = Normalization("z-score-nonzero")
+    return Dataset("brats", cases, *parts, (TUMOR,), "T2-FLAIR MRI", 1.0, normalization)
 
 
 def _brats_file(place: Path, kind: str) -> Path:

@@ -54,31 +54,12 @@ class Training:
         options = [f"{k}-{v:g}" if isinstance(v, float) else f"{k}-{v}".lower()
                    for k, v in sorted(self.options.items())]  # fmt: skip
         total = len(self.labeled) + len(self.unlabeled)
-        digest = hashlib.sha256(
-            json.dumps(
-                [
-                    self.layout,
-                    self.method.name,
-                    self.options,
-                    p.name,
-                    p.iterations,
-                    self.seed,
-                    self.labeled,
-                    self.unlabeled,
-                ],
-                sort_keys=True,
-            ).encode()
-        ).hexdigest()
-        return "_".join(
-            [
-                self.method.name,
-                *options,
-                f"{len(self.labeled)}of{total}",
-                f"{p.name}-{p.iterations}",
-                f"s{self.seed}",
-                digest[:8],
-            ]
-        )
+        content = [self.layout, self.method.name, self.options, p.name, p.iterations, self.seed]
+        text = json.dumps([*content, self.labeled, self.unlabeled], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        cases = f"{len(self.labeled)}of{total}"
+        course = (f"{p.name}-{p.iterations}", f"s{self.seed}")
+        return "_".join([self.method.name, *options, cases, *course, digest])
 
 
 @dataclass(frozen=True)

@@ -69,12 +69,8 @@ def _figure(
         draw = {"labels": curves.against_labels, "thresholds": curves.against_threshold}
         seeds = max(len(r.scored) for r in results.present)
         bars = "seeds and cases" if seeds > 1 else "cases"
-        return (
-            draw[experiment.form](
-                results, f"{about} Bars: 95 % interval by Student's t over {bars}."
-            ),
-            "Bars: 95 % intervals, see below.",
-        )
+        text = f"{about} Bars: 95 % interval by Student's t over {bars}."
+        return draw[experiment.form](results, text), "Bars: 95 % intervals, see below."
     chosen = pictures.choose(results, shown)
     scenes = pictures.scenes(results, place, chosen)
     caption = "Cases, from the top: " + "; ".join(

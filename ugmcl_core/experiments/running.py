@@ -161,14 +161,9 @@ def _score(
 
     names = place.case_names
     cases = place.dataset.usable(names, place.output / "cases", progress)
-    rows = score_cases(
-        open_model(place.folder(training) / "model"),
-        [cases[n] for n in names],
-        place.scoring,
-        place.device,
-        place.predictions(training),
-        progress,
-    )
+    chosen, target = [cases[n] for n in names], place.predictions(training)
+    model = open_model(place.folder(training) / "model")
+    rows = score_cases(model, chosen, place.scoring, place.device, target, progress)
     record["scores"][place.scoring.key] = {"cases": list(names), "rows": plain(rows)}
 
 

@@ -96,14 +96,8 @@ def compare(values: np.ndarray, reference: np.ndarray) -> Comparison:
     both = math.nan
     if min(len(values), len(reference)) > 1 and error > 0:
         both = float(2.0 * stats.t.sf(abs(difference) / error, freedom))
-    return Comparison(
-        difference,
-        low,
-        high,
-        float(stats.ttest_rel(a, b).pvalue),
-        float(stats.wilcoxon(a, b).pvalue),
-        both,
-    )
+    t_test, wilcoxon = (float(f(a, b).pvalue) for f in (stats.ttest_rel, stats.wilcoxon))
+    return Comparison(difference, low, high, t_test, wilcoxon, both)
 
 
 def _spread(by_case: np.ndarray, rows: Sequence[np.ndarray]) -> tuple[float, float]:

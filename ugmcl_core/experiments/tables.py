@@ -158,20 +158,13 @@ def _every_measure(results: Results) -> str:
     found = {name: results.comparisons(name) for name in _MEASURES}
     head = ["Method", *(f"{text} ({what})" for text in _MEASURES.values()
                         for what in ("less UG-MCL's", "p after Holm"))]  # fmt: skip
-    rows = [
-        [
-            label,
-            *(
-                cell
-                for name in _MEASURES
-                for cell in (
-                    _shown(name, found[name][label].difference, "+.2f"),
-                    _p(found[name][label].t_test_holm),
-                )
-            ),
-        ]
-        for label in found["dice"]
-    ]
+    rows = []
+    for label in found["dice"]:
+        cells = [label]
+        for name in _MEASURES:
+            c = found[name][label]
+            cells += [_shown(name, c.difference, "+.2f"), _p(c.t_test_holm)]
+        rows.append(cells)
     if not rows:
         return "Nothing to compare yet."
     return _table(head, rows) + "\n\nPaired t-test over cases; Holm's correction by measure."

@@ -281,7 +281,7 @@ class _FinetuneRun:
     def _on_train_event(
         self, event: dict[str, Any], part: Part, number: int, seen: dict[str, Any]
     ) -> None:
-        """Forward a training event."""
+        """Forward a training event; ``seen`` keeps the last losses and the speed."""
         kind = event["event"]
         share = (_AFTER - _BEFORE) / len(self.parts)
         done = _BEFORE + share * number
@@ -299,20 +299,11 @@ class _FinetuneRun:
             text = f"{prefix}iteration {step} of {total}"
             self.progress(done + share * step / total, text, remaining=round(left, 1))
             seen.update(losses=event["losses"], speed=event["speed"])
-            self._metrics(event["step"], part, seen, None)
+            self.send("metrics", step=step, part=part.name, dice=None, **seen)
         elif event.get("dice"):
             known = [d for d in event["dice"] if not math.isnan(d)]
-            self._metrics(event["step"], part, seen, sum(known) / len(known) if known else None)
-
-    def _metrics(self, step: int, part: Part, seen: dict[str, Any], dice: float | None) -> None:
-        self.send(
-            "metrics",
-            step=step,
-            part=part.name,
-            losses=seen["losses"],
-            dice=dice,
-            speed=seen["speed"],
-        )
+            dice = sum(known) / len(known) if known else None
+            self.send("metrics", step=event["step"], part=part.name, dice=dice, **seen)
 
     def measured(
         self, model: Model, cases: Sequence[Case], start: float, end: float
@@ -320,6 +311,8 @@ class _FinetuneRun:
         """The measures of each case, on the CPU where a GPU has not enough memory."""
         if not cases:
             return []
+        representation = self.plan.profile.representation
+        classes = self.plan.description.classes
         attempts = [Attempt(self.plan.profile, self.device)]
         if self.device != "cpu":
             attempts.append(Attempt(self.plan.profile, "cpu", "the CPU"))
@@ -330,15 +323,7 @@ class _FinetuneRun:
             for number, case in enumerate(cases):
                 fraction = start + (end - start) * number / len(cases)
                 self.progress(fraction, f"measuring {case.name}")
-                rows.append(
-                    measure(
-                        segmenter,
-                        case,
-                        self.plan.profile.representation,
-                        self.plan.description.classes,
-                        self.canceled,
-                    )
-                )
+                rows.append(measure(segmenter, case, representation, classes, self.canceled))
             return rows
 
         return run_with_fallback(attempts, work, self.warn)

@@ -121,12 +121,8 @@ def profile_of(card: ModelCard, like: Profile) -> Profile:
         normalization=Normalization(**card.normalization),
         classes=len(card.classes) + 1,
     )
-    return replace(
-        like,
-        representation=representation,
-        network=NetworkSettings(**card.network),
-        batch=replace(like.batch, patch=card.patch),
-    )
+    network, batch = NetworkSettings(**card.network), replace(like.batch, patch=card.patch)
+    return replace(like, representation=representation, network=network, batch=batch)
 
 
 GENTLE = 0.3
@@ -160,12 +156,8 @@ def with_iterations(profile: Profile, iterations: int) -> Profile:
     decay = o.decay
     if o.saved == "teacher" and part < 1:
         decay = max(0.5, 1.0 - (1.0 - o.decay) / part)
-    return replace(
-        profile,
-        iterations=iterations,
-        warmup=round(profile.warmup * part),
-        optimization=replace(o, rate=rate, decay=decay),
-    )
+    warmup, optimization = round(profile.warmup * part), replace(o, rate=rate, decay=decay)
+    return replace(profile, iterations=iterations, warmup=warmup, optimization=optimization)
 
 
 def fine_tuning(

@@ -207,25 +207,20 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
             license=card.license,
             intended_use=card.intended_use,
         )
-    return Description(
-        name,
-        classes=tuple(
-            ClassInfo(value, f"class {value}", largest_component=None)
-            for value in range(1, profile.network.classes)
-        ),
-    )
+    values = range(1, profile.network.classes)
+    classes = tuple(ClassInfo(n, f"class {n}", largest_component=None) for n in values)
+    return Description(name, classes=classes)
 
 
 def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...]:
     """The classes; where `largest_component` is open, the labels decide it."""
-    return tuple(
-        c
-        if c.largest_component is not None
-        else replace(
-            c, largest_component=not any(case.several_components[n] for case in trainer.labeled)
-        )
-        for n, c in enumerate(description.classes)
-    )
+    classes = []
+    for n, item in enumerate(description.classes):
+        if item.largest_component is None:
+            several = any(case.several_components[n] for case in trainer.labeled)
+            item = replace(item, largest_component=not several)
+        classes.append(item)
+    return tuple(classes)
 
 
 def _of_pieces(trainer: Trainer, description: Description) -> list[str]:
@@ -243,12 +238,8 @@ def _of_pieces(trainer: Trainer, description: Description) -> list[str]:
 def _card(trainer: Trainer, description: Description) -> ModelCard:
     """The card of the training's model as it is now."""
     r = trainer.profile.representation
-    sizes = np.array(
-        [
-            np.multiply(c.opened().image.shape[1:], c.spacing)
-            for c in (*trainer.labeled, *trainer.unlabeled)
-        ]
-    )
+    cases = (*trainer.labeled, *trainer.unlabeled)
+    sizes = np.array([np.multiply(c.opened().image.shape[1:], c.spacing) for c in cases])
     if trainer.base is not None and trainer.base.card.field_of_view_mm is not None:
         sizes = np.concatenate([sizes, trainer.base.card.field_of_view_mm])
     view = tuple(

@@ -87,13 +87,8 @@ class RequestHandler:
             if canceled():
                 raise Canceled
             try:
-                item = assess(
-                    segmenter,
-                    volume.read(path),
-                    request.passes,
-                    progress=advance,
-                    canceled=canceled,
-                )
+                image, passes = volume.read(path), request.passes
+                item = assess(segmenter, image, passes, progress=advance, canceled=canceled)
             except InputError as error:
                 send("log", level="warning", text=in_one_line(error))
                 continue

@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from cli_support import refuse
-from samples import small_case, tiny_model, write_image
+from samples import small_case, tiny_model
 
 from ugmcl_core.__main__ import main
 from ugmcl_core.data import phantoms, volume
@@ -26,11 +26,6 @@ from ugmcl_core.errors import InputError
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return tiny_model(tmp_path_factory.mktemp("models") / "tiny").folder
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    return write_image(tmp_path_factory.mktemp("scans") / "scan.nrrd")
 
 
 def segment(model, image, out, *more):

@@ -23,16 +23,6 @@ from ugmcl_core.inference.settings import SegmentSettings
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    return write_image(tmp_path_factory.mktemp("scans") / "scan.nrrd")
-
-
 def test_help_is_instant_and_imports_nothing_heavy():
     code = f"""
 import sys

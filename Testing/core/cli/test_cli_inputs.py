@@ -23,16 +23,6 @@ from ugmcl_core.inference import segmenter
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    return write_image(tmp_path_factory.mktemp("scans") / "scan.nrrd")
-
-
 def test_folders_are_inputs_and_results_in_them_are_not(model, tmp_path, capsys):
     scans = tmp_path / "scans"
     scans.mkdir()

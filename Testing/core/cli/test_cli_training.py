@@ -11,17 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from samples import tiny_model, write_case_list
+from samples import write_case_list
 
 from ugmcl_core.__main__ import main
 from ugmcl_core.data import volume
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_path, capsys):

@@ -17,11 +17,6 @@ ROWS = "supervised,ugmcl"
 SUPERVISED, UGMCL = "supervised_2of5_tiny-4_s2022_", "ugmcl_sharpness-50_2of5_tiny-4_s2022_"
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(profiles.PROFILES, "tiny", TINY)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("la")

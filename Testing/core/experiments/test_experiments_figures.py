@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiment_samples import TINY, write_la
+from experiment_samples import write_la
 from matplotlib.colors import to_rgb
 from samples import ball
 
@@ -17,14 +17,8 @@ from ugmcl_core.experiments import curves, datasets, pictures, planning, records
 from ugmcl_core.experiments import pictures as surfaces
 from ugmcl_core.experiments.paper import EXPERIMENTS
 from ugmcl_core.experiments.scoring import Scoring
-from ugmcl_core.training import profiles
 
 SEEDS = (1, 2)
-
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(profiles.PROFILES, "tiny", TINY)
 
 
 @pytest.fixture(scope="module")

@@ -27,11 +27,6 @@ from ugmcl_core.methods import UGMCL, Supervised
 from ugmcl_core.training import profiles
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(profiles.PROFILES, "tiny", TINY)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("la")
