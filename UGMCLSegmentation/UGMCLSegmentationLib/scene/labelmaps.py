@@ -11,11 +11,10 @@ import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import vtk_to_numpy
 
 from ugmcl_core.data.limits import GRID_TOLERANCE
-from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.scene import nrrd, volumes
+from UGMCLSegmentationLib.errors import PanelError, explaining
+from UGMCLSegmentationLib.scene import arrays, nrrd, volumes
 from UGMCLSegmentationLib.scene.results import LABELMAP
 
 IGNORE_VALUE = 255  # label of voxels that nobody annotated
@@ -31,13 +30,6 @@ def image(segment) -> Any:
     return labelmap if all(extent[2 * a] <= extent[2 * a + 1] for a in range(3)) else None
 
 
-def voxels(labelmap) -> np.ndarray:
-    """Its voxels as a k, j, i array."""
-    return vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(
-        labelmap.GetDimensions()[::-1]
-    )
-
-
 def isSurface(segment) -> bool:
     """Whether the segment is a surface or contours without a labelmap."""
     hasOther = any(segment.GetRepresentation(name) is not None for name in _DRAWN)
@@ -48,7 +40,7 @@ def isEmpty(segment) -> bool:
     if isSurface(segment):
         return False
     labelmap = image(segment)
-    return labelmap is None or not (voxels(labelmap) == segment.GetLabelValue()).any()
+    return labelmap is None or not (arrays.voxels(labelmap) == segment.GetLabelValue()).any()
 
 
 def toLabelmap(labelmap, segmentationNode, volumeNode) -> np.ndarray:
@@ -110,7 +102,7 @@ def build(
         if labelmap is None:
             continue
         matrix = toLabelmap(labelmap, segmentationNode, volumeNode)
-        source, label = voxels(labelmap), segment.GetLabelValue()
+        source, label = arrays.voxels(labelmap), segment.GetLabelValue()
         for part in nrrd.slabs(result.shape, 16):  # bytes of the indices of one voxel
             mask = _cut(source, label, matrix, part, size)
             if mask is not None:
@@ -142,14 +134,9 @@ def _makeLabelmaps(segmentationNode, volumeNode) -> None:
 def write(path: Path, segmentationNode, values: Mapping[str, int], volumeNode) -> Iterator[None]:
     """Write the label array as NRRD on the volume's grid. Raises PanelError."""
     array = yield from build(segmentationNode, values, volumeNode)
-    try:
+    text = _("The labels of {name} cannot be written: {why}.")
+    with explaining(text, name=volumeNode.GetName()):
         yield from nrrd.write(path, array, volumes.ijkToRas(volumeNode))
-    except OSError as error:
-        raise PanelError(
-            _("The labels of {name} cannot be written: {why}.").format(
-                name=volumeNode.GetName(), why=error.strerror
-            )
-        ) from None
 
 
 def _cut(source, label: int, matrix, part: slice, size) -> np.ndarray | None:

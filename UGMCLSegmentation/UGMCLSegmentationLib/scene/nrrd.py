@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError, explaining
 
 CHUNK = 4 << 20  # bytes between two yields
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # MRML is RAS, files are LPS; the matrix is its own inverse
@@ -83,7 +84,7 @@ def readHeader(path: Path) -> Header:
     """The header of a NRRD with its data attached; raises PanelError for anything else."""
     fields: dict[str, str] = {}
     try:
-        with open(path, "rb") as file:
+        with _reading(path), open(path, "rb") as file:
             if not file.readline(64).startswith(b"NRRD"):
                 raise PanelError(_("{file} is not a NRRD file.").format(file=path.name))
             while line := file.readline(65536).decode("utf-8", "replace").rstrip("\r\n"):
@@ -92,8 +93,6 @@ def readHeader(path: Path) -> Header:
                     fields[key.strip().lower()] = value.strip()
             offset = file.tell()
         return _header(fields, offset)
-    except OSError as error:
-        raise _unreadable(path, error) from None
     except (KeyError, ValueError, IndexError) as error:
         raise PanelError(
             _("{file} is damaged or of an unknown kind ({why}).").format(file=path.name, why=error)
@@ -129,19 +128,16 @@ def read(path: Path, header: Header, target: np.ndarray) -> Iterator[None]:
     if tuple(target.shape) != header.shape:
         raise PanelError(_("{file} has another size than the volume.").format(file=path.name))
     try:
-        yield from _read(path, header, target)
-    except OSError as error:
-        raise _unreadable(path, error) from None
+        with _reading(path):
+            yield from _read(path, header, target)
     except zlib.error as error:
         raise PanelError(
             _("{file} is damaged ({why}).").format(file=path.name, why=error)
         ) from None
 
 
-def _unreadable(path: Path, error: OSError) -> PanelError:
-    return PanelError(
-        _("{file} cannot be read: {why}.").format(file=path.name, why=error.strerror)
-    )
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return explaining(_("{file} cannot be read: {why}."), file=path.name)
 
 
 def _read(path: Path, header: Header, target: np.ndarray) -> Iterator[None]:

@@ -11,10 +11,9 @@ import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import vtk_to_numpy
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.scene import nrrd, overlays, results, subjectHierarchy, volumes
+from UGMCLSegmentationLib.scene import arrays, nrrd, overlays, results, subjectHierarchy, volumes
 from UGMCLSegmentationLib.scene.overlays import Overlay
 from UGMCLSegmentationLib.scene.results import LABELMAP
 
@@ -123,10 +122,9 @@ def _readImage(
     """The file as float voxels of the whole volume, `outside` where it has none."""
     header = _header(path, sourceNode, part)
     image = vtk.vtkImageData()
-    size = volumes.dimensions(sourceNode)
-    image.SetDimensions(*size)
+    image.SetDimensions(*volumes.dimensions(sourceNode))
     image.AllocateScalars(vtk.VTK_FLOAT, 1)
-    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(size[::-1])
+    array = arrays.voxels(image)
     if part != volumes.fullBox(sourceNode):
         for slab in nrrd.slabs(array.shape, array.itemsize):
             array[slab] = outside
@@ -191,9 +189,8 @@ def _chosenColors(segmentationNode) -> dict[tuple[str, str], tuple[float, ...]]:
     """The colors that the user changed, by the segment's identifier and name."""
     classes = results.summary(segmentationNode).get("classes", [])
     given = {_segmentId(info): info.get("color") for info in classes}
-    segmentation, chosen = segmentationNode.GetSegmentation(), {}
-    for index in range(segmentation.GetNumberOfSegments()):
-        segment, key = segmentation.GetNthSegment(index), segmentation.GetNthSegmentID(index)
+    chosen = {}
+    for key, segment in results.segmentsOf(segmentationNode):
         color = segment.GetColor()
         if given.get(key) is None or np.abs(np.subtract(color, given[key])).max() > 1e-3:
             chosen[key, segment.GetName()] = color
@@ -207,21 +204,16 @@ def _segmentId(info: dict[str, Any]) -> str:
 def labelmap(labels: np.ndarray, part: volumes.Box, sourceNode):
     """One labelmap that all segments share, cut to the box that holds any label."""
     image = slicer.vtkOrientedImageData()
-    used = [
-        np.flatnonzero(labels.any(axis=tuple(a for a in range(3) if a != axis)))
-        for axis in range(3)
-    ]
-    if min(len(u) for u in used) == 0:
+    cut = arrays.tightBox(labels)
+    if cut is None:
         return image
-    cut = tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
     (k0, k1), (j0, j1), (i0, i1) = (
         (s.start + p.start, s.stop + p.start - 1) for s, p in zip(cut, part.slices, strict=True)
     )
     image.SetExtent(i0, i1, j0, j1, k0, k1)
     isByte = labels.dtype.itemsize == 1
     image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR if isByte else vtk.VTK_UNSIGNED_SHORT, 1)
-    voxels = vtk_to_numpy(image.GetPointData().GetScalars())
-    voxels[:] = labels[cut].ravel()
+    arrays.voxels(image)[:] = labels[cut]
     matrix = vtk.vtkMatrix4x4()
     sourceNode.GetIJKToRASMatrix(matrix)
     image.SetGeometryFromImageToWorldMatrix(matrix)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import vtk_to_numpy
 
-from UGMCLSegmentationLib.scene import overlays
+from UGMCLSegmentationLib.scene import arrays, overlays
 from UGMCLSegmentationLib.scene.overlays import Overlay
 
 ROLE = "UGMCLSegmentation.Role"  # attribute: SEGMENTATION or the role of an overlay
@@ -109,6 +108,15 @@ def summary(segmentationNode) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def segmentsOf(segmentationNode) -> list[tuple[str, Any]]:
+    """The segments with their identifiers."""
+    segmentation = segmentationNode.GetSegmentation()
+    return [
+        (segmentation.GetNthSegmentID(n), segmentation.GetNthSegment(n))
+        for n in range(segmentation.GetNumberOfSegments())
+    ]
+
+
 def classOf(segment) -> str:
     """The label of the segment's class, "" for a segment that the user added."""
     label = vtk.reference("")
@@ -127,13 +135,9 @@ class Content:
 
 
 def _contents(segmentationNode) -> Iterator[Content]:
-    segmentation = segmentationNode.GetSegmentation()
-    for index in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(index)
+    for identifier, segment in segmentsOf(segmentationNode):
         image = segment.GetRepresentation(LABELMAP)
-        yield Content(
-            segmentation.GetNthSegmentID(index), segment.GetName(), image, segment.GetLabelValue()
-        )
+        yield Content(identifier, segment.GetName(), image, segment.GetLabelValue())
 
 
 def fingerprint(contents: Iterable[Content]) -> Generator[None, None, str]:
@@ -157,24 +161,18 @@ def _effective(image, label: int) -> Iterator[bytes | None]:
     """The corner and the bits of the smallest box around the voxels of `label`."""
     if image is None or image.GetPointData().GetScalars() is None:
         return
-    i0, _i1, j0, _j1, k0, _k1 = image.GetExtent()
-    size = image.GetDimensions()
-    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(size[::-1])
-    mask = array == label
+    mask = arrays.voxels(image) == label
     yield None
-    if not mask.any():
+    box = arrays.tightBox(mask)
+    if box is None:
         return
-    yield None
-    spans = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        spans.append(slice(int(used[0]), int(used[-1]) + 1))
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
-    start = (i0 + spans[2].start, j0 + spans[1].start, k0 + spans[0].start, 1.0)
+    i0, _i1, j0, _j1, k0, _k1 = image.GetExtent()
+    start = (i0 + box[2].start, j0 + box[1].start, k0 + box[0].start, 1.0)
     # in steps of 0.05 mm; the odd offset keeps multiples of usual spacings off the steps' borders
     corner = np.floor(np.array(matrix.MultiplyPoint(start)[:3]) / 0.05 + 0.1372).astype(int)
-    cut = np.ascontiguousarray(mask[tuple(spans)])
+    cut = np.ascontiguousarray(mask[box])
     yield None
     yield f"{corner.tolist()}{cut.shape}\n".encode()
     yield np.packbits(cut).tobytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.scene import labelmaps, results
+from UGMCLSegmentationLib.scene import arrays, labelmaps, results
 
 
 def lines(segmentationNode) -> list[str]:
@@ -28,17 +28,13 @@ def lines(segmentationNode) -> list[str]:
 
 def _segmentOf(segmentationNode, value: int):
     """The segment of a class, found by its tag: the user may have renamed it."""
-    segmentation = segmentationNode.GetSegmentation()
-    for index in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(index)
-        if results.classOf(segment) == str(value):
-            return segment
-    return None
+    found = (segment for _identifier, segment in results.segmentsOf(segmentationNode))
+    return next((segment for segment in found if results.classOf(segment) == str(value)), None)
 
 
 def _milliliters(segment) -> float:
     labelmap = labelmaps.image(segment)
     if labelmap is None:
         return 0.0
-    count = np.count_nonzero(labelmaps.voxels(labelmap) == segment.GetLabelValue())
+    count = np.count_nonzero(arrays.voxels(labelmap) == segment.GetLabelValue())
     return float(count * np.prod(labelmap.GetSpacing()) / 1000.0)

@@ -29,13 +29,18 @@ def fillTable(role: str, name: str, titles: Sequence[str], rows: Sequence[Sequen
     """Fill the table node of this role with texts; returns the node."""
     node = findOrAdd("vtkMRMLTableNode", results.ROLE, role)
     node.SetName(name)
+    setColumns(node, vtk.vtkStringArray, titles, rows)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    return node
+
+
+def setColumns(tableNode, arrayClass: type, titles: Sequence[str], rows: Sequence[Sequence]):
+    """Replace the contents of a table node; the values go into arrays of this class."""
     table = vtk.vtkTable()
     for index, title in enumerate(titles):
-        column = vtk.vtkStringArray()
+        column = arrayClass()
         column.SetName(title)
         for row in rows:
             column.InsertNextValue(row[index])
         table.AddColumn(column)
-    node.SetAndObserveTable(table)
-    node.SetUseColumnTitleAsColumnHeader(True)
-    return node
+    tableNode.SetAndObserveTable(table)

@@ -13,7 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from ugmcl_core.data.limits import MOST_SKEW, SPACING_LIMITS_MM
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError, explaining
 from UGMCLSegmentationLib.scene import nrrd, results
 
 
@@ -89,12 +89,8 @@ def box(volumeNode, roiNode) -> Box:
 def write(volumeNode, part: Box, path: Path) -> Iterator[None]:
     """Write the part as NRRD in the volume's own space, without its parent transforms."""
     array = slicer.util.arrayFromVolume(volumeNode)[part.slices]
-    try:
+    with explaining(_("The temporary volume cannot be written: {why}.")):
         yield from nrrd.write(path, array, part.matrix(ijkToRas(volumeNode)))
-    except OSError as error:
-        raise PanelError(
-            _("The temporary volume cannot be written: {why}.").format(why=error.strerror)
-        ) from None
 
 
 def fitRegion(roiNode, volumeNode) -> None:

@@ -20,8 +20,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ugmcl_core import files
-from ugmcl_core.errors import InputError
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError, explaining
 from UGMCLSegmentationLib.storage import temporaryFolders, userFolder
 
 REQUEST, RESULT, METRICS, OWNER = "request.json", "result.json", "metrics.jsonl", "owner"
@@ -48,23 +47,19 @@ class ResumableRun:
 def create(name: str) -> Path:
     """A new folder for a run. Raises PanelError."""
     stem = re.sub(r"[^\w.-]+", "-", name) or "run"
+    place = userFolder.runs()
     for number in range(1, 1000):
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        folder = userFolder.runs() / (f"{stamp}-{stem}" + (f"-{number}" if number > 1 else ""))
-        try:
-            folder.mkdir(mode=0o700)
+        folder = place / (f"{stamp}-{stem}" + (f"-{number}" if number > 1 else ""))
+        with explaining(_("The folder {folder} cannot be made: {why}."), folder=folder):
+            try:
+                folder.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
             (folder / CASES).mkdir(mode=0o700)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise PanelError(
-                _("The folder {folder} cannot be made: {why}.").format(
-                    folder=folder, why=error.strerror
-                )
-            ) from None
         claim(folder)
         return folder
-    raise PanelError(_("There are too many runs in {folder}.").format(folder=userFolder.runs()))
+    raise PanelError(_("There are too many runs in {folder}.").format(folder=place))
 
 
 def claim(folder: Path) -> None:
@@ -79,10 +74,8 @@ def release(folder: Path) -> None:
 
 def write(path: Path, text: str) -> None:
     """Write a file that is whole or absent. Raises PanelError."""
-    try:
+    with explaining():
         files.write_text(path, text)
-    except InputError as error:
-        raise PanelError(str(error)) from None
 
 
 def save(run: ResumableRun) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import explaining
 
 _NAME = re.compile(r"ugmcl-(\d+)-\w+\Z")
 
@@ -27,15 +27,9 @@ def makeFolder() -> Path:
 
     Raises PanelError where none can be made.
     """
-    try:
+    with explaining(_("No temporary folder can be made in {place}: {why}."), place=place()):
         place().mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"ugmcl-{os.getpid()}-", dir=place()))
-    except OSError as error:
-        raise PanelError(
-            _("No temporary folder can be made in {place}: {why}.").format(
-                place=place(), why=error.strerror
-            )
-        ) from None
 
 
 def removeFolder(folder: Path) -> None:

@@ -13,7 +13,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError, explaining
 
 KEY = "UGMCLSegmentation/UserFolder"
 NAME = "UGMCLSegmentation"
@@ -85,14 +85,8 @@ def modelPlaces() -> str:
 
 
 def _made(folder: Path) -> Path:
-    try:
+    with explaining(_("The folder {folder} cannot be made: {why}."), folder=folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise PanelError(
-            _("The folder {folder} cannot be made: {why}.").format(
-                folder=folder, why=error.strerror
-            )
-        ) from None
     return folder
 
 

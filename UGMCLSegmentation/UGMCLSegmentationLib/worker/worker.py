@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Request:
     sent: bool = False
     isAnswered: bool = False
     folder: Path | None = None
-    cancelFile: Path | None = field(default=None)
+    cancelFile: Path | None = None
 
 
 class Worker:
@@ -119,15 +119,13 @@ class Worker:
         self._cancelDeadline.start(self.killAfter)
         if request.cancelFile is not None:
             self._touch(request.cancelFile)
-        elif self._child is not None:
-            self._child.writeLine(json.dumps({"command": "cancel", "id": request.content["id"]}))
+        else:
+            self.send("cancel")
 
     def kill(self) -> None:
         """End the process immediately; a running request ends as canceled."""
         self._helloDeadline.stop()
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()
+        self._killChild()
         self._finish({"event": "canceled"})
 
     def shutdown(self) -> None:
@@ -146,6 +144,11 @@ class Worker:
                 request.cancelFile.touch()
         # a running request may finish what it is writing, such as a checkpoint
         child.stop(patience=int(1000 * self.killAfter) if request is not None else 300)
+
+    def _killChild(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
 
     def _launch(self, command: Sequence[str]) -> None:
         self.hello = None
@@ -171,13 +174,12 @@ class Worker:
         try:
             request.cancelFile.unlink(missing_ok=True)  # of an earlier request
             job.write_text(json.dumps(request.content), encoding="utf-8")
-        except OSError as error:  # a full disk, say
+        except OSError as error:  # such as a full disk
             text = _("The request cannot be written: {why}.").format(why=error.strerror)
             self._finish({"event": "error", "message": text})
             return
         request.sent = True
-        if self._child is not None:
-            self._child.kill()  # of the previous request; it is ending anyway
+        self._killChild()  # of the previous request; it is ending anyway
         command = self.command or workerCommand()
         self._launch([*command, "--job", str(job), "--cancel-file", str(request.cancelFile)])
 
@@ -190,13 +192,11 @@ class Worker:
     def _fallBack(self, why: str) -> None:
         self._oneShot = True
         self.onLog("warning", why)
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()
+        self._killChild()
         self._startJob()
 
     def _onAnswerLate(self) -> None:
-        """It said hello but receives nothing: a launcher, for example, does not forward stdin."""
+        """The process runs but gets no request: a launcher may not forward stdin."""
         if self._request is not None and not self._request.isAnswered:
             self._fallBack(_("The worker does not receive requests; every run starts it again."))
 
@@ -247,9 +247,7 @@ class Worker:
     def _cannotStart(self, event: Event) -> None:
         """The worker reports why it cannot start and ends, for example without PyTorch."""
         self._helloDeadline.stop()
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()  # its end needs no other message
+        self._killChild()  # its end needs no other message
         if self._request is None:
             self.onLog("warning", str(event.get("message")))
         self._finish(event)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
-from vtk.util.numpy_support import vtk_to_numpy
 
+from UGMCLSegmentationLib.scene import arrays
 from UGMCLSegmentationLib.scene.results import LABELMAP
 
 MOST_FACES = 200_000  # limit for automatic creation: three times an atrium of the finest scans
@@ -34,7 +34,7 @@ def faces(segmentationNode) -> int:
         image = segmentation.GetLayerDataObject(layer, LABELMAP)
         scalars = image.GetPointData().GetScalars() if image is not None else None
         if scalars is not None and scalars.GetNumberOfTuples():
-            count += _facesOf(vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1]))
+            count += _facesOf(arrays.voxels(image))
     return count
 
 

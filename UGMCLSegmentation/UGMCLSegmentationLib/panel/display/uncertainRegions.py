@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import resultNodes, results, volumes
+from UGMCLSegmentationLib.scene import arrays, resultNodes, results, volumes
 
 
 class ReviewSection:
@@ -161,11 +161,7 @@ def find(uncertaintyNode) -> list[Region]:
     if peak < _LEAST:
         return []
     mask = array >= min(_LEVEL, peak / 2)
-    spans = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        spans.append(slice(int(used[0]), int(used[-1]) + 1))
-    cut = tuple(spans)
+    cut = arrays.tightBox(mask)
     components = sitk.ConnectedComponent(sitk.GetImageFromArray(mask[cut].astype(np.uint8)))
     statistics = sitk.LabelIntensityStatisticsImageFilter()
     statistics.Execute(components, sitk.GetImageFromArray(np.ascontiguousarray(array[cut])))

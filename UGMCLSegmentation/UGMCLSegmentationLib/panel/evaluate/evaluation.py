@@ -140,28 +140,21 @@ def _volumeOf(segmentationNode):
 
 def _classesOf(segmentationNode) -> tuple[list[ClassInfo], dict[str, int]]:
     """A class for each segment, and its label by the segment's identifier."""
-    segmentation = segmentationNode.GetSegmentation()
     classes, values = [], {}
-    for index in range(segmentation.GetNumberOfSegments()):
-        segment, value = segmentation.GetNthSegment(index), index + 1
+    for value, (key, segment) in enumerate(results.segmentsOf(segmentationNode), start=1):
         terminology = structures.terminologyOf(segment)
-        classes.append(
-            ClassInfo(value, segment.GetName(), segment.GetColor(), terminology)
-        )
-        values[segmentation.GetNthSegmentID(index)] = value
+        classes.append(ClassInfo(value, segment.GetName(), segment.GetColor(), terminology))
+        values[key] = value
     return classes, values
 
 
 def _matched(segmentationNode, classes: list[ClassInfo]) -> dict[str, int]:
     """The label of each segment that is one of the classes; two single segments always match."""
-    segmentation = segmentationNode.GetSegmentation()
-    values = {}
-    for index in range(segmentation.GetNumberOfSegments()):
-        match = structures.matching(segmentation.GetNthSegment(index), classes)
-        if match is not None:
-            values[segmentation.GetNthSegmentID(index)] = match.value
-    if not values and segmentation.GetNumberOfSegments() == len(classes) == 1:
-        values[segmentation.GetNthSegmentID(0)] = classes[0].value
+    segments = results.segmentsOf(segmentationNode)
+    matches = {key: structures.matching(segment, classes) for key, segment in segments}
+    values = {key: match.value for key, match in matches.items() if match is not None}
+    if not values and len(segments) == len(classes) == 1:
+        values[segments[0][0]] = classes[0].value
     return values
 
 

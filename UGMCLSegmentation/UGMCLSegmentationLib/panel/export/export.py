@@ -15,8 +15,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ugmcl_core import files
-from ugmcl_core.errors import InputError
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError, explaining
 from UGMCLSegmentationLib.parameters import FORMATS, PATTERN
 from UGMCLSegmentationLib.scene import results
 
@@ -118,13 +117,10 @@ def _filesOf(node) -> set[str]:
 
 
 def _writeWhole(node, path: Path, suffix: str) -> None:
-    try:
-        with files.whole_file(path) as partial:
-            isWritten = _write(node, partial, suffix)
-            if not isWritten or not partial.is_file() or partial.stat().st_size == 0:
-                raise files.unwritable(path, OSError(_("nothing was written")))
-    except InputError as error:
-        raise PanelError(str(error)) from None
+    with explaining(), files.whole_file(path) as partial:
+        isWritten = _write(node, partial, suffix)
+        if not isWritten or not partial.is_file() or partial.stat().st_size == 0:
+            raise files.unwritable(path, OSError(_("nothing was written")))
 
 
 def _write(node, path: Path, suffix: str) -> bool:
@@ -151,7 +147,7 @@ def labelmap(segmentationNode):
         raise PanelError(
             _("{name} has no reference geometry.").format(name=segmentationNode.GetName())
         )
-    ids, values = _values(segmentationNode.GetSegmentation())
+    ids, values = _values(segmentationNode)
     merged = slicer.vtkOrientedImageData()
     segmentationNode.GenerateMergedLabelmapForAllSegments(
         merged, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, geometry, ids
@@ -172,12 +168,12 @@ def labelmap(segmentationNode):
     return node
 
 
-def _values(segmentation) -> tuple[vtk.vtkStringArray, list[int]]:
+def _values(segmentationNode) -> tuple[vtk.vtkStringArray, list[int]]:
     ids = vtk.vtkStringArray()
     known: list[int | None] = []
-    for index in range(segmentation.GetNumberOfSegments()):
-        ids.InsertNextValue(segmentation.GetNthSegmentID(index))
-        text = results.classOf(segmentation.GetNthSegment(index))
+    for identifier, segment in results.segmentsOf(segmentationNode):
+        ids.InsertNextValue(identifier)
+        text = results.classOf(segment)
         known.append(int(text) if text.isdigit() and int(text) not in known else None)
     free = max((v for v in known if v is not None), default=0) + 1
     values = []

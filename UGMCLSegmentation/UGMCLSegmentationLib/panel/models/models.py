@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import explaining
 from UGMCLSegmentationLib.storage import runFolder, userFolder
 
 
@@ -31,18 +31,10 @@ def installed() -> list[ModelInfo]:
 
 def fromFolder(folder: str) -> ModelInfo:
     """The model in a folder that the user chose. Raises PanelError if there is none."""
-    from ugmcl_core.errors import InputError
     from ugmcl_core.models.model import open_model
-    from UGMCLSegmentationLib.errors import PanelError
 
-    try:
+    with explaining(_("{folder} cannot be read: {why}."), folder=folder):
         model = open_model(folder)
-    except InputError as error:
-        raise PanelError(str(error)) from None
-    except OSError as error:
-        raise PanelError(
-            _("{folder} cannot be read: {why}.").format(folder=folder, why=error.strerror)
-        ) from None
     return _info(str(model.folder), model.card)
 
 
@@ -71,29 +63,21 @@ def adopt(folder: Path, name: str) -> Path:
     """Move the model folder among the user's models, under a similar name if that one was taken
     meanwhile. Raises PanelError."""
     target = userFolder.models() / name
-    try:
+    text = _("The model cannot be moved from {source} to {target}: {why}.")
+    with explaining(text, source=folder, target=target):
         if target.exists():
             target = target.with_name(nameFor(name))
             _rename(folder, target.name)
         shutil.move(folder, target)
-    except OSError as error:
-        raise PanelError(
-            _("The model cannot be moved from {source} to {target}: {why}.").format(
-                source=folder, target=target, why=error.strerror or error
-            )
-        ) from None
     return target
 
 
 def _rename(folder: Path, name: str) -> None:
     """Write the name into the model's card. Raises PanelError."""
-    from ugmcl_core.errors import InputError
     from ugmcl_core.models.model import CARD, open_model
 
-    try:
+    with explaining():
         card = replace(open_model(folder).card, name=name)
-    except InputError as error:
-        raise PanelError(str(error)) from None
     runFolder.write(folder / CARD, card.to_json())
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from slicer.i18n import tr as _
 
 from ugmcl_core.data import pairing
-from ugmcl_core.errors import InputError
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError, explaining
 from UGMCLSegmentationLib.panel.improve.cases.cases import LABELED, ROLES, UNLABELED, Case, Rank
 from UGMCLSegmentationLib.scene import labelmaps
 
@@ -47,14 +46,8 @@ def find(folder: Path) -> list[CaseFile]:
 
     Raises PanelError if there is none, and where names are ambiguous.
     """
-    try:
+    with explaining(_("{folder} cannot be read: {why}."), folder=folder):
         pairs = pairing.pair_folder(folder)
-    except InputError as error:
-        raise PanelError(str(error)) from None
-    except OSError as error:
-        raise PanelError(
-            _("{folder} cannot be read: {why}.").format(folder=folder, why=error.strerror)
-        ) from None
     if not pairs:
         raise PanelError(
             _("{folder} holds no images ({kinds}).").format(

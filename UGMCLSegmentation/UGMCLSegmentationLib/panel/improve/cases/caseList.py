@@ -147,10 +147,8 @@ class CaseListModel:
 
 def _modified(segmentationNode) -> int:
     """A number that changes with what the segments hold."""
-    segmentation = segmentationNode.GetSegmentation()
-    times = [segmentation.GetMTime()]
-    for index in range(segmentation.GetNumberOfSegments()):
-        segment = segmentation.GetNthSegment(index)
+    times = [segmentationNode.GetSegmentation().GetMTime()]
+    for _identifier, segment in results.segmentsOf(segmentationNode):
         image = segment.GetRepresentation(results.LABELMAP)
         times += [segment.GetMTime(), image.GetMTime() if image is not None else 0]
     return max(times)

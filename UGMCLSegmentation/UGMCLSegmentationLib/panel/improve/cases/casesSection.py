@@ -16,7 +16,7 @@ from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, case
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import volumes
+from UGMCLSegmentationLib.scene import results, volumes
 
 _NAME, _ROLE, _LABEL, _RANK = range(4)
 _WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 80}
@@ -218,8 +218,6 @@ class CasesSection:
 
 
 def _segmentations() -> list:
-    from UGMCLSegmentationLib.scene import results
-
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     return [node for node in nodes if not node.GetAttribute(results.OVERLAY)]
 

@@ -14,6 +14,7 @@ from ugmcl_core.models.card import ClassInfo, Terminology
 from ugmcl_core.models.class_matching import UNTYPED_CODES, match_class, name_key
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases.cases import Case
+from UGMCLSegmentationLib.scene import results
 from UGMCLSegmentationLib.scene.labelmaps import IGNORE_VALUE
 
 UNUSED, NEW, UNKNOWN = "unused", "new", "unknown"  # targets besides the values of classes
@@ -64,15 +65,12 @@ def fromText(text: str) -> dict[str, str]:
     return {str(k): str(v) for k, v in content.items()} if isinstance(content, dict) else {}
 
 
-def segments(case: Case) -> Iterable[tuple[str, Any]]:
+def segments(case: Case) -> list[tuple[str, Any]]:
     """The segments of a case's label that are used, with their identifiers."""
     if case.segmentationNode is None:
-        return
-    segmentation = case.segmentationNode.GetSegmentation()
-    for index in range(segmentation.GetNumberOfSegments()):
-        identifier = segmentation.GetNthSegmentID(index)
-        if identifier not in case.excluded:
-            yield identifier, segmentation.GetNthSegment(index)
+        return []
+    found = results.segmentsOf(case.segmentationNode)
+    return [pair for pair in found if pair[0] not in case.excluded]
 
 
 def find(

@@ -10,6 +10,7 @@ from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Con
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.scene import results
 
 _ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
 
@@ -96,10 +97,8 @@ class StructuresSection:
         self._updating = True
         selector.clear()
         if case is not None:
-            segmentation = case.segmentationNode.GetSegmentation()
-            for row in range(segmentation.GetNumberOfSegments()):
-                identifier = segmentation.GetNthSegmentID(row)
-                selector.addItem(segmentation.GetNthSegment(row).GetName(), identifier)
+            for row, (identifier, segment) in enumerate(results.segmentsOf(case.segmentationNode)):
+                selector.addItem(segment.GetName(), identifier)
                 isUsed = identifier not in case.excluded
                 state = qt.Qt.Checked if isUsed else qt.Qt.Unchecked
                 selector.setCheckState(selector.model().index(row, 0), state)

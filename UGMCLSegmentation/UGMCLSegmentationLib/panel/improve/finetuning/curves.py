@@ -43,7 +43,7 @@ class Curves:
         self._later.stop()
 
     def add(self, event: dict[str, Any]) -> None:
-        """One `metrics` event; steps that a resumed run does again replace the former ones."""
+        """Add a `metrics` event. A resumed run repeats steps, which replace the former ones."""
         step = int(event["step"])
         if event.get("losses"):
             while self._losses and self._losses[-1][0] >= step:
@@ -101,15 +101,7 @@ def _fill(kind: str, name: str, columns: list[str], rows: list[list[float]]):
     stride = -(-len(rows) // _MOST)
     rows = rows[::-1][::stride][::-1]
     node = _node("vtkMRMLTableNode", kind, name)
-    table = vtk.vtkTable()
-    for index, column in enumerate(columns):
-        array = vtk.vtkDoubleArray()
-        array.SetName(column)
-        array.SetNumberOfValues(len(rows))
-        for row, values in enumerate(rows):
-            array.SetValue(row, values[index])
-        table.AddColumn(array)
-    node.SetAndObserveTable(table)
+    taggedNodes.setColumns(node, vtk.vtkDoubleArray, columns, rows)
     return node
 
 
@@ -125,7 +117,7 @@ def _series(table, column: str, color: tuple[float, float, float]):
 
 
 def _updateChart(series: list) -> None:
-    """Have the plot show these; series of a former run that this one lacks go."""
+    """Show these series in the plot and remove those of a former run."""
     node = _node("vtkMRMLPlotChartNode", "chart", _("Fine-tuning"))
     node.SetTitle(_("Fine-tuning"))
     node.SetXAxisTitle(_("Step"))

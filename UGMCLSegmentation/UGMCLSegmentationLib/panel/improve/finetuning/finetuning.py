@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 from slicer.i18n import tr as _
 
-from ugmcl_core.errors import InputError
 from ugmcl_core.training.settings import FinetuneSettings
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import explaining
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
 from UGMCLSegmentationLib.panel.improve.finetuning.caseListExport import CaseListExport
@@ -34,10 +33,8 @@ class FinetuneListener(TaskListener, Protocol):
 
 def newSettings(name: str, **choices: Any) -> FinetuneSettings:
     """The settings of a new run, with a free name and its own folder. Raises PanelError."""
-    try:
+    with explaining():
         settings = FinetuneSettings(case_list="", output="", name=models.nameFor(name), **choices)
-    except InputError as error:
-        raise PanelError(str(error)) from None
     folder = runFolder.create(settings.name)
     return replace(settings, case_list=str(folder / runFolder.CASE_LIST), output=str(folder))
 
