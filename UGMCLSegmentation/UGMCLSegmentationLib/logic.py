@@ -36,6 +36,11 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
     def running(self) -> bool:
         return self.run is not None and self.run.running
 
+    @property
+    def occupation(self) -> str:
+        """Why no other task can start now, "" if one can."""
+        return self.run.occupation if self.running else ""
+
     def startSegment(self, parameters: Parameters, listener: TaskListener) -> None:
         """Segment the input volume; raises PanelError if it cannot start."""
         self.refuseWhileRunning()
@@ -59,7 +64,7 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
 
     def refuseWhileRunning(self) -> None:
         if self.running:
-            raise PanelError(_("A segmentation is already running. Wait or cancel it."))
+            raise PanelError(f"{self.occupation} {_('Wait or cancel it.')}")
 
     def cancel(self) -> None:
         if self.run is not None:

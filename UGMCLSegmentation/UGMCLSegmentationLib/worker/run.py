@@ -45,6 +45,10 @@ class Task:
     span = (0.03, 0.95)  # the worker's part of the whole progress
     resumable = ""  # added to the message of a canceled or crashed task
 
+    def occupation(self) -> str:
+        """Why nothing else can run now."""
+        return _("A run is in progress.")
+
     def preparing(self) -> str:
         """The progress text while the files are written."""
         return _("Preparing")
@@ -83,6 +87,7 @@ class WorkerTask:
         self._worker = worker
         self._task: Task | None = task
         self._listener: TaskListener | None = listener
+        self.occupation = task.occupation()
         self._isRequested = False  # and the worker has not ended the request yet
         self._canceling = False
         self.isWriting = True

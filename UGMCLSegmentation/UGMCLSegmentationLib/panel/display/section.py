@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.display import appearance, surfaces
 from UGMCLSegmentationLib.panel.display.uncertainRegions import ReviewSection
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, segmentStatistics
 from UGMCLSegmentationLib.scene.overlays import OVERLAYS
@@ -111,17 +111,15 @@ class DisplaySection:
             self._updating = False
 
     def _onClassChanged(self, index: int) -> None:
-        if not self._updating and self._parameters is not None and index >= 0:
+        if self._parameters is not None and index >= 0:
             self._parameters.shownClass = int(self._ui.classSelector.itemData(index))
 
     def _showClasses(self, node) -> None:
         classes = results.summary(node).get("classes", [])
-        with self._changing():
-            self._ui.classSelector.clear()
-            for info in classes:
-                self._ui.classSelector.addItem(info["name"], info["value"])
-            index = self._ui.classSelector.findData(self._parameters.shownClass)
-            self._ui.classSelector.currentIndex = index if index >= 0 else min(0, len(classes) - 1)
+        values = [info["value"] for info in classes]
+        shown = self._parameters.shownClass
+        shown = shown if shown in values else next(iter(values), None)
+        fill(self._ui.classSelector, [(c["name"], c["value"], "") for c in classes], shown)
         for widget in (self._ui.classLabel, self._ui.classSelector):
             widget.setVisible(len(classes) > 1)
 

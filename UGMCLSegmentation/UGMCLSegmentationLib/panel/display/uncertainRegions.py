@@ -10,7 +10,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable, setUpTable, silent
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import arrays, resultNodes, results, volumes
 
@@ -20,12 +20,8 @@ class ReviewSection:
         self._ui = ui
         self._parameters: Parameters | None = None
         self._regions: list[Region] | None = None
-        self._updating = False
         table = ui.regionsTable
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(22)
-        for column in range(3):
-            table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.Stretch)
+        setUpTable(table, rowHeight=22)
         for widget, signal, slot in (
             (ui.nextRegionButton, "clicked(bool)", self._onNext),
             (ui.previousRegionButton, "clicked(bool)", self._onPrevious),
@@ -42,26 +38,21 @@ class ReviewSection:
     def refresh(self) -> None:
         """The result changed: find its regions again when they are needed."""
         self._regions = None
-        self._updating = True
-        self._ui.regionsTable.setRowCount(0)
-        self._updating = False
+        with silent(self._ui.regionsTable):
+            self._ui.regionsTable.setRowCount(0)
         self._show("")
         self.update()
         if not self._ui.regionsSection.collapsed:
             self._find()
 
     def update(self) -> None:
-        hasUncertainty = self._uncertainty() is not None
-        for button, text in (
-            (self._ui.nextRegionButton,
-             _("Go to the next uncertain region, in the order of the list.")),
-            (self._ui.previousRegionButton,
-             _("Go to the previous uncertain region.")),
-        ):  # fmt: skip
-            button.enabled = hasUncertainty
-            button.toolTip = (
-                text if hasUncertainty else _("Segment with at least one uncertainty pass first.")
-            )
+        reason = ""
+        if self._uncertainty() is None:
+            reason = _("Segment with at least one uncertainty pass first.")
+        text = _("Go to the next uncertain region, in the order of the list.")
+        enable(self._ui.nextRegionButton, text, unless=reason)
+        text = _("Go to the previous uncertain region.")
+        enable(self._ui.previousRegionButton, text, unless=reason)
 
     def _onNext(self, _checked: bool = False) -> None:
         self._walk(1)
@@ -90,7 +81,7 @@ class ReviewSection:
 
     def _onSelected(self) -> None:
         row = self._row()
-        if self._updating or row < 0 or not self._regions:
+        if row < 0 or not self._regions:
             return
         item = self._ui.regionsTable.item(row, 0)
         region = self._regions[int(item.text()) - 1]
@@ -114,18 +105,17 @@ class ReviewSection:
             return
         self._regions = find(node)
         table = self._ui.regionsTable
-        self._updating = True
-        table.setSortingEnabled(False)  # else rows move while they are being filled
-        table.setRowCount(len(self._regions))
-        for row, region in enumerate(self._regions):
-            values = (row + 1, round(region.milliliters, 2), round(region.mean, 2))
-            for column, value in enumerate(values):
-                item = qt.QTableWidgetItem()
-                item.setData(qt.Qt.DisplayRole, value)  # numbers sort by value
-                table.setItem(row, column, item)
-        table.setSortingEnabled(True)
-        table.sortByColumn(0, qt.Qt.AscendingOrder)
-        self._updating = False
+        with silent(table):
+            table.setSortingEnabled(False)  # else rows move while they are being filled
+            table.setRowCount(len(self._regions))
+            for row, region in enumerate(self._regions):
+                values = (row + 1, round(region.milliliters, 2), round(region.mean, 2))
+                for column, value in enumerate(values):
+                    item = qt.QTableWidgetItem()
+                    item.setData(qt.Qt.DisplayRole, value)  # numbers sort by value
+                    table.setItem(row, column, item)
+            table.setSortingEnabled(True)
+            table.sortByColumn(0, qt.Qt.AscendingOrder)
 
     def _show(self, text: str) -> None:
         self._ui.regionLabel.text = text

@@ -64,6 +64,9 @@ class EvaluateTask(Task):
                 .format(a=resultNode.GetName(), b=referenceNode.GetName())
             )  # fmt: skip
 
+    def occupation(self) -> str:
+        return _("An evaluation is running.")
+
     def write(self, folder: Path) -> Iterator[None]:
         common = {info.value for info in self._classes}
         found = {i: value for i, value in self._found.items() if value in common}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.evaluate import evaluation
 from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateTask
+from UGMCLSegmentationLib.panel.qtHelpers import enable, fitRows, setUpTable
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.worker.run import TaskResult
-
-_ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
 
 
 class EvaluateSection:
@@ -24,9 +22,7 @@ class EvaluateSection:
         ui.referenceSelector.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setVisible(False)
-        ui.evaluateTable.verticalHeader().setVisible(False)
-        ui.evaluateTable.verticalHeader().setDefaultSectionSize(_ROW)
-        ui.evaluateTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        setUpTable(ui.evaluateTable)
         self._view = TaskView(
             shell, ui.evaluateProgressBar, ui.cancelEvaluateButton, ui.evaluateLabel
         )
@@ -44,15 +40,14 @@ class EvaluateSection:
         reference = parameters.reference if parameters is not None else None
         reason = ""
         if self._logic.running:
-            reason = _("A segmentation is already running.")
+            reason = self._logic.occupation
         elif result is None:
             reason = _("Segment a volume first, or select a result in Display.")
         elif reference is None or reference is result:
             reason = _("Choose the reference: another segmentation of the same volume.")
         name = result.GetName() if result is not None else _("none yet")
         self._ui.evaluatedLabel.text = name
-        self._ui.evaluateButton.enabled = not reason
-        self._ui.evaluateButton.toolTip = reason or _("Measure how well the two agree.")
+        enable(self._ui.evaluateButton, _("Measure how well the two agree."), unless=reason)
         overlay = evaluation.overlay()
         if overlay is not None and parameters is not None and overlay.GetDisplayNode():
             overlay.GetDisplayNode().SetVisibility(parameters.showErrors)
@@ -76,5 +71,4 @@ class EvaluateSection:
         self._ui.evaluateTable.setMRMLTableNode(node)
         self._ui.evaluateTable.setVisible(node is not None)
         if node is not None:
-            rows = min(_MOST, max(1, node.GetNumberOfRows()))
-            self._ui.evaluateTable.setFixedHeight(_HEADER + _ROW * rows)
+            fitRows(self._ui.evaluateTable, node.GetNumberOfRows())

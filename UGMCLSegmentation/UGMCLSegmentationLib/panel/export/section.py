@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.export import dicom, export
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results
 
@@ -33,21 +33,16 @@ class ExportSection:
     def update(self, *_args) -> None:
         hasResult = bool(self._nodes())
         hasFolder = bool(self._ui.exportFolderEdit.currentPath)
-        self._ui.exportButton.enabled = hasResult and hasFolder
+        reason = ""
         if not hasResult:
-            self._ui.exportButton.toolTip = _("Segment a volume first.")
+            reason = _("Segment a volume first.")
         elif not hasFolder:
-            self._ui.exportButton.toolTip = _("Choose a folder first.")
-        else:
-            self._ui.exportButton.toolTip = _("Write the files.")
-        isFromDicom = hasResult and all(
-            dicom.isFromDicom(results.sourceOf(node)) for node in self._nodes()
-        )
-        self._ui.exportDicomButton.enabled = isFromDicom and hasFolder
-        if hasResult and not isFromDicom:
-            self._ui.exportDicomButton.toolTip = _("For volumes that were loaded from DICOM.")
-        else:
-            self._ui.exportDicomButton.toolTip = self._ui.exportButton.toolTip
+            reason = _("Choose a folder first.")
+        enable(self._ui.exportButton, _("Write the files."), unless=reason)
+        sources = [results.sourceOf(node) for node in self._nodes()]
+        if sources and not all(map(dicom.isFromDicom, sources)):
+            reason = _("For volumes that were loaded from DICOM.")
+        enable(self._ui.exportDicomButton, _("Write the files."), unless=reason)
 
     def onExport(self, _checked: bool = False) -> None:
         parameters = self._parameters

@@ -16,6 +16,7 @@ from UGMCLSegmentationLib.panel.improve.cases import caseFiles, cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
 from UGMCLSegmentationLib.panel.improve.cases.cases import Case, Rank
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
+from UGMCLSegmentationLib.panel.qtHelpers import enable
 from UGMCLSegmentationLib.panel.segment.segmentation import SegmentTask, Settings, settingsOf
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
@@ -51,22 +52,23 @@ class RankingSection:
 
     def update(self) -> None:
         """Follow the parameter node and the cases."""
-        hasCases = bool(self._unlabeled())
-        isFree = self._parameters is not None and not self._logic.running
-        for button, toolTip in (
-            (self._ui.rankButton, _("Look at every unlabeled volume with the model selected in "
-             "Segment, and sort them: the most uncertain first.")),
-            (self._ui.openNextButton, _("Segment the selected or the most uncertain unlabeled "
-             "volume, and open the result in the Segment Editor.")),
-        ):  # fmt: skip
-            button.enabled = hasCases and isFree
-            button.toolTip = toolTip if hasCases else _("There is no unlabeled case.")
-        pair = self._toAccept()
-        self._ui.acceptButton.enabled = pair is not None
-        text = _("{name} is right now: learn from it as Labeled.")
-        self._ui.acceptButton.toolTip = (
-            text.format(name=pair[1].GetName()) if pair else _("Correct a case first.")
+        reason = self._logic.occupation
+        if self._parameters is None or not self._unlabeled():
+            reason = _("There is no unlabeled case.")
+        text = _(
+            "Look at every unlabeled volume with the model selected in Segment, and sort them: "
+            "the most uncertain first."
         )
+        enable(self._ui.rankButton, text, unless=reason)
+        text = _(
+            "Segment the selected or the most uncertain unlabeled volume, and open the result in "
+            "the Segment Editor."
+        )
+        enable(self._ui.openNextButton, text, unless=reason)
+        pair = self._toAccept()
+        text = _("{name} is right now: learn from it as Labeled.")
+        text = text.format(name=pair[1].GetName() if pair else "")
+        enable(self._ui.acceptButton, text, unless="" if pair else _("Correct a case first."))
 
     def _onRank(self, _checked: bool = False) -> None:
         def begin(listener: TaskListener) -> None:
@@ -171,6 +173,9 @@ class RankTask(Task):
         self._settings = settings
         self._onRank = onRank
         self._byImage: dict[str, Case] = {}
+
+    def occupation(self) -> str:
+        return _("A ranking is running.")
 
     def write(self, folder: Path) -> Iterator[None]:
         for number, case in enumerate(self._cases):

@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
-from UGMCLSegmentationLib.panel.qtHelpers import Connections
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.storage import runFolder, temporaryFolders, userFolder
 from UGMCLSegmentationLib.worker.child import Child, Ending, pythonExecutable
 
@@ -45,7 +45,6 @@ class ModelsSection:
         self._child: Child | None = None
         self._onDone: Callable[[dict], None] | None = None
         self._answer: dict = {}
-        self._updating = False
         for widget, signal, slot in (
             (ui.modelsSection, "toggled(bool)", self._onToggled),
             (ui.storedModelSelector, "currentIndexChanged(int)", self._onSelected),
@@ -85,7 +84,6 @@ class ModelsSection:
         from ugmcl_core.models import store
         from ugmcl_core.models.model import find_models
 
-        chosen = self._key
         self._models = {m.name: m for m in find_models(userFolder.modelPlaces())}
         try:
             self._known = store.known_models(userFolder.modelPlaces())
@@ -93,18 +91,12 @@ class ModelsSection:
             self._known = []
             self._say(str(error), isError=True)
         known = [entry for entry in self._known if entry.name not in self._models]
-        self._updating = True
+        chosen = self._key if self._key in self._models else next(iter(self._models), "")
         stored, offered = self._ui.storedModelSelector, self._ui.knownModelSelector
-        stored.clear()
-        for name in self._models:
-            stored.addItem(name, name)
-        stored.currentIndex = max(0, stored.findData(chosen))
-        offered.clear()
-        offered.addItem(_("Choose a known model"), "")
-        for entry in known:
-            offered.addItem(f"{entry.name} ({_size(entry.bytes)})", entry.name)
+        fill(stored, [(name, name, "") for name in self._models], chosen)
+        entries = [(f"{entry.name} ({_size(entry.bytes)})", entry.name, "") for entry in known]
+        fill(offered, [(_("Choose a known model"), "", ""), *entries], "")
         offered.setVisible(bool(known))
-        self._updating = False
         self._onSelected()
         self._showSizes()
 
@@ -116,8 +108,6 @@ class ModelsSection:
         self.refresh()
 
     def _onSelected(self, _index: int = -1) -> None:
-        if self._updating:
-            return
         model = self._models.get(self._key)
         lines = []
         if model is not None:
@@ -129,7 +119,7 @@ class ModelsSection:
         self._update()
 
     def _onKnownSelected(self, index: int) -> None:
-        if not self._updating and index > 0:
+        if index > 0:
             self._ui.importSourceEdit.text = self._ui.knownModelSelector.itemData(index)
 
     def _update(self, *_arguments) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.improve.cases import cases
+from UGMCLSegmentationLib.panel.qtHelpers import enable
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
@@ -30,14 +31,14 @@ class BatchSection:
         """Follow the parameter node."""
         reason = ""
         if self._logic.running:
-            reason = _("A segmentation is already running.")
+            reason = self._logic.occupation
         elif self._parameters is None or not self._parameters.model:
             reason = _("Select a model first.")
-        self._ui.batchButton.enabled = not reason
-        self._ui.batchButton.toolTip = reason or _(
+        text = _(
             "Segment every volume of the scene that is not ignored in Improve, one after the "
             "other, with the settings of Segment. The model is loaded once."
         )
+        enable(self._ui.batchButton, text, unless=reason)
 
     def _onBatch(self, _checked: bool = False) -> None:
         self._view.start(

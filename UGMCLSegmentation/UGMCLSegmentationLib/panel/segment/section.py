@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable, fill
 from UGMCLSegmentationLib.panel.setup import dependencies
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
@@ -48,15 +48,13 @@ class SegmentSection:
         parameters = self._parameters
         reason = ""
         if self._logic.running:
-            reason = _("A segmentation is already running.")
+            reason = self._logic.occupation
         elif parameters is None or parameters.inputVolume is None:
             reason = _("Select a volume first.")
         elif not parameters.model:
             reason = _("Select a model first.")
-        self._ui.segmentButton.enabled = not reason
-        self._ui.segmentButton.toolTip = reason or _(
-            "Segment the volume. The result appears over it in the slice views."
-        )
+        text = _("Segment the volume. The result appears over it in the slice views.")
+        enable(self._ui.segmentButton, text, unless=reason)
 
     def showMessage(self, text: str) -> None:
         self._view.show(text)
@@ -113,7 +111,6 @@ class Choices:
     def __init__(self, ui, connections: Connections) -> None:
         self._ui = ui
         self._parameters: Parameters | None = None
-        self._updating = False
         self._devices: list[dict[str, str]] = []
         self._own: list[models.ModelInfo] = []
         connections.connect(ui.modelSelector, "currentIndexChanged(int)", self._onModelChanged)
@@ -134,7 +131,7 @@ class Choices:
         elif not self._parameters.model and keys:
             self._parameters.model = keys[0]
         entries = [(info.text, info.key, info.toolTip) for info in found]
-        self._fill(self._ui.modelSelector, entries, self._parameters.model)
+        fill(self._ui.modelSelector, entries, self._parameters.model)
         self._fillDevices()
 
     def setDevices(self, devices: list[dict[str, str]]) -> None:
@@ -170,19 +167,14 @@ class Choices:
         current = self._parameters.device
         if current not in [entry[1] for entry in entries]:
             entries.append((current, current, ""))
-        self._fill(self._ui.deviceSelector, entries, current)
-
-    def _fill(self, selector, entries: list[tuple[str, str, str]], current: str) -> None:
-        self._updating = True
-        fill(selector, entries, current)
-        self._updating = False
+        fill(self._ui.deviceSelector, entries, current)
 
     def _onModelChanged(self, index: int) -> None:
-        if not self._updating and self._parameters is not None and index >= 0:
+        if self._parameters is not None and index >= 0:
             self._parameters.model = self._ui.modelSelector.itemData(index)
 
     def _onDeviceChanged(self, index: int) -> None:
-        if not self._updating and self._parameters is not None and index >= 0:
+        if self._parameters is not None and index >= 0:
             self._parameters.device = self._ui.deviceSelector.itemData(index)
 
 

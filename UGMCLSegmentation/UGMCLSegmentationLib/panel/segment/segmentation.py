@@ -57,6 +57,9 @@ class SegmentTask(Task):
         isOwn = results.sourceOf(former) is volumeNode
         self._former = former if isOwn else results.latestOf(volumeNode)
 
+    def occupation(self) -> str:
+        return _("A segmentation is running.")
+
     def write(self, folder: Path) -> Iterator[None]:
         yield from volumes.write(self._volumeNode, self._part, folder / "image.nrrd")
 
@@ -93,6 +96,7 @@ class SegmentQueue:
     ) -> None:
         if not volumeNodes:
             raise PanelError(_("There is no volume to segment."))
+        self.occupation = _("A batch is running.")
         self._worker = worker
         self._waiting = list(volumeNodes)
         self._count = len(volumeNodes)

@@ -14,7 +14,7 @@ from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill, setUpTable
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, volumes
 
@@ -32,16 +32,9 @@ class CasesSection:
         self._parameters: Parameters | None = None
         self._rows: list[cases.Case] = []
         self._shown: list[tuple] | None = None
-        self._updating = False
         table = ui.casesTable
-        header = table.horizontalHeader()
-        header.setHighlightSections(False)  # bold titles would be cut off
-        header.setSectionResizeMode(_NAME, qt.QHeaderView.Stretch)
-        for column, width in _WIDTHS.items():
-            header.setSectionResizeMode(column, qt.QHeaderView.Fixed)
-            header.resizeSection(column, width)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(26)
+        setUpTable(table, _WIDTHS)
+        table.horizontalHeader().setHighlightSections(False)  # bold titles would be cut off
         for widget, signal, slot in (
             (ui.caseFilterEdit, "textChanged(QString)", self._onFilter),
             (ui.caseFolderSelector, "currentIndexChanged(int)", self._onFilter),
@@ -127,7 +120,6 @@ class CasesSection:
 
     def _fill(self, options: list[tuple[str, str]], chosen: set[str]) -> None:
         table = self._ui.casesTable
-        self._updating = True
         table.setRowCount(0)
         table.setRowCount(len(self._rows))
         for row, case in enumerate(self._rows):
@@ -145,7 +137,6 @@ class CasesSection:
                     table.model().index(row, 0),
                     qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows,
                 )
-        self._updating = False
 
     def _roleSelector(self, case: cases.Case):
         selector = qt.QComboBox()
@@ -181,21 +172,19 @@ class CasesSection:
         self._ui.casesTable.setCellWidget(row, _LABEL, selector)
 
     def _onRole(self, case: cases.Case, index: int) -> None:
-        if self._updating or index < 0:
+        if index < 0:
             return
         chosen = self.selected
         for other in chosen if case.key in [c.key for c in chosen] else [case]:
             self.setRole(other, cases.ROLES[index])
 
     def _onLabel(self, volumeNode, selector, index: int) -> None:
-        if not self._updating and index >= 0:
+        if index >= 0:
             node = slicer.mrmlScene.GetNodeByID(selector.itemData(index) or "")
             cases.setLabel(volumeNode, node)
 
     def _onFilter(self, *_args) -> None:
         """Hide what the filters leave out; hidden cases keep their roles."""
-        if self._updating:
-            return
         words = self._ui.caseFilterEdit.text.casefold().split()
         folder = self._ui.caseFolderSelector.itemData(self._ui.caseFolderSelector.currentIndex)
         for row, case in enumerate(self._rows):
@@ -210,10 +199,7 @@ class CasesSection:
         entries = [(_("Whole scene"), _WHOLE, ""), *((n, i, "") for n, i in _folders())]
         known = [(selector.itemText(n), selector.itemData(n), "") for n in range(selector.count)]
         if entries != known:
-            current = selector.itemData(selector.currentIndex)
-            self._updating = True
-            fill(selector, entries, current or _WHOLE)
-            self._updating = False
+            fill(selector, entries, selector.itemData(selector.currentIndex) or _WHOLE)
         selector.setVisible(len(entries) > 1)
 
 

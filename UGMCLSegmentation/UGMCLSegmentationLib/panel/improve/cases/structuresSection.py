@@ -8,11 +8,9 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.panel.improve.cases import cases, structures
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill, fitRows, setUpTable, silent
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results
-
-_ROW, _HEADER, _MOST = 26, 30, 4  # heights in pixels, and rows that are shown without scrolling
 
 
 class StructuresSection:
@@ -24,13 +22,7 @@ class StructuresSection:
         self._casesSection = casesSection
         self._parameters: Parameters | None = None
         self._shown: tuple | None = None
-        self._updating = False
-        header = ui.structuresTable.horizontalHeader()
-        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        header.setSectionResizeMode(1, qt.QHeaderView.Fixed)
-        header.resizeSection(1, 190)
-        ui.structuresTable.verticalHeader().setVisible(False)
-        ui.structuresTable.verticalHeader().setDefaultSectionSize(_ROW)
+        setUpTable(ui.structuresTable, {1: 190})
         connections.connect(ui.casesTable, "itemSelectionChanged()", self._fillSegments)
         connections.connect(ui.caseSegmentsSelector, "checkedIndexesChanged()", self._onSegments)
 
@@ -59,10 +51,9 @@ class StructuresSection:
             (_("Not annotated"), structures.UNKNOWN, _("Nothing is learned from these voxels.")),
             (_("Not used"), structures.UNUSED, _("Counts as background.")),
         ]  # fmt: skip
-        self._updating = True
         table.setRowCount(0)
         table.setRowCount(len(contents.structures))
-        table.setFixedHeight(_HEADER + _ROW * min(_MOST, max(1, len(contents.structures))))
+        fitRows(table, len(contents.structures))
         for row, structure in enumerate(contents.structures):
             item = qt.QTableWidgetItem(_swatch(structure.color), structure.name)
             count = _("In {n} labels.").format(n=structure.count)
@@ -76,10 +67,9 @@ class StructuresSection:
                 lambda index, key=structure.key, box=selector: self._onTarget(key, box, index),
             )
             table.setCellWidget(row, 1, selector)
-        self._updating = False
 
     def _onTarget(self, key: str, selector, index: int) -> None:
-        if self._updating or index < 0:
+        if index < 0:
             return
         targets = structures.fromText(self._parameters.targets)
         targets[key] = selector.itemData(index)
@@ -94,21 +84,20 @@ class StructuresSection:
 
     def _fillSegments(self) -> None:
         selector, case = self._ui.caseSegmentsSelector, self._case()
-        self._updating = True
-        selector.clear()
-        if case is not None:
-            for row, (identifier, segment) in enumerate(results.segmentsOf(case.segmentationNode)):
+        segments = results.segmentsOf(case.segmentationNode) if case is not None else []
+        with silent(selector):
+            selector.clear()
+            for row, (identifier, segment) in enumerate(segments):
                 selector.addItem(segment.GetName(), identifier)
                 isUsed = identifier not in case.excluded
                 state = qt.Qt.Checked if isUsed else qt.Qt.Unchecked
                 selector.setCheckState(selector.model().index(row, 0), state)
-        self._updating = False
         for widget in (selector, self._ui.caseSegmentsLabel):
             widget.setVisible(case is not None and selector.count > 1)
 
     def _onSegments(self) -> None:
         case = self._case()
-        if self._updating or case is None:
+        if case is None:
             return
         selector = self._ui.caseSegmentsSelector
         used = {selector.itemData(index.row()) for index in selector.checkedIndexes()}

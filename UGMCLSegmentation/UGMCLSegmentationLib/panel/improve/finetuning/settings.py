@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill, silent
 from UGMCLSegmentationLib.parameters import Parameters
 
 SCRATCH = "(scratch)"  # the parameter's value for no base; no model can have that name
@@ -25,10 +25,7 @@ class FinetuneChoices:
         self._ui = ui
         self._parameters: Parameters | None = None
         self._methods = [{"name": "ugmcl", "text": _("The default.")}]
-        self._updating = True
-        entries = [(text, name, "") for text, name in texts()]
-        fill(ui.presetSelector, entries, DEFAULT)
-        self._updating = False
+        fill(ui.presetSelector, presets(), DEFAULT)
         for widget, slot in (
             (ui.baseSelector, self._onBase),
             (ui.presetSelector, self._onPreset),
@@ -58,11 +55,11 @@ class FinetuneChoices:
         if parameters.base not in (*keys, SCRATCH):
             entries.append((Path(parameters.base).name, parameters.base, parameters.base))
         entries.append((_("From scratch"), SCRATCH, _("For structures that no model knows.")))
-        self._fill(self._ui.baseSelector, entries, parameters.base)
+        fill(self._ui.baseSelector, entries, parameters.base)
         entries = [(_text(m["name"]), m["name"], m["text"]) for m in self._methods]
         if parameters.method not in [entry[1] for entry in entries]:
             entries.append((_text(parameters.method), parameters.method, ""))
-        self._fill(self._ui.methodSelector, entries, parameters.method)
+        fill(self._ui.methodSelector, entries, parameters.method)
         self.update()
 
     def update(self) -> None:
@@ -79,14 +76,8 @@ class FinetuneChoices:
                 if selector.findData(value) < 0:
                     self.refresh()
                     return
-                self._updating = True
-                selector.currentIndex = selector.findData(value)
-                self._updating = False
-
-    def _fill(self, selector, entries: list, current: str) -> None:
-        self._updating = True
-        fill(selector, entries, current)
-        self._updating = False
+                with silent(selector):
+                    selector.currentIndex = selector.findData(value)
 
     def _onBase(self, index: int) -> None:
         if self._isChoice(index):
@@ -106,7 +97,7 @@ class FinetuneChoices:
             self._parameters.iterations = ITERATIONS[name]
 
     def _isChoice(self, index: int) -> bool:
-        return not self._updating and self._parameters is not None and index >= 0
+        return self._parameters is not None and index >= 0
 
 
 def _text(name: str) -> str:
@@ -141,13 +132,13 @@ class Estimate:
         )
 
 
-def texts() -> list[tuple[str, str]]:
-    """The texts and names of the presets."""
+def presets() -> list[tuple[str, str, str]]:
+    """The entries of the preset selector."""
     return [
-        (_("Quick ({n} steps)").format(n=ITERATIONS["quick"]), "quick"),
-        (_("Standard ({n} steps)").format(n=ITERATIONS["standard"]), "standard"),
-        (_("Thorough ({n} steps)").format(n=ITERATIONS["thorough"]), "thorough"),
-        (_("Custom (see Advanced)"), CUSTOM),
+        (_("Quick ({n} steps)").format(n=ITERATIONS["quick"]), "quick", ""),
+        (_("Standard ({n} steps)").format(n=ITERATIONS["standard"]), "standard", ""),
+        (_("Thorough ({n} steps)").format(n=ITERATIONS["thorough"]), "thorough", ""),
+        (_("Custom (see Advanced)"), CUSTOM, ""),
     ]
 
 
