@@ -41,26 +41,28 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
         """Why no other task can start now, "" if one can."""
         return self.run.occupation if self.running else ""
 
-    def startSegment(self, parameters: Parameters, listener: TaskListener) -> None:
+    def startSegment(self, parameters: Parameters, listener: TaskListener) -> WorkerTask:
         """Segment the input volume; raises PanelError if it cannot start."""
         self.refuseWhileRunning()
         volumes.check(parameters.inputVolume)
         settings = settingsOf(parameters)
         part = volumes.box(parameters.inputVolume, parameters.roi)
         task = SegmentTask(parameters.inputVolume, part, settings, parameters.segmentation)
-        self.start(task, listener)
+        return self.start(task, listener)
 
-    def start(self, task: Task, listener: TaskListener) -> None:
+    def start(self, task: Task, listener: TaskListener) -> WorkerTask:
         """Run the task; raises PanelError if the worker is busy."""
         self.refuseWhileRunning()
         self.run = WorkerTask(self.worker, task, listener)
+        return self.run
 
     def startBatch(
         self, volumeNodes: Sequence, parameters: Parameters, listener: TaskListener
-    ) -> None:
+    ) -> SegmentQueue:
         """Segment the volumes one after the other; raises PanelError."""
         self.refuseWhileRunning()
         self.run = SegmentQueue(self.worker, volumeNodes, settingsOf(parameters), listener)
+        return self.run
 
     def refuseWhileRunning(self) -> None:
         if self.running:

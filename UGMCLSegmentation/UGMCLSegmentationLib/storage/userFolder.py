@@ -1,6 +1,6 @@
-"""The folder of what stays between sessions: imported and fine-tuned models, runs and logs.
+"""The folder that keeps imported and fine-tuned models, runs and logs between sessions.
 
-The user chooses its place, which is never in the extension's folder: an update replaces that.
+The user chooses its place, but not in the extension's folder, which updates replace.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def logs() -> Path:
 
 
 def setPath(folder: Path | str) -> Path:
-    """Use `folder` from now on; what is in the former one stays there. An empty text is the
+    """Use `folder` from now on; the contents of the former one stay there. An empty text is the
     default. Raises PanelError, and changes nothing, where the folder cannot be used."""
     if not str(folder).strip():
         slicer.app.settings().remove(KEY)

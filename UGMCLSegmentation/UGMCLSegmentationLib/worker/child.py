@@ -1,4 +1,4 @@
-"""A child process with pipes: its lines, its last messages, and a reliable end."""
+"""A child process with pipes. Its end leaves no descendant behind."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Child:
         self.kill()
 
     def _release(self):
-        """Give up the process: nothing that it still does is reported."""
+        """Give up the process and report nothing more of it."""
         process, self._process = self._process, None
         if process is not None:
             process.deleteLater()  # it must outlive the signal that it may be sending

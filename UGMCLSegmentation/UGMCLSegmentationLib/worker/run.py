@@ -1,4 +1,4 @@
-"""The run engine: scene -> files -> worker -> files -> scene, or nothing of it."""
+"""The run engine: scene -> files -> worker -> files -> scene."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class WorkerTask:
         try:
             request = self._task.request(self._folder)
             self._worker.request(request, self._onEvent, self._folder)
-        except Exception as error:  # nobody else would end the run
+        except Exception as error:  # else the run would never end
             self._fail(error)
 
     def _onEvent(self, event: Event) -> None:

@@ -21,7 +21,7 @@ ENDS = ("result", "error", "canceled", "crashed")
 
 @dataclass
 class Request:
-    """A request, the receiver of its events, and whether any event arrived since."""
+    """A request, the receiver of its events, and whether any of them arrived."""
 
     content: dict[str, Any]
     onEvent: Callable[[Event], None]
@@ -129,7 +129,7 @@ class Worker:
         self._finish({"event": "canceled"})
 
     def shutdown(self) -> None:
-        """For the end of the panel: leave no process and call nobody."""
+        """End the process without calling anyone; for the end of the panel."""
         request, self._request = self._request, None
         self.onHello = lambda event: None
         self.onLog = lambda level, text: None

@@ -135,6 +135,23 @@ def test_files_beside_the_scene_are_ranked_too(panel, tmp_path):
     assert "Load an unlabeled volume" in panel.ui.nextLabel.text
 
 
+def test_what_runs_is_why_nothing_else_can_start(panel):
+    ui = panel.ui
+    improve.prepare(panel)
+    panel.click("rankButton")
+    for button in (ui.segmentButton, ui.batchButton, ui.evaluateButton, ui.openNextButton):
+        assert not button.enabled and "A ranking is running." in button.toolTip
+    with pytest.raises(RuntimeError, match=r"A ranking is running\. Wait or cancel it\."):
+        panel.widget.logic.startBatch([], panel.parameters, None)
+    panel.click("cancelNextButton")
+    improve.wait(panel, 2)
+    assert ui.rankButton.enabled and "running" not in ui.batchButton.toolTip
+    panel.click("batchButton")
+    assert "A batch is running." in ui.rankButton.toolTip
+    panel.click("cancelBatchButton")
+    improve.wait(panel, 2)
+
+
 def test_ranking_can_be_canceled(panel):
     improve.prepare(panel)
     panel.click("rankButton")
@@ -207,6 +224,7 @@ def test_evaluation_against_a_reference(panel):
     assert not panel.ui.evaluateButton.enabled
     panel.ui.referenceSelector.setCurrentNode(reference)
     panel.click("evaluateButton")
+    assert "An evaluation is running." in panel.ui.segmentButton.toolTip
     improve.wait(panel)
     table = evaluation.table().GetTable()
     row = {table.GetColumnName(c): table.GetValue(0, c).ToString() for c in range(5)}

@@ -22,7 +22,7 @@ from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import resultNodes, results, volumes
-from UGMCLSegmentationLib.worker.run import Task, TaskListener, TaskResult
+from UGMCLSegmentationLib.worker.run import Task, TaskListener, TaskResult, WorkerTask
 from UGMCLSegmentationLib.worker.worker import Event
 
 _PASSES = 4  # at least: without any, there is no uncertainty
@@ -66,16 +66,17 @@ class RankingSection:
         )
         enable(self._ui.openNextButton, text, unless=reason)
         pair = self._toAccept()
-        text = _("{name} is right now: learn from it as Labeled.")
+        text = _("{name} is correct now: use it as Labeled.")
         text = text.format(name=pair[1].GetName() if pair else "")
         enable(self._ui.acceptButton, text, unless="" if pair else _("Correct a case first."))
 
     def _onRank(self, _checked: bool = False) -> None:
-        def begin(listener: TaskListener) -> None:
+        def begin(listener: TaskListener) -> WorkerTask:
             self._caseList.update()
             settings = settingsOf(self._parameters)
             settings = replace(settings, passes=max(_PASSES, settings.passes))
-            self._logic.start(RankTask(self._unlabeled(), settings, self._setRank), listener)
+            task = RankTask(self._unlabeled(), settings, self._setRank)
+            return self._logic.start(task, listener)
 
         self._view.start(begin, self._ranked, self._parameters.model)
 
@@ -95,13 +96,13 @@ class RankingSection:
             self._view.show(text.format(name=result.value[0]))
 
     def _onOpen(self, _checked: bool = False) -> None:
-        def begin(listener: TaskListener) -> None:
+        def begin(listener: TaskListener) -> WorkerTask:
             self._caseList.update()
             case = self._chosen()
             volumes.check(case.volumeNode)
             part = volumes.box(case.volumeNode, None)
             settings = settingsOf(self._parameters)
-            self._logic.start(SegmentTask(case.volumeNode, part, settings), listener)
+            return self._logic.start(SegmentTask(case.volumeNode, part, settings), listener)
 
         self._view.start(begin, self._opened, self._parameters.model)
 
@@ -112,10 +113,10 @@ class RankingSection:
         volumeNode = results.sourceOf(node)
         self._caseList.update()
         if any(case.volumeNode is volumeNode for case in self._unlabeled()):
-            # set explicitly: only Accept labels it, not a correction
+            # only Accept makes it Labeled, not a correction
             cases.setRole(volumeNode, cases.UNLABELED)
         self._showResult(node)
-        appearance.clear()  # they would hide what is to be corrected
+        appearance.clear()  # they would hide the segmentation
         openSegmentEditor(node, volumeNode)
         text = _("Correct {name} in the Segment Editor, come back and click Accept.")
         self._view.show(text.format(name=volumeNode.GetName()))
@@ -129,7 +130,7 @@ class RankingSection:
             self.update()
 
     def _toAccept(self) -> tuple | None:
-        """The volume and the result that would be accepted: those that are shown."""
+        """The volume and the result that Accept takes: those that are shown."""
         node = self._parameters.segmentation if self._parameters is not None else None
         volumeNode = results.sourceOf(node)
         if volumeNode is None:

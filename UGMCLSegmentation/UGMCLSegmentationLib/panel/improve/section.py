@@ -1,4 +1,4 @@
-"""The Improve section of the panel: the cases, and what is done with them."""
+"""The Improve section of the panel: cases, ranking and fine-tuning."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ImproveSection:
         """Follow the parameter node."""
         parameters = self._parameters
         if parameters is None or self._ui.improveSection.collapsed:
-            self.caseList.setParameters(None)  # nobody looks: nothing is read
+            self.caseList.setParameters(None)  # a closed section reads nothing
             self._applied = None
             return
         settings = tuple(getattr(parameters, name) for name in _READ)

@@ -1,4 +1,4 @@
-"""Models and storage: import, export, rename and delete models; what is stored and where."""
+"""Models and storage: import, export, rename and delete models; the user folder and its size."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ModelsSection:
             (ui.freeStorageButton, "clicked(bool)", self._onFree),
         ):
             connections.connect(widget, signal, slot)
-        self._say("")
+        self._showMessage("")
         self._update()
 
     @property
@@ -70,14 +70,14 @@ class ModelsSection:
         return self._child is not None
 
     def close(self) -> None:
-        """For the end of the panel: no process is left."""
+        """End the process; for the end of the panel."""
         self._onDone = None
         child, self._child = self._child, None
         if child is not None:
             child.kill()
 
     def refresh(self) -> None:
-        """Look for models and at the sizes again; costs nothing while the section is closed."""
+        """Look for models and measure the sizes again, unless the section is closed."""
         if self._ui.modelsSection.collapsed:
             return
         from ugmcl_core.errors import InputError
@@ -89,7 +89,7 @@ class ModelsSection:
             self._known = store.known_models(userFolder.modelPlaces())
         except InputError as error:
             self._known = []
-            self._say(str(error), isError=True)
+            self._showMessage(str(error), isError=True)
         known = [entry for entry in self._known if entry.name not in self._models]
         chosen = self._key if self._key in self._models else next(iter(self._models), "")
         stored, offered = self._ui.storedModelSelector, self._ui.knownModelSelector
@@ -112,8 +112,8 @@ class ModelsSection:
         lines = []
         if model is not None:
             card = model.card
-            lines = [card.description, card.license, card.intended_use]
-            lines.append(_("Came with the extension.") if model.bundled else str(model.folder))
+            place = _("Included in the extension.") if model.bundled else str(model.folder)
+            lines = [card.description, card.license, card.intended_use, place]
             lines.append(_("Not for clinical use."))
         self._ui.storedModelLabel.text = "\n".join(line for line in lines if line)
         self._update()
@@ -135,7 +135,7 @@ class ModelsSection:
         ui.importStopButton.setVisible(self.running)
         ui.changeStorageButton.enabled = isFree
 
-    # Import and export, in a process of its own: both take a while
+    # Import and export take a while, so a process does them
 
     def _onBrowseFolder(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
@@ -159,7 +159,7 @@ class ModelsSection:
         try:
             words += ["--to", str(userFolder.models())]
         except PanelError as error:
-            self._say(str(error), isError=True)
+            self._showMessage(str(error), isError=True)
             return
         self._start(words, self._imported)
 
@@ -169,7 +169,7 @@ class ModelsSection:
         self._ui.importSumEdit.text = ""
         self.refresh()
         self._ui.storedModelSelector.currentIndex = self._ui.storedModelSelector.findData(name)
-        self._say(_("{name} was imported.").format(name=name))
+        self._showMessage(_("{name} was imported.").format(name=name))
         self._listener.onModelImported(name)
 
     def _onExport(self, _checked: bool = False) -> None:
@@ -181,12 +181,12 @@ class ModelsSection:
             self._start(["export", self._key, path], self._exported)
 
     def _exported(self, answer: dict) -> None:
-        self._say(_("Written: {path}").format(path=answer.get("written", "")))
+        self._showMessage(_("Written: {path}").format(path=answer.get("written", "")))
 
     def _start(self, words: list[str], onDone: Callable[[dict], None]) -> None:
-        self._say("")
+        self._showMessage("")
         self._onDone, self._answer = onDone, {}
-        self._ui.importProgressBar.maximum = 0  # until something is known
+        self._ui.importProgressBar.maximum = 0  # it moves until the size is known
         command = [pythonExecutable(), "-m", "ugmcl_core", "models", *words, "--json"]
         self._child = Child(command, self._onLine, self._onEnd)
         self._update()
@@ -211,14 +211,14 @@ class ModelsSection:
                 onDone(self._answer)
             return
         last = ending.lastWords.splitlines()[-1] if ending.lastWords else _("it left no message")
-        self._say(last.removeprefix("ugmcl: "), isError=True)
+        self._showMessage(last.removeprefix("ugmcl: "), isError=True)
 
     def _onStop(self, _checked: bool = False) -> None:
         self.close()
         self._update()
-        self._say(_("Stopped."))
+        self._showMessage(_("Stopped."))
 
-    # What is quick
+    # Rename and delete are quick
 
     def _onRename(self, _checked: bool = False) -> None:
         from ugmcl_core.models import store
@@ -227,7 +227,7 @@ class ModelsSection:
         name = qt.QInputDialog.getText(
             slicer.util.mainWindow(), _TITLE, _("New name:"), qt.QLineEdit.Normal, model.name
         )
-        if name and name != model.name and self._tell(lambda: store.rename(model, name)):
+        if name and name != model.name and self._attempt(lambda: store.rename(model, name)):
             self.refresh()
             self._ui.storedModelSelector.currentIndex = self._ui.storedModelSelector.findData(name)
             self._listener.onModelRenamed(model.name, name)
@@ -237,24 +237,24 @@ class ModelsSection:
 
         model = self._models[self._key]
         question = _("Delete the model {name} from this computer?").format(name=model.name)
-        if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._tell(
+        if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._attempt(
             lambda: store.remove(model.folder)
         ):
             self.refresh()
             self._listener.onModelDeleted(model.name)
 
-    def _tell(self, act: Callable[[], object]) -> bool:
-        """Do it; what goes wrong becomes the message."""
+    def _attempt(self, act: Callable[[], object]) -> bool:
+        """Do it and return True, or show why it failed."""
         from ugmcl_core.errors import InputError
 
-        self._say("")
+        self._showMessage("")
         if self._listener.isBusy:
-            self._say(_("A run is in progress: wait until it ends."), isError=True)
+            self._showMessage(_("A run is in progress: wait until it ends."), isError=True)
             return False
         try:
             act()
         except (InputError, PanelError) as error:
-            self._say(str(error), isError=True)
+            self._showMessage(str(error), isError=True)
             return False
         return True
 
@@ -269,15 +269,15 @@ class ModelsSection:
         self._ui.storageLabel.text = f"{place}\n{', '.join(parts)}"
 
     def _onOpen(self, _checked: bool = False) -> None:
-        self._tell(userFolder.path) and qt.QDesktopServices.openUrl(
-            qt.QUrl.fromLocalFile(str(userFolder.place()))
-        )
+        if self._attempt(userFolder.path):
+            url = qt.QUrl.fromLocalFile(str(userFolder.place()))
+            qt.QDesktopServices.openUrl(url)
 
     def _onChange(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
             slicer.util.mainWindow(), _("Folder for models, runs and logs")
         )
-        if folder and self._tell(lambda: userFolder.setPath(userFolder.within(folder))):
+        if folder and self._attempt(lambda: userFolder.setPath(userFolder.within(folder))):
             self.refresh()
             self._listener.onStorageMoved()
 
@@ -286,10 +286,10 @@ class ModelsSection:
         places = [place for place in places if not runFolder.isTaken(place)]
         size = _size(sum(map(temporaryFolders.size, places)))
         question = _(
-            "Delete all runs and logs ({size})? Trainings that were stopped cannot be resumed "
-            "then, and their reports are gone. Models stay."
+            "Delete all runs and logs ({size})? Stopped trainings can no longer be resumed, and "
+            "their reports are lost. Models are kept."
         ).format(size=size)
-        if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._tell(
+        if slicer.util.confirmOkCancelDisplay(question, _TITLE) and self._attempt(
             lambda: self._free(places)
         ):
             self.refresh()
@@ -300,12 +300,12 @@ class ModelsSection:
             if not runFolder.isTaken(place):  # resumed in another Slicer meanwhile
                 runFolder.discard(place)
 
-    def _say(self, text: str, isError: bool = False) -> None:
+    def _showMessage(self, text: str, isError: bool = False) -> None:
         messages.show(self._ui.modelsMessageLabel, text, isError)
 
 
 def _isInUserFolder(folder: Path) -> bool:
-    """Not where a link leads to, nor in a folder that others may use as well."""
+    """Whether the folder itself, not only a link to it, is among the user's models."""
     return folder.parent == (userFolder.place() / "models").resolve()
 
 

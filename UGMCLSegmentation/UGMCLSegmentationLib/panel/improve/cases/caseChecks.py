@@ -66,7 +66,7 @@ def _absent(
     found: Sequence[structures.Structure],
     classes: Sequence[ClassInfo],
 ) -> list[str]:
-    """Classes that the label lacks are learned as absent."""
+    """The model learns that a class without a segment is absent."""
     targets = {s.key: s.target for s in found}
     drawn = {
         targets.get(name_key(segment.GetName()))

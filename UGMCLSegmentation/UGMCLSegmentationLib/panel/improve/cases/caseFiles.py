@@ -1,4 +1,4 @@
-"""Cases that are files beside the scene: used for learning, never loaded."""
+"""Cases that are files beside the scene: the training reads them, the scene does not."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from UGMCLSegmentationLib.scene import labelmaps
 
 @dataclass(frozen=True)
 class CaseFile:
-    """An image file, its label map ("" without one) and its role; `problem` is why
-    the label does not fit, `notice` what will be done about it; "" for none."""
+    """An image file, its label map ("" without one) and its role; see `_mismatch` for `problem`
+    and `notice`."""
 
     image: str
     label: str
@@ -31,7 +31,7 @@ class CaseFile:
         needsLabel = self.role not in (UNLABELED, "ignore")
         problem = self.problem if needsLabel else ""
         if not Path(self.image).is_file():
-            problem = _("{file} is not there any more.").format(file=self.image)
+            problem = _("{file} does not exist any more.").format(file=self.image)
         elif needsLabel and not self.label:
             problem = _("{file} has no label map beside it.").format(file=Path(self.image).name)
         return Case(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import slicer
+import vtk
+from slicer.util import VTKObservationMixin
 
 from ugmcl_core.models.card import ClassInfo
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases, structures
@@ -13,7 +15,7 @@ from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, volumes
 from UGMCLSegmentationLib.worker.incremental import Deadline, IncrementalTask
 
-_PAUSE = 0.15  # seconds without a change before the scene is looked at: brush strokes are many
+_PAUSE = 0.15  # seconds without a change before the cases are read: brush strokes are many
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,13 @@ class Contents:
     classes: list[ClassInfo] = field(default_factory=list)
 
 
-class CaseListModel:
-    """`onChanged` is called with the new contents; reading takes place in small steps."""
+class CaseListModel(VTKObservationMixin):
+    """Reads the cases in small steps and calls `onChanged` with the new contents."""
 
     def __init__(self, onChanged: Callable[[Contents], None]) -> None:
+        super().__init__()
         self._onChanged = onChanged
         self._parameters: Parameters | None = None
-        self._observed: list[tuple] = []
         self._edited: dict[str, tuple[int, bool]] = {}
         self._steps: IncrementalTask | None = None
         self._pause = Deadline(self._start)
@@ -45,12 +47,12 @@ class CaseListModel:
             self.refresh()
 
     def refresh(self, *_args) -> None:
-        """Look again soon."""
+        """Read the cases again soon."""
         if self._parameters is not None:
             self._pause.start(_PAUSE)
 
     def update(self) -> Contents:
-        """Look again now, to the end."""
+        """Read the cases again now."""
         self._halt()
         if self._parameters is not None:
             work = self._read()
@@ -63,9 +65,9 @@ class CaseListModel:
         return self.contents
 
     def close(self) -> None:
-        """Let go of the scene."""
+        """Drop all references to the scene."""
         self._halt()
-        self._forget()
+        self.removeObservers()
         self._edited.clear()
         self.contents = Contents()
 
@@ -111,7 +113,8 @@ class CaseListModel:
         return Contents(checked, inLabels, classes)
 
     def _lookForEdits(self, node) -> Generator[None, None, None]:
-        """Only of results that would not count otherwise; what did not change is not read."""
+        """Find out whether the user edited a result. Read only results that changed since the last
+        look and that nobody accepted."""
         isResult = node.GetAttribute(results.ROLE) == results.SEGMENTATION
         if not isResult or node.GetAttribute(results.ACCEPTED) == "1":
             return
@@ -124,29 +127,23 @@ class CaseListModel:
 
     def _observe(self) -> None:
         """Observe changes of volumes and segmentations, and new ones."""
-        self._forget()
-        scene = slicer.mrmlScene
-        events = [(scene, scene.NodeAddedEvent), (scene, scene.NodeRemovedEvent)]
+        self.removeObservers()
+        scene, modified = slicer.mrmlScene, vtk.vtkCommand.ModifiedEvent
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent):
+            self.addObserver(scene, event, self.refresh)
         for volumeNode in volumes.images():
-            events.append((volumeNode, "ModifiedEvent"))
-            events.append((volumeNode, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent))
+            for event in (modified, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent):
+                self.addObserver(volumeNode, event, self.refresh)
+        kinds = slicer.vtkSegmentation
         for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-            kinds = slicer.vtkSegmentation
-            events.append((node, "ModifiedEvent"))
+            self.addObserver(node, modified, self.refresh)
             for event in (kinds.SegmentAdded, kinds.SegmentRemoved, kinds.SegmentModified,
                           kinds.SourceRepresentationModified):  # fmt: skip
-                events.append((node.GetSegmentation(), event))
-        for subject, event in events:
-            self._observed.append((subject, subject.AddObserver(event, self.refresh)))
-
-    def _forget(self) -> None:
-        while self._observed:
-            subject, tag = self._observed.pop()
-            subject.RemoveObserver(tag)
+                self.addObserver(node.GetSegmentation(), event, self.refresh)
 
 
 def _modified(segmentationNode) -> int:
-    """A number that changes with what the segments hold."""
+    """A number that changes with the contents of the segments."""
     times = [segmentationNode.GetSegmentation().GetMTime()]
     for _identifier, segment in results.segmentsOf(segmentationNode):
         image = segment.GetRepresentation(results.LABELMAP)

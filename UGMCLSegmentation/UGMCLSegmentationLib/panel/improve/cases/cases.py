@@ -1,7 +1,7 @@
-"""The cases to learn from: volumes of the scene, and files beside it, with the role of each.
+"""The cases of a training: volumes of the scene, and files beside it, with the role of each.
 
-What the user chose is kept on the volumes themselves (attributes and references), so that it is
-saved with the scene and goes with a volume that is removed.
+The volumes themselves keep the user's choices (as attributes and references). So Slicer saves them
+with the scene and drops them with a removed volume.
 """
 
 from __future__ import annotations
@@ -72,8 +72,7 @@ def roleText(role: str) -> str:
 
 
 def read(volumeNode, isEdited: Callable[[Any], bool]) -> Case:
-    """The case of a volume as the scene has it; `isEdited` returns whether the user
-    changed a result."""
+    """The case of a volume; `isEdited` returns whether the user changed a result."""
     segmentationNode = labelOf(volumeNode, isEdited)
     role = volumeNode.GetAttribute(_ROLE)
     role = _FORMER_ROLES.get(role, role)
@@ -116,7 +115,7 @@ def setRole(volumeNode, role: str) -> None:
 
 
 def setLabel(volumeNode, segmentationNode) -> None:
-    """Choose the segmentation that labels the volume; None leaves it to be found."""
+    """Choose the segmentation that labels the volume; with None, `labelOf` finds one."""
     volumeNode.SetNodeReferenceID(LABEL, segmentationNode.GetID() if segmentationNode else None)
     volumeNode.RemoveAttribute(_EXCLUDED)
 
@@ -127,7 +126,7 @@ def setExcluded(volumeNode, segmentIds: set[str]) -> None:
 
 
 def accept(volumeNode, segmentationNode) -> None:
-    """The user confirms the result: the volume is labeled from now on."""
+    """Use the result, which the user confirmed, as the label of the volume."""
     segmentationNode.SetAttribute(ACCEPTED, "1")
     setLabel(volumeNode, segmentationNode)
     setRole(volumeNode, LABELED)
@@ -157,5 +156,5 @@ def _json(text: str | None, kind: type) -> Any:
 
 
 def segmentable() -> list:
-    """The volumes that a batch segments: all but those to be ignored and those that cannot be."""
+    """The volumes that a batch segments: all but those that the user ignores."""
     return [node for node in images() if node.GetAttribute(_ROLE) != IGNORE]

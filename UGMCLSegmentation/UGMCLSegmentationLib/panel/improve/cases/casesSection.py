@@ -66,9 +66,9 @@ class CasesSection:
         return [case for n, case in enumerate(self._rows) if not table.isRowHidden(n)]
 
     def show(self, contents: Contents) -> None:
-        """Fill the table; nothing is touched where nothing changed."""
+        """Fill the table, unless it shows these cases already."""
         self._fillFolders()
-        chosen = {case.key for case in self.selected}  # before the rows are other cases
+        chosen = {case.key for case in self.selected}  # before the rows change
         self._rows = sorted(contents.cases, key=_rankOrder)
         options = [(n.GetName(), n.GetID()) for n in _segmentations()]
         shown = [(*_signature(case), tuple(options)) for case in self._rows]
@@ -86,7 +86,7 @@ class CasesSection:
 
     def onAddFiles(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Folder of images to learn from")
+            slicer.util.mainWindow(), _("Folder of images for the training")
         )
         if folder:
             self.addFolder(folder)
@@ -102,7 +102,7 @@ class CasesSection:
         self._caseList.refresh()
 
     def onRemoveFiles(self, _checked: bool = False) -> None:
-        """Of the selected rows, or all that are shown when none of those is selected."""
+        """Remove the files of the selected rows, or all that are shown if no row is selected."""
         chosen = {case.image for case in self.selected or self._visible}
         files = caseFiles.fromText(self._parameters.caseFiles)
         kept = [file for file in files if file.image not in chosen]
@@ -143,9 +143,9 @@ class CasesSection:
         entries = [(cases.roleText(role), role, "") for role in cases.ROLES]
         fill(selector, entries, case.role)
         selector.toolTip = _(
-            "Labeled: learned from, with its segmentation. Unlabeled: learned from without one. "
-            "Hold-out: only to measure the model. Ignore: not used. "
-            "Applies to all selected rows."
+            "Labeled: the model learns from the volume and its segmentation. Unlabeled: the model "
+            "learns from the volume alone. Hold-out: the volume only measures the model. Ignore: "
+            "the volume is not used. A choice applies to all selected rows."
         )
         selector.connect(
             "currentIndexChanged(int)", lambda index, case=case: self._onRole(case, index)
@@ -184,7 +184,7 @@ class CasesSection:
             cases.setLabel(volumeNode, node)
 
     def _onFilter(self, *_args) -> None:
-        """Hide what the filters leave out; hidden cases keep their roles."""
+        """Hide the cases that the filters leave out. They keep their roles."""
         words = self._ui.caseFilterEdit.text.casefold().split()
         folder = self._ui.caseFolderSelector.itemData(self._ui.caseFolderSelector.currentIndex)
         for row, case in enumerate(self._rows):
@@ -194,7 +194,7 @@ class CasesSection:
             self._ui.casesTable.setRowHidden(row, not isShown)
 
     def _fillFolders(self) -> None:
-        """The folders, patients and studies of the scene; nothing to choose from without any."""
+        """Offer the folders, patients and studies of the scene; hide the selector without any."""
         selector = self._ui.caseFolderSelector
         entries = [(_("Whole scene"), _WHOLE, ""), *((n, i, "") for n, i in _folders())]
         known = [(selector.itemText(n), selector.itemData(n), "") for n in range(selector.count)]
@@ -224,10 +224,10 @@ def _rankItem(case: cases.Case):
     rank = case.rank if case.role == cases.UNLABELED else None
     item = qt.QTableWidgetItem(f"{rank.uncertainty:.2f}" if rank is not None else "")
     if rank is not None:
-        text = _("{model} is unsure of this volume by {value:.3f} (0 to 1) near the surface.")
+        text = _("Uncertainty of {model} near the surface: {value:.3f} (0 to 1).")
         text = text.format(model=rank.model, value=rank.uncertainty)
         if rank.predictedDice is not None:
-            text += " " + _("Dice that it expects: {dice:.2f}.").format(dice=rank.predictedDice)
+            text += " " + _("It expects a Dice of {dice:.2f}.").format(dice=rank.predictedDice)
         item.setToolTip(text)
     return item
 

@@ -1,4 +1,4 @@
-"""The Structures group: what each segment of the labels is learned as."""
+"""The Structures group: the structure that each segment of the labels stands for."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class StructuresSection:
         entries = [(info.name, str(info.value), "") for info in contents.classes]
         entries += [
             (_("A new structure"), structures.NEW, _("The model learns it in addition.")),
-            (_("Not annotated"), structures.UNKNOWN, _("Nothing is learned from these voxels.")),
-            (_("Not used"), structures.UNUSED, _("Counts as background.")),
-        ]  # fmt: skip
+            (_("Not annotated"), structures.UNKNOWN, _("The model learns nothing from it.")),
+            (_("Not used"), structures.UNUSED, _("It counts as background.")),
+        ]
         table.setRowCount(0)
         table.setRowCount(len(contents.structures))
         fitRows(table, len(contents.structures))
@@ -61,7 +61,7 @@ class StructuresSection:
             table.setItem(row, 0, item)
             selector = qt.QComboBox()
             fill(selector, entries, structure.target)
-            selector.toolTip = _("What the segments of this name are learned as.")
+            selector.toolTip = _("The structure that segments of this name stand for.")
             selector.connect(
                 "currentIndexChanged(int)",
                 lambda index, key=structure.key, box=selector: self._onTarget(key, box, index),

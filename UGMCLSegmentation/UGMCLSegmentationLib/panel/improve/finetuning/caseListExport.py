@@ -34,7 +34,7 @@ class CaseListExport:
 
 
 def prepare(contents: Contents) -> CaseListExport:
-    """Raises PanelError with what is missing."""
+    """Raises PanelError if something is missing."""
     used = [case for case in contents.cases if case.role != IGNORE]
     if reason := caseChecks.readiness(used):
         raise PanelError(reason)
@@ -50,8 +50,8 @@ def prepare(contents: Contents) -> CaseListExport:
 
 
 def _checkFiles(used: Sequence[Case]) -> None:
-    """Raises PanelError for an image that is both a volume of the scene and a file beside it: as
-    two cases, one could be learned from while the other measures the model."""
+    """Raises PanelError for an image that is both a volume of the scene and a file beside it: the
+    model could learn from one of the two cases while the other measures it."""
     loaded = {}
     for case in used:
         storage = case.volumeNode.GetStorageNode() if case.volumeNode is not None else None

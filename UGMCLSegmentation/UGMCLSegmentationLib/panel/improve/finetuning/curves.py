@@ -1,6 +1,6 @@
 """The curves of a run in a plot of the scene: a table each for the losses and the hold-out Dice.
 
-The nodes are made once per scene and used for every run.
+All runs share these nodes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DICE_COLOR = (0.17, 0.63, 0.17)
 
 
 class Curves:
-    """Collects the events of a run and shows them, at most once in a second."""
+    """Collects the events of a run and shows them, at most once per second."""
 
     def __init__(self) -> None:
         self._losses: list[tuple[int, dict[str, float]]] = []
@@ -61,7 +61,7 @@ class Curves:
             self._later.start(_PAUSE)
 
     def show(self) -> None:
-        """Bring the nodes up to date."""
+        """Update the nodes."""
         self._later.stop()
         self._shownAt = time.monotonic()
         if slicer.mrmlScene.IsClosing() or not (self._losses or self._dice):
@@ -79,12 +79,12 @@ class Curves:
 
 
 def chart():
-    """The node of the plot, or None before there was one."""
+    """The node of the plot, or None."""
     return taggedNodes.find("vtkMRMLPlotChartNode", _KIND, "chart")
 
 
 def openChart() -> None:
-    """Show the plot, if there is one, in a layout that has a plot view."""
+    """Show the plot, if there is one, in a layout with a plot view."""
     node = chart()
     if node is not None:
         slicer.modules.plots.logic().ShowChartInLayout(node)
@@ -97,7 +97,7 @@ def _node(className: str, kind: str, name: str):
 
 
 def _fill(kind: str, name: str, columns: list[str], rows: list[list[float]]):
-    """A table with the rows, thinned to `_MOST`; the last one is always there."""
+    """Fill a table with at most `_MOST` of the rows, including the last one."""
     stride = -(-len(rows) // _MOST)
     rows = rows[::-1][::stride][::-1]
     node = _node("vtkMRMLTableNode", kind, name)

@@ -1,4 +1,4 @@
-"""A fine-tuning: cases -> files -> estimate -> training -> a new model, or a run to resume."""
+"""A fine-tuning: cases -> files -> estimate -> training -> a new model, or a resumable run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
 from UGMCLSegmentationLib.panel.improve.finetuning.caseListExport import CaseListExport
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.storage import runFolder
-from UGMCLSegmentationLib.worker.run import MORE, Task, TaskListener
+from UGMCLSegmentationLib.worker.run import MORE, Task
 from UGMCLSegmentationLib.worker.worker import Event
 
 
-class FinetuneListener(TaskListener, Protocol):
-    """Also receives what only a fine-tuning reports."""
+class FinetuneListener(Protocol):
+    """Receives what only a fine-tuning reports."""
 
     def onEstimate(self, event: Event) -> None: ...
 
@@ -40,7 +40,7 @@ def newSettings(name: str, **choices: Any) -> FinetuneSettings:
 
 
 def newRun(settings: FinetuneSettings, cases: CaseListExport) -> runFolder.ResumableRun:
-    """The request of a fine-tuning on these cases, and what its report needs to know."""
+    """The request of a fine-tuning on these cases, and the facts for its report."""
     about = {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "base": settings.base,
@@ -50,7 +50,7 @@ def newRun(settings: FinetuneSettings, cases: CaseListExport) -> runFolder.Resum
 
 
 class FinetuneTask(Task):
-    """Writes `cases` first; without them, the run is resumed. Its files are in the run's own
+    """Writes `cases` first; without them, it resumes the run. Its files are in the run's own
     folder. It needs the scene only while it writes the cases."""
 
     span = (0.0, 1.0)
@@ -73,7 +73,6 @@ class FinetuneTask(Task):
         self._onlyEstimate = onlyEstimate
         self._isSaved = cases is None
         self.isTraining = False  # and can be paused
-        self.isPaused = False
 
     @property
     def folder(self) -> Path:
@@ -109,8 +108,7 @@ class FinetuneTask(Task):
                 runFolder.addMetrics(self.folder, event)
                 self._listener.onMetrics(event)
         elif name in ("paused", "continued"):
-            self.isPaused = name == "paused"
-            self._listener.onPaused(self.isPaused)
+            self._listener.onPaused(name == "paused")
 
     def read(self, event: Event, folder: Path) -> Generator[None, None, Any]:
         """Returns the content of the run's result.json, None for an estimate alone."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import qt
@@ -12,7 +11,6 @@ from slicer.i18n import tr as _
 
 from ugmcl_core.training.settings import NOT_BETTER, FinetuneSettings
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.improve.finetuning import (
@@ -29,12 +27,13 @@ from UGMCLSegmentationLib.panel.improve.finetuning.settings import (
     baseOf,
 )
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable, fill
 from UGMCLSegmentationLib.panel.setup import dependencies
 from UGMCLSegmentationLib.panel.shell import Shell
+from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.storage import runFolder
-from UGMCLSegmentationLib.worker.run import CANCELED, DONE, TaskResult, WorkerTask
+from UGMCLSegmentationLib.worker.run import TaskListener, TaskResult, WorkerTask
 
 SEED = 0
 
@@ -50,25 +49,27 @@ class FinetuneSection:
         self._task: FinetuneTask | None = None
         self._curves = Curves()
         self._estimates: dict[tuple, Estimate] = {}
-        self._measured: tuple[tuple, int] = ((), 0)  # what is being measured, and its steps
+        self._measured: tuple[tuple, int] = ((), 0)  # by the estimate, and steps
         self._checked: tuple[Contents | None, str] = (None, "")
         self._isSlow = False
         self._reportFile: Path | None = None
+        self._view = TaskView(
+            shell, ui.finetuneProgressBar, ui.cancelFinetuneButton, ui.improveMessageLabel,
+            ui.improveLogText.appendPlainText, ui.finetuneProgressLabel, self._onChanged,
+        )  # fmt: skip
         self.choices = FinetuneChoices(ui, shell.connections)
         self.resume = ResumeSection(ui, shell.connections, self._onResume)
         trainer.onHello = self._onHello
-        trainer.onLog = self.onLog
+        trainer.onLog = self._view.onLog
         for widget, signal, slot in (
             (ui.finetuneAdvancedSection, "toggled(bool)", self._onAdvanced),
             (ui.estimateButton, "clicked(bool)", self._onEstimateClicked),
             (ui.finetuneButton, "clicked(bool)", self._onFinetune),
             (ui.pauseButton, "clicked(bool)", self._onPause),
-            (ui.cancelFinetuneButton, "clicked(bool)", self._onCancel),
             (ui.curvesButton, "clicked(bool)", self._onCurves),
             (ui.reportButton, "clicked(bool)", self._onReport),
         ):
             shell.connections.connect(widget, signal, slot)
-        self._tell("")
         self._hideReport()
         ui.curvesButton.setVisible(False)
 
@@ -96,20 +97,17 @@ class FinetuneSection:
         ui, running = self._ui, self.running
         self.choices.update()
         reason = self._reason()
-        ui.finetuneButton.enabled = ui.estimateButton.enabled = not reason
-        ui.finetuneButton.toolTip = reason or _("Train a new model on the cases.")
+        ui.estimateButton.enabled = not reason
+        enable(ui.finetuneButton, _("Train a new model on the cases."), unless=reason)
         ui.pauseButton.enabled = running and self._task.isTraining and self._run.canSend
-        isPaused = running and self._task.isPaused
+        isPaused = running and self._view.isPaused
         ui.pauseButton.text = _("Continue") if isPaused else _("Pause")
-        ui.cancelFinetuneButton.enabled = running
         ui.estimateButton.setVisible(not running)
-        for widget in (ui.pauseButton, ui.cancelFinetuneButton, ui.finetuneProgressBar,
-                       ui.finetuneProgressLabel):  # fmt: skip
-            widget.setVisible(running)
+        ui.pauseButton.setVisible(running)
         self._showEstimate()
 
     def close(self) -> None:
-        """Nothing runs afterwards; what was learned can be resumed."""
+        """End the run, which the user can resume later."""
         self._curves.close()
         self._trainer.shutdown()
         if self._run is not None:
@@ -125,9 +123,7 @@ class FinetuneSection:
         self._start(onlyEstimate=True)
 
     def _start(self, onlyEstimate: bool) -> None:
-        with self._telling(_("The fine-tuning cannot be started.")):
-            if not self._shell.isReady(baseOf(self._parameters)):
-                return
+        def begin(listener: TaskListener) -> WorkerTask:
             cases = caseListExport.prepare(self._caseList.update())
             run = finetuning.newRun(self._settings(), cases)
             self._measured = self._measureKey(), self._steps()
@@ -135,32 +131,30 @@ class FinetuneSection:
                 self._curves.clear()
                 self._hideReport()
             isMeasured = self._measured[0] in self._estimates
-            self._begin(FinetuneTask(run, self, cases, not isMeasured, onlyEstimate))
+            task = FinetuneTask(run, self, cases, not isMeasured, onlyEstimate)
+            return self._begin(task, listener)
 
-    def _begin(self, task: FinetuneTask) -> None:
+        self._view.start(begin, self._onDone, baseOf(self._parameters))
+
+    def _begin(self, task: FinetuneTask, listener: TaskListener) -> WorkerTask:
         self._task = task
-        self._run = WorkerTask(self._trainer, task, self)
+        self._run = WorkerTask(self._trainer, task, listener)
+        return self._run
 
     def _onResume(self, run: runFolder.ResumableRun) -> None:
-        with self._telling(_("The run cannot be resumed.")):
-            if not self._shell.isReady(run.request["base"]):
-                return
+        def begin(listener: TaskListener) -> WorkerTask:
             self._hideReport()
             self._curves.clear()
             for event in runFolder.metrics(run.folder):
                 self._curves.add(event)
-            self._begin(FinetuneTask(run, self))
-            self._curves.show()
+            return self._begin(FinetuneTask(run, self), listener)
+
+        self._view.start(begin, self._onDone, run.request["base"])
 
     def _onPause(self, _checked: bool = False) -> None:
         if self.running:
             self._ui.pauseButton.enabled = False
-            self._run.send("continue" if self._task.isPaused else "pause")
-
-    def _onCancel(self, _checked: bool = False) -> None:
-        self._ui.cancelFinetuneButton.enabled = False
-        if self.running:
-            self._run.cancel()
+            self._run.send("continue" if self._view.isPaused else "pause")
 
     def _onCurves(self, _checked: bool = False) -> None:
         self._curves.show()
@@ -172,21 +166,9 @@ class FinetuneSection:
 
     def _onAdvanced(self, isOpen: bool) -> None:
         if isOpen and not dependencies.situation().isBlocking:
-            self._trainer.start()  # it knows the methods
+            self._trainer.start()  # it reports the methods
 
     # FinetuneListener
-
-    def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
-        if fraction >= 0:
-            self._ui.finetuneProgressBar.value = round(100 * fraction)
-        if self._task.isPaused:
-            remaining = None
-        self._ui.finetuneProgressLabel.text = messages.withTimeLeft(text, remaining)
-
-    def onLog(self, level: str, text: str) -> None:
-        self._ui.improveLogText.appendPlainText(text)
-        if level == "warning":
-            self._tell(text)
 
     def onEstimate(self, event: dict) -> None:
         key, steps = self._measured
@@ -207,21 +189,20 @@ class FinetuneSection:
         self._ui.curvesButton.setVisible(True)
 
     def onPaused(self, isPaused: bool) -> None:
+        self._view.isPaused = isPaused
         if isPaused:
             self._ui.finetuneProgressLabel.text = _("Paused")
         self.update()
 
-    def onEnd(self, result: TaskResult) -> None:
-        if result.message:
-            self._ui.improveLogText.appendPlainText(result.message)
-            message = dependencies.explained(result.message)
-            self._tell(message, isError=result.kind not in (DONE, CANCELED))
-        self._ui.finetuneProgressBar.value = 0
-        with self._telling(_("The report cannot be shown."), isFresh=False):
-            self._curves.show()
-            if result.value:
-                self._showReport(result.value)
+    # The start and the end of a run
+
+    def _onChanged(self) -> None:
         self.refresh()
+        self._curves.show()
+
+    def _onDone(self, result: TaskResult) -> None:
+        if result.value:  # an estimate has none
+            self._showReport(result.value)
 
     def _showReport(self, result: dict) -> None:
         text = report.summary(result)
@@ -236,25 +217,10 @@ class FinetuneSection:
 
     # What the panel shows
 
-    @contextlib.contextmanager
-    def _telling(self, what: str, isFresh: bool = True) -> Iterator[None]:
-        """A PanelError becomes the section's message; all else gets Slicer's error window."""
-        if isFresh:
-            self._tell("")
-        try:
-            with messages.showingErrors(self._ui.improveMessageLabel, what):
-                yield
-        finally:
-            self.resume.refresh(self.running)
-            self.update()
-
     def _hideReport(self) -> None:
         self._reportFile = None
         self._ui.reportLabel.setVisible(False)
         self._ui.reportButton.setVisible(False)
-
-    def _tell(self, text: str, isError: bool = False) -> None:
-        messages.show(self._ui.improveMessageLabel, text, isError)
 
     def _reason(self) -> str:
         """Why no run can be started, "" if it can."""
@@ -265,7 +231,7 @@ class FinetuneSection:
         return self._missing()
 
     def _missing(self) -> str:
-        """Why the cases cannot be learned from, "" if they can; checked once per reading."""
+        """Why the cases cannot be used for training, "" if they can; checked once per reading."""
         contents, reason = self._checked
         if contents is not self._caseList.contents:
             contents, reason = self._caseList.contents, ""
@@ -326,7 +292,7 @@ class FinetuneSection:
 
 
 class ResumeSection:
-    """`onResume` is called with the run that the user chose."""
+    """Offers the runs to resume; calls `onResume` with the one that the user chose."""
 
     def __init__(
         self, ui, connections: Connections, onResume: Callable[[runFolder.ResumableRun], None]
@@ -338,7 +304,7 @@ class ResumeSection:
         connections.connect(ui.discardButton, "clicked(bool)", self._onDiscard)
 
     def refresh(self, isRunning: bool) -> None:
-        """Look for runs again; none is offered while one is under way."""
+        """Look for runs again; offer none while one is under way."""
         self._runs = [] if isRunning else runFolder.unfinished()
         selector = self._ui.runSelector
         current = selector.itemData(selector.currentIndex)
@@ -359,7 +325,7 @@ class ResumeSection:
 
     def _onDiscard(self, _checked: bool = False) -> None:
         run = self._chosen()
-        question = _("Delete this run and all that it learned?")
+        question = _("Delete this run and its progress?")
         if run is not None and slicer.util.confirmOkCancelDisplay(question):
             if not runFolder.isTaken(run.folder):  # else another Slicer has just resumed it
                 runFolder.discard(run.folder)

@@ -1,4 +1,4 @@
-"""What is trained: the selectors of base, effort and method, kept like the parameter node."""
+"""The selectors of base, effort and method, which follow the parameter node."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FinetuneChoices:
         self.refresh()
 
     def setMethods(self, methods: list[dict[str, str]]) -> None:
-        """The methods that the worker offers."""
+        """Offer the worker's methods."""
         self._methods = methods or self._methods
         self.refresh()
 
@@ -115,8 +115,8 @@ DEFAULT = "standard"
 
 @dataclass(frozen=True)
 class Estimate:
-    """The worker's measurement: `seconds` for a run with this number of `steps` in all its
-    trainings, including preparation and validation; and the seconds of one step."""
+    """The worker's measurement: `seconds` for a run with `steps` steps in all its trainings,
+    including preparation and validation."""
 
     seconds: float
     secondsPerStep: float
@@ -124,7 +124,7 @@ class Estimate:
     steps: int
 
     def text(self, steps: int) -> str:
-        """For a run with this number of `steps`, otherwise like the measured one."""
+        """The estimate for a run that differs from the measured one in the number of `steps`."""
         seconds = self.seconds + self.secondsPerStep * (steps - self.steps)
         return _("Takes about {time} and {memory} of memory on this computer.").format(
             time=messages.duration(max(0.0, seconds)),
