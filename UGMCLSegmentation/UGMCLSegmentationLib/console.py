@@ -139,21 +139,14 @@ class Waiting:
             raise PanelError(self._result.message)
         return self._result.value
 
-    def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
-        """Nothing is shown."""
-
     def onLog(self, level: str, text: str) -> None:
         if level == "warning":
             print(text)
 
-    def onEstimate(self, event: dict[str, Any]) -> None:
-        """Nothing is estimated."""
+    def _ignore(self, *_arguments: Any) -> None:
+        """The console shows no progress."""
 
-    def onMetrics(self, event: dict[str, Any]) -> None:
-        """Nothing is drawn."""
-
-    def onPaused(self, isPaused: bool) -> None:
-        """Nobody pauses it."""
+    onProgress = onEstimate = onMetrics = onPaused = _ignore
 
     def onEnd(self, result: TaskResult) -> None:
         self._result = result

@@ -135,6 +135,7 @@ def _addVolume():
 def segment(volumeNode, folder: Path):
     """Does what a run does, with a threshold instead of the model."""
     from UGMCLSegmentationLib.scene import resultNodes, volumes
+    from UGMCLSegmentationLib.worker.incremental import finish
 
     result = answer(volumeNode, folder)
     return finish(resultNodes.build(result, volumeNode, volumes.fullBox(volumeNode)))
@@ -143,6 +144,7 @@ def segment(volumeNode, folder: Path):
 def answer(volumeNode, folder: Path, level: float = 100.0) -> dict:
     """The worker's result for the volume, with its files in `folder`."""
     from UGMCLSegmentationLib.scene import nrrd, volumes
+    from UGMCLSegmentationLib.worker.incremental import finish
 
     voxels, matrix = slicer.util.arrayFromVolume(volumeNode), volumes.ijkToRas(volumeNode)
     files = {
@@ -162,12 +164,3 @@ def answer(volumeNode, folder: Path, level: float = 100.0) -> dict:
         "classes": [info],
         "sdf_scale_mm": 10.0,
     }
-
-
-def finish(work):
-    """Run a generator to its end; returns its value."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value

@@ -204,10 +204,6 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     # Runs
 
     def isReady(self, model: str = "") -> bool:
-        """Whether a run with that model can start, after all confirmations.
-
-        Raises PanelError if the user did not accept its license.
-        """
         if not self.setupSection.resolve():
             return False
         if model and not license.acknowledge(model):
@@ -220,18 +216,15 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     @property
     def isBusy(self) -> bool:
-        """Whether a run uses models or the folder of runs."""
         return self.logic.running or self.logic.trainer.busy or self.improve.finetune.running
 
     def updateButtons(self) -> None:
-        """A run started or ended."""
         self.segment.update()
         self.improve.ranking.update()
         self.evaluate.update()
         self.batch.update()
 
     def showResult(self, segmentationNode) -> None:
-        """Show the result of a run; later if another module is open, which uses the views."""
         if self.parameters is None or not resultNodes.isInScene(segmentationNode):
             return
         if not self.isEntered:
@@ -252,8 +245,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.logic.dropWorkers()
 
     def onNewModel(self, key: str, isSelected: bool) -> None:
-        """A run trained a model; select it if `isSelected`. The base stays: the next run's report
-        would otherwise judge a base that may have been trained on the same cases."""
+        # the base stays: the next report would else judge a base that may know the same cases
         if isSelected and self.parameters is not None:
             self.parameters.model = key
         self.segment.choices.refresh()

@@ -182,6 +182,7 @@ def test_a_cancel_at_any_step_leaves_all_old_or_all_new(panel, monkeypatch, tmp_
     import slicer
     from UGMCLSegmentationLib import selftest
     from UGMCLSegmentationLib.scene import nrrd, resultNodes, results, volumes
+    from UGMCLSegmentationLib.worker import incremental
 
     monkeypatch.setattr(nrrd, "CHUNK", 20_000)  # many steps
     volume = support.add_volume()
@@ -201,9 +202,9 @@ def test_a_cancel_at_any_step_leaves_all_old_or_all_new(panel, monkeypatch, tmp_
             *(slicer.util.arrayFromVolume(n).tobytes() for n in arrays),
         )
 
-    node = selftest.finish(resultNodes.build(answers[1], volume, box))
+    node = incremental.finish(resultNodes.build(answers[1], volume, box))
     new = state(node)
-    assert selftest.finish(resultNodes.build(answers[0], volume, box, node)) is node
+    assert incremental.finish(resultNodes.build(answers[0], volume, box, node)) is node
     old = state(node)
     assert all(a != b for i, (a, b) in enumerate(zip(old, new, strict=True)) if i != 1)
     steps, isDone = 0, False
@@ -216,6 +217,6 @@ def test_a_cancel_at_any_step_leaves_all_old_or_all_new(panel, monkeypatch, tmp_
         except StopIteration:
             isDone = True
         assert state(node) == (new if isDone else old), f"step {steps}"
-        assert not selftest.finish(results.isEdited(node))
+        assert not incremental.finish(results.isEdited(node))
         steps += 1
     assert steps > 20

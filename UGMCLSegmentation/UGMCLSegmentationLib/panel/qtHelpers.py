@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import qt
+import slicer
 
 ROW, _HEADER = 26, 30  # heights in pixels
 
@@ -46,6 +47,11 @@ def fill(selector, entries: Sequence[tuple[str, Any, str]], current: Any) -> Non
             if toolTip:
                 selector.setItemData(selector.count - 1, toolTip, qt.Qt.ToolTipRole)
         selector.currentIndex = selector.findData(current)
+
+
+def askForFolder(title: str) -> str:
+    """The folder that the user chooses, "" for none."""
+    return qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
 
 
 def enable(button, toolTip: str, unless: str = "") -> None:

@@ -1,4 +1,8 @@
-"""What the sections need of the panel that they are in."""
+"""What the sections need of the panel that they are in.
+
+The panel calls a section's `setParameters` with another parameter node or None, its `update` when
+the node changed, and its `refresh` when something outside of it did.
+"""
 
 from __future__ import annotations
 

@@ -101,11 +101,17 @@ def latestOf(sourceNode):
 def summary(segmentationNode) -> dict[str, Any]:
     """What the run reported: `classes` (value, name, volume_ml, mean_uncertainty), `scale` and
     `model`. Empty for other segmentations."""
+    text = segmentationNode.GetAttribute(SUMMARY) if segmentationNode is not None else ""
+    return fromJson(text, dict)
+
+
+def fromJson(text: str | None, kind: type) -> Any:
+    """The content of an attribute; empty if it is not of this `kind`."""
     try:
-        content = json.loads(segmentationNode.GetAttribute(SUMMARY) or "{}")
-    except (ValueError, AttributeError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        content = json.loads(text or "null")
+    except ValueError:
+        content = None
+    return content if isinstance(content, kind) else kind()
 
 
 def segmentsOf(segmentationNode) -> list[tuple[str, Any]]:

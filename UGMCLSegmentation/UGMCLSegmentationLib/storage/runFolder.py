@@ -64,7 +64,8 @@ def create(name: str) -> Path:
 
 def claim(folder: Path) -> None:
     """Mark the run as this process's, so that no other one resumes it. Raises PanelError."""
-    refuseTaken(folder)
+    if isTaken(folder):
+        raise PanelError(_("Another Slicer works on this run: wait for its end."))
     write(folder / OWNER, str(os.getpid()))
 
 
@@ -118,12 +119,6 @@ def isTaken(folder: Path) -> bool:
     """Whether another Slicer works on the run."""
     owner = _owner(folder)
     return owner is not None and owner != os.getpid()
-
-
-def refuseTaken(folder: Path) -> None:
-    """Raises PanelError if another Slicer works on the run."""
-    if isTaken(folder):
-        raise PanelError(_("Another Slicer works on this run: wait for its end."))
 
 
 def _owner(folder: Path) -> int | None:

@@ -50,6 +50,15 @@ class IncrementalTask:
             self._onError(error)
 
 
+def finish(work: Generator[None, None, Any]) -> Any:
+    """Run the generator to its end now; returns its value."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
 class Deadline:
     """Calls `onLate` once unless it is stopped first; holds no reference while it is idle."""
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import slicer
 from slicer.i18n import tr as _
 
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.display import appearance, surfaces
 from UGMCLSegmentationLib.panel.display.uncertainRegions import ReviewSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
@@ -54,7 +55,6 @@ class DisplaySection:
         self.update()
 
     def update(self) -> None:
-        """Follow the parameter node."""
         parameters = self._parameters
         if parameters is None or self._updating:
             return
@@ -125,5 +125,4 @@ class DisplaySection:
 
     def _showStatistics(self, node) -> None:
         lines = segmentStatistics.lines(node)
-        self._ui.statisticsLabel.text = "\n".join(lines)
-        self._ui.statisticsLabel.setVisible(bool(lines))
+        messages.show(self._ui.statisticsLabel, "\n".join(lines))

@@ -10,6 +10,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable, setUpTable, silent
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import arrays, resultNodes, results, volumes
@@ -23,13 +24,13 @@ class ReviewSection:
         table = ui.regionsTable
         setUpTable(table, rowHeight=22)
         for widget, signal, slot in (
-            (ui.nextRegionButton, "clicked(bool)", self._onNext),
-            (ui.previousRegionButton, "clicked(bool)", self._onPrevious),
+            (ui.nextRegionButton, "clicked(bool)", lambda _checked: self._walk(1)),
+            (ui.previousRegionButton, "clicked(bool)", lambda _checked: self._walk(-1)),
             (ui.regionsSection, "toggled(bool)", self._onToggled),
             (table, "itemSelectionChanged()", self._onSelected),
         ):
             connections.connect(widget, signal, slot)
-        self._show("")
+        messages.show(self._ui.regionLabel, "")
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
@@ -40,7 +41,7 @@ class ReviewSection:
         self._regions = None
         with silent(self._ui.regionsTable):
             self._ui.regionsTable.setRowCount(0)
-        self._show("")
+        messages.show(self._ui.regionLabel, "")
         self.update()
         if not self._ui.regionsSection.collapsed:
             self._find()
@@ -54,12 +55,6 @@ class ReviewSection:
         text = _("Go to the previous uncertain region.")
         enable(self._ui.previousRegionButton, text, unless=reason)
 
-    def _onNext(self, _checked: bool = False) -> None:
-        self._walk(1)
-
-    def _onPrevious(self, _checked: bool = False) -> None:
-        self._walk(-1)
-
     def _onToggled(self, isOpen: bool) -> None:
         if isOpen:
             self._find()
@@ -69,7 +64,7 @@ class ReviewSection:
         self._find()
         if not self._regions:
             if self._regions is not None:
-                self._show(_("There is no uncertain region."))
+                messages.show(self._ui.regionLabel, _("There is no uncertain region."))
             return
         current, count = self._row(), len(self._regions)
         if current < 0:
@@ -87,12 +82,11 @@ class ReviewSection:
         region = self._regions[int(item.text()) - 1]
         jump(self._uncertainty(), region)
         text = _("Region {number} of {count}: {volume:.2f} mL, uncertainty {mean:.2f}")
-        self._show(
-            text.format(
-                number=item.text(), count=len(self._regions), volume=region.milliliters,
-                mean=region.mean,
-            )
+        text = text.format(
+            number=item.text(), count=len(self._regions), volume=region.milliliters,
+            mean=region.mean,
         )  # fmt: skip
+        messages.show(self._ui.regionLabel, text)
 
     def _row(self) -> int:
         rows = self._ui.regionsTable.selectionModel().selectedRows()
@@ -116,10 +110,6 @@ class ReviewSection:
                     table.setItem(row, column, item)
             table.setSortingEnabled(True)
             table.sortByColumn(0, qt.Qt.AscendingOrder)
-
-    def _show(self, text: str) -> None:
-        self._ui.regionLabel.text = text
-        self._ui.regionLabel.setVisible(bool(text))
 
     def _uncertainty(self):
         node = self._parameters.segmentation if self._parameters else None

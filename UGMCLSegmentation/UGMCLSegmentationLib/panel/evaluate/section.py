@@ -34,7 +34,6 @@ class EvaluateSection:
         self.update()
 
     def update(self) -> None:
-        """Follow the parameter node."""
         parameters = self._parameters
         result = parameters.segmentation if parameters is not None else None
         reference = parameters.reference if parameters is not None else None

@@ -51,7 +51,6 @@ class RankingSection:
         self.update()
 
     def update(self) -> None:
-        """Follow the parameter node and the cases."""
         reason = self._logic.occupation
         if self._parameters is None or not self._unlabeled():
             reason = _("There is no unlabeled case.")
@@ -85,9 +84,8 @@ class RankingSection:
             if resultNodes.isInScene(case.volumeNode):
                 cases.setRank(case.volumeNode, rank)
         elif self._parameters is not None:
-            files = caseFiles.fromText(self._parameters.caseFiles)
-            files = [replace(f, rank=rank) if f.image == case.image else f for f in files]
-            self._parameters.caseFiles = caseFiles.toText(files)
+            text = caseFiles.changed(self._parameters.caseFiles, case, rank=rank)
+            self._parameters.caseFiles = text
 
     def _ranked(self, result: TaskResult) -> None:
         self._caseList.update()

@@ -23,7 +23,9 @@ class ImproveSection:
         self.structures = StructuresSection(ui, shell.connections, self.caseList, self.cases)
         self.finetune = FinetuneSection(shell, self.caseList)
         self.ranking = RankingSection(shell, self.caseList, self.cases)
-        shell.connections.connect(ui.improveSection, "contentsCollapsed(bool)", self._onCollapsed)
+        shell.connections.connect(
+            ui.improveSection, "contentsCollapsed(bool)", lambda _isCollapsed: self.update()
+        )
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
@@ -35,7 +37,6 @@ class ImproveSection:
         self.update()
 
     def update(self) -> None:
-        """Follow the parameter node."""
         parameters = self._parameters
         if parameters is None or self._ui.improveSection.collapsed:
             self.caseList.setParameters(None)  # a closed section reads nothing
@@ -55,9 +56,6 @@ class ImproveSection:
     def close(self) -> None:
         """For the end of the panel."""
         self.finetune.close()
-
-    def _onCollapsed(self, _isCollapsed: bool) -> None:
-        self.update()
 
     def _onCases(self, contents: Contents) -> None:
         self.cases.show(contents)

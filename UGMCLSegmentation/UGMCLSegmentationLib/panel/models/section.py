@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, fill
 from UGMCLSegmentationLib.storage import runFolder, temporaryFolders, userFolder
 from UGMCLSegmentationLib.worker.child import Child, Ending, pythonExecutable
 
@@ -46,7 +46,7 @@ class ModelsSection:
         self._onDone: Callable[[dict], None] | None = None
         self._answer: dict = {}
         for widget, signal, slot in (
-            (ui.modelsSection, "toggled(bool)", self._onToggled),
+            (ui.modelsSection, "toggled(bool)", lambda _isOpen: self.refresh()),
             (ui.storedModelSelector, "currentIndexChanged(int)", self._onSelected),
             (ui.knownModelSelector, "currentIndexChanged(int)", self._onKnownSelected),
             (ui.importSourceEdit, "textChanged(QString)", self._update),
@@ -104,9 +104,6 @@ class ModelsSection:
     def _key(self) -> str:
         return self._ui.storedModelSelector.currentData or ""
 
-    def _onToggled(self, _isOpen: bool) -> None:
-        self.refresh()
-
     def _onSelected(self, _index: int = -1) -> None:
         model = self._models.get(self._key)
         lines = []
@@ -138,10 +135,7 @@ class ModelsSection:
     # Import and export take a while, so a process does them
 
     def _onBrowseFolder(self, _checked: bool = False) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Folder of the model")
-        )
-        if folder:
+        if folder := askForFolder(_("Folder of the model")):
             self._ui.importSourceEdit.text = folder
 
     def _onBrowseZip(self, _checked: bool = False) -> None:
@@ -274,9 +268,7 @@ class ModelsSection:
             qt.QDesktopServices.openUrl(url)
 
     def _onChange(self, _checked: bool = False) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Folder for models, runs and logs")
-        )
+        folder = askForFolder(_("Folder for models, runs and logs"))
         if folder and self._attempt(lambda: userFolder.setPath(userFolder.within(folder))):
             self.refresh()
             self._listener.onStorageMoved()

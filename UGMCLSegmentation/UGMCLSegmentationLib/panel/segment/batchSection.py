@@ -28,7 +28,6 @@ class BatchSection:
         self.update()
 
     def update(self) -> None:
-        """Follow the parameter node."""
         reason = ""
         if self._logic.running:
             reason = self._logic.occupation

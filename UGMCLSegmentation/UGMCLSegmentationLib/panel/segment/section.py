@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable, fill
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, enable, fill
 from UGMCLSegmentationLib.panel.setup import dependencies
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
@@ -43,7 +42,6 @@ class SegmentSection:
         self.update()
 
     def update(self) -> None:
-        """Follow the parameter node and the run."""
         self.choices.update()
         parameters = self._parameters
         reason = ""
@@ -76,10 +74,7 @@ class SegmentSection:
         self._showResult(result.value)
 
     def _onModelFolder(self, _checked: bool = False) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Folder of the model")
-        )
-        if folder:
+        if folder := askForFolder(_("Folder of the model")):
             self.useModelFolder(folder)
 
     def _onAdvancedToggled(self, isOpen: bool) -> None:
@@ -146,7 +141,6 @@ class Choices:
         self.refresh()
 
     def update(self) -> None:
-        """Follow the parameter node."""
         if self._parameters is None:
             return
         for selector, value in (

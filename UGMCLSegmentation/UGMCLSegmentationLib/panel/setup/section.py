@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
+from UGMCLSegmentationLib.panel.qtHelpers import askForFolder
 from UGMCLSegmentationLib.panel.setup import dependencies, installation
 from UGMCLSegmentationLib.panel.setup.dependencies import Situation
 from UGMCLSegmentationLib.storage import userFolder
@@ -109,10 +109,7 @@ class SetupSection:
             slicer.app.settings().setValue(dependencies.KEEP_CPU, "yes")
             self.refresh()
             return
-        folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Folder of downloaded packages (*.whl)")
-        )
-        if folder:
+        if folder := askForFolder(_("Folder of downloaded packages (*.whl)")):
             self._try(lambda: installation.fromFolder(folder))
 
     def _try(self, way: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from slicer.i18n import tr as _
@@ -12,7 +13,7 @@ from slicer.i18n import tr as _
 from ugmcl_core.data import pairing
 from UGMCLSegmentationLib.errors import PanelError, explaining
 from UGMCLSegmentationLib.panel.improve.cases.cases import LABELED, ROLES, UNLABELED, Case, Rank
-from UGMCLSegmentationLib.scene import labelmaps
+from UGMCLSegmentationLib.scene import labelmaps, results
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,19 @@ def toText(files: list[CaseFile]) -> str:
 
 def fromText(text: str) -> list[CaseFile]:
     try:
-        rows = json.loads(text or "[]")
         return [
             CaseFile(image, label, role if role in ROLES else UNLABELED, problem,
                      Rank(*rank) if rank else None, notice)
-            for image, label, role, problem, rank, notice in rows
+            for image, label, role, problem, rank, notice in results.fromJson(text, list)
         ]  # fmt: skip
     except (ValueError, TypeError):
         return []
+
+
+def changed(text: str, case: Case, **changes: Any) -> str:
+    """The text with changes to the file of a case."""
+    files = fromText(text)
+    return toText([replace(f, **changes) if f.image == case.image else f for f in files])
 
 
 def merged(known: list[CaseFile], added: list[CaseFile]) -> list[CaseFile]:

@@ -13,7 +13,7 @@ from ugmcl_core.models.card import ClassInfo
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases, structures
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, volumes
-from UGMCLSegmentationLib.worker.incremental import Deadline, IncrementalTask
+from UGMCLSegmentationLib.worker.incremental import Deadline, IncrementalTask, finish
 
 _PAUSE = 0.15  # seconds without a change before the cases are read: brush strokes are many
 
@@ -55,13 +55,7 @@ class CaseListModel(VTKObservationMixin):
         """Read the cases again now."""
         self._halt()
         if self._parameters is not None:
-            work = self._read()
-            while True:
-                try:
-                    next(work)
-                except StopIteration as end:
-                    self._done(end.value)
-                    break
+            self._done(finish(self._read()))
         return self.contents
 
     def close(self) -> None:

@@ -88,7 +88,7 @@ def read(volumeNode, isEdited: Callable[[Any], bool]) -> Case:
         role=role,
         volumeNode=volumeNode,
         segmentationNode=segmentationNode,
-        excluded=frozenset(_json(volumeNode.GetAttribute(_EXCLUDED), list)),
+        excluded=frozenset(results.fromJson(volumeNode.GetAttribute(_EXCLUDED), list)),
         rank=rankOf(volumeNode),
         problem=problem if role != IGNORE else "",
     )
@@ -142,17 +142,8 @@ def setRank(volumeNode, rank: Rank | None) -> None:
 
 
 def rankOf(volumeNode) -> Rank | None:
-    content = _json(volumeNode.GetAttribute(_RANK), list)
+    content = results.fromJson(volumeNode.GetAttribute(_RANK), list)
     return Rank(*content) if len(content) == 3 else None
-
-
-def _json(text: str | None, kind: type) -> Any:
-    """The content of an attribute; empty if it is not of this `kind`."""
-    try:
-        content = json.loads(text or "null")
-    except ValueError:
-        content = None
-    return content if isinstance(content, kind) else kind()
 
 
 def segmentable() -> list:

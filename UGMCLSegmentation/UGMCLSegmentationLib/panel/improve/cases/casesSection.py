@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import qt
@@ -14,7 +13,7 @@ from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill, setUpTable
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, fill, setUpTable
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, volumes
 
@@ -85,10 +84,7 @@ class CasesSection:
         self._ui.removeFilesButton.setVisible(hasFiles)
 
     def onAddFiles(self, _checked: bool = False) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(
-            slicer.util.mainWindow(), _("Folder of images for the training")
-        )
-        if folder:
+        if folder := askForFolder(_("Folder of images for the training")):
             self.addFolder(folder)
 
     def addFolder(self, folder: str) -> None:
@@ -113,9 +109,8 @@ class CasesSection:
         if case.volumeNode is not None:
             cases.setRole(case.volumeNode, role)
             return
-        files = caseFiles.fromText(self._parameters.caseFiles)
-        files = [replace(f, role=role) if f.image == case.image else f for f in files]
-        self._parameters.caseFiles = caseFiles.toText(files)
+        text = caseFiles.changed(self._parameters.caseFiles, case, role=role)
+        self._parameters.caseFiles = text
         self._caseList.refresh()
 
     def _fill(self, options: list[tuple[str, str]], chosen: set[str]) -> None:

@@ -58,11 +58,7 @@ def toText(targets: Mapping[str, str]) -> str:
 
 
 def fromText(text: str) -> dict[str, str]:
-    try:
-        content = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return {str(k): str(v) for k, v in content.items()} if isinstance(content, dict) else {}
+    return {str(key): str(value) for key, value in results.fromJson(text, dict).items()}
 
 
 def segments(case: Case) -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import cases, structures
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
@@ -39,8 +40,7 @@ class StructuresSection:
             self._fill(contents)
         unused = [s.name for s in contents.structures if s.target == structures.UNUSED]
         text = _("Not used: {names}.").format(names=", ".join(unused)) if unused else ""
-        self._ui.structuresLabel.text = text
-        self._ui.structuresLabel.setVisible(bool(text))
+        messages.show(self._ui.structuresLabel, text)
         self._fillSegments()
 
     def _fill(self, contents: Contents) -> None:

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from ugmcl_core.training.settings import NOT_BETTER, FinetuneSettings
 from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.improve.finetuning import (
@@ -63,8 +64,8 @@ class FinetuneSection:
         trainer.onLog = self._view.onLog
         for widget, signal, slot in (
             (ui.finetuneAdvancedSection, "toggled(bool)", self._onAdvanced),
-            (ui.estimateButton, "clicked(bool)", self._onEstimateClicked),
-            (ui.finetuneButton, "clicked(bool)", self._onFinetune),
+            (ui.estimateButton, "clicked(bool)", lambda _checked: self._start(onlyEstimate=True)),
+            (ui.finetuneButton, "clicked(bool)", lambda _checked: self._start(onlyEstimate=False)),
             (ui.pauseButton, "clicked(bool)", self._onPause),
             (ui.curvesButton, "clicked(bool)", self._onCurves),
             (ui.reportButton, "clicked(bool)", self._onReport),
@@ -93,7 +94,6 @@ class FinetuneSection:
         self.update()
 
     def update(self) -> None:
-        """Follow the parameter node, the cases and the run."""
         ui, running = self._ui, self.running
         self.choices.update()
         reason = self._reason()
@@ -115,12 +115,6 @@ class FinetuneSection:
             self._run = self._task = None
 
     # What the user does
-
-    def _onFinetune(self, _checked: bool = False) -> None:
-        self._start(onlyEstimate=False)
-
-    def _onEstimateClicked(self, _checked: bool = False) -> None:
-        self._start(onlyEstimate=True)
 
     def _start(self, onlyEstimate: bool) -> None:
         def begin(listener: TaskListener) -> WorkerTask:
@@ -206,8 +200,7 @@ class FinetuneSection:
 
     def _showReport(self, result: dict) -> None:
         text = report.summary(result)
-        self._ui.reportLabel.text = text
-        self._ui.reportLabel.setVisible(True)
+        messages.show(self._ui.reportLabel, text)
         self._ui.improveLogText.appendPlainText(text)
         isSelected = result.get("verdict") != NOT_BETTER
         self._shell.onNewModel(models.keyOf(Path(result["model"])), isSelected)
@@ -272,8 +265,7 @@ class FinetuneSection:
                 _("This computer has an NVIDIA GPU, but the installed PyTorch uses the CPU only: "
                   "training takes many times longer than it needs to.")
             )  # fmt: skip
-        self._ui.estimateLabel.text = "\n".join(lines)
-        self._ui.estimateLabel.setVisible(bool(lines))
+        messages.show(self._ui.estimateLabel, "\n".join(lines))
 
     def _steps(self) -> int:
         """How many steps all trainings of a run take together."""

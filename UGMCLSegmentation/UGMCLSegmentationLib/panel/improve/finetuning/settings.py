@@ -63,7 +63,6 @@ class FinetuneChoices:
         self.update()
 
     def update(self) -> None:
-        """Follow the parameter node."""
         parameters = self._parameters
         if parameters is None:
             return
