@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import unittest
 from pathlib import Path
 
@@ -31,15 +30,9 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
 
     def test_resultsAppearOnTheGridOfTheVolume(self) -> None:
         from UGMCLSegmentationLib.scene import results
-        from UGMCLSegmentationLib.storage import temporaryFolders
 
         volumeNode = _addVolume()
-        folder = temporaryFolders.makeFolder()
-        try:
-            node = segment(volumeNode, folder)
-        finally:
-            temporaryFolders.removeFolder(folder)
-        self.assertFalse(folder.exists())
+        node = segment(volumeNode)
         expected = slicer.util.arrayFromVolume(volumeNode) > 100
         found = slicer.util.arrayFromSegmentBinaryLabelmap(node, "class_1", volumeNode)
         self.assertTrue(np.array_equal(found > 0, expected))
@@ -51,12 +44,9 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         from UGMCLSegmentationLib.logic import UGMCLSegmentationLogic
         from UGMCLSegmentationLib.panel.display import appearance
         from UGMCLSegmentationLib.scene import results
-        from UGMCLSegmentationLib.storage import temporaryFolders
 
         volumeNode = _addVolume()
-        folder = temporaryFolders.makeFolder()
-        node = segment(volumeNode, folder)
-        temporaryFolders.removeFolder(folder)
+        node = segment(volumeNode)
         parameters = UGMCLSegmentationLogic().getParameterNode()
         composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
         self.assertTrue(composites, "there are no slice views")
@@ -75,14 +65,14 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         from UGMCLSegmentationLib.storage import temporaryFolders
 
         volumeNode = _addVolume()
+        node = segment(volumeNode)
         folder = temporaryFolders.makeFolder()
-        node = segment(volumeNode, folder)
         paths = [export.export([node], folder, suffix)[0] for suffix in FORMATS]
         self.assertTrue(all(path.stat().st_size > 0 for path in paths))
         loaded = slicer.util.loadVolume(str(paths[0]))
         expected = slicer.util.arrayFromVolume(volumeNode) > 100
         self.assertTrue(np.array_equal(slicer.util.arrayFromVolume(loaded) > 0, expected))
-        shutil.rmtree(folder)
+        temporaryFolders.removeFolder(folder)
 
     def test_theCurvesAppearInAPlotView(self) -> None:
         from UGMCLSegmentationLib.panel.improve.finetuning import curves
@@ -98,14 +88,11 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
 
     def test_theSegmentEditorOpensOnAResult(self) -> None:
         from UGMCLSegmentationLib.panel.improve import ranking
-        from UGMCLSegmentationLib.storage import temporaryFolders
 
         if not hasattr(slicer.modules, "segmenteditor"):
             self.skipTest("there is no Segment Editor")
         volumeNode = _addVolume()
-        folder = temporaryFolders.makeFolder()
-        node = segment(volumeNode, folder)
-        temporaryFolders.removeFolder(folder)
+        node = segment(volumeNode)
         ranking.openSegmentEditor(node, volumeNode)
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
         self.assertIs(editor.segmentationNode(), node)
@@ -132,13 +119,18 @@ def _addVolume():
     return node
 
 
-def segment(volumeNode, folder: Path):
-    """Does what a run does, with a threshold instead of the model."""
+def segment(volumeNode):
+    """Do what a run does, with a threshold instead of the model; returns the segmentation."""
     from UGMCLSegmentationLib.scene import resultNodes, volumes
+    from UGMCLSegmentationLib.storage import temporaryFolders
     from UGMCLSegmentationLib.worker.incremental import finish
 
-    result = answer(volumeNode, folder)
-    return finish(resultNodes.build(result, volumeNode, volumes.fullBox(volumeNode)))
+    folder = temporaryFolders.makeFolder()
+    try:
+        result = answer(volumeNode, folder)
+        return finish(resultNodes.build(result, volumeNode, volumes.fullBox(volumeNode)))
+    finally:
+        temporaryFolders.removeFolder(folder)
 
 
 def answer(volumeNode, folder: Path, level: float = 100.0) -> dict:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from ugmcl_core.errors import InputError
+from ugmcl_core.models.card import as_name
+from ugmcl_core.models.model import CARD, find_models, open_model
 from UGMCLSegmentationLib.errors import explaining
 from UGMCLSegmentationLib.storage import runFolder, userFolder
 
@@ -23,16 +26,11 @@ class ModelInfo:
 
 def installed() -> list[ModelInfo]:
     """The usable models in the places where models are looked for."""
-    from ugmcl_core.models.model import find_models
-
-    found = find_models(userFolder.modelPlaces())
-    return [_info(model.name, model.card) for model in found]
+    return [_info(model.name, model.card) for model in find_models(userFolder.modelPlaces())]
 
 
 def fromFolder(folder: str) -> ModelInfo:
     """The model in a folder that the user chose. Raises PanelError if there is none."""
-    from ugmcl_core.models.model import open_model
-
     with explaining(_("{folder} cannot be read: {why}."), folder=folder):
         model = open_model(folder)
     return _info(str(model.folder), model.card)
@@ -47,8 +45,6 @@ def _info(key: str, card) -> ModelInfo:
 def nameFor(wanted: str) -> str:
     """A name that models may have, and that no model and no run to resume has yet, ignoring
     case, as some file systems do. Raises PanelError."""
-    from ugmcl_core.models.card import as_name
-
     names = [info.key for info in installed()] + [p.name for p in _folders()]
     names += [run.request["name"] for run in runFolder.unfinished()]
     taken = {name.casefold() for name in names}
@@ -74,8 +70,6 @@ def adopt(folder: Path, name: str) -> Path:
 
 def _rename(folder: Path, name: str) -> None:
     """Write the name into the model's card. Raises PanelError."""
-    from ugmcl_core.models.model import CARD, open_model
-
     with explaining():
         card = replace(open_model(folder).card, name=name)
     runFolder.write(folder / CARD, card.to_json())
@@ -83,9 +77,6 @@ def _rename(folder: Path, name: str) -> None:
 
 def keyOf(folder: Path) -> str:
     """The key of the model in `folder`."""
-    from ugmcl_core.errors import InputError
-    from ugmcl_core.models.model import open_model
-
     try:
         return open_model(folder).name
     except (InputError, OSError):

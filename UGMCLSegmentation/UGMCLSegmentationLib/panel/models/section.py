@@ -11,6 +11,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ugmcl_core.errors import InputError
+from ugmcl_core.models.model import find_models
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, fill
@@ -80,9 +82,7 @@ class ModelsSection:
         """Look for models and measure the sizes again, unless the section is closed."""
         if self._ui.modelsSection.collapsed:
             return
-        from ugmcl_core.errors import InputError
         from ugmcl_core.models import store
-        from ugmcl_core.models.model import find_models
 
         self._models = {m.name: m for m in find_models(userFolder.modelPlaces())}
         try:
@@ -239,8 +239,6 @@ class ModelsSection:
 
     def _attempt(self, act: Callable[[], object]) -> bool:
         """Do it and return True, or show why it failed."""
-        from ugmcl_core.errors import InputError
-
         self._showMessage("")
         if self._listener.isBusy:
             self._showMessage(_("A run is in progress: wait until it ends."), isError=True)

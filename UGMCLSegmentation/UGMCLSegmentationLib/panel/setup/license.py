@@ -7,6 +7,7 @@ import hashlib
 import slicer
 from slicer.i18n import tr as _
 
+from ugmcl_core.models.model import find_models
 from UGMCLSegmentationLib.storage import userFolder
 
 KEY = "UGMCLSegmentation/AcknowledgedLicenses"
@@ -19,8 +20,6 @@ def acknowledge(name: str) -> bool:
     Fine-tuned models carry their base's license and need no second agreement. Returns whether
     the model may be used.
     """
-    from ugmcl_core.models.model import find_models
-
     if slicer.app.testingEnabled():
         return True  # nobody could answer
     model = next((m for m in find_models(userFolder.modelPlaces()) if m.name == name), None)
