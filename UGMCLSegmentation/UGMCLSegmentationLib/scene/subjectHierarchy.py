@@ -9,16 +9,31 @@ from slicer.i18n import tr as _
 _FOLDER = "UGMCLSegmentation.Folder"
 
 
+def tree():
+    """The subject hierarchy of the scene."""
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+
+
+def studyOf(node):
+    """The item of the study that the node is in, the invalid one without a study."""
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy()
+    item = tree().GetItemByDataNode(node)
+    return tree().GetItemAncestorAtLevel(item, level) if item else tree().GetInvalidItemID()
+
+
+def beneath(item) -> list[int]:
+    """All items beneath this one."""
+    items = vtk.vtkIdList()
+    tree().GetItemChildren(item, items, True)
+    return [items.GetId(n) for n in range(items.GetNumberOfIds())]
+
+
 def place(node, sourceNode) -> None:
     """Put `node` under the source's study if it has one (DICOM export needs that), else in a
     folder that all results share."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy = tree()
     invalid = hierarchy.GetInvalidItemID()
-    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy()
-    parent = invalid
-    source = hierarchy.GetItemByDataNode(sourceNode)
-    if source != invalid:
-        parent = hierarchy.GetItemAncestorAtLevel(source, level)
+    parent = studyOf(sourceNode)
     if parent == invalid:
         parent = _folder(hierarchy)
     item = hierarchy.GetItemByDataNode(node)
@@ -30,11 +45,9 @@ def place(node, sourceNode) -> None:
 
 def _folder(hierarchy):
     """Found by its attribute, as the user may have renamed it."""
-    children = vtk.vtkIdList()
-    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), children, True)
-    for index in range(children.GetNumberOfIds()):
-        if hierarchy.HasItemAttribute(children.GetId(index), _FOLDER):
-            return children.GetId(index)
+    for item in beneath(hierarchy.GetSceneItemID()):
+        if hierarchy.HasItemAttribute(item, _FOLDER):
+            return item
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), _("UGMCL results"))
     hierarchy.SetItemAttribute(folder, _FOLDER, "1")
     return folder

@@ -15,7 +15,7 @@ from UGMCLSegmentationLib.scene import overlays, results
 
 
 def apply(segmentationNode, parameters) -> None:
-    """Show the segmentation and its overlays as the parameters say. Overlays are only shown over
+    """Show the segmentation and its overlays as the parameters define. Overlays only appear over
     the volume that they belong to."""
     source = results.sourceOf(segmentationNode)
     _applySegmentation(segmentationNode, parameters)

@@ -1,7 +1,7 @@
 """Results as DICOM segmentation objects, written by Slicer's own exporter.
 
 That is the plugin of the extension QuantitativeReporting. It takes patient and study from the
-subject hierarchy, where `hierarchy.place` puts results beside their source.
+subject hierarchy, where `subjectHierarchy.place` puts results beside their source.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
@@ -22,10 +21,7 @@ def isFromDicom(volumeNode) -> bool:
     """Whether the volume was loaded from DICOM files and is still in their study."""
     if volumeNode is None or not volumeNode.GetAttribute(_INSTANCES):
         return False
-    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy()
-    item = tree.GetItemByDataNode(volumeNode)
-    return bool(item) and tree.GetItemAncestorAtLevel(item, level) != tree.GetInvalidItemID()
+    return subjectHierarchy.studyOf(volumeNode) != subjectHierarchy.tree().GetInvalidItemID()
 
 
 def export(segmentationNodes: Sequence, folder: Path) -> list[Path]:
@@ -46,12 +42,11 @@ def export(segmentationNodes: Sequence, folder: Path) -> list[Path]:
         raise PanelError(
             _("Install the extension QuantitativeReporting, which writes DICOM segmentations.")
         ) from None
-    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     before = set(folder.rglob("*"))
     plugin = DICOMSegmentationPlugin.DICOMSegmentationPluginClass()
     for node, source in zip(segmentationNodes, sources, strict=True):
         subjectHierarchy.place(node, source)  # a user may have moved it
-        exportables = plugin.examineForExport(tree.GetItemByDataNode(node))
+        exportables = plugin.examineForExport(subjectHierarchy.tree().GetItemByDataNode(node))
         for exportable in exportables:
             exportable.directory = str(folder)
         problem = plugin.export(exportables) if exportables else _("nothing to export")

@@ -150,12 +150,10 @@ class ModelsSection:
         words = ["import", source]
         if "://" in source:
             words += ["--sha256", self._ui.importSumEdit.text.strip()]
-        try:
+        label = self._ui.modelsMessageLabel
+        with messages.showingErrors(label, _("The model cannot be imported.")):
             words += ["--to", str(userFolder.models())]
-        except PanelError as error:
-            self._showMessage(str(error), isError=True)
-            return
-        self._start(words, self._imported)
+            self._start(words, self._imported)
 
     def _imported(self, answer: dict) -> None:
         name = str(answer.get("model", ""))

@@ -25,30 +25,34 @@ def check(
     if case.problem or not case.needsLabel or case.volumeNode is None:
         return case
     try:
-        notices = [*_notices(case, found), *_absent(case, found, classes)]
-        return replace(case, notices=tuple(notices))
+        return replace(case, notices=tuple(_notices(case, found, classes)))
     except PanelError as error:
         return replace(case, problem=str(error))
 
 
-def _notices(case: Case, found: Sequence[structures.Structure]) -> list[str]:
+def _notices(
+    case: Case, found: Sequence[structures.Structure], classes: Sequence[ClassInfo]
+) -> list[str]:
     """Raises PanelError if the case cannot be used."""
     if case.segmentationNode is None:
         raise PanelError(
             _("{name}: choose the segmentation that labels it.").format(name=case.name)
         )
     targets = {s.key: s.target for s in found}
-    used, empty, notices = [], [], []
+    used, drawn, empty, notices = [], set(), [], []
     for _identifier, segment in structures.segments(case):
         target = targets.get(name_key(segment.GetName()), structures.UNUSED)
         if target == structures.UNUSED:
             continue
-        (empty if labelmaps.isEmpty(segment) else used).append(segment)
-    names = ", ".join(segment.GetName() for segment in empty)
+        if labelmaps.isEmpty(segment):
+            empty.append(segment.GetName())
+        else:
+            used.append(segment)
+            drawn.add(target)
     if not used and empty:
         raise PanelError(
             _("{name}: empty segments ({segments}): draw them or choose another label.").format(
-                name=case.name, segments=names
+                name=case.name, segments=", ".join(empty)
             )
         )
     if not used:
@@ -56,28 +60,14 @@ def _notices(case: Case, found: Sequence[structures.Structure]) -> list[str]:
             _("{name}: no segment is used: see Structures below.").format(name=case.name)
         )
     if empty:
-        notices.append(_("{name}: {segments} is empty.").format(name=case.name, segments=names))
+        text = _("{name}: {segments} is empty.")
+        notices.append(text.format(name=case.name, segments=", ".join(empty)))
     notices += _gridNotices(case, used)
+    absent = [info.name for info in classes if str(info.value) not in drawn]
+    if absent:  # the model learns that they are absent
+        text = _("{name}: without {names}, which is learned as not being there.")
+        notices.append(text.format(name=case.name, names=", ".join(absent)))
     return notices
-
-
-def _absent(
-    case: Case,
-    found: Sequence[structures.Structure],
-    classes: Sequence[ClassInfo],
-) -> list[str]:
-    """The model learns that a class without a segment is absent."""
-    targets = {s.key: s.target for s in found}
-    drawn = {
-        targets.get(name_key(segment.GetName()))
-        for _identifier, segment in structures.segments(case)
-        if not labelmaps.isEmpty(segment)
-    }
-    names = [info.name for info in classes if str(info.value) not in drawn]
-    if not names:
-        return []
-    text = _("{name}: without {names}, which is learned as not being there.")
-    return [text.format(name=case.name, names=", ".join(names))]
 
 
 def _gridNotices(case: Case, used: Sequence) -> list[str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
@@ -15,7 +14,7 @@ from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, case
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, fill, setUpTable
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import results, volumes
+from UGMCLSegmentationLib.scene import results, subjectHierarchy, volumes
 
 _NAME, _ROLE, _LABEL, _RANK = range(4)
 _WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 80}
@@ -229,7 +228,7 @@ def _rankItem(case: cases.Case):
 
 def _folders() -> list[tuple[str, int]]:
     """Subject hierarchy items that have volumes beneath them."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    hierarchy = subjectHierarchy.tree()
     found: dict[int, str] = {}
     for node in volumes.images():
         item = hierarchy.GetItemByDataNode(node)
@@ -241,8 +240,5 @@ def _folders() -> list[tuple[str, int]]:
 
 
 def _isBeneath(volumeNode, folder: int) -> bool:
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    children = vtk.vtkIdList()
-    hierarchy.GetItemChildren(folder, children, True)
-    item = hierarchy.GetItemByDataNode(volumeNode)
-    return any(children.GetId(n) == item for n in range(children.GetNumberOfIds()))
+    item = subjectHierarchy.tree().GetItemByDataNode(volumeNode)
+    return item in subjectHierarchy.beneath(folder)
