@@ -72,14 +72,10 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.export = ExportSection(self.ui, self.connections)
         self.modelsSection = ModelsSection(self.ui, self.connections, self)
         self.shortcuts = Shortcuts(self.ui, panel)
-        self._sections = (  # that follow the parameter node
-            self.segment,
-            self.display,
-            self.improve,
-            self.evaluate,
-            self.batch,
-            self.export,
-        )
+        # these follow the parameter node
+        self._sections = (
+            self.segment, self.display, self.improve, self.evaluate, self.batch, self.export
+        )  # fmt: skip
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)

@@ -101,42 +101,36 @@ class SegmentQueue:
         self._waiting = list(volumeNodes)
         self._count = len(volumeNodes)
         self._settings = settings
-        self._listener: TaskListener | None = listener
+        self._listener = listener
         self._made: list = []
         self._failures: list[str] = []
         self._run: WorkerTask | None = None
         self._name = ""
+        self.running = True
         self._next()
 
-    @property
-    def running(self) -> bool:
-        return self._listener is not None
-
     def cancel(self) -> None:
-        self._waiting.clear()
-        if self._run is not None:
+        if self.running:
+            self._waiting.clear()
             self._run.cancel()
 
     def abandon(self) -> None:
-        self._listener = None
-        self._waiting.clear()
+        self.running = False
         if self._run is not None:
             self._run.abandon()
 
     # TaskListener of the volume under way
 
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
-        if self._listener is not None:
-            done = self._count - len(self._waiting) - 1
-            words = _("{name} ({n} of {count}): {text}").format(
-                name=self._name, n=done + 1, count=self._count, text=text
-            )
-            whole = (done + max(0.0, fraction)) / self._count
-            self._listener.onProgress(whole if fraction >= 0 else fraction, words, None)
+        done = self._count - len(self._waiting) - 1
+        words = _("{name} ({n} of {count}): {text}").format(
+            name=self._name, n=done + 1, count=self._count, text=text
+        )
+        whole = (done + max(0.0, fraction)) / self._count
+        self._listener.onProgress(whole if fraction >= 0 else fraction, words, None)
 
     def onLog(self, level: str, text: str) -> None:
-        if self._listener is not None:
-            self._listener.onLog(level, f"{self._name}: {text}")
+        self._listener.onLog(level, f"{self._name}: {text}")
 
     def onEnd(self, result: TaskResult) -> None:
         if result.kind == CANCELED:
@@ -168,7 +162,5 @@ class SegmentQueue:
             n=len(self._made), count=self._count
         )
         text = " ".join(part for part in (message, made, *self._failures) if part)
-        listener, self._listener = self._listener, None
-        self._run = None
-        if listener is not None:
-            listener.onEnd(TaskResult(kind, text, self._made))
+        self.running = False
+        self._listener.onEnd(TaskResult(kind, text, self._made))
