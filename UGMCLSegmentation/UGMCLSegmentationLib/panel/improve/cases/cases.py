@@ -133,10 +133,7 @@ def accept(volumeNode, segmentationNode) -> None:
     volumeNode.RemoveAttribute(_RANK)
 
 
-def setRank(volumeNode, rank: Rank | None) -> None:
-    if rank is None:
-        volumeNode.RemoveAttribute(_RANK)
-        return
+def setRank(volumeNode, rank: Rank) -> None:
     content = [rank.uncertainty, rank.predictedDice, rank.model]
     volumeNode.SetAttribute(_RANK, json.dumps(content))
 
