@@ -10,7 +10,6 @@ from slicer.i18n import tr as _
 
 from ugmcl_core.errors import InputError
 from ugmcl_core.models.card import as_name
-from ugmcl_core.models.model import CARD, find_models, open_model
 from UGMCLSegmentationLib.errors import explaining
 from UGMCLSegmentationLib.storage import runFolder, userFolder
 
@@ -24,15 +23,28 @@ class ModelInfo:
     toolTip: str
 
 
+def find() -> list:
+    """The usable models (ugmcl_core.models.model.Model) where the worker looks for them."""
+    from ugmcl_core.models.model import find_models
+
+    return find_models(userFolder.modelPlaces())
+
+
+def read(folder: Path | str):
+    """The model in a folder. Raises InputError and OSError."""
+    from ugmcl_core.models.model import open_model
+
+    return open_model(folder)
+
+
 def installed() -> list[ModelInfo]:
-    """The usable models in the places where models are looked for."""
-    return [_info(model.name, model.card) for model in find_models(userFolder.modelPlaces())]
+    return [_info(model.name, model.card) for model in find()]
 
 
 def fromFolder(folder: str) -> ModelInfo:
     """The model in a folder that the user chose. Raises PanelError if there is none."""
     with explaining(_("{folder} cannot be read: {why}."), folder=folder):
-        model = open_model(folder)
+        model = read(folder)
     return _info(str(model.folder), model.card)
 
 
@@ -70,15 +82,17 @@ def adopt(folder: Path, name: str) -> Path:
 
 def _rename(folder: Path, name: str) -> None:
     """Write the name into the model's card. Raises PanelError."""
+    from ugmcl_core.models.model import CARD
+
     with explaining():
-        card = replace(open_model(folder).card, name=name)
+        card = replace(read(folder).card, name=name)
     runFolder.write(folder / CARD, card.to_json())
 
 
 def keyOf(folder: Path) -> str:
     """The key of the model in `folder`."""
     try:
-        return open_model(folder).name
+        return read(folder).name
     except (InputError, OSError):
         return str(folder)
 

@@ -12,9 +12,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from ugmcl_core.errors import InputError
-from ugmcl_core.models.model import find_models
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
+from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, fill
 from UGMCLSegmentationLib.storage import runFolder, temporaryFolders, userFolder
 from UGMCLSegmentationLib.worker.child import Child, Ending, pythonExecutable
@@ -84,7 +84,7 @@ class ModelsSection:
             return
         from ugmcl_core.models import store
 
-        self._models = {m.name: m for m in find_models(userFolder.modelPlaces())}
+        self._models = {m.name: m for m in models.find()}
         try:
             self._known = store.known_models(userFolder.modelPlaces())
         except InputError as error:

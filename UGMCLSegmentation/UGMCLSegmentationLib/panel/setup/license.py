@@ -7,8 +7,7 @@ import hashlib
 import slicer
 from slicer.i18n import tr as _
 
-from ugmcl_core.models.model import find_models
-from UGMCLSegmentationLib.storage import userFolder
+from UGMCLSegmentationLib.panel.models import models
 
 KEY = "UGMCLSegmentation/AcknowledgedLicenses"
 _NOTICE = "NOTICE.txt"
@@ -22,7 +21,7 @@ def acknowledge(name: str) -> bool:
     """
     if slicer.app.testingEnabled():
         return True  # nobody could answer
-    model = next((m for m in find_models(userFolder.modelPlaces()) if m.name == name), None)
+    model = next((m for m in models.find() if m.name == name), None)
     if model is None or not model.card.license:
         return True
     mark = hashlib.sha256(model.card.license.encode()).hexdigest()[:16]

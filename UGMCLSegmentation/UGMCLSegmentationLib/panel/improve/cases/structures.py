@@ -13,12 +13,11 @@ from slicer.i18n import tr as _
 from ugmcl_core.errors import InputError
 from ugmcl_core.models.card import ClassInfo, Terminology
 from ugmcl_core.models.class_matching import UNTYPED_CODES, match_class, name_key
-from ugmcl_core.models.model import find_models, open_model
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases.cases import Case
+from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.scene import results
 from UGMCLSegmentationLib.scene.labelmaps import IGNORE_VALUE
-from UGMCLSegmentationLib.storage import userFolder
 
 UNUSED, NEW, UNKNOWN = "unused", "new", "unknown"  # targets besides the values of classes
 IGNORE_TAG = "UGMCLSegmentation.NotAnnotated"  # of a segment, with any name
@@ -43,9 +42,9 @@ def modelClasses(model: str) -> list[ClassInfo]:
     """The classes of a model, by its name or folder; none for "" and for what is no model."""
     if not model:
         return []
-    named = {found.name: found for found in find_models(userFolder.modelPlaces())}
+    named = {found.name: found for found in models.find()}
     try:
-        card = (named.get(model) or open_model(model)).card
+        card = (named.get(model) or models.read(model)).card
     except (InputError, OSError):
         return []  # the worker reports why when it uses the model
     return list(card.classes)
