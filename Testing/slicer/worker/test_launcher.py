@@ -42,7 +42,8 @@ def test_a_launcher_that_forwards_no_stdin(panel, monkeypatch, kind):
     panel.click("segmentButton")
     panel.finish()
     node = panel.parameters.segmentation
-    assert node is not None and support.segment_array(node, volume).any()
+    assert node is not None, panel.message + "|" + panel.ui.logText.plainText
+    assert support.segment_array(node, volume).any()
     assert "does not receive requests" in panel.message
     harness.wait_until(lambda: workers() == [], 5)
     monkeypatch.setenv("FAKE_SLOW", "30")
