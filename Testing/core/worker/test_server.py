@@ -222,6 +222,7 @@ def test_estimate(running, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_finetune_pauses_continues_cancels_and_resumes(running, tmp_path):
     request = training(tmp_path, ["labeled"], iterations=100_000)
     running.send(id="ft", **request)

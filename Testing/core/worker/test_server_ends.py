@@ -17,6 +17,7 @@ def places(tmp_path_factory):
     return make_places(tmp_path_factory.mktemp("worker"))
 
 
+@pytest.mark.slow
 def test_a_finetune_writes_its_checkpoint_when_stdin_closes(places, tmp_path):
     process = Process(models=places / "models")
     process.wait_for("hello")
