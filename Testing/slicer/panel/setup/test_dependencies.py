@@ -144,7 +144,7 @@ def test_the_requirements_are_the_same_everywhere(panel):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     lines = dependencies.REQUIREMENTS.read_text().splitlines()
     wanted = [line for line in lines if not line.startswith("#")]
-    assert root / "UGMCLSegmentation/Resources/requirements.txt" == dependencies.REQUIREMENTS
+    assert support.ENTRY.parent / "Resources/requirements.txt" == dependencies.REQUIREMENTS
     assert wanted == [f"torch{dependencies.TORCH}", *("".join(p) for p in dependencies.OTHERS)]
     assert set(wanted) <= set(project["dependencies"])
     listed = (root / "UGMCLSegmentation" / "CMakeLists.txt").read_text()
