@@ -147,9 +147,10 @@ def grab(widget: Any, path: str | os.PathLike[str], width: int = 420) -> None:
     widget.resize(width, 100)
     process_events()
     layout = widget.layout()
-    hint = widget.sizeHint().height()
-    tall = layout.heightForWidth(width) if layout and layout.hasHeightForWidth() else hint
-    widget.resize(width, max(tall, hint))
-    process_events(20)
+    for _ in range(2):  # a text that has just wrapped is counted once the layouts have settled
+        hint = widget.sizeHint().height()
+        tall = layout.heightForWidth(width) if layout and layout.hasHeightForWidth() else hint
+        widget.resize(width, max(tall, hint))
+        process_events(20)
     if not widget.grab().save(os.fspath(path)):
         raise OSError(f"cannot write {path}")
