@@ -2,8 +2,8 @@
 
 The folders are rooms; each imports only those before it:
 
-    errors, files, devices   used everywhere
-    nn           the network, the teacher and the paper's equations
+    errors, files            used everywhere
+    nn           the network, the teacher, the equations, and where to compute
     data         image files, cases, preprocessing, augmentation and batches
     models       model folders: cards, weights, the store, exports
     inference    segmentation of volumes, ranking, result files

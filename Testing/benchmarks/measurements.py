@@ -76,7 +76,7 @@ def forward_reference() -> Measured:
 def forward_ours() -> Measured:
     import torch
 
-    from ugmcl_core import devices
+    from ugmcl_core.nn import devices
     from ugmcl_core.nn.network import for_inference
 
     devices.prepare_cpu()
@@ -108,10 +108,10 @@ def step_reference(kind: str, patch: tuple[int, int, int]) -> Measured:
 
 def step_ours(method_name: str, profile_name: str, **options: Any) -> Measured:
     """Steps of the real loop, the next batch being made meanwhile as in training."""
-    from ugmcl_core import devices
     from ugmcl_core.data import phantoms
     from ugmcl_core.data.cases import find_cohort
     from ugmcl_core.methods import METHODS
+    from ugmcl_core.nn import devices
     from ugmcl_core.nn.schedules import Step
     from ugmcl_core.training import profiles
     from ugmcl_core.training.trainer import Trainer, TrainingSettings, TrainingTask
@@ -280,7 +280,7 @@ def segment_monai(shape: tuple[int, int, int]) -> Measured:
     import torch
     from monai.inferers import sliding_window_inference
 
-    from ugmcl_core import devices
+    from ugmcl_core.nn import devices
 
     network, image = paper_network(), network_image(shape)[None].to(DEVICE)
 

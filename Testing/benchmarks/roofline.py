@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from ugmcl_core import devices
+from ugmcl_core.nn import devices
 from ugmcl_core.nn.convolutions import Rectified
 from ugmcl_core.nn.network import DualTaskVNet, for_inference
 

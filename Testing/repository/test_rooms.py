@@ -14,14 +14,14 @@ MODULE = "UGMCLSegmentationLib"
 PLACES = {CORE: ROOT / CORE, MODULE: ROOT / "UGMCLSegmentation" / MODULE}
 # Each room imports only those before it; rooms of one line do not import each other.
 ORDERS = {
-    CORE: ("errors", "files devices", "nn", "data", "models", "inference", "evaluation", "methods",
+    CORE: ("errors", "files", "nn", "data", "models", "inference", "evaluation", "methods",
            "training", "experiments worker", "cli"),
     MODULE: ("errors", "storage", "worker", "scene", "parameters", "panel", "console", "logic",
              "selftest", "widget"),
 }  # fmt: skip
 MOST_ENTRIES = 13
 TORCH_FREE = (
-    "errors", "files", "devices", "data.limits", "data.pairing", "data.volume",
+    "errors", "files", "nn.devices", "data.limits", "data.pairing", "data.volume",
     "inference.settings", "models.card", "models.class_matching", "models.model", "models.store",
     "training.settings", "worker.protocol", "__main__",
 )  # fmt: skip

@@ -42,7 +42,7 @@ class Canceled(Exception):
 
 
 def segment(request: dict, canceled) -> None:
-    """Write the files and tell the result; `canceled()` is asked between small steps."""
+    """Write the files and report the result; `canceled()` is checked between small steps."""
     ident = request["id"]
     if message := os.environ.get("FAKE_ERROR"):
         say("error", id=ident, message=message)

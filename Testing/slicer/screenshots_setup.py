@@ -102,7 +102,7 @@ def joined(pictures: list):
 
 
 def grab_advanced(panel, path: Path):
-    """With the devices that this computer's worker tells."""
+    """With the devices that the worker of this computer reports."""
     ui = panel.ui
     ui.advancedSection.collapsed = False
     harness.wait_until(lambda: panel.widget.logic.worker.hello is not None, 120)

@@ -43,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Assess every image; one that fails is reported and left out. 0, 1 if some failed, 2 if all
     did."""
-    from .. import devices
     from ..data import volume
     from ..models.model import resolve
+    from ..nn import devices
     from .images import find_images
     from .progress import Progress
 

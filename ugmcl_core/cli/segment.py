@@ -122,9 +122,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     Returns 0, 1 if some failed, 2 if all did.
     """
-    from .. import devices
     from ..inference import result_files
     from ..models.model import resolve
+    from ..nn import devices
     from .images import find_images
     from .progress import Progress, print_line
 

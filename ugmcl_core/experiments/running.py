@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import devices
 from ..errors import InputError
 from ..files import held, plain
 from ..models.card import as_name
 from ..models.model import CARD, open_model
+from ..nn import devices
 from ..training import checkpoint
 from ..training.profiles import batch_text
 from ..training.train import Description, TrainingSettings, train

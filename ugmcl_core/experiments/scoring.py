@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .. import devices
 from ..data import volume
 from ..data.cases import Case, read_pair
 from ..data.components import keep_largest
@@ -25,6 +24,7 @@ from ..inference.segmenter import Segmenter
 from ..inference.settings import SegmentSettings
 from ..inference.sliding_window import class_map
 from ..models.model import Model
+from ..nn import devices
 from ..nn.network import DualTaskVNet
 
 PAPER_STRIDE = (18, 18, 4)

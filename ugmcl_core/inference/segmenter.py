@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .. import devices
 from ..data.components import keep_largest
 from ..data.preprocessing import Normalization, Prepared, prepare
 from ..data.volume import Volume
@@ -18,6 +17,7 @@ from ..errors import Canceled, InputError
 from ..models.card import ModelCard
 from ..models.model import Model
 from ..models.network import build_network
+from ..nn import devices
 from ..nn.level_sets import signed_distance
 from ..nn.network import for_inference
 from .localization import exceeds, localize

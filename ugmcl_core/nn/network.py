@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv3d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .. import devices
+from . import devices
 from .convolutions import Convolution, Rectified, Upsampling, rectifies
 
 T = TypeVar("T")

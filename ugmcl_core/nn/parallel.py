@@ -15,8 +15,8 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from .. import devices
 from ..errors import InputError
+from . import devices
 
 _PATIENCE = timedelta(hours=12)  # the others wait while rank 0 evaluates; torchrun sees to deaths
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from .. import devices
 from ..data.augmentation import floats
 from ..data.cases import Case, Cohort, PreparedCase
 from ..errors import Canceled
 from ..inference.sliding_window import predict
 from ..methods import Method
+from ..nn import devices
 from ..nn.schedules import Step
 from .finetune import FinetunePlan, evaluate_every, parts_of, plan
 from .memory import Attempt, Peak, attempts_for, run_with_fallback

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import devices
 from ..data.cases import Case, Cohort
 from ..errors import Canceled, InputError
 from ..files import plain, write_json
@@ -18,6 +17,7 @@ from ..methods import DualTask, Method, Supervised
 from ..models.card import as_name
 from ..models.model import Model, open_model, resolve, update_card
 from ..models.network import check_model
+from ..nn import devices
 from . import profiles
 from .case_list import join_classes, read_case_list
 from .memory import Attempt, attempts_for, run_with_fallback

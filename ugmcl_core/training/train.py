@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import devices
 from ..data.cases import Cohort
 from ..errors import InputError
 from ..files import Busy, held, unwritable
 from ..methods.base import Method
 from ..models.card import ClassInfo, ModelCard, as_name
 from ..models.model import Model, save_model
-from ..nn import parallel
+from ..nn import devices, parallel
 from . import checkpoint
 from .profiles import Profile, batch_text
 from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, interruptible

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import devices
 from ..data.augmentation import floats
 from ..data.batches import BatchSource, batches
 from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases
@@ -32,7 +31,7 @@ from ..errors import Canceled, InputError
 from ..inference.sliding_window import class_map, predict
 from ..methods.base import Method
 from ..models.model import Model
-from ..nn import parallel
+from ..nn import devices, parallel
 from ..nn.batch import Batch
 from ..nn.network import DualTaskVNet, load_weights, with_new_classes, without_auxiliary
 from ..nn.schedules import Step

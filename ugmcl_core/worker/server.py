@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .. import __version__, devices
+from .. import __version__
 from ..errors import Canceled, InputError, in_one_line
 from ..files import plain
+from ..nn import devices
 from . import protocol
 
 PROTOCOL = 1

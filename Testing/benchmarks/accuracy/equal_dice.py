@@ -28,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import reference
 from field_of_view import widened
 
-from ugmcl_core import devices
 from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.data.components import keep_largest
 from ugmcl_core.data.pairing import read_list
@@ -39,6 +38,7 @@ from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.sliding_window import predict_mirrored
 from ugmcl_core.models.model import resolve
 from ugmcl_core.models.network import build_network
+from ugmcl_core.nn import devices
 
 
 def main() -> int:

@@ -19,13 +19,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from ugmcl_core import devices
 from ugmcl_core.data.pairing import by_stem, read_list
 from ugmcl_core.data.preprocessing import Normalization, prepare
 from ugmcl_core.data.volume import read
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.sliding_window import predict, spread
 from ugmcl_core.models.model import resolve
+from ugmcl_core.nn import devices
 
 PROBABILITIES = (0.5, 0.1, 0.02)
 MARGIN_MM = 5.0

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ugmcl_core import devices
-from ugmcl_core.nn import convolutions
+from ugmcl_core.nn import convolutions, devices
 from ugmcl_core.nn.convolutions import Convolution, Rectified, Upsampling, rectifies
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings, for_inference
 

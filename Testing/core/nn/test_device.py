@@ -13,12 +13,12 @@ import pytest
 import torch
 from training_samples import with_patch
 
-from ugmcl_core import devices
 from ugmcl_core.data import augmentation
 from ugmcl_core.data.batches import BatchSource, make_batch
 from ugmcl_core.data.cases import PreparedCase, find_cohort, on_device
 from ugmcl_core.data.phantoms import write_cohort
 from ugmcl_core.methods import METHODS, UGMCL
+from ugmcl_core.nn import devices
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 from ugmcl_core.nn.schedules import Step
 from ugmcl_core.nn.teacher import Teacher

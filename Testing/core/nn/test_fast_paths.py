@@ -7,7 +7,6 @@ import pytest
 import torch
 from method_samples import MIDDLE
 
-from ugmcl_core import devices
 from ugmcl_core.data import phantoms
 from ugmcl_core.evaluation import metrics
 from ugmcl_core.inference.segmenter import Segmenter
@@ -15,6 +14,7 @@ from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.inference.sliding_window import predict
 from ugmcl_core.methods import UGMCL, UGMCLPlus
 from ugmcl_core.models.model import resolve
+from ugmcl_core.nn import devices
 from ugmcl_core.nn.batch import Batch
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
 from ugmcl_core.nn.teacher import Teacher, mc_dropout_targets, noisy

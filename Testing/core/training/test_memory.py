@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ugmcl_core.devices import has_half_gradients, precision
 from ugmcl_core.errors import InputError
+from ugmcl_core.nn.devices import has_half_gradients, precision
 from ugmcl_core.training.memory import attempts_for, run_with_fallback
 from ugmcl_core.training.profiles import COMPACT
 

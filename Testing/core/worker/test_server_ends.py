@@ -129,7 +129,7 @@ def test_stray_prints_do_not_reach_the_protocol():
 @pytest.mark.parametrize("ending", ["return {}", "raise RuntimeError('trouble')"])
 def test_memory_goes_back_to_the_system_after_a_request(ending):
     code = (
-        "import sys, numpy as np, psutil; from ugmcl_core import devices\n"
+        "import sys, numpy as np, psutil; from ugmcl_core.nn import devices\n"
         "from ugmcl_core.worker import server\n"
         "devices.prepare_cpu()\n"
         "class Work:\n"

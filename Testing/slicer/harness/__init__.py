@@ -1,5 +1,5 @@
 """A headless Slicer for tests: the real scene, logics and views of slicer-core, and stand-ins for
-what only the application has. README.md beside this file tells the interface.
+what only the application has. README.md beside this file describes the interface.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The real scene with its logics: everything slicer-core brings, connected as Slicer does it."""
+"""The real scene with its logics: everything slicer-core includes, connected as Slicer does it."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_a_launcher_that_forwards_stdin(panel):
 
 @pytest.mark.parametrize("kind", ["held", "forwarded"])
 def test_killing_the_launcher_ends_the_worker(panel, monkeypatch, kind):
-    """Before its hello, when only the tree of processes tells who the worker is, and after."""
+    """Before its hello, when only the tree of processes shows who the worker is, and after."""
     server = panel.widget.logic.worker
     server.command = [*LAUNCHER, kind]
     server.start()

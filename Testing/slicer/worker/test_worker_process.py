@@ -219,7 +219,7 @@ _ATTEMPTS = 3  # at a run that nothing else on the computer disturbs
 
 def waited() -> float:
     """The seconds that this thread was ready to go on, but had no processor: others had them.
-    Only Linux tells."""
+    Only Linux reports it."""
     try:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
     except OSError:
