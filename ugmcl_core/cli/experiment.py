@@ -52,10 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_iterations(parser, "every training")
     parser.add_argument(
         "--seeds",
-        type=seeds,
+        type=different,
         default=(2022,),
         metavar="S,...",
         help="train every row with each of these (default: 2022)",
+    )
+    parser.add_argument(
+        "--draws",
+        type=different,
+        default=(0,),
+        metavar="D,...",
+        help="train every row with each of these choices of the labeled cases: 0 is the first in "
+        "the list, any other number draws at random (default: 0)",
     )
     parser.add_argument(
         "--only",
@@ -127,12 +135,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def seeds(text: str) -> tuple[int, ...]:
+def different(text: str) -> tuple[int, ...]:
     """Different whole numbers, with commas."""
     numbers = tuple(whole(part.strip()) for part in text.split(","))
     if len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError(f"{text!r} names a seed twice")
+        raise argparse.ArgumentTypeError(f"{text!r} names a number twice")
     return numbers
+
 
 
 def part(text: str) -> tuple[int, int]:
@@ -173,17 +182,21 @@ def run(arguments: argparse.Namespace) -> int:
     report.check(experiment)
 
     output = Path(arguments.output).expanduser()
+    profile = planning.profile_for(dataset, arguments.profile, arguments.iterations)
+    dataset = planning.data_for(dataset, profile)
     place = running.Workplace(
         output, dataset, scoring.Scoring(arguments.score, arguments.paper_stride), arguments.device
     )
-    profile = planning.profile_for(dataset, arguments.profile, arguments.iterations)
+    replicates = [
+        planning.Replicate(seed, draw) for seed in arguments.seeds for draw in arguments.draws
+    ]
 
     def planned(some: tuple[Row, ...]) -> list[Planned]:
         return planning.plan(
             some,
             dataset,
             profile,
-            arguments.seeds,
+            replicates,
             lambda reference, other: running.iterations_in_time(place, reference, other),
         )
 
@@ -230,10 +243,10 @@ def _list(planned: list[Planned], place: Workplace) -> None:
     for item in planned:
         if item.training is None:
             waits = " and ".join(t.folder for t in item.waits_for)
-            print(f"{item.row.label}, seed {item.seed}: waits for {waits}")
+            print(f"{item.row.label}, seed {item.replicate}: waits for {waits}")
         else:
             state = running.state(place, item.training)
-            print(f"{item.row.label}, seed {item.seed}: {state} ({item.training.folder})")
+            print(f"{item.row.label}, seed {item.replicate}: {state} ({item.training.folder})")
 
 
 def _run(planned: Any, place: Workplace, shard: tuple[int, int], score: str) -> int:
@@ -267,7 +280,7 @@ def _run(planned: Any, place: Workplace, shard: tuple[int, int], score: str) -> 
     for item in planned():
         if item.training is None:
             print(
-                f"ugmcl: {item.row.label}, seed {item.seed}, waits for "
+                f"ugmcl: {item.row.label}, seed {item.replicate}, waits for "
                 f"{' and '.join(t.folder for t in item.waits_for)}: run again when they are done",
                 file=sys.stderr,
             )
@@ -290,6 +303,9 @@ def _render(
         f"seed{'s' if len(arguments.seeds) > 1 else ''} "
         f"{', '.join(map(str, arguments.seeds))}."
     )
+    if arguments.draws != (0,):
+        protocol += f" Draws of the labeled cases: {', '.join(map(str, arguments.draws))}."
+
     for path in report.render(
         experiment, rows, planned, place, profile, protocol, Path(target), arguments.cases
     ):

@@ -1,7 +1,8 @@
 """Data sets as they lie on disk: which files are cases, which train, which are scored.
 
 ``la``      images/, labels/ and lists of names (labeled-*.txt, unlabeled-*.txt, dev-*.txt,
-            report-*.txt or test-*.txt) beside them
+            report-*.txt or test-*.txt) beside them; where images are crops, intensity.json gives
+            ``mean`` and ``std`` of each case's whole scan
 ``la-h5``   the public LA files: CASE/mri_norm2.h5 with the data sets ``image`` (normalized) and
             ``label``; train.list and test.list beside or above them
 ``brats``   BraTS 2019: HGG/CASE and LGG/CASE with CASE_flair.nii.gz and CASE_seg.nii.gz
@@ -12,6 +13,8 @@ The last three have no list of development cases: they are given, drawn, or done
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +35,7 @@ LABELED_SHARE = 0.2  # of the training cases of la-h5: 16 of 80
 BRATS_SHARES = (25 / 335, 60 / 335)  # development and report cases of BraTS 2019
 BRATS_LABELED = 0.1  # of its training cases: 25 of 250
 H5_NAME = "mri_norm2.h5"
+INTENSITY = "intensity.json"
 _H5_FOLDER, _BRATS_FOLDER = "2018LA_Seg_Training Set", "MICCAI_BraTS_2019_Data_Training"
 
 ATRIUM = ClassInfo(1, "left atrium", terminology=Terminology("SCT", "82471001", "Left atrium"))
@@ -55,6 +59,8 @@ class Dataset:
     ``standard`` are labeled unless an experiment says otherwise; ``dev`` (to choose settings) and
     ``report`` cases are never trained on. Where the data need it, ``spacing`` (mm) replaces
     that of the full-resolution profile, and ``normalization`` a profile's plain z-score.
+    ``intensity`` is the mean and standard deviation of each case's whole scan, by which `usable`
+    normalizes the images.
     """
 
     layout: str
@@ -67,6 +73,7 @@ class Dataset:
     modality: str
     spacing: float | None = None
     normalization: Normalization | None = None
+    intensity: Mapping[str, tuple[float, float]] | None = None
 
     def amount(self, share: float | None) -> int:
         """Number of labeled cases: ``share`` times the standard one, or all (None).
@@ -91,11 +98,19 @@ class Dataset:
     def _known(self) -> int:
         return sum(self.cases[n].label is not None for n in self.training)
 
-    def split(self, share: float | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The names of the labeled cases, in order, and of the others, sorted."""
+    def split(
+        self, share: float | None, draw: int = 0
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of the labeled cases, in order, and of the others, sorted.
+
+        Draw 0 takes the first cases of ``training``; every other draw takes a random choice of
+        those with a label, so that its smaller choices are parts of its larger ones.
+        """
         count = self.amount(share)
-        known = [n for n in self.training if self.cases[n].label is not None][:count]
-        return tuple(known), tuple(sorted(set(self.training) - set(known)))
+        known = [n for n in self.training if self.cases[n].label is not None]
+        if draw:
+            known = [known[n] for n in np.random.default_rng(draw).permutation(len(known))]
+        return tuple(known[:count]), tuple(sorted(set(self.training) - set(known[:count])))
 
     def cohort(
         self,
@@ -120,6 +135,8 @@ class Dataset:
     ) -> dict[str, Case]:
         """The named cases as image files, see `cohort`."""
         convert = {"la-h5": from_h5, "brats": from_brats}.get(self.layout)
+        if convert is None and self.intensity is not None:
+            convert = self._from_scan
         if convert is None:
             return {n: self.cases[n] for n in names}
         found = {}
@@ -128,6 +145,17 @@ class Dataset:
                 progress(number / len(names), f"converting {name}")
             found[name] = convert(self.cases[name], folder)
         return found
+
+    def _from_scan(self, case: Case, folder: Path) -> Case:
+        """The image z-scored by its whole scan's ``intensity`` (float32) as images/ in
+        ``folder``; the label stays where it is."""
+        done = replace(case, image=_target(case, folder).image)
+        if not done.image.exists():
+            mean, deviation = self.intensity[case.name]
+            image = volume.read(case.image)
+            array = (image.array.astype(np.float32) - mean) / deviation
+            _write(done.image, replace(image, array=array.astype(np.float32)))
+        return done
 
 
 def find(
@@ -187,7 +215,33 @@ def _la(folder: Path, lists: Lists, split_seed: int) -> Dataset:
     report = _first(lists.report, _names(folder, "report"), _names(folder, "test"))
     further = _names(folder, "unlabeled") or ()
     dataset = _pairs(folder, "la", labeled, further, dev, report)
-    return replace(dataset, classes=(ATRIUM,), modality="LGE-MRI")
+    dataset = replace(dataset, classes=(ATRIUM,), modality="LGE-MRI")
+    intensity = _intensity(folder, dataset)
+    if intensity is None:
+        return dataset
+    return replace(dataset, intensity=intensity, normalization=Normalization("none"))
+
+
+def _intensity(folder: Path, dataset: Dataset) -> dict[str, tuple[float, float]] | None:
+    """What intensity.json gives for each case, None without the file; InputError if a case is
+    missing or a value cannot be used."""
+    path = folder / INTENSITY
+    if not path.is_file():
+        return None
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); correct it or move it away") from None
+    found = {}
+    for name in (*dataset.training, *dataset.dev, *dataset.report):
+        try:
+            mean, deviation = (float(entries[name][key]) for key in ("mean", "std"))
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{path}: has no mean and std of {name}; add them") from None
+        if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
+            raise InputError(f"{path}: mean {mean} and std {deviation} of {name} cannot be used")
+        found[name] = mean, deviation
+    return found
 
 
 def _folder(folder: Path, lists: Lists, split_seed: int) -> Dataset:
@@ -397,6 +451,10 @@ def _target(case: Case, folder: Path) -> Case:
 
 def _written(target: Case, image: Volume, label: Volume) -> Case:
     for path, content in ((target.image, image), (target.label, label)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        volume.write(path, content)
+        _write(path, content)
     return target
+
+
+def _write(path: Path, content: Volume) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    volume.write(path, content)

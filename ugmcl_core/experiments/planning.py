@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..methods import METHODS, Method
@@ -62,12 +62,24 @@ class Training:
         return "_".join([self.method.name, *options, cases, *course, digest])
 
 
+class Replicate(NamedTuple):
+    """One repetition of an experiment: its ``seed``, and which ``draw`` of the labeled cases
+    (`Dataset.split`)."""
+
+    seed: int
+    draw: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.seed} (draw {self.draw})" if self.draw else str(self.seed)
+
+
 @dataclass(frozen=True)
 class Planned:
-    """One row at one seed; ``training`` is None while it waits for the records of others."""
+    """One row of one replicate; ``training`` is None while it waits for the records of
+    others."""
 
     row: Row
-    seed: int
+    replicate: Replicate
     training: Training | None
     waits_for: tuple[Training, ...] = ()
 
@@ -87,6 +99,14 @@ def profile_for(dataset: Dataset, name: str, iterations: int | None) -> Profile:
     return replace(profile, representation=r)
 
 
+def data_for(dataset: Dataset, profile: Profile) -> Dataset:
+    """``dataset`` with its images as ``profile`` takes them: normalized by their whole scans only
+    where the profile's own normalization left that to them (`profile_for`)."""
+    if profile.representation.normalization.kind == "none":
+        return dataset
+    return replace(dataset, intensity=None)
+
+
 def method_of(row: Row) -> Method:
     """The row's method with its settings; InputError if this version does not have it."""
     if row.method not in METHODS:
@@ -101,40 +121,49 @@ def plan(
     rows: Sequence[Row],
     dataset: Dataset,
     profile: Profile,
-    seeds: Sequence[int],
+    replicates: Sequence[Replicate],
     timed: TimedIterations,
 ) -> list[Planned]:
-    """Every row at every seed, seed by seed and by priority: the order in which they are trained.
+    """Every row of every replicate, one replicate after the other and by priority: the order in
+    which they are trained. A row that labels all cases is the same in all draws of a seed, and is
+    planned once.
 
-    The iterations of a row at equal wall time come from ``timed``, with the first seed's trainings
-    of UG-MCL and of its own method at equal iterations, and are the same for all seeds.
+    The iterations of a row at equal wall time come from ``timed``, with the first replicate's
+    trainings of UG-MCL and of its own method at equal iterations, and are the same for all.
     """
     planned = []
-    for seed in seeds:
+    whole: set[tuple[str, int]] = set()
+    for replicate in replicates:
         for row in sorted(rows, key=lambda r: r.priority):
+            if row.share is None:
+                if (row.label, replicate.seed) in whole:
+                    continue
+                whole.add((row.label, replicate.seed))
             if not row.equal_time:
-                planned.append(Planned(row, seed, _training(row, dataset, profile, seed)))
+                training = _training(row, dataset, profile, replicate)
+                planned.append(Planned(row, replicate, training))
                 continue
             reference = Row("", "ugmcl", share=row.share)
-            pair = tuple(_training(r, dataset, profile, seeds[0]) for r in (reference, row))
+            pair = tuple(_training(r, dataset, profile, replicates[0]) for r in (reference, row))
             iterations = timed(*pair)
             if iterations is None:
-                planned.append(Planned(row, seed, None, pair))
+                planned.append(Planned(row, replicate, None, pair))
             else:
                 longer = profiles.with_iterations(profile, iterations)
-                planned.append(Planned(row, seed, _training(row, dataset, longer, seed)))
+                training = _training(row, dataset, longer, replicate)
+                planned.append(Planned(row, replicate, training))
     return planned
 
 
-def _training(row: Row, dataset: Dataset, profile: Profile, seed: int) -> Training:
-    labeled, unlabeled = dataset.split(row.share)
+def _training(row: Row, dataset: Dataset, profile: Profile, replicate: Replicate) -> Training:
+    labeled, unlabeled = dataset.split(row.share, replicate.draw)
     method = method_of(row)
     network = replace(profile.network, distance_head=method.uses_distance)
     r = profile.representation
     if r.sdf == "truncated" and getattr(method, "sharpness", 0.0) == PUBLISHED_SHARPNESS:
         method = replace(method, sharpness=SHARPNESS_PER_MM * r.scale)
     profile = replace(profile, network=network)
-    return Training(method, profile, seed, labeled, unlabeled, dataset.layout)
+    return Training(method, profile, replicate.seed, labeled, unlabeled, dataset.layout)
 
 
 def shard(planned: Sequence[Planned], number: int, count: int) -> list[Training]:
@@ -148,7 +177,7 @@ def shard(planned: Sequence[Planned], number: int, count: int) -> list[Training]
     place = 0
     for item in planned:
         timed = item.row.equal_time or item.training is None
-        key = f"{item.row.label} {item.seed}" if timed else item.training.folder
+        key = f"{item.row.label} {item.replicate}" if timed else item.training.folder
         if key in seen:
             continue
         seen.add(key)

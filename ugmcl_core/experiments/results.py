@@ -11,23 +11,24 @@ import numpy as np
 
 from . import statistics
 from .paper import Row
-from .planning import Planned
+from .planning import Planned, Replicate
 from .running import Workplace, finished, scores
 
 
 @dataclass(frozen=True)
 class Result:
-    """One row: its records by seed, those that are scored, and the seeds that are not there."""
+    """One row: its records by replicate, those that are scored, and the replicates that are not
+    there."""
 
     row: Row
-    records: dict[int, dict[str, Any]]
-    scored: dict[int, list[dict[str, Any]]]
-    missing: tuple[int, ...] = ()
+    records: dict[Replicate, dict[str, Any]]
+    scored: dict[Replicate, list[dict[str, Any]]]
+    missing: tuple[Replicate, ...] = ()
 
     def values(
         self, cases: Sequence[str], measure: str = "dice", largest: bool = False
     ) -> np.ndarray:
-        """(S, N): the measure of each case at each seed, NaN where it does not exist."""
+        """(S, N): the measure of each case in each replicate, NaN where it does not exist."""
         return np.stack(
             [statistics.case_values(r, cases, measure, largest) for r in self.scored.values()]
         )
@@ -87,16 +88,16 @@ def gather(place: Workplace, rows: Sequence[Row], planned: Sequence[Planned]) ->
     found = []
     predictions: dict[str, Path] = {}
     for row in rows:
-        records: dict[int, dict[str, Any]] = {}
-        scored: dict[int, list[dict[str, Any]]] = {}
+        records: dict[Replicate, dict[str, Any]] = {}
+        scored: dict[Replicate, list[dict[str, Any]]] = {}
         missing = []
         for item in (p for p in planned if p.row is row):
             record = finished(place, item.training) if item.training else None
             measured = scores(place, record)
             if item.training is None or record is None or measured is None:
-                missing.append(item.seed)
+                missing.append(item.replicate)
                 continue
-            records[item.seed], scored[item.seed] = record, measured
+            records[item.replicate], scored[item.replicate] = record, measured
             predictions.setdefault(row.label, place.predictions(item.training))
         found.append(Result(row, records, scored, tuple(missing)))
     return Results(tuple(found), place.case_names, predictions)

@@ -236,13 +236,13 @@ def _trainings(results: Results) -> str:
             "Finished", "Commit", "Folder"]  # fmt: skip
     rows = []
     for result in results.present:
-        for seed, record in result.records.items():
+        for replicate, record in result.records.items():
             time, adopted = record["time"], record["adopted"]
             each = time["seconds_per_iteration"]
             rows.append(
                 [
                     result.row.label,
-                    str(seed),
+                    str(replicate),
                     str(record["profile"]["iterations"]),
                     "-" if each is None else f"{each:.2f}",
                     f"{time['seconds'] / 60:.0f}",

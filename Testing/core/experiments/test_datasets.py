@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from ugmcl_core.data.volume import Grid, Volume
 from ugmcl_core.errors import InputError
 from ugmcl_core.experiments import datasets
 from ugmcl_core.experiments.datasets import Lists
-from ugmcl_core.experiments.planning import profile_for
+from ugmcl_core.experiments.planning import data_for, profile_for
 from ugmcl_core.training import profiles
 
 SHAPE = (20, 18, 12)
@@ -158,6 +159,44 @@ def test_h5_images_keep_their_normalization_in_the_paper_profile(h5, tmp_path):
     prepared = prepare_case(case, profile.representation)
     stored = volume.read(case.image).array[::-1, ::-1]  # LPS to the canonical RAS
     np.testing.assert_allclose(np.asarray(prepared.image[0], np.float32), stored, atol=2e-3)
+
+
+def test_crops_are_normalized_by_their_whole_scans_in_the_paper_profile(la, tmp_path):
+    folder = tmp_path / "la"
+    shutil.copytree(la, folder)
+    whole = {p.stem: {"mean": 10.0 + n, "std": 2.0 + n}
+             for n, p in enumerate(sorted((folder / "images").iterdir()))}  # fmt: skip
+    (folder / "intensity.json").write_text(json.dumps(whole), encoding="utf-8")
+    found = datasets.find(folder)
+    name = found.training[1]
+    stored = volume.read(found.cases[name].image).array
+    paper = profile_for(found, "paper", None)
+    assert paper.representation.normalization.kind == "none"
+    case = data_for(found, paper).usable([name], tmp_path / "cases")[name]
+    expected = (stored - whole[name]["mean"]) / whole[name]["std"]
+    np.testing.assert_allclose(volume.read(case.image).array, expected, rtol=1e-6)
+    assert case.label == found.cases[name].label
+    compact = profile_for(found, "compact", None)
+    assert compact.representation.normalization.kind == "robust-z"
+    assert data_for(found, compact).usable([name], tmp_path / "cases")[name] == found.cases[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: d.pop("phantom-003"), "no mean and std of phantom-003"),
+        (lambda d: d["phantom-003"].update(std=0.0), "phantom-003 cannot be used"),
+        (lambda d: d["phantom-003"].update(mean="high"), "no mean and std of phantom-003"),
+    ],
+)
+def test_intensities_that_cannot_be_used_are_named(change, told, la, tmp_path):
+    folder = tmp_path / "la"
+    shutil.copytree(la, folder)
+    whole = {p.stem: {"mean": 10.0, "std": 2.0} for p in (folder / "images").iterdir()}
+    change(whole)
+    (folder / "intensity.json").write_text(json.dumps(whole), encoding="utf-8")
+    with pytest.raises(InputError, match=told):
+        datasets.find(folder)
 
 
 def test_brats_split_by_seed(brats, tmp_path):

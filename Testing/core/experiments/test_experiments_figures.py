@@ -35,7 +35,8 @@ def invent(name: str, data: Path, output: Path, seeds=SEEDS, without=()):
     place = running.Workplace(output, dataset, Scoring())
     rows = EXPERIMENTS[name].rows
     profile = planning.profile_for(dataset, "tiny", None)
-    planned = planning.plan(rows, dataset, profile, seeds, lambda reference, other: 10)
+    replicates = [planning.Replicate(seed) for seed in seeds]
+    planned = planning.plan(rows, dataset, profile, replicates, lambda reference, other: 10)
     log = output / "log.jsonl"
     log.parent.mkdir(exist_ok=True)
     log.write_text(json.dumps({"event": "progress", "step": 4, "speed": 2.0}), encoding="utf-8")

@@ -45,7 +45,9 @@ def never(reference, other):
 
 def plan(rows, dataset, seeds=(1,), timed=never, name="compact", iterations=600):
     profile = planning.profile_for(dataset, name, iterations)
-    return planning.plan(rows, dataset, profile, seeds, timed)
+    replicates = [planning.Replicate(*r) if isinstance(r, tuple) else planning.Replicate(r)
+                  for r in seeds]  # fmt: skip
+    return planning.plan(rows, dataset, profile, replicates, timed)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -70,6 +72,18 @@ def test_amounts_of_labels_are_the_papers(dataset):
     with pytest.raises(InputError, match="13 labeled training cases"):
         dataset.amount(3.25)
     assert [dataset.has_labels_for(s) for s in (None, 3.0, 3.25)] == [True, True, False]
+
+
+def test_draws_choose_other_labels_nested_and_only_where_there_is_a_choice(dataset):
+    rows = [Row("few", "ugmcl", share=0.25), Row("some", "ugmcl"), Row("all", "ugmcl", share=None)]
+    planned = plan(rows, dataset, seeds=((1, 0), (1, 1), (1, 2)))
+    chosen = {(p.row.label, p.replicate.draw): p.training.labeled for p in planned}
+    assert chosen["some", 0] == dataset.training[: dataset.standard]
+    assert len({chosen["some", draw] for draw in (0, 1, 2)}) == 3
+    for draw in (0, 1, 2):
+        few, some = chosen["few", draw], chosen["some", draw]
+        assert few == some[: len(few)] and len(some) == dataset.standard
+    assert [draw for label, draw in chosen if label == "all"] == [0]
 
 
 def test_experiments_share_what_is_the_same_training(dataset):
@@ -288,7 +302,8 @@ def replace_batch(source, target, text):
 def test_adoption_of_half_a_training_is_refused(dataset, trained, tmp_path):
     place = running.Workplace(tmp_path / "out", dataset, scoring.Scoring())
     profile = planning.profile_for(dataset, "tiny", None)
-    (item,) = planning.plan([Row("UG-MCL", "ugmcl")], dataset, profile, (2022,), never)
+    once = (planning.Replicate(2022),)
+    (item,) = planning.plan([Row("UG-MCL", "ugmcl")], dataset, profile, once, never)
     half = Path(shutil.copytree(trained, tmp_path / "half"))
     from safetensors.torch import load_file, save_file
 
@@ -297,7 +312,7 @@ def test_adoption_of_half_a_training_is_refused(dataset, trained, tmp_path):
     save_file(load_file(path), path, {"index": "2", "settings": json.dumps(settings)})
     with pytest.raises(InputError, match="has 2 of 4 iterations"):
         adoption.adopt(half, [item.training], place)
-    (other,) = planning.plan([Row("MT", "mean-teacher")], dataset, profile, (2022,), never)
+    (other,) = planning.plan([Row("MT", "mean-teacher")], dataset, profile, once, never)
     with pytest.raises(InputError, match=r"differs in method \(ugmcl\)"):
         adoption.adopt(half, [other.training], place)
     whole = replace_batch(trained, tmp_path / "whole", "8+8")
