@@ -15,6 +15,7 @@ from ..inference.settings import (
     MOST_PASSES,
     MOST_PATCHES,
     UNCERTAINTIES,
+    UNSURE_MM,
     SegmentSettings,
 )
 from .arguments import add_device, add_images, add_model, passes
@@ -32,6 +33,8 @@ Segment 3D images and write, for each IMAGE named STEM, on its own grid:
   STEM_sdf.nrrd           signed distance to the surface in mm, negative inside
                           (STEM_sdf_CLASS.nrrd for each of several structures)
   STEM_uncertainty.nrrd   where the model is unsure: predictive entropy, 0 to 1
+  STEM_surface_error.nrrd how far the surface may be off: mm that nine of ten of its points
+                          stay within, near the surface
 
 Images of one name take that of their folder too: p1_DICOM and p2_DICOM of p1/DICOM and p2/DICOM.
 Results of an earlier run are replaced. A file of such a name that ugmcl did not write is never
@@ -199,7 +202,9 @@ def _segment(
 def _text(stem: str, found: dict) -> str:
     parts = []
     for info in found["classes"]:
-        unsure = info["mean_uncertainty"]
-        tail = "" if unsure is None else f", mean uncertainty {unsure:.3f}"
+        unsure = info["unsure_surface"]
+        tail = "" if unsure is None else (
+            f", {100 * unsure:.0f} % of the surface may be off by more than {UNSURE_MM:g} mm"
+        )
         parts.append(f"{info['name']} {info['volume_ml']:.1f} mL{tail}")
     return f"{stem}: {'; '.join(parts)} ({found['seconds']:.1f} s) -> {found['labels']}"

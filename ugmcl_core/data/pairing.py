@@ -17,10 +17,11 @@ SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd")
 LABEL_ENDINGS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg", ".seg", ".label")
 """What the stem of a label map may have at its end, after that of its image."""
 LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
+SURFACE_ERROR = "_surface_error"
 """The same for the results of a segmentation; of several classes, each has a `_sdf_NAME`."""
 _FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
 _CHANNEL = re.compile(r"_\d{4}")  # as nnU-Net names the channels of a case
-_RESULT = re.compile(r"(.+)(?:_labels|_uncertainty|_sdf(?:_[A-Za-z0-9.-]+)?)\Z")
+_RESULT = re.compile(r"(.+)(?:_labels|_uncertainty|_surface_error|_sdf(?:_[A-Za-z0-9.-]+)?)\Z")
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from ..data.volume import Volume
+from ..models.card import Calibration
+from .agreement import agreement
 from .segmenter import Segmenter
 from .settings import SegmentSettings
 from .sliding_window import class_map
@@ -24,7 +25,8 @@ class Assessment:
     """A model's own assessment of its result, on its grid, small islands included.
 
     ``uncertainty`` is the mean within 5 mm of the predicted surface, NaN where there is none (an
-    empty prediction, or one that fills the image); ``predicted_dice`` is `agreement`.
+    empty prediction, or one that fills the image); ``predicted_dice`` is the model's
+    `Calibration.dice` of `agreement`, 0 where nothing is found.
     """
 
     uncertainty: float
@@ -58,24 +60,9 @@ def assess(
     unsure = surface_uncertainty(
         prediction.uncertainty[0].cpu().numpy(), found > 0, prepared.spacing
     )
-    return Assessment(unsure, agreement(prediction.sampled.cpu(), torch.from_numpy(found)))
-
-
-def agreement(sampled: Tensor, found: Tensor) -> float:
-    """The Dice to expect if the truth were one of the Monte Carlo samples: the soft Dice
-    2 Σ_found q / (|found| + Σ q) of their mean q, ``sampled`` (C-1, I, J, K), with the classes
-    ``found`` (I, J, K), the mean over those that are found; 0 if none is.
-
-    On ten scans this ranked as the true Dice does better than the Dice of the samples' masks with
-    each other or with the prediction's did (docs/methods.md).
-    """
-    scores = []
-    for value, part in enumerate(sampled, 1):
-        mask = found == value
-        size = int(mask.sum())
-        if size:
-            scores.append(2.0 * float(part[mask].sum()) / (size + float(part.sum())))
-    return sum(scores) / len(scores) if scores else 0.0
+    calibration = segmenter.model.card.calibration or Calibration()
+    agreeing = agreement(prediction.sampled.cpu(), torch.from_numpy(found))
+    return Assessment(unsure, calibration.dice(agreeing)[0] if found.any() else 0.0)
 
 
 def ranked(cases: Sequence[tuple[Key, Assessment]]) -> list[tuple[Key, Assessment]]:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import pairing, volume
-from ..data.pairing import LABELS, SDF, UNCERTAINTY
+from ..data.pairing import LABELS, SDF, SURFACE_ERROR, UNCERTAINTY
 from ..errors import InputError
 from ..models.card import ClassInfo
 from ..models.model import Model
+from .settings import BAND_MM
 
 if TYPE_CHECKING:
     from ..data.volume import Volume
@@ -34,6 +35,7 @@ class Written:
     labels: Path
     sdf: tuple[Path, ...]
     uncertainty: Path | None
+    surface_error: Path | None
 
 
 def make_folder(folder: Path | str) -> Path:
@@ -65,7 +67,7 @@ def check(folder: Path, stem: str, model: Model, uncertainty: bool) -> None:
     if model.card.network.get("distance_head", True):
         suffixes += sdf_suffixes(model.card.classes)
     if uncertainty:
-        suffixes.append(UNCERTAINTY)
+        suffixes += [UNCERTAINTY, SURFACE_ERROR]
     _check([folder / f"{stem}{suffix}.nrrd" for suffix in suffixes])
 
 
@@ -93,7 +95,8 @@ def sdf_suffixes(classes: Sequence[ClassInfo]) -> tuple[str, ...]:
 def write(
     segmentation: Segmentation, model: Model, folder: Path, stem: str, compress: bool = True
 ) -> Written:
-    """Write STEM_labels.nrrd, STEM_sdf*.nrrd and STEM_uncertainty.nrrd into `folder`.
+    """Write STEM_labels.nrrd, STEM_sdf*.nrrd, STEM_uncertainty.nrrd and STEM_surface_error.nrrd
+    into `folder`.
 
     All files are completed in a temporary folder beside them first, so that a full disk leaves
     none of them. What an earlier run wrote for the same STEM and this one did not (another
@@ -108,6 +111,8 @@ def write(
     if segmentation.uncertainty is not None:
         notes = {NOTE: model.name, "ugmcl_unit": "entropy divided by ln C, 0 to 1"}
         files.append((UNCERTAINTY, segmentation.uncertainty, notes))
+    if segmentation.surface_error is not None:
+        files.append((SURFACE_ERROR, segmentation.surface_error, _error_notes(model)))
     places = [folder / f"{stem}{suffix}.nrrd" for suffix, _, _ in files]
     _check(places)
     try:
@@ -123,8 +128,8 @@ def write(
         raise InputError(str(error).replace(partial, str(folder))) from error
     except OSError as error:
         raise InputError(f"{folder}: cannot write there ({error.strerror or error})") from error
-    last = None if segmentation.uncertainty is None else places[-1]
-    return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), last)
+    last = (None, None) if segmentation.uncertainty is None else places[-2:]
+    return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), *last)
 
 
 def _exchange(partial: Path, places: Sequence[Path], outdated: Sequence[Path]) -> None:
@@ -183,6 +188,15 @@ def _sdf_notes(model: Model, info: ClassInfo) -> dict[str, str]:
     }
 
 
+def _error_notes(model: Model) -> dict[str, str]:
+    source = "calibrated for this model" if model.card.calibration else "not calibrated: a default"
+    return {
+        NOTE: model.name,
+        "ugmcl_unit": "mm below which the error of nine of ten surface points lies, within "
+        f"{BAND_MM:g} mm of the surface; {source}",
+    }
+
+
 def describe(
     segmentation: Segmentation, model: Model, written: Written, device: str, passes: int
 ) -> dict[str, Any]:
@@ -199,12 +213,15 @@ def describe(
                 "sdf": None if sdf is None else str(sdf),
                 "volume_ml": found.volume_ml,
                 "mean_uncertainty": found.mean_uncertainty,
+                "unsure_surface": found.unsure_surface,
             }
         )
     return {
         "labels": str(written.labels),
         "uncertainty": None if written.uncertainty is None else str(written.uncertainty),
+        "surface_error": None if written.surface_error is None else str(written.surface_error),
         "classes": classes,
+        "predicted_dice": segmentation.predicted_dice and list(segmentation.predicted_dice),
         "sdf_scale_mm": model.card.scale_mm,
         "advice": list(segmentation.advice),
         "model": model.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ from ..data.components import keep_largest
 from ..data.preprocessing import Normalization, Prepared, prepare
 from ..data.volume import Volume
 from ..errors import Canceled, InputError
-from ..models.card import ModelCard
+from ..models.card import Calibration, ModelCard
 from ..models.model import Model
 from ..models.network import build_network
 from ..nn import devices
 from ..nn.level_sets import signed_distance
 from ..nn.network import for_inference
+from .agreement import agreement
 from .localization import exceeds, localize
-from .settings import SegmentSettings
+from .settings import UNSURE_MM, SegmentSettings
 from .sliding_window import Prediction, class_map, predict_mirrored
-from .surface_uncertainty import surface_uncertainty
+from .surface_error import bound, expected_offset, near_surface, surface_voxels
 
 _SEED = 2022
 # Times the largest extent seen in training from which on ...
@@ -33,23 +33,31 @@ _TOO_WIDE = 1.5  # ... a region of interest is advised.
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class of a segmentation: volume in ml; mean uncertainty within 5 mm of its surface, or
-    None where there is no surface or no uncertainty."""
+    """One class of a segmentation: volume in ml; mean uncertainty within 5 mm of its surface, and
+    the part of its surface where the error may exceed 2 mm, or None where there is no surface or
+    no uncertainty."""
 
     value: int
     name: str
     volume_ml: float
     mean_uncertainty: float | None
+    unsure_surface: float | None = None
 
 
 @dataclass(frozen=True)
 class Segmentation:
     """Everything on the input's grid: ``labels`` uint8; ``sdf`` mm, float32, negative inside, one
-    per class, from the network's distance head; ``uncertainty`` 0 to 1, float32, or None."""
+    per class, from the network's distance head; ``uncertainty`` 0 to 1, float32, or None;
+    ``surface_error`` float32, the bound in mm below which the error of nine of ten surface points
+    lies, within 5 mm of the surfaces and 0 elsewhere, or None without an uncertainty;
+    ``predicted_dice`` with the bounds of its 95 % interval, or None without an uncertainty and
+    where nothing was found."""
 
     labels: Volume
     sdf: tuple[Volume, ...]
     uncertainty: Volume | None
+    surface_error: Volume | None
+    predicted_dice: tuple[float, float, float] | None
     classes: tuple[ClassResult, ...]
     advice: tuple[str, ...]
     seconds: float
@@ -173,26 +181,54 @@ class Segmenter:
             else:  # no unit of its own: the distance to its zero level, clamped like the others
                 mm = np.clip(signed_distance(level < 0, grid.spacing), -scale, scale)
             sdf.append(Volume(prepared.place(mm, scale), grid))
-        uncertainty = None
+        uncertainty = error = dice = None
         if prediction.uncertainty is not None:
             uncertainty = Volume(prepared.place(back(prediction.uncertainty)[0], 0.0), grid)
+            error = Volume(np.zeros(grid.shape, np.float32), grid)
+            bounds, dice = self._doubt(prediction, prepared, settings)
         results = []
-        for item in card.classes:
+        for n, item in enumerate(card.classes):
             mask = labels == item.value
             volume_ml = float(np.count_nonzero(mask)) * grid.voxel_ml
-            mean = None
+            mean = unsure = None
             if uncertainty is not None and mask.any():
-                mean = surface_uncertainty(uncertainty.array, mask, grid.spacing)
-                mean = None if math.isnan(mean) else mean
-            results.append(ClassResult(item.value, item.name, volume_ml, mean))
+                where, band = near_surface(mask, grid.spacing)
+                if band.any():
+                    mean = float(uncertainty.array[where][band].mean(dtype=np.float64))
+                    found = prepared.place(back(bounds[n][None])[0], 0.0)[where]
+                    np.maximum(error.array[where], np.where(band, found, 0.0),
+                               out=error.array[where])  # fmt: skip
+                    unsure = float((found[surface_voxels(mask[where])] > UNSURE_MM).mean())
+            results.append(ClassResult(item.value, item.name, volume_ml, mean, unsure))
         return Segmentation(
             Volume(labels, grid),
             tuple(sdf),
             uncertainty,
+            error,
+            dice,
             tuple(results),
             tuple(_advice(card, wide, results)),
             time.monotonic() - began,
         )
+
+
+    def _doubt(
+        self, prediction: Prediction, prepared: Prepared, settings: SegmentSettings
+    ) -> tuple[list[torch.Tensor], tuple[float, float, float] | None]:
+        """The bound of each class's surface error in mm on the model's grid, (I', J', K'), and
+        the expected Dice with its interval, None where nothing was found."""
+        card, samples = self.model.card, prediction.sampled.cpu()
+        calibration = card.calibration or Calibration()
+        found = class_map(prediction.foreground.cpu().numpy())
+        for item in card.classes:
+            if item.largest_component and not settings.all_components:
+                keep_largest(found, item.value)
+        bounds = []
+        for n, item in enumerate(card.classes):
+            offset = expected_offset(samples[n].numpy(), found == item.value, prepared.spacing)
+            bounds.append(torch.from_numpy(bound(offset, calibration)))
+        dice = calibration.dice(agreement(samples, torch.from_numpy(found)))
+        return bounds, dice if found.any() else None
 
 
 def _advice(card: ModelCard, wide: bool, results: Sequence[ClassResult]) -> list[str]:

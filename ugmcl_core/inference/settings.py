@@ -25,6 +25,9 @@ UNCERTAINTIES = ("dropout", "flips", "both")
 BAND_MM = 5.0
 """mm from a surface within which voxels count for the measures of distance and uncertainty."""
 
+UNSURE_MM = 2.0
+"""A surface point whose error may exceed this is worth a look."""
+
 
 @dataclass(frozen=True)
 class SegmentSettings:

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from ..data.components import bounding_box
-from ..nn.level_sets import signed_distance
 from .settings import BAND_MM
+from .surface_error import near_surface
 
 
 def surface_uncertainty(
@@ -19,6 +18,5 @@ def surface_uncertainty(
 ) -> float:
     """Mean of `uncertainty` (I, J, K) within `band_mm` of the surface of
     the predicted `mask` (I, J, K); `spacing` in mm. NaN for a mask without surface."""
-    where = bounding_box(mask, [1 + math.ceil(band_mm / s) for s in spacing])
-    band = np.abs(signed_distance(mask[where], spacing)) <= band_mm
+    where, band = near_surface(mask, spacing, band_mm)
     return float(uncertainty[where][band].mean(dtype=np.float64)) if band.any() else math.nan

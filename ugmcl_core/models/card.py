@@ -46,6 +46,31 @@ class ClassInfo:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How a model's doubt becomes numbers that hold.
+
+    Nine of ten surface points lie within ``factor`` r ** ``exponent`` mm, with r the expected
+    offset of `inference.surface_error`. A case's Dice is expected at ``dice_slope`` times
+    `inference.ranking.agreement` plus ``dice_offset``, with the standard deviation
+    ``dice_deviation``. The defaults, for models that were not calibrated, are those of
+    la-lge-mri on ten scans (Testing/benchmarks/accuracy/surface_error.py).
+    """
+
+    factor: float = 2.1
+    exponent: float = 2.6
+    dice_slope: float = 1.1
+    dice_offset: float = -0.09
+    dice_deviation: float = 0.04  # twice that of la-lge-mri, as nothing is known of the model
+
+    def dice(self, agreement: float) -> tuple[float, float, float]:
+        """The predicted Dice of a case and the bounds of its 95 % interval, all within 0 to 1."""
+        middle = self.dice_slope * agreement + self.dice_offset
+        half = 1.96 * self.dice_deviation
+        bounded = (min(1.0, max(0.0, d)) for d in (middle, middle - half, middle + half))
+        return tuple(bounded)
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What a model is, expects and was made from.
 
@@ -56,6 +81,7 @@ class ModelCard:
     axis)), or None.
     `mirror_axes` are the canonical axes (0 to 2) along which training saw mirrored images, so that
     inference can average over mirrored views.
+    `calibration` is None for a model that was not calibrated.
     `training` and `scores` are records for a reader, not used by the program.
     """
 
@@ -72,6 +98,7 @@ class ModelCard:
     scale_mm: float = 10.0
     field_of_view_mm: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
     mirror_axes: tuple[int, ...] = ()
+    calibration: Calibration | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     license: str = ""
@@ -133,6 +160,7 @@ def _card(content: dict[str, Any]) -> ModelCard:
     optional = {
         "field_of_view_mm": None,
         "mirror_axes": (),
+        "calibration": None,
         "training": {},
         "scores": {},
         "license": "",
@@ -172,6 +200,7 @@ def _card(content: dict[str, Any]) -> ModelCard:
         scale_mm=_numbers([content["scale_mm"]], "scale_mm", 1)[0],
         field_of_view_mm=_extents(content["field_of_view_mm"]),
         mirror_axes=_axes(content["mirror_axes"]),
+        calibration=_calibration(content["calibration"]),
         training=_object(content, "training"),
         scores=_object(content, "scores"),
         license=_text(content, "license"),
@@ -229,6 +258,18 @@ def _extents(value: Any) -> Any:
     if any(a > b for a, b in zip(least, most, strict=True)):
         raise _Wrong("field_of_view_mm has a least extent above the most")
     return least, most
+
+
+def _calibration(value: Any) -> Calibration | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {f.name for f in fields(Calibration)}:
+        raise _Wrong(f"calibration needs {', '.join(f.name for f in fields(Calibration))}")
+    for key in ("factor", "exponent", "dice_deviation"):
+        _numbers([value[key]], f"{key} of calibration", 1)
+    if not all(_is_number(value[key]) for key in ("dice_slope", "dice_offset")):
+        raise _Wrong("calibration holds something that is not a number")
+    return Calibration(**{key: float(number) for key, number in value.items()})
 
 
 def _channels(value: Any) -> tuple[str, ...]:

@@ -69,17 +69,19 @@ def test_bad_usage_is_one_line(words, capsys):
     assert len(told.err.splitlines()) == 1 and "--help" in told.err
 
 
-def test_segment_writes_the_three_files_on_the_images_grid(model, scan, tmp_path, capsys):
+def test_segment_writes_the_four_files_on_the_images_grid(model, scan, tmp_path, capsys):
     assert segment(model, tmp_path / "new" / "out", scan) == 0
     out = tmp_path / "new" / "out"
-    assert files(out) == ["scan_labels.nrrd", "scan_sdf.nrrd", "scan_uncertainty.nrrd"]
+    assert files(out) == ["scan_labels.nrrd", "scan_sdf.nrrd", "scan_surface_error.nrrd",
+                          "scan_uncertainty.nrrd"]  # fmt: skip
     image = volume.read(scan)
-    labels, sdf, unsure = (volume.read(out / name) for name in files(out))
-    for result in (labels, sdf, unsure):
+    labels, sdf, error, unsure = (volume.read(out / name) for name in files(out))
+    for result in (labels, sdf, error, unsure):
         assert result.grid.same_as(image.grid)
     assert labels.array.dtype == np.uint8 and set(np.unique(labels.array)) <= {0, 1}
     assert sdf.array.dtype == np.float32 and np.abs(sdf.array).max() <= 10.0
     assert unsure.array.dtype == np.float32
+    assert error.array.dtype == np.float32 and error.array.min() >= 0
     assert unsure.array.min() >= 0 and unsure.array.max() <= 1
     assert "left atrium" in capsys.readouterr().out
 
@@ -90,6 +92,7 @@ def test_json_is_the_workers_result(model, scan, tmp_path, capsys):
     assert told["image"] == str(scan)
     assert told["labels"] == str(tmp_path / "scan_labels.nrrd")
     assert told["uncertainty"] == str(tmp_path / "scan_uncertainty.nrrd")
+    assert told["surface_error"] == str(tmp_path / "scan_surface_error.nrrd")
     (info,) = told["classes"]
     assert info["sdf"] == str(tmp_path / "scan_sdf.nrrd")
     assert info["terminology"] == {"scheme": "SCT", "code": "82471001", "meaning": "LA"}
@@ -106,7 +109,8 @@ def test_json_is_the_workers_result(model, scan, tmp_path, capsys):
 def test_no_passes_no_uncertainty(model, scan, tmp_path, capsys):
     assert segment(model, tmp_path, scan, "--json", "--uncertainty-passes", "0") == 0
     assert files(tmp_path) == ["scan_labels.nrrd", "scan_sdf.nrrd"]
-    assert json.loads(capsys.readouterr().out)["uncertainty"] is None
+    told = json.loads(capsys.readouterr().out)
+    assert told["uncertainty"] is None and told["surface_error"] is None
 
 
 def test_a_small_scan_goes_in_one_window_unless_windows_are_to_overlap(model, tmp_path):
@@ -129,7 +133,7 @@ def test_several_classes_have_an_sdf_each(scan, tmp_path):
     assert segment(model, tmp_path / "out", scan) == 0
     assert files(tmp_path / "out") == [
         "scan_labels.nrrd", "scan_sdf_left-atrium.nrrd", "scan_sdf_right-atrium.nrrd",
-        "scan_uncertainty.nrrd"]  # fmt: skip
+        "scan_surface_error.nrrd", "scan_uncertainty.nrrd"]  # fmt: skip
 
 
 def test_a_region_of_interest_with_a_leading_minus(model, scan, tmp_path):
@@ -214,7 +218,7 @@ def test_images_may_stand_behind_options(model, scan, tmp_path):
     other = write_image(tmp_path / "other.nrrd")
     words = [scan, "--output", tmp_path / "out", other, "--model", model.folder, "--device", "cpu"]
     assert main(["segment", *map(str, words)]) == 0
-    assert len(files(tmp_path / "out")) == 6
+    assert len(files(tmp_path / "out")) == 8
 
 
 def test_progress_is_lines_without_a_terminal(capsys, monkeypatch):

@@ -32,7 +32,7 @@ def test_folders_are_inputs_and_results_in_them_are_not(model, tmp_path, capsys)
         assert segment(model, scans, scans, "--json") == 0
         lines = capsys.readouterr().out.splitlines()
         assert [Path(json.loads(line)["image"]).name for line in lines] == ["s0.nrrd", "s1.nrrd"]
-    assert len(files(scans)) == 8
+    assert len(files(scans)) == 10
 
 
 def test_labels_of_an_expert_are_no_image_and_never_replaced(model, tmp_path, capsys):
@@ -148,7 +148,7 @@ def test_one_bad_image_fails_alone(model, scan, tmp_path, capsys):
     assert segment(model, tmp_path / "out", bad, scan) == 1
     told = capsys.readouterr()
     assert "bad.nrrd" in told.err and "1 of 2 images failed" in told.err
-    assert len(files(tmp_path / "out")) == 3
+    assert len(files(tmp_path / "out")) == 4
     assert segment(model, tmp_path / "none", bad, "--json") == 2
     assert "bad.nrrd" in json.loads(capsys.readouterr().out)["error"]
     assert files(tmp_path / "none") == []
@@ -185,7 +185,7 @@ def test_whatever_fails_for_one_image_leaves_the_others(
     told = capsys.readouterr().err
     assert f"scan: failed: {why}" in told
     assert "Traceback" not in told
-    assert len(files(out)) == (3 if several else 0)
+    assert len(files(out)) == (4 if several else 0)
     segment(model, out, *images, "--debug")
     assert "Traceback" in capsys.readouterr().err
 
@@ -199,7 +199,7 @@ def test_images_that_are_not_there_count_and_the_others_are_segmented(
     assert segment(model, out, missing[0], scan, missing[1]) == 1
     told = capsys.readouterr()
     assert "none.nrrd: no such file" in told.err and "empty: the folder is empty" in told.err
-    assert "2 of 3 images failed" in told.err and len(files(out)) == 3
+    assert "2 of 3 images failed" in told.err and len(files(out)) == 4
     nothing = tmp_path / "nothing"
     assert segment(model, nothing, *missing, "--json") == 2
     told = capsys.readouterr()
@@ -240,7 +240,8 @@ def test_what_an_earlier_run_left_is_gone_with_the_next(model, scan, tmp_path):
     left = ["scan_labels.nrrd", "scan_sdf_left-atrium.nrrd", "scan_sdf_right-atrium.nrrd"]
     assert files(out) == sorted(left + precious)
     assert segment(model, out, scan) == 0
-    left = ["scan_labels.nrrd", "scan_sdf.nrrd", "scan_uncertainty.nrrd"]
+    left = ["scan_labels.nrrd", "scan_sdf.nrrd", "scan_surface_error.nrrd",
+            "scan_uncertainty.nrrd"]  # fmt: skip
     assert files(out) == sorted(left + precious)
 
 
@@ -249,7 +250,7 @@ def test_results_of_another_image_with_a_longer_name_stay(model, scan, tmp_path)
     out = tmp_path / "out"
     assert segment(model, out, longer) == 0
     assert segment(model, out, scan) == 0
-    assert len(files(out)) == 6
+    assert len(files(out)) == 8
 
 
 def test_images_of_one_name_take_that_of_their_folder(model, scan, tmp_path):

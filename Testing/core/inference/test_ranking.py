@@ -16,10 +16,12 @@ from ugmcl_core.data.preprocessing import Normalization, prepare
 from ugmcl_core.data.volume import Volume
 from ugmcl_core.errors import InputError
 from ugmcl_core.inference import ranking
-from ugmcl_core.inference.ranking import Assessment, agreement, assess, ranked
+from ugmcl_core.inference.agreement import agreement
+from ugmcl_core.inference.ranking import Assessment, assess, ranked
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.inference.surface_uncertainty import surface_uncertainty
+from ugmcl_core.models.card import Calibration
 
 
 def test_the_agreement_is_the_soft_dice_with_the_prediction():
@@ -50,7 +52,8 @@ def test_a_case_is_assessed_on_the_models_grid(segmenter, case):
     unsure = surface_uncertainty(prediction.uncertainty[0].numpy(), mask, prepared.spacing)
     assert found.uncertainty == pytest.approx(unsure)
     q = prediction.sampled[0].numpy()
-    expected = 2 * q[mask].sum() / (mask.sum() + q.sum())
+    agreeing = float(2 * q[mask].sum() / (mask.sum() + q.sum()))
+    expected = min(1.0, Calibration.dice_slope * agreeing + Calibration.dice_offset)
     assert found.predicted_dice == pytest.approx(float(expected), rel=1e-4)
 
 

@@ -16,7 +16,7 @@ from ugmcl_core.errors import InputError
 from ugmcl_core.inference import result_files
 from ugmcl_core.inference.segmenter import Segmentation, Segmenter
 
-NAMES = ["x_labels.nrrd", "x_sdf.nrrd", "x_uncertainty.nrrd"]
+NAMES = ["x_labels.nrrd", "x_sdf.nrrd", "x_surface_error.nrrd", "x_uncertainty.nrrd"]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,8 @@ def model(tmp_path_factory):
 def segmentation(value: int = 1, uncertainty: bool = True) -> Segmentation:
     labels = on_grid(np.full((3, 4, 5), value, np.uint8))
     field = on_grid(np.full((3, 4, 5), value, np.float32))
-    return Segmentation(labels, (field,), field if uncertainty else None, (), (), 0.0)
+    unsure = field if uncertainty else None
+    return Segmentation(labels, (field,), unsure, unsure, None, (), (), 0.0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,9 +59,9 @@ def fail(monkeypatch, count: int, error: BaseException) -> None:
     monkeypatch.setattr(Path, "replace", replace)
 
 
-# Three files are written (renamed once each), moved in turns with the former ones, and then the
+# Four files are written (renamed once each), moved in turns with the former ones, and then the
 # outdated one is moved aside.
-@pytest.mark.parametrize("count", range(4, 11))
+@pytest.mark.parametrize("count", range(5, 14))
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), KeyboardInterrupt()])
 def test_a_rename_that_fails_is_rolled_back(count, error, model, tmp_path, monkeypatch):
     result_files.write(segmentation(), model, tmp_path, "x")
@@ -77,7 +78,7 @@ def test_a_rename_that_fails_is_rolled_back(count, error, model, tmp_path, monke
     assert all(contents(tmp_path)[name] != before[name] for name in NAMES)
 
 
-@pytest.mark.parametrize("count", range(4, 7))
+@pytest.mark.parametrize("count", range(5, 9))
 def test_nothing_is_left_where_nothing_was(count, model, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         fail(patch, count, PermissionError(13, "Permission denied"))

@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ import torch
 from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
 from ugmcl_core.models import model as models
-from ugmcl_core.models.card import ClassInfo, ModelCard, Terminology, as_name
+from ugmcl_core.models.card import Calibration, ClassInfo, ModelCard, Terminology, as_name
 
 
 def card(**changes) -> ModelCard:
@@ -66,7 +66,22 @@ def alter(model: models.Model, **changes) -> Path:
 
 
 def test_card_survives_json():
-    assert ModelCard.from_json(card().to_json()) == card()
+    for given in (card(), card(calibration=Calibration(2.0, 3.0, 1.2, -0.2, 0.03))):
+        assert ModelCard.from_json(given.to_json()) == given
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ([2.1], "calibration needs factor, exponent"),
+        ({"factor": 2.0}, "calibration needs factor, exponent"),
+        ({**asdict(Calibration()), "factor": -1.0}, "factor of calibration"),
+        ({**asdict(Calibration()), "dice_offset": "low"}, "calibration holds"),
+    ],
+)
+def test_a_calibration_that_is_none_is_refused(saved, wrong, told):
+    with pytest.raises(InputError, match=told):
+        models.open_model(alter(saved, calibration=wrong))
 
 
 def test_model_survives_the_disk(saved):

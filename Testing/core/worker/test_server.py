@@ -48,6 +48,7 @@ def test_segment(running, places, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "case_labels.nrrd",
         "case_sdf.nrrd",
+        "case_surface_error.nrrd",
         "case_uncertainty.nrrd",
     ]
     (info,) = result["classes"]
@@ -57,6 +58,8 @@ def test_segment(running, places, tmp_path):
         "id",
         "labels",
         "uncertainty",
+        "surface_error",
+        "predicted_dice",
         "classes",
         "sdf_scale_mm",
         "advice",
@@ -73,6 +76,7 @@ def test_segment(running, places, tmp_path):
         "sdf",
         "volume_ml",
         "mean_uncertainty",
+        "unsure_surface",
     }
 
 

@@ -94,7 +94,7 @@ def test_a_single_job_without_stdin(places, tmp_path):
     assert process.wait_for("hello")
     assert process.wait_for("result", "error")["event"] == "result"
     assert process.process.wait(timeout=10) == 0
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_single_job_is_canceled_by_a_file(places, tmp_path):
