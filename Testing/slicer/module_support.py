@@ -20,9 +20,16 @@ OBLIQUE = ((0.94, -0.3, 0.16), (0.34, 0.84, -0.42), (-0.01, 0.45, 0.89))
 
 
 class Panel:
-    """The module as its user sees it, with the fake worker unless told otherwise."""
+    """The module as its user sees it, with the fake worker unless told otherwise.
 
-    def __init__(self, command: Sequence[str] | None = FAKE) -> None:
+    ``shown`` overlays alone are ticked; None leaves those that a new user sees.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str] | None = FAKE,
+        shown: Sequence[str] | None = ("distance", "uncertainty"),
+    ) -> None:
         harness.start()
         for name in ("Red", "Green", "Yellow"):
             harness.slice_view(name).render()  # views are there before modules, as in Slicer
@@ -32,6 +39,9 @@ class Panel:
             worker.command = list(command) if command else None
         if command:
             self.widget.parameters.model = "fake"
+        for role in ("distance", "uncertainty", "surfaceError") if shown is not None else ():
+            name = f"show{role[0].upper()}{role[1:]}"
+            setattr(self.widget.parameters, name, role in shown)
 
     @property
     def widget(self) -> Any:

@@ -16,7 +16,7 @@ def _withOverlays(cls):
     """Add two parameters for each overlay: whether it is shown, and its opacity."""
     for overlay in OVERLAYS:
         cls.__annotations__[overlay.shownParameter] = bool
-        setattr(cls, overlay.shownParameter, True)
+        setattr(cls, overlay.shownParameter, overlay.isShown)
         cls.__annotations__[overlay.opacityParameter] = Annotated[float, WithinRange(0.0, 1.0)]
         setattr(cls, overlay.opacityParameter, overlay.opacity)
     return cls

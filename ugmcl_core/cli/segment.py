@@ -34,7 +34,7 @@ Segment 3D images and write, for each IMAGE named STEM, on its own grid:
                           (STEM_sdf_CLASS.nrrd for each of several structures)
   STEM_uncertainty.nrrd   where the model is unsure: predictive entropy, 0 to 1
   STEM_surface_error.nrrd how far the surface may be off: mm that nine of ten of its points
-                          stay within, near the surface
+                          stay within, where the true surface may be
 
 Images of one name take that of their folder too: p1_DICOM and p2_DICOM of p1/DICOM and p2/DICOM.
 Results of an earlier run are replaced. A file of such a name that ugmcl did not write is never

@@ -192,8 +192,8 @@ def _error_notes(model: Model) -> dict[str, str]:
     source = "calibrated for this model" if model.card.calibration else "not calibrated: a default"
     return {
         NOTE: model.name,
-        "ugmcl_unit": "mm below which the error of nine of ten surface points lies, within "
-        f"{BAND_MM:g} mm of the surface; {source}",
+        "ugmcl_unit": "mm below which the error of nine of ten surface points lies, where the "
+        f"true surface may be, at most {BAND_MM:g} mm from the predicted one; {source}",
     }
 
 

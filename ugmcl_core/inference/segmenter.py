@@ -21,9 +21,9 @@ from ..nn.level_sets import signed_distance
 from ..nn.network import for_inference
 from .agreement import agreement
 from .localization import exceeds, localize
-from .settings import UNSURE_MM, SegmentSettings
+from .settings import BAND_MM, UNSURE_MM, SegmentSettings
 from .sliding_window import Prediction, class_map, predict_mirrored
-from .surface_error import bound, expected_offset, near_surface, surface_voxels
+from .surface_error import band, bound, expected_offset, near_surface, surface_voxels
 
 _SEED = 2022
 # Times the largest extent seen in training from which on ...
@@ -49,7 +49,8 @@ class Segmentation:
     """Everything on the input's grid: ``labels`` uint8; ``sdf`` mm, float32, negative inside, one
     per class, from the network's distance head; ``uncertainty`` 0 to 1, float32, or None;
     ``surface_error`` float32, the bound in mm below which the error of nine of ten surface points
-    lies, within 5 mm of the surfaces and 0 elsewhere, or None without an uncertainty;
+    lies, where the true surface may be by it (5 mm away at most) and 0 elsewhere, or None
+    without an uncertainty;
     ``predicted_dice`` with the bounds of its 95 % interval, or None without an uncertainty and
     where nothing was found."""
 
@@ -192,12 +193,13 @@ class Segmenter:
             volume_ml = float(np.count_nonzero(mask)) * grid.voxel_ml
             mean = unsure = None
             if uncertainty is not None and mask.any():
-                where, band = near_surface(mask, grid.spacing)
-                if band.any():
-                    mean = float(uncertainty.array[where][band].mean(dtype=np.float64))
+                where, distance = near_surface(mask, grid.spacing)
+                near = distance <= BAND_MM
+                if near.any():
+                    mean = float(uncertainty.array[where][near].mean(dtype=np.float64))
                     found = prepared.place(back(bounds[n][None])[0], 0.0)[where]
-                    np.maximum(error.array[where], np.where(band, found, 0.0),
-                               out=error.array[where])  # fmt: skip
+                    shown = error.array[where]
+                    np.maximum(shown, band(found, mask[where], distance), out=shown)
                     unsure = float((found[surface_voxels(mask[where])] > UNSURE_MM).mean())
             results.append(ClassResult(item.value, item.name, volume_ml, mean, unsure))
         return Segmentation(

@@ -77,10 +77,20 @@ def bound(offset: np.ndarray, calibration: Calibration) -> np.ndarray:
 def near_surface(
     mask: np.ndarray, spacing: tuple[float, float, float], band_mm: float = BAND_MM
 ) -> tuple[tuple[slice, ...], np.ndarray]:
-    """A box around the predicted ``mask`` (I, J, K) and which of its voxels lie within ``band_mm``
-    of the surface."""
+    """A box around the predicted ``mask`` (I, J, K) that reaches ``band_mm`` beyond it, and the
+    distance of its voxels to the surface in mm; infinite without a surface."""
     where = bounding_box(mask, [1 + math.ceil(band_mm / s) for s in spacing])
-    return where, np.abs(signed_distance(mask[where], spacing)) <= band_mm
+    return where, np.abs(signed_distance(mask[where], spacing))
+
+
+def band(
+    error: np.ndarray, mask: np.ndarray, distance: np.ndarray, band_mm: float = BAND_MM
+) -> np.ndarray:
+    """``error`` where the true surface may be: on the surface of ``mask`` and as far from it as
+    the error says, ``band_mm`` at most; 0 elsewhere. ``distance`` is that to the surface, all
+    (I, J, K)."""
+    possible = (distance <= np.minimum(error, band_mm)) | surface_voxels(mask)
+    return np.where(possible, error, np.float32(0.0))
 
 
 def _area(inside: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:

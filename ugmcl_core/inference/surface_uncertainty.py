@@ -18,5 +18,6 @@ def surface_uncertainty(
 ) -> float:
     """Mean of `uncertainty` (I, J, K) within `band_mm` of the surface of
     the predicted `mask` (I, J, K); `spacing` in mm. NaN for a mask without surface."""
-    where, band = near_surface(mask, spacing, band_mm)
-    return float(uncertainty[where][band].mean(dtype=np.float64)) if band.any() else math.nan
+    where, distance = near_surface(mask, spacing, band_mm)
+    near = distance <= band_mm
+    return float(uncertainty[where][near].mean(dtype=np.float64)) if near.any() else math.nan

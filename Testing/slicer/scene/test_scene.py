@@ -101,6 +101,7 @@ def test_ten_runs_leave_no_more_nodes_than_one(panel):
     closed = support.node_counts()
     panel.parameters.model = "fake"
     panel.parameters.showDistance = panel.parameters.showUncertainty = True
+    panel.parameters.showSurfaceError = False
     panel.segment(support.add_volume())
     assert support.node_counts() == after_one
     slicer.mrmlScene.Clear(False)
@@ -241,9 +242,10 @@ def test_results_and_clones_survive_an_import_that_renumbers_them(panel, tmp_pat
     own = support.add_volume(name="own")
     panel.parameters.model = "fake"
     panel.segment(own)
-    before = {role: results.find(role) for role in ("distance", "uncertainty")}
+    roles = ("distance", "uncertainty", "surfaceError")
+    before = {role: results.find(role) for role in roles}
     assert harness.load_scene(path, clear=False)
-    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 10
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 14
     scan = slicer.util.getNode("scan")
     for role, nodes in before.items():
         assert results.find(role, own) == nodes and len(nodes) == 1

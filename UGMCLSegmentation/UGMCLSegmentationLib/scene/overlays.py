@@ -12,7 +12,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-DISTANCE, UNCERTAINTY = "distance", "uncertainty"  # roles
+DISTANCE, UNCERTAINTY, SURFACE_ERROR = "distance", "uncertainty", "surfaceError"  # roles
 _COLORS = 256  # of a color table
 
 
@@ -35,6 +35,7 @@ class Overlay:
     threshold: tuple[float, float]  # values outside these two are transparent
     outside: float  # the value of voxels that the worker did not process
     opacity: float  # the initial one
+    isShown: bool  # at first
     scaleField: str = ""
     shortcut: str = ""  # key that toggles it
 
@@ -90,6 +91,7 @@ OVERLAYS: tuple[Overlay, ...] = (
         threshold=(-2.0, 0.98),  # voxels at the largest distance outside are transparent
         outside=1.0,
         opacity=0.45,
+        isShown=False,
         scaleField="sdf_scale_mm",
         shortcut="Alt+2",
     ),
@@ -112,7 +114,30 @@ OVERLAYS: tuple[Overlay, ...] = (
         threshold=(0.1, 2.0),  # voxels of nearly no uncertainty are transparent
         outside=0.0,
         opacity=0.7,
+        isShown=False,
         shortcut="Alt+3",
+    ),
+    Overlay(
+        role=SURFACE_ERROR,
+        field="surface_error",
+        isPerClass=False,
+        title=_("Surface error"),
+        unit="mm",
+        nodeName=_("{volume} surface error"),
+        labelFormat="%.0f",
+        colors=(  # from what needs no look to what does
+            (0.00, (0.16, 0.62, 0.56)),
+            (0.30, (0.45, 0.78, 0.42)),
+            (0.50, (0.98, 0.85, 0.25)),
+            (0.75, (0.96, 0.49, 0.13)),
+            (1.00, (0.80, 0.07, 0.14)),
+        ),
+        range=(0.0, 6.0),
+        threshold=(0.01, 1000.0),  # 0: the surface cannot be there
+        outside=0.0,
+        opacity=0.75,
+        isShown=True,
+        shortcut="Alt+4",
     ),
 )
 

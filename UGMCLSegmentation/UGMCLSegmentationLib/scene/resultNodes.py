@@ -17,6 +17,8 @@ from UGMCLSegmentationLib.scene import arrays, nrrd, overlays, results, subjectH
 from UGMCLSegmentationLib.scene.overlays import Overlay
 from UGMCLSegmentationLib.scene.results import LABELMAP
 
+_KEPT = ("model", "device", "passes", "seconds", "advice", "predicted_dice")  # of a result
+
 
 def build(
     result: dict[str, Any], sourceNode, part: volumes.Box, segmentationNode=None
@@ -237,9 +239,9 @@ def _terminology(entry: dict[str, str] | None) -> str:
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
     """The part of the worker's result that stays in the scene."""
-    keys = ("value", "name", "color", "volume_ml", "mean_uncertainty")
+    keys = ("value", "name", "color", "volume_ml", "mean_uncertainty", "unsure_surface")
     return {
         "classes": [{k: info.get(k) for k in keys} for info in result["classes"]],
         "scale": result["sdf_scale_mm"],
-        **{k: result.get(k) for k in ("model", "device", "passes", "seconds", "advice")},
+        **{k: result.get(k) for k in _KEPT},
     }

@@ -131,21 +131,42 @@ def test_opacity_changes_the_picture(shown, name, slider):
     assert np.abs(pictures[0] - pictures[1]).max() > 60
 
 
+def test_a_new_user_sees_the_surface_and_its_error(scene):
+    panel = support.Panel(shown=None)
+    from UGMCLSegmentationLib.scene import overlays, results
+
+    try:
+        volume = support.add_volume()
+        panel.segment(volume)
+        (error,) = results.find(overlays.SURFACE_ERROR, volume)
+        ticked = [o.role for o in overlays.OVERLAYS if getattr(panel.ui, o.checkBox).checked]
+        assert ticked == ["surfaceError"] and panel.ui.showSegmentationCheckBox.checked
+        view = harness.slice_view("Red")
+        assert view.composite.GetForegroundVolumeID() == error.GetID()
+        assert view.composite.GetNumberOfAdditionalLayers() == 0
+        assert panel.ui.surfaceErrorOpacitySlider.value == pytest.approx(0.75)
+        with_error = view.pixels()
+        panel.ui.showSurfaceErrorCheckBox.checked = False
+        assert (with_error != view.pixels()).any()
+    finally:
+        panel.close()
+
+
 def test_legends_of_what_is_shown(shown):
     panel, view = shown
     view.resize(600, 600)
-    panel.parameters.showDistance = panel.parameters.showUncertainty = True
+    panel.parameters.showDistance = panel.parameters.showSurfaceError = True
     without = view.pixels()
     panel.ui.showLegendsCheckBox.checked = True
     both = view.pixels() != without
     half = both.shape[0] // 2
     assert both[:half].any() and both[half:].any()
-    panel.parameters.showUncertainty = False
+    panel.parameters.showSurfaceError = False
     one = view.pixels()
     panel.ui.showLegendsCheckBox.checked = False
     change = one != view.pixels()
     assert change[:half].any() and not change[half + 20 :].any()
-    panel.parameters.showDistance, panel.parameters.showUncertainty = False, True
+    panel.parameters.showDistance, panel.parameters.showSurfaceError = False, True
     off = view.pixels()
     panel.ui.showLegendsCheckBox.checked = True
     change = view.pixels() != off

@@ -1,4 +1,4 @@
-"""A third overlay needs a field in the result, a row in the table and two widgets."""
+"""One more overlay needs a field in the result, a row in the table and two widgets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def with_widgets(text: str) -> str:
     items = [re.search(rf' *<item row="2" column="{n}">.*?\n     </item>\n', text, re.DOTALL)
              for n in (0, 1)]  # fmt: skip
     block = "".join(item.group() for item in items)
-    new = block.replace('row="2"', 'row="3"')
+    new = block.replace('row="2"', 'row="4"')
     new = new.replace("Uncertainty", "Confidence").replace("uncertainty", CONFIDENCE)
     assert 'name="showConfidenceCheckBox"' in new and "confidenceOpacity" in new
     return text.replace(block, block + new)
@@ -41,7 +41,7 @@ def panel(scene, monkeypatch, tmp_path):
     row = dataclasses.replace(
         overlays.OVERLAYS[1], role=CONFIDENCE, field=CONFIDENCE, title="Confidence", unit="%",
         nodeName="{volume} confidence", range=(20.0, 90.0), threshold=(30.0, 80.0), outside=10.0,
-        opacity=0.6, shortcut="Alt+4",
+        opacity=0.6, isShown=True, shortcut="Alt+5",
     )  # fmt: skip
     monkeypatch.setattr(overlays, "OVERLAYS", (*overlays.OVERLAYS, row))
     load = slicer.util.loadUI
@@ -62,7 +62,7 @@ def panel(scene, monkeypatch, tmp_path):
     drop_library()  # the next test gets the table of the product
 
 
-def test_a_third_overlay_is_a_field_a_row_and_two_widgets(panel):
+def test_a_new_overlay_is_a_field_a_row_and_two_widgets(panel):
     import slicer
     from UGMCLSegmentationLib.scene import results
 
@@ -85,10 +85,10 @@ def test_a_third_overlay_is_a_field_a_row_and_two_widgets(panel):
     assert composite.GetNthLayerOpacity(4) == pytest.approx(0.25)
 
     assert titles() == ["Confidence (%)", "Distance (mm)", "Uncertainty"]
-    shortcut = {s.key.toString(): s for s, _slot in panel.widget.shortcuts._made}["Alt+4"]
+    shortcut = {s.key.toString(): s for s, _slot in panel.widget.shortcuts._made}["Alt+5"]
     shortcut.activated.emit()
     assert not panel.ui.showConfidenceCheckBox.checked
-    assert "Alt+4" in panel.ui.showConfidenceCheckBox.toolTip
+    assert "Alt+5" in panel.ui.showConfidenceCheckBox.toolTip
     assert composite.GetNumberOfAdditionalLayers() == 1
     assert titles() == ["Distance (mm)", "Uncertainty"]
     for other in ("Distance", "Uncertainty"):  # now it is the foreground, with its own legend
