@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import stat
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from ugmcl_core.files import (
     Busy,
     held,
     plain,
+    scratch,
+    sweep,
     whole_file,
     whole_folder,
     write_bytes,
@@ -39,7 +42,7 @@ def test_an_interrupted_write_leaves_the_former_file_and_nothing_else(tmp_path, 
         path.write_text(former)
     wanted = InputError if isinstance(error, OSError) else type(error)
     with pytest.raises(wanted) as found, whole_file(path) as partial:
-        assert partial.parent == tmp_path and partial.name.endswith(".nii.gz")
+        assert partial.is_relative_to(tmp_path) and partial.name == path.name
         partial.write_text("half")
         raise error
     if isinstance(error, OSError):
@@ -102,6 +105,132 @@ def test_a_folder_is_held_by_one_process_and_let_go_when_it_is_killed(tmp_path):
     other.stdout.close()
     with held(tmp_path), held(tmp_path, ".another"):
         pass
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from ugmcl_core import files
+place, left = Path(sys.argv[1]), int(sys.argv[2])
+files._swap = files._swap if sys.argv[3] == "swap" else lambda *paths: False
+
+def counted(step):
+    def call(*words):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), 9)
+        return step(*words)
+    return call
+
+Path.replace, Path.rename = counted(Path.replace), counted(Path.rename)
+"""
+REPLACED = KILLED + """
+with files.whole_folder(place / "model", replace=True) as new:
+    (new / "a").write_text("new")
+    (new / "b").write_text("new")
+"""
+EXCHANGED = KILLED + """
+with files.scratch(place) as work:
+    for name in ("a", "b"):
+        (work / name).write_text("new")
+    files.exchange(work, place, ["a", "b"], ["c"])
+"""
+
+
+def killed(code: str, place: Path, step: int, how: str = "no swap") -> bool:
+    """Run ``code`` and kill it at its rename number ``step``; whether it was killed."""
+    done = subprocess.run([sys.executable, "-c", code, place, str(step), how], cwd=ROOT)
+    assert done.returncode in (0, -9)
+    return done.returncode != 0
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text() for p in folder.iterdir() if not p.name.startswith(".")}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("how", ["swap", "no swap"])
+def test_a_kill_at_any_step_leaves_the_former_folder_or_the_new_one(tmp_path, how):
+    for step in range(20):
+        place = tmp_path / str(step)
+        (place / "model").mkdir(parents=True)
+        (place / "model" / "a").write_text("old")
+        was_killed = killed(REPLACED, place, step, how)
+        assert how != "swap" or (place / "model").is_dir(), "it was absent for a while"
+        sweep(place)
+        assert texts(place / "model") in ({"a": "old"}, {"a": "new", "b": "new"})
+        assert [p.name for p in place.iterdir()] == ["model"]
+        if not was_killed:
+            break
+    assert not was_killed and texts(place / "model") == {"a": "new", "b": "new"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_kill_at_any_step_never_mixes_new_files_with_old_ones(tmp_path):
+    old, new = {"a": "old", "b": "old", "c": "old"}, {"a": "new", "b": "new"}
+    for step in range(20):
+        place = tmp_path / str(step)
+        place.mkdir()
+        for name in old:
+            (place / name).write_text("old")
+        was_killed = killed(EXCHANGED, place, step)
+        between = texts(place)
+        assert between in (old, new) or "a" not in between
+        assert len(set(between.values())) <= 1, "a new file beside an old one"
+        sweep(place)
+        assert texts(place) in (old, new)
+        assert sorted(p.name for p in place.iterdir()) == sorted(texts(place))
+        if not was_killed:
+            break
+    assert step == 5 and texts(place) == new
+
+
+def test_sweeping_leaves_what_is_in_use_and_what_is_not_ours(tmp_path):
+    planted, theirs = tmp_path / ".writing-planted", tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "scan").touch()
+    planted.symlink_to(theirs)
+    evil = tmp_path / ".writing-evil"
+    evil.mkdir()
+    (evil / ".held").touch()
+    (evil / ".plan").write_text(json.dumps({"names": ["../theirs"], "outdated": ["../theirs"]}))
+    for name in (".writing-0a1b2c3d-scan.nrrd", "scan.nrrd"):
+        (tmp_path / name).touch()  # the first one as former versions left it
+    removed = tmp_path / ".removed-tiny-123"
+    removed.mkdir()
+    (removed / "weights.safetensors").touch()
+    with scratch(tmp_path) as used:
+        (used / "half").touch()
+        write_text(tmp_path / "b", "")  # which sweeps
+        assert (used / "half").exists()
+    left = {".writing-evil", ".writing-planted", "theirs", "scan.nrrd", "b"}
+    assert {p.name for p in tmp_path.iterdir()} == left
+    assert (theirs / "scan").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_planted_link_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError), held(tmp_path):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such permissions")
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_permissions_follow_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with whole_file(tmp_path / "file") as partial:
+            partial.touch(0o600)  # as safetensors does
+        with whole_folder(tmp_path / "folder") as partial:
+            (partial / "inside").touch()
+    finally:
+        os.umask(before)
+    modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.rglob("*")}
+    assert modes == {"file": 0o666 & ~mask, "folder": 0o777 & ~mask, "inside": 0o666 & ~mask}
 
 
 def test_errors_are_one_line_with_the_cause(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from ..files import whole_folder
 from ..nn.level_sets import distance_to_store, signed_distance
 from .components import has_several_components
 from .limits import GRID_TOLERANCE
@@ -363,24 +363,19 @@ def _key(case: Case, representation: Representation) -> str:
 
 
 def store_case(case: PreparedCase, folder: Path) -> PreparedCase:
-    """Write the arrays into ``folder``; the returned case holds their paths instead."""
-    partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    """Write the arrays into ``folder``; the returned case holds their paths instead. InputError
+    for a full disk."""
     names = [k for k in _ARRAYS if getattr(case, k) is not None]
     header = {
         "name": case.name, "spacing": case.spacing, "arrays": names,
         "classes": len(case.foreground_voxels), "several_components": case.several_components,
     }  # fmt: skip
-    try:
+    with whole_folder(folder) as partial:
         for key in names:
             np.save(partial / f"{key}.npy", getattr(case, key))
         for number, voxels in enumerate(case.foreground_voxels):
             np.save(partial / f"foreground_voxels-{number}.npy", voxels)
         (partial / "case.json").write_text(json.dumps(header), encoding="utf-8")
-        partial.rename(folder)
-    except OSError:  # a full disk: give back what there is
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     stored = load_case(folder)
     assert stored is not None
     return stored

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import os
 import re
 import tempfile
 from collections.abc import Sequence, Set
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..data import pairing, volume
 from ..data.pairing import LABELS, SDF, SURFACE_ERROR, UNCERTAINTY
 from ..errors import InputError
+from ..files import exchange, scratch, sweep
 from ..models.card import ClassInfo
 from ..models.model import Model
 from .settings import BAND_MM
@@ -45,6 +44,7 @@ def make_folder(folder: Path | str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        sweep(folder)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot write there ({error.strerror}); choose another output folder"
@@ -99,8 +99,8 @@ def write(
     into `folder`.
 
     All files are completed in a temporary folder beside them first, so that a full disk leaves
-    none of them. What an earlier run wrote for the same STEM and this one did not (another
-    model's classes, an uncertainty) is removed then. Raises InputError if that cannot be, or would
+    none of them, and change places together (`files.exchange`). What an earlier run wrote for the
+    same STEM and this one did not (another model's classes, an uncertainty) is removed then. Raises InputError if that cannot be, or would
     replace what others made; the folder is then as it was.
     """
     files: list[tuple[str, Volume, dict[str, str]]] = []
@@ -115,46 +115,19 @@ def write(
         files.append((SURFACE_ERROR, segmentation.surface_error, _error_notes(model)))
     places = [folder / f"{stem}{suffix}.nrrd" for suffix, _, _ in files]
     _check(places)
-    try:
-        # what lay there before may be held open by others, and then cannot be deleted
-        with tempfile.TemporaryDirectory(
-            prefix=".writing-", dir=folder, ignore_cleanup_errors=True
-        ) as partial:
+    with scratch(folder) as partial:
+        try:
             for place, (_, content, notes) in zip(places, files, strict=True):
-                volume.write(Path(partial) / place.name, content, notes=notes, compress=compress)
+                volume.write(partial / place.name, content, notes=notes, compress=compress)
             outdated = _outdated(folder, stem, {suffix for suffix, _, _ in files})
-            _exchange(Path(partial), places, outdated)
-    except InputError as error:
-        raise InputError(str(error).replace(partial, str(folder))) from error
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write there ({error.strerror or error})") from error
+            exchange(partial, folder, [p.name for p in places], [p.name for p in outdated])
+        except InputError as error:
+            raise InputError(str(error).replace(str(partial), str(folder))) from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"{folder}: cannot write there ({reason})") from error
     last = (None, None) if segmentation.uncertainty is None else places[-2:]
     return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), *last)
-
-
-def _exchange(partial: Path, places: Sequence[Path], outdated: Sequence[Path]) -> None:
-    """Move the files of those names in `partial` to `places`, and what lay there and the
-    `outdated` ones into `partial`; all of it, or nothing if an error or Ctrl-C comes between."""
-    former = partial / "former"
-    former.mkdir()
-    with contextlib.ExitStack() as undo:
-
-        def move(path: Path, target: Path) -> None:
-            undo.callback(_move, target, path)
-            _move(path, target)
-
-        for place in places:
-            move(place, former / place.name)
-            move(partial / place.name, place)
-        for path in outdated:
-            move(path, former / path.name)
-        undo.pop_all()
-
-
-def _move(path: Path, target: Path) -> None:
-    """Rename a file, if it is there."""
-    if os.path.lexists(path):
-        path.replace(target)
 
 
 def _is_folder(path: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import not_following
 
 MOST_BYTES = 4 << 30
 TIMEOUT = 30.0
@@ -73,6 +74,8 @@ def fetch(
 
 
 def _get(url: str, partial: Path, progress: Progress, opener: Callable[..., Any]) -> None:
+    if partial.is_symlink():  # planted: what it leads to is not to be written to
+        partial.unlink()
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "ugmcl"})
     if have:
@@ -90,7 +93,7 @@ def _get(url: str, partial: Path, progress: Progress, opener: Callable[..., Any]
         total = have + int(length) if length.isdigit() else None
         if (total or 0) > MOST_BYTES:
             raise InputError(f"{url} has {total} bytes, above {MOST_BYTES >> 30} GiB: refused")
-        with partial.open("ab" if have else "wb") as file:
+        with open(partial, "ab" if have else "wb", opener=not_following) as file:
             progress(have, total)
             while chunk := answer.read(_CHUNK):
                 have += len(chunk)

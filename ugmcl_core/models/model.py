@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files import whole_folder, write_bytes
+from ..files import sweep, whole_folder, write_bytes
 from .card import ModelCard
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def open_model(folder: Path | str) -> Model:
     """The model in `folder`, its card validated; raises InputError."""
     folder = Path(folder).expanduser().resolve()
     card = folder / CARD
+    if not folder.exists():
+        sweep(folder.parent)  # which may hold what a kill left
     if folder.is_file():
         raise InputError(_refuse_file(folder))
     if not folder.is_dir():
@@ -161,6 +163,8 @@ def broken_models(further: str | None = None) -> dict[Path, InputError]:
 def _candidates(further: str | None = None) -> Iterator[tuple[Path, Model | InputError]]:
     """Every folder with a card in `model_folders(further)`, and the model or why there is none."""
     for place in model_folders(further):
+        if place not in _bundled_places():
+            sweep(place)
         try:
             folders = sorted(place.iterdir()) if place.is_dir() else []
         except OSError as error:
@@ -232,7 +236,7 @@ def save_model(
         if folder.is_dir():
             kept = (p for p in folder.iterdir() if p.is_file() and p.name not in (CARD, WEIGHTS))
             for path in kept:
-                shutil.copy2(path, partial / path.name)
+                shutil.copyfile(path, partial / path.name)
         write_bytes(partial / WEIGHTS, content, sync=True)
         write_bytes(partial / CARD, text.encode(), sync=True)
     return open_model(folder)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -207,12 +206,15 @@ def _is_broken(folder: Path) -> bool:
 def rename(model: Model, name: str) -> Model:
     """Give a model of the user's another name; all that its folder holds stays with it.
 
-    Raises InputError, and changes nothing then.
+    Raises InputError, and changes nothing then. After a kill in the middle the model has its
+    former name, and the same call ends the work.
     """
     _refuse_bundled(model.folder)
     card = _renamed(model.card, name)
-    _refuse_taken(card.name, model.folder.parent)
     target = model.folder.with_name(card.name)
+    if model.folder == target:  # a kill came between the two steps below
+        return update_card(model, name=card.name)
+    _refuse_taken(card.name, model.folder.parent)
     try:
         model.folder.rename(target)
     except OSError as error:
@@ -230,22 +232,28 @@ def remove(folder: Path) -> None:
     Raises InputError, and deletes nothing, if the folder holds anything else.
     """
     _refuse_bundled(folder)
-    entries = sorted(folder.iterdir())
-    own = [path for path in entries if _is_part(path) or _is_of_the_system(path)]
-    if other := next((path for path in entries if path not in own), None):
-        raise InputError(
-            f"{folder} holds {other.name}, which is no part of the model: move it elsewhere first"
-        )
-    # under a hidden name first, so that a failure leaves no half of a model in the lists
-    place = folder.parent
-    hidden = place / f".removed-{folder.name}-{time.time_ns()}"
-    try:
-        folder.rename(hidden)
-        for path in own:
-            (hidden / path.name).unlink(missing_ok=True)
-        hidden.rmdir()
-    except OSError as error:
-        raise InputError(f"{folder} cannot be removed: {error.strerror}") from None
+    _refuse_others(folder, folder)
+    # hidden first, so that a failure or a kill leaves no half of a model in the lists
+    with scratch(folder.parent) as place:
+        hidden = place / folder.name
+        try:
+            folder.rename(hidden)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be removed: {error.strerror}") from None
+        try:
+            _refuse_others(hidden, folder)
+        except InputError:
+            hidden.rename(folder)
+            raise
+
+
+def _refuse_others(folder: Path, name: Path) -> None:
+    """Raise InputError, with the folder's `name`, if it holds anything but a model."""
+    for path in sorted(folder.iterdir()):
+        if not (_is_part(path) or _is_of_the_system(path)):
+            raise InputError(
+                f"{name} holds {path.name}, which is no part of the model: move it elsewhere first"
+            )
 
 
 def export(model: Model, target: str | Path) -> Path:
