@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from . import __version__
 from .cli import COMMANDS
-from .errors import Canceled, InputError, in_one_line
+from .errors import Canceled, InputError, ending_signals, in_one_line
 
 DONE, SOME_FAILED, BAD_INPUT, CANCELED = 0, 1, 2, 130
 
@@ -57,6 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; bad usage raises SystemExit(2)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
     words = _joined(list(sys.argv[1:] if arguments is None else arguments))
     parsed = _parsed(words)
     code = SOME_FAILED  # unless the work is found done
@@ -113,7 +116,8 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
 
 @contextlib.contextmanager
 def _stopping_cleanly() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that temporary files are removed."""
+    """Let SIGTERM and, of a closed terminal, SIGHUP unwind like Ctrl-C, so that temporary files
+    are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -121,11 +125,12 @@ def _stopping_cleanly() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in ending_signals()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The errors that a user sees: one line with what is wrong, where, and what to do."""
 
 import importlib
+import signal
 
 
 class InputError(ValueError):
@@ -9,6 +10,14 @@ class InputError(ValueError):
 
 class Canceled(Exception):
     """The user stopped the work; nothing half-written is left behind."""
+
+
+def ending_signals() -> list[int]:
+    """The signals that end a process: SIGTERM and, of a closed terminal, SIGHUP, which Windows
+    lacks and `nohup` keeps away."""
+    hangup = getattr(signal, "SIGHUP", None)
+    kept_away = hangup is None or signal.getsignal(hangup) is signal.SIG_IGN
+    return [signal.SIGTERM] if kept_away else [signal.SIGTERM, hangup]
 
 
 def require(package: str, purpose: str, module: str = "") -> None:
@@ -43,4 +52,7 @@ def in_one_line(error: BaseException) -> str:
         return "out of memory; set a region of interest or close other programs"
     if is_out_of_memory(error):  # and on a GPU
         return "out of GPU memory; choose the CPU or a region of interest"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; check the name, the permissions and the free space"
     return f"unexpected {type(error).__name__}: {text}"

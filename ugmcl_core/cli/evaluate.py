@@ -148,7 +148,13 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """A value for a CSV file; an apostrophe keeps spreadsheets from running a text as formula."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
 
 
 def _table(rows: Sequence[dict[str, Any]], totals: dict[str, Any]) -> str:

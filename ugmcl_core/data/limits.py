@@ -5,6 +5,8 @@ Imports neither NumPy nor SimpleITK: Slicer reads it in its own process.
 
 SPACING_LIMITS_MM = 1e-6, 100.0
 """Smallest and largest spacing of an image; beyond 1 nm and 10 cm its header is broken."""
+LARGEST_VALUE = 65535
+"""Of a label map."""
 GRID_TOLERANCE = 0.05
 """Voxels by which equal grids may differ, since programs write headers with few digits."""
 MOST_SKEW = 1e-3

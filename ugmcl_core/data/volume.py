@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import InputError, last_line
 from ..files import whole_file
 from . import dicom_check, file_check
-from .limits import MOST_SKEW, SPACING_LIMITS_MM
+from .limits import LARGEST_VALUE, MOST_SKEW, SPACING_LIMITS_MM
 from .multiframe_dicom import frame_grid
 from .pairing import SUFFIXES
 
@@ -163,14 +163,16 @@ def read_notes(path: str | Path) -> dict[str, str]:
 
 
 def read_labels(path: str | Path) -> Volume:
-    """Read a label map; values must be whole numbers from 0 to 65535 (uint16 in the result)."""
+    """Read a label map; values must be whole numbers from 0 to LARGEST_VALUE (uint16 in the
+    result)."""
     volume = read(path)
     array = volume.array
     if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
         raise InputError(f"{path}: the labels are not whole numbers; is this an image?")
-    if array.min() < 0 or array.max() > 65535:
+    if array.min() < 0 or array.max() > LARGEST_VALUE:
         raise InputError(
-            f"{path}: labels must lie between 0 and 65535, found {array.min()} to {array.max()}"
+            f"{path}: labels must lie between 0 and {LARGEST_VALUE}, found {array.min()} to "
+            f"{array.max()}"
         )
     return Volume(array.astype(np.uint16), volume.grid)
 

@@ -100,8 +100,9 @@ def write(
 
     All files are completed in a temporary folder beside them first, so that a full disk leaves
     none of them, and change places together (`files.exchange`). What an earlier run wrote for the
-    same STEM and this one did not (another model's classes, an uncertainty) is removed then. Raises InputError if that cannot be, or would
-    replace what others made; the folder is then as it was.
+    same STEM and this one did not (another model's classes, an uncertainty) is removed then.
+    Raises InputError if that cannot be, or would replace what others made; the folder is then as
+    it was.
     """
     files: list[tuple[str, Volume, dict[str, str]]] = []
     files.append((LABELS, segmentation.labels, {NOTE: model.name}))

@@ -144,7 +144,17 @@ class Segmenter:
                 canceled=canceled,
                 progress=lambda fraction: progress(0.05 + 0.85 * fraction, "segmenting"),
             )
+        self._check(prediction)
         return prediction, prepared, exceeds(card, whole, _TOO_WIDE)
+
+    def _check(self, prediction: Prediction) -> None:
+        """Raise InputError for numbers that are not finite, of which no result can be made."""
+        fields = (prediction.foreground, prediction.distance, prediction.sampled)
+        if not all(bool(f.isfinite().all()) for f in fields if f is not None):
+            raise InputError(
+                f"model {self.model.name} gives values that are not finite for this image: its "
+                "weights are too large or damaged; choose another model, or train it again"
+            )
 
     def _is_one_piece(self, settings: SegmentSettings) -> bool:
         """Whether every structure is one piece in one place."""

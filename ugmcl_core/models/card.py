@@ -119,6 +119,7 @@ class ModelCard:
         """
         try:
             content = json.loads(text)
+            json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate is no text
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not valid JSON ({error})") from None
         if not isinstance(content, dict):
@@ -222,7 +223,12 @@ def _object(content: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _numbers(value: Any, what: str, count: int) -> tuple[Any, ...]:

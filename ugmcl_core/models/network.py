@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from ..data.preprocessing import Normalization
@@ -15,14 +17,28 @@ def build_network(model: Model, device: torch.device) -> DualTaskVNet:
     settings = _settings(model)
     weights = model.load_weights()
     try:
+        with torch.device("meta"):  # which allocates nothing, whatever the card holds
+            _compare(DualTaskVNet(settings), weights)
         network = DualTaskVNet(settings)
         load_weights(network, weights)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(
             f"{model.folder}: the card and the weights do not fit "
             f"({str(error).splitlines()[0]}); get the model again"
         ) from error
     return network.to(device, memory_format=torch.channels_last_3d).eval()
+
+
+def _compare(network: DualTaskVNet, weights: Mapping[str, torch.Tensor]) -> None:
+    """ValueError unless the weights have the names and the shapes of the network's."""
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise ValueError(
+                f"{name} has shape {given.get(name)} in the weights and {wanted.get(name)} by the "
+                "card"
+            )
 
 
 def _settings(model: Model) -> NetworkSettings:
@@ -31,7 +47,7 @@ def _settings(model: Model) -> NetworkSettings:
     try:
         settings = NetworkSettings(**card.network)
         Normalization(**card.normalization)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         wrong = " ".join(str(error).split())
     else:
         multiple = settings.multiple

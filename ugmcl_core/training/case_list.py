@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.cases import Case, Cohort
+from ..data.limits import LARGEST_VALUE
 from ..errors import InputError
 from ..models.card import ClassInfo, class_info
 from ..models.class_matching import match_classes
@@ -19,7 +20,6 @@ from ..models.class_matching import match_classes
 _FORMER_ROLES = {"labelled": "labeled", "unlabelled": "unlabeled"}  # as lists up to 0.1 have them
 ROLES = ("labeled", "unlabeled", "holdout")
 _KEYS = {"name", "role", "image", "label", "label_geometry"}
-_LARGEST_LABEL = 65535
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def _case_list(content: Any, folder: Path) -> CaseList:
         raise InputError("no case is labeled; at least one is needed to learn from")
     classes = _classes(content.get("classes"))
     ignore = content.get("ignore")
-    if ignore is not None and not (_is_whole(ignore) and 1 <= ignore <= _LARGEST_LABEL):
-        raise InputError(f"ignore is {ignore!r}, not a label from 1 to {_LARGEST_LABEL} or null")
+    if ignore is not None and not (_is_whole(ignore) and 1 <= ignore <= LARGEST_VALUE):
+        raise InputError(f"ignore is {ignore!r}, not a label from 1 to {LARGEST_VALUE} or null")
     for item in classes or ():
         if item.value == ignore:
             raise InputError(f"ignore {ignore} is the label of {item.name}; choose another")

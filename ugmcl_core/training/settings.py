@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 
+_LARGEST = 2**31 - 1  # iterations and seed
 BETTER, NOT_BETTER, UNKNOWN = "better", "not better", "not enough evidence"
 """What a fine-tuning's hold-out cases show."""
 
@@ -38,10 +39,10 @@ class FinetuneSettings:
     keep_names: bool = False
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise InputError(f"{self.iterations} iterations: choose at least 1")
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed}: choose a whole number from 0")
+        if not 1 <= self.iterations <= _LARGEST:
+            raise InputError(f"iterations: choose at least 1 and at most {_LARGEST}")
+        if not 0 <= self.seed <= _LARGEST:
+            raise InputError(f"seed {self.seed}: choose a whole number from 0 to {_LARGEST}")
 
     def request(self, command: str = "finetune") -> dict[str, Any]:
         """The worker's request to ``finetune`` or to ``estimate`` by these settings."""

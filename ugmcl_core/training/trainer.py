@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ..data.augmentation import floats
 from ..data.batches import BatchSource, batches
 from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases
-from ..errors import Canceled, InputError
+from ..errors import Canceled, InputError, ending_signals
 from ..inference.sliding_window import class_map, predict
 from ..methods.base import Method
 from ..models.model import Model
@@ -378,10 +378,6 @@ def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
     return float(np.mean(scores)) if scores else math.nan
 
 
-# a closed terminal (SIGHUP, which Windows lacks) is an end like the others
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)]))
-
-
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether SIGINT, SIGTERM or SIGHUP has arrived.
@@ -400,7 +396,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         arrived = True
 
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *ending_signals())}
     try:
         yield lambda: arrived
     finally:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from ..data import pairing
+from ..data.limits import LARGEST_VALUE
 from ..errors import InputError
 from ..inference.settings import SegmentSettings, check_passes
 from ..training.settings import FinetuneSettings
 
+_FAR = 1e9  # mm; no image reaches as far
 Roi = tuple[float, float, float, float, float, float]
 
 
@@ -76,12 +78,12 @@ def parse(content: Mapping[str, Any]) -> Request:
     """The request in a decoded line; raises InputError with the fault."""
     command = content.get("command")
     if not isinstance(command, str) or command not in KINDS:
-        raise InputError(f"unknown command {command!r}; known are {', '.join(KINDS)}")
+        raise InputError(f"unknown command {short(command)}; known are {', '.join(KINDS)}")
     kind = KINDS[command]
     given = {k: v for k, v in content.items() if k not in ("id", "command")}
     known = {f.name: f for f in fields(kind)}
     if unknown := sorted(set(given) - set(known)):
-        raise InputError(f"{command} has no key {unknown[0]!r}; known are {', '.join(known)}")
+        raise InputError(f"{command} has no key {short(unknown[0])}; known are {', '.join(known)}")
     values = {}
     for name, field in known.items():
         if name in given:
@@ -112,19 +114,23 @@ def _check(request: Request) -> None:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise InputError(f"{name} must be a text, not {value!r}")
+        raise InputError(f"{name} must be a text, not {short(value)}")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise InputError(f"{name} {short(value)} holds a character that is none") from None
     return value
 
 
 def _whole(name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number, not {value!r}")
+        raise InputError(f"{name} must be a whole number, not {short(value)}")
     return value
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise InputError(f"{name} must be true or false, not {value!r}")
+        raise InputError(f"{name} must be true or false, not {short(value)}")
     return value
 
 
@@ -139,14 +145,17 @@ def _wholes(name: str, value: Any) -> tuple[int, ...] | None:
         return None
     if not isinstance(value, list):
         raise InputError(f"{name} must be a list of whole numbers, or null")
-    return tuple(_whole(name, v) for v in value)
+    found = tuple(_whole(name, v) for v in value)
+    if wrong := next((v for v in found if not 0 <= v <= LARGEST_VALUE), None):
+        raise InputError(f"{name}: {short(wrong)} is no label from 0 to {LARGEST_VALUE}")
+    return found
 
 
 def _roi(name: str, value: Any) -> Roi | None:
     if value is None:
         return None
     numbers = isinstance(value, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+        isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < _FAR for v in value
     )
     if not numbers or len(value) != 6:
         raise InputError(f"{name} must be x0, x1, y0, y1, z0, z1 in mm, or null")

@@ -31,6 +31,8 @@ GRACE = 3.0
 """Seconds that a running step has to end after stdin closed, before the process ends anyway."""
 TRAINING_GRACE = 60.0
 """The same for a fine-tuning, whose checkpoint is to be written after the step under way."""
+LONGEST_LINE = 16 << 20
+"""Bytes of a request; a longer line is passed over in small parts."""
 POLL = 0.05
 """Seconds between looks at the cancel file."""
 
@@ -107,13 +109,18 @@ class RequestReader:
 
     def _read(self) -> None:
         try:
-            for line in self._stream:
-                if line.strip() and not self._take(line):
+            while line := self._stream.readline(LONGEST_LINE):
+                if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                    while line and not line.endswith(b"\n"):
+                        line = self._stream.readline(LONGEST_LINE)
+                    text = f"a request is longer than {LONGEST_LINE >> 20} MiB; make it shorter"
+                    self._events.send("error", id=None, message=text)
+                elif line.strip() and not self._take(line):
                     break
         except (OSError, ValueError):
             pass  # the stream broke: the same as its end
         finally:
-            self._end()
+            self.end()
 
     def _take(self, line: bytes) -> bool:
         """Handle one line; False for a shutdown."""
@@ -161,7 +168,8 @@ class RequestReader:
             self._events.send(_CONTROLS[command], id=identity, step=request.step)
             request.hold(command == "pause")
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Cancel what is open, and take nothing more."""
         with self._lock:
             waiting = list(self._open.values())
         for request in waiting:
@@ -183,10 +191,18 @@ def serve() -> int:
     if work is None:
         return 2
     requests = RequestReader(stream, events)
-    for request in requests:
-        _answer(work, request, events)
-        requests.done(request)
-        devices.release_memory()  # here and not in the handler: an error's frames are gone by now
+    try:
+        for request in requests:
+            _answer(work, request, events)
+            requests.done(request)
+            # here and not in the handler: an error's frames are gone by now
+            devices.release_memory()
+    except KeyboardInterrupt:  # SIGTERM too
+        requests.end()
+        for request in requests:
+            _answer(work, request, events)
+        sys.stderr.flush()
+        os._exit(130)  # as Python would abort while the thread that reads stdin waits there
     return 0
 
 
@@ -260,10 +276,12 @@ def _answer(work: Any, request: PendingRequest, events: EventWriter) -> int:
             raise Canceled
         result = work.do(protocol.parse(request.content), send, request.canceled)
         send("result", **result)
-    except (Canceled, KeyboardInterrupt):
+    except (Canceled, KeyboardInterrupt) as error:
         send("canceled")
+        if isinstance(error, KeyboardInterrupt):
+            raise
         return 130
-    except InputError as error:
+    except (InputError, OSError) as error:
         send("error", message=in_one_line(error))
         return 2
     except Exception as error:

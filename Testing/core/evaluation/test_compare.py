@@ -90,6 +90,17 @@ def test_json_and_csv_agree(folders, capsys, tmp_path):
     assert told["summary"]["1"]["dice"]["count"] == 2
 
 
+def test_no_cell_of_a_csv_is_a_formula(folders, tmp_path):
+    for folder in folders:
+        for path in list(folder.iterdir()):
+            if path.name.startswith("a"):
+                path.rename(path.with_name(path.name.replace("a", "=cmd()", 1)))
+    assert evaluate(folders, "--csv", str(tmp_path / "t.csv")) == 0
+    with (tmp_path / "t.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["case"] for r in rows] == ["'=cmd()", "b"]
+
+
 def test_plain_names_and_only_labels(folders, capsys):
     predictions, _ = folders
     for path in predictions.iterdir():

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import socket
 import threading
 import urllib.request
@@ -91,6 +92,16 @@ def test_a_download_is_checked_and_resumed(server, place):
     assert server.ranges == [None, "bytes=5000-"]
     assert (5000, size) in told and told[-1] == (size, size)
     assert left_over(place) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_planted_for_a_download_is_not_followed(server, place):
+    precious = place.parent / "precious"
+    precious.write_text("precious")
+    (place / ".downloads").mkdir(parents=True)
+    (place / ".downloads" / f"{server.sha256}.part").symlink_to(precious)
+    verify(store.add(URL, place, sha256=server.sha256))
+    assert precious.read_text() == "precious"
 
 
 def test_a_server_without_ranges_sends_all_again(server, place):

@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ugmcl_core.__main__ import main
 from ugmcl_core.errors import InputError
 from ugmcl_core.models import model as models
 from ugmcl_core.models.card import Calibration, ClassInfo, ModelCard, Terminology, as_name
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def card(**changes) -> ModelCard:
@@ -287,11 +291,18 @@ def breaking(folder: Path, kind: str) -> str:
     if kind == "no weights":
         (folder / models.WEIGHTS).unlink()
         return "weights.safetensors is missing"
+    if kind == "surrogate":
+        path.write_text(path.read_text().replace("A small", "\\ud800 small"))
+        return "not valid JSON"
+    if kind == "400 digits":
+        path.write_text(path.read_text().replace("10.0", "1" + 400 * "0"))
+        return "scale_mm"
     path.write_text({"nested": NESTED, "no name": "{}", "odd name": '{"name": []}'}[kind])
     return "not valid JSON" if kind == "nested" else "format version None"
 
 
-KINDS = ["future format", "no weights", "nested", "no name", "odd name"]
+READABLE_NAME = ["future format", "no weights", "surrogate", "400 digits"]
+KINDS = [*READABLE_NAME, "nested", "no name", "odd name"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -300,7 +311,7 @@ def test_a_broken_model_says_why_when_it_is_asked_for(saved, monkeypatch, tmp_pa
     models.save_model(tmp_path / "whole", card(name="whole"), state())
     word = breaking(saved.folder, kind)
     # The folder is "atrium"; the name stands in the card where that can be read.
-    name = "atrium-test" if kind in ("future format", "no weights") else "atrium"
+    name = "atrium-test" if kind in READABLE_NAME else "atrium"
     with pytest.raises(InputError, match=word):
         models.resolve(name)
     assert list(models.broken_models()) == [saved.folder]
@@ -336,6 +347,35 @@ def test_a_broken_model_disturbs_no_other_command(saved, monkeypatch, tmp_path, 
     assert main(["models", "verify"]) == 1
     told = capfd.readouterr()
     assert "whole: intact" in told.out and word in told.err
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    | st.sampled_from([10**400, -(10**400), "\ud800", 1e308]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
+)  # fmt: skip
+
+
+@given(st.sampled_from([f for f in card().__dataclass_fields__ if f != "format"]), VALUES)
+def test_whatever_a_card_holds_it_is_refused_or_can_be_shown(name, value):
+    content = {**json.loads(card().to_json()), name: value}
+    try:
+        found = ModelCard.from_json(json.dumps(content))
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert ModelCard.from_json(found.to_json()).to_json().encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_folder_whose_name_is_no_text_is_shown(saved, monkeypatch):
+    place = saved.folder.parent / os.fsdecode(b"models-\xff")
+    place.mkdir()
+    saved.folder.rename(place / "atrium")
+    words = [sys.executable, "-m", "ugmcl_core", "models"]
+    environment = {**os.environ, "UGMCL_MODELS": str(place), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(words, env=environment, capture_output=True, cwd=ROOT)
+    assert done.returncode == 0 and b"models-\\udcff" in done.stdout
 
 
 def test_a_folder_that_cannot_be_looked_into_disturbs_no_command(saved, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,51 @@ def test_a_rename_that_fails_changes_nothing(original, place, monkeypatch):
     with pytest.raises(InputError, match="disk is full"):
         store.rename(model, "better")
     assert contents(model.folder) == before and not (place / "better").exists()
+
+
+class Killed(BaseException):
+    """Nothing that runs after it is seen on the disk."""
+
+
+def test_a_rename_that_was_killed_can_be_repeated(original, place, monkeypatch):
+    store.add(original.folder, place)
+
+    def kill(*_arguments, **_changes):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(store, "update_card", kill)
+        main(["models", "rename", "tiny", "better"])
+    verify(resolve("tiny"))  # it was never absent
+    assert main(["models", "rename", "tiny", "better"]) == 0
+    assert resolve("better").folder == place / "better"
+    assert [p.name for p in place.iterdir()] == ["better"]
+    assert "NOTICE.txt" in contents(place / "better")
+
+
+def test_a_killed_removal_is_ended_by_the_next_command(original, place, monkeypatch):
+    model = store.add(original.folder, place)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_arguments, **_options: None)
+        store.remove(model.folder)
+    assert [p.name.startswith(".") for p in place.iterdir()] == [True]
+    assert main(["models"]) == 0
+    assert list(place.iterdir()) == []
+
+
+def test_what_comes_into_a_model_while_it_is_removed_is_kept(original, place, monkeypatch):
+    model = store.add(original.folder, place)
+    real = Path.rename
+
+    def rename(path, target):
+        (path / "notes.txt").write_text("mine")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(InputError, match=r"holds notes\.txt"):
+        store.remove(model.folder)
+    assert (model.folder / "notes.txt").exists()
+    verify(open_model(model.folder))
 
 
 def test_bundled_models_stay(place):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ugmcl_core.errors import InputError
+from ugmcl_core.errors import InputError, in_one_line
 from ugmcl_core.worker.server import protocol
 
 
@@ -20,17 +23,26 @@ from ugmcl_core.worker.server import protocol
         ({"all_components": 1}, "all_components"),
         ({"roi": [0, 1, 0, 1, 0, float("nan")]}, "roi"),
         ({"roi": [1, 0, 0, 1, 0, 1]}, "roi"),
+        ({"roi": [0, 10**400, 0, 1, 0, 1]}, "roi"),
         ({"stem": "../../etc/passwd"}, "stem"),
         ({"stem": ".."}, "stem"),
         ({"image": 7}, "image"),
         ({"image": "a\0b"}, "image"),
+        ({"image": "a\ud800b"}, "image .* holds a character that is none"),
+        ({"image": ["x" * 1000] * 1000}, r"image must be a text, not \['x"),
         ({"colour": "red"}, "colour"),
         ({"uncertainty": "dice"}, "uncertainty"),
         ({"command": "rank", "images": [], "model": "m"}, "no images"),
         ({"command": "rank", "images": "a", "model": "m"}, "list of texts"),
         ({"command": "rank", "images": ["a"], "model": "m", "passes": 0}, "choose 1 to 64"),
         ({"command": "evaluate", "prediction": "a", "reference": "b", "values": [1.5]}, "values"),
+        (
+            {"command": "evaluate", "prediction": "a", "reference": "b", "values": [10**400]},
+            "no label from 0 to 65535",
+        ),
         ({"command": "finetune", "output": "o"}, "needs case_list"),
+        ({"command": "finetune", "output": "o", "case_list": "c", "iterations": 10**400}, "most"),
+        ({"command": "finetune", "output": "o", "case_list": "c", "seed": 10**400}, "seed"),
         ({"command": "finetune", "output": "o", "case_list": "c", "iterations": 0}, "at least 1"),
         ({"command": "estimate", "output": "o", "case_list": "c", "seed": -1}, "seed -1: choose"),
         ({"command": "finetune", "output": "o", "case_list": "c", "compare": 1}, "compare"),
@@ -41,6 +53,26 @@ def test_requests_are_checked(tmp_path, content, word):
     given = content if content.get("command") else {**plain, **content}
     with pytest.raises(InputError, match=word):
         protocol.parse(given)
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(),
+    st.just("x" * 5000), st.just("\ud800"),
+    st.lists(st.integers() | st.floats() | st.text(), max_size=6),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)  # fmt: skip
+KEYS = sorted({name for kind in protocol.KINDS.values() for name in kind.__dataclass_fields__})
+
+
+@given(st.sampled_from([*protocol.KINDS, "none"]), st.dictionaries(st.sampled_from(KEYS), ODD))
+def test_whatever_is_sent_is_a_request_or_an_error_of_the_users(command, content):
+    content = json.loads(json.dumps({"command": command, **content}))  # as it arrives
+    try:
+        protocol.parse(content)
+    except InputError as error:
+        assert len(str(error)) < 2000
+    except OSError as error:  # a name that is too long
+        assert "unexpected" not in in_one_line(error)
 
 
 def test_a_request_without_options_has_defaults(tmp_path):

@@ -147,6 +147,8 @@ def test_an_error_is_one_line_and_the_worker_goes_on(running, places, tmp_path):
         ({"output": str(tmp_path / "none")}, "no such folder"),
         ({"roi": [0, 1, 2]}, "roi"),
         ({"roi": [900, 950, 900, 950, 900, 950]}, "outside"),
+        ({"image": "x" * 5000}, "File name too long"),
+        ({"image": "a\ud800"}, "character that is none"),
         ({"command": "dance"}, "unknown command"),
         ({"command": ["x"]}, "unknown command"),
         ({"command": {}}, "unknown command"),
@@ -156,6 +158,7 @@ def test_an_error_is_one_line_and_the_worker_goes_on(running, places, tmp_path):
         event = running.wait_for("error", "result")
         assert (event["event"], event["id"]) == ("error", n)
         assert word in event["message"] and "\n" not in event["message"]
+        assert "unexpected" not in event["message"]
     running.process.stdin.write(b"{nonsense\n[]\n{}\n\n" + b"[" * 100_000 + b"\n")
     running.process.stdin.flush()
     for _ in range(4):
@@ -251,6 +254,17 @@ def test_a_finetune_pauses_continues_cancels_and_resumes(running, tmp_path):
     assert running.wait_for("metrics", "error")["step"] > card["training"]["iterations"]
     running.send(id="again", command="cancel")
     running.wait_for("canceled")
+
+
+def test_a_line_that_is_too_long_is_an_error_and_the_next_one_is_read(monkeypatch):
+    monkeypatch.setattr(server, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(server, "GRACE", 1e6)  # the watchdog would end this process
+    sent, file = b"x" * 5500 + b'\n{"id": 1, "command": "evaluate"}\n', io.BytesIO()
+    events = server.EventWriter(file)
+    assert [r.id for r in server.RequestReader(io.BytesIO(sent), events)] == [1]
+    error, accepted = map(json.loads, file.getvalue().splitlines())
+    assert error["event"] == "error" and "longer than" in error["message"]
+    assert accepted["event"] == "accepted"
 
 
 def test_lines_of_a_wire_are_whole():

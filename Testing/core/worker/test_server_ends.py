@@ -81,6 +81,31 @@ def test_a_stuck_request_does_not_keep_the_process():
     process.stdout.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_term_signal_ends_the_process_cleanly(busy):
+    code = (
+        "import sys, time; from ugmcl_core import __main__\n"
+        "from ugmcl_core.worker import server\n"
+        "class Slow:\n"
+        "    def do(self, request, send, canceled):\n"
+        "        send('progress')\n"
+        "        for _ in range(600): time.sleep(0.1)\n"
+        "server._start = lambda events: events.send('hello') or Slow()\n"
+        "sys.exit(__main__.main(['worker']))"
+    )
+    process = serve(code, requests=2 if busy else 0)
+    wanted = {"hello", "accepted", "progress"} if busy else {"hello"}
+    for _ in range(4 if busy else 1):
+        assert json.loads(process.stdout.readline())["event"] in wanted
+    process.terminate()
+    rest, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    ends = [(e["event"], e["id"]) for e in map(json.loads, rest.splitlines())]
+    assert ends == ([("canceled", 0), ("canceled", 1)] if busy else [])
+    assert b"Traceback" not in errors
+
+
 def run_job(places, tmp_path, cancel: bool, **changes):
     job = tmp_path / "job.json"
     job.write_text(json.dumps(request(places, tmp_path, **changes)))
