@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..data import pairing, volume
+from ..data import guarded, pairing
 from ..errors import InputError
 from ..inference.result_files import is_output
 
@@ -92,7 +92,7 @@ def _inside(path: Path) -> list[Path] | None:
             else f"{path}: the folder is empty"
         )
     folders = [p for p in others if not p.is_file()]
-    if folders and not volume.dicom_series(path):
+    if folders and not guarded.dicom_series(path):
         return folders  # whatever lies beside them, such as a README or a DICOMDIR
     return None  # taken for a DICOM series; reading it fails if it is none
 

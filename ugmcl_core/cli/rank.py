@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Assess every image; one that fails is reported and left out. 0, 1 if some failed, 2 if all
     did."""
-    from ..data import volume
+    from ..data import guarded
     from ..models.model import resolve
     from ..nn import devices
     from .images import find_images
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         for number, (stem, path) in enumerate(images.items()):
             progress(number / len(images), stem)
             try:
-                image = volume.read(path)
+                image = guarded.read(path)
                 found.append((str(path), ranking.assess(segmenter, image, arguments.passes)))
             except Canceled:
                 raise

@@ -185,11 +185,11 @@ def _segment(
     arguments: argparse.Namespace,
     progress: Progress,
 ) -> dict:
-    from ..data import volume
+    from ..data import guarded
     from ..inference import result_files
 
     result_files.check(folder, stem, segmenter.model, settings.passes > 0)
-    result = segmenter.segment(volume.read(path), settings, roi=arguments.roi, progress=progress)
+    result = segmenter.segment(guarded.read(path), settings, roi=arguments.roi, progress=progress)
     written = result_files.write(result, segmenter.model, folder, stem)
     if not arguments.json:
         for advice in result.advice:

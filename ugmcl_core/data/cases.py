@@ -15,10 +15,11 @@ from ..errors import InputError
 from ..files import whole_folder
 from ..nn.level_sets import distance_to_store, signed_distance
 from .components import has_several_components
+from .guarded import read, read_labels
 from .limits import GRID_TOLERANCE
 from .pairing import left_over, pair_folders
 from .preprocessing import Normalization, prepare, resize, to_canonical
-from .volume import Volume, read, read_labels, resample
+from .volume import Volume, resample
 
 _ARRAYS = ("image", "fractions", "distance", "valid", "distance_known")
 _LEAST_KEPT = 0.5  # of a label's volume that its resampling onto the image must keep ...

@@ -253,6 +253,8 @@ def index_box(grid: Grid, ras_box: Sequence[float]) -> tuple[slice, slice, slice
 def _read_file(path: Path, sitk):
     if not path.exists():
         raise InputError(f"{path}: no such file")
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: is no file; give an image file or the folder of a DICOM series")
     file_check.check(path)
     try:
         image, warnings = _listening(sitk, sitk.ReadImage, str(path))

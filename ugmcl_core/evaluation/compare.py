@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import volume
+from ..data import guarded, volume
 from ..data.limits import GRID_TOLERANCE
 from ..data.pairing import LABELS, SDF, UNCERTAINTY, by_stem, image_files, source_of
 from ..data.pairing import stem as stem_of
@@ -151,7 +151,7 @@ def error_map(
 
 def _pair(prediction: Path, reference: Path) -> tuple[volume.Volume, volume.Volume]:
     """Two label maps on one grid; raises InputError."""
-    found, truth = volume.read_labels(prediction), volume.read_labels(reference)
+    found, truth = guarded.read_labels(prediction), guarded.read_labels(reference)
     if not found.grid.same_as(truth.grid, GRID_TOLERANCE):
         raise InputError(
             f"{prediction}: lies on another grid than {reference}; resample one onto the other"
@@ -183,7 +183,7 @@ def _sdf_by_value(case: CaseFiles, values: set[int]) -> dict[int, Path]:
     """SDF files by label value: from their header, or the only file for the only value."""
     found = {}
     for path in case.sdf:
-        noted = volume.read_notes(path).get("ugmcl_class_value", "")
+        noted = guarded.read_notes(path).get("ugmcl_class_value", "")
         if noted.isdigit():
             found[int(noted)] = path
         elif len(case.sdf) == 1 and len(values) == 1:
@@ -193,14 +193,14 @@ def _sdf_by_value(case: CaseFiles, values: set[int]) -> dict[int, Path]:
 
 def _sdf_measures(path: Path, truth: np.ndarray, grid: volume.Grid) -> tuple[float, float]:
     sdf = _on_grid(path, grid)
-    noted = volume.read_notes(path).get("ugmcl_scale_mm")
+    noted = guarded.read_notes(path).get("ugmcl_scale_mm")
     scale = float(noted) if noted else None
     error = metrics.sdf_error(sdf, truth, grid.spacing, scale_mm=scale)
     return metrics.dice(sdf < 0, truth), error
 
 
 def _on_grid(path: Path, grid: volume.Grid) -> np.ndarray:
-    found = volume.read(path)
+    found = guarded.read(path)
     if not found.grid.same_as(grid, GRID_TOLERANCE):
         raise InputError(f"{path}: lies on another grid than the reference")
     return found.array

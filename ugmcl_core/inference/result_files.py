@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data import pairing, volume
+from ..data import guarded, pairing, volume
 from ..data.pairing import LABELS, SDF, SURFACE_ERROR, UNCERTAINTY
 from ..errors import InputError
 from ..files import exchange, scratch, sweep
@@ -55,7 +55,7 @@ def make_folder(folder: Path | str) -> Path:
 def is_output(path: Path) -> bool:
     """Whether `write` made the file, by its header."""
     try:
-        return NOTE in volume.read_notes(path)
+        return NOTE in guarded.read_notes(path)
     except InputError:
         return False
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..data import pairing, volume
+from ..data import guarded, pairing, volume
 from ..errors import Canceled, InputError, in_one_line
 from ..evaluation.compare import check_target, compare
 from ..inference import result_files
@@ -87,7 +87,7 @@ class RequestHandler:
             if canceled():
                 raise Canceled
             try:
-                image, passes = volume.read(path), request.passes
+                image, passes = guarded.read(path), request.passes
                 item = assess(segmenter, image, passes, progress=advance, canceled=canceled)
             except InputError as error:
                 send("log", level="warning", text=in_one_line(error))

@@ -1,0 +1,192 @@
+"""Reading of files that nobody has checked, in a process of its own.
+
+ITK reads some damaged files for ever, and ends its process over others. Here that is an error of
+the one file, so that the files after it are still read. The process starts with the first file and
+serves all others.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from . import volume
+from .volume import Grid, Volume
+
+PATIENCE = 20.0
+"""Seconds for a file, ..."""
+SLOWEST = 1 << 20
+"""... and bytes a second, as a slow network has, for a large one."""
+_CODE = "from ugmcl_core.data.guarded import serve; serve()"
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def read(path: str | Path) -> Volume:
+    """`volume.read`; InputError too where it does not end, or ends its process."""
+    return _child.call("read", path)
+
+
+def read_labels(path: str | Path) -> Volume:
+    """`volume.read_labels`, likewise."""
+    return _child.call("read_labels", path)
+
+
+def read_notes(path: str | Path) -> dict[str, str]:
+    """`volume.read_notes`, likewise."""
+    return _child.call("read_notes", path)
+
+
+def dicom_series(folder: str | Path) -> tuple[str, ...]:
+    """`volume.dicom_series`, likewise."""
+    return tuple(_child.call("dicom_series", folder))
+
+
+class _Child:
+    """The process, started when it is needed and again after each end."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        atexit.register(self._end)
+
+    def call(self, function: str, path: str | Path) -> Any:
+        """The result of a function of `volume`; raises its errors."""
+        limit = _limit(Path(path))
+        with self._lock:
+            process = self._started()
+            late = threading.Event()
+            timer = threading.Timer(limit, lambda: (late.set(), process.kill()))
+            timer.daemon = True
+            timer.start()
+            try:
+                answer = _ask(process, [os.getcwd(), function, str(path)])
+            except (OSError, EOFError):
+                raise self._fault(path, late.is_set(), limit) from None
+            except BaseException:  # Ctrl-C: what the process is about to send is of no use
+                self._end()
+                raise
+            finally:
+                timer.cancel()
+        return answer
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            places = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _CODE],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # the last words of a crash
+            )
+        return self._process
+
+    def _fault(self, path: str | Path, late: bool, limit: float) -> InputError:
+        code = self._end()
+        if late:
+            return InputError(
+                f"{path}: reading did not end within {limit:.0f} s; the file is damaged, or its "
+                "disk does not answer: get it again"
+            )
+        return InputError(
+            f"{path}: the file is damaged, and reading it ended the process that did ({code}); "
+            "get it again"
+        )
+
+    def _end(self) -> int | None:
+        """End the process, if there is one; its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.stdout.close()
+        process.kill()
+        return process.wait()
+
+
+_child = _Child()
+
+
+def _limit(path: Path) -> float:
+    """Seconds for a file or the files of a folder."""
+    try:
+        files = list(path.iterdir()) if path.is_dir() else [path]
+        size = sum(f.stat().st_size for f in files)
+    except OSError:
+        size = 0
+    return PATIENCE + size / SLOWEST
+
+
+def _ask(process: subprocess.Popen[bytes], request: list[str]) -> Any:
+    """Send a request and return the answer's value; EOFError where the process ended."""
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    answer = json.loads(line)
+    if (error := answer.get("error")) is not None:
+        raise _ERRORS.get(answer["kind"], RuntimeError)(error)
+    if "grid" not in answer:
+        return answer["value"]
+    grid = {key: tuple(value) for key, value in answer["grid"].items()}
+    grid["axes"] = tuple(map(tuple, grid["axes"]))
+    array = np.empty(grid["shape"][::-1], answer["kind"])
+    buffer = memoryview(array).cast("B")
+    while buffer:
+        count = process.stdout.readinto(buffer)
+        if not count:
+            raise EOFError
+        buffer = buffer[count:]
+    return Volume(array.transpose(2, 1, 0), Grid(**grid))
+
+
+_ERRORS: dict[str, type[Exception]] = {"InputError": InputError, "MemoryError": MemoryError}
+
+
+def serve() -> None:
+    """Answer requests on stdin, a line each, until it closes: the child's part."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, which is for the parent
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever libraries print
+    for line in sys.stdin.buffer:
+        folder, function, path = json.loads(line)
+        os.chdir(folder)  # so that messages have the path as it was given
+        if hasattr(signal, "alarm"):  # ends the process even if its parent is gone
+            signal.alarm(int(_limit(Path(path)) * 2))
+        _answer(answers, getattr(volume, function), path)
+        answers.flush()
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
+
+
+def _answer(answers: io.BufferedWriter, function: Callable[[str], Any], path: str) -> None:
+    def head(**content: Any) -> None:
+        answers.write(json.dumps(content).encode() + b"\n")
+
+    try:
+        value = function(path)
+    except Exception as error:
+        text = str(error) if isinstance(error, InputError | MemoryError) else repr(error)
+        head(error=text, kind=type(error).__name__)
+        return
+    if not isinstance(value, Volume):
+        head(value=value)
+        return
+    array = np.ascontiguousarray(value.array.transpose(2, 1, 0))
+    head(grid=vars(value.grid), kind=array.dtype.str)
+    answers.write(memoryview(array).cast("B"))
