@@ -6,11 +6,13 @@ between the first and the last one, at right angles to them.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -25,7 +27,12 @@ _TILT = 2e-3
 _TURN = 5e-3  # by how much direction cosines may differ between slices
 _PIXEL = 1e-2  # and pixel spacings, as a ratio
 _MAGIC_END = 132  # a DICOM file has 128 bytes of anything, then DICM
-_LONG_VALUES = (b"OB", b"OW", b"OF", b"SQ", b"UN", b"UT")
+_LONG_VALUES = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
+                b"UT", b"UV")  # fmt: skip
+_META, _ITEM, _PIXELS, _UNDEFINED = 0x0002, 0xFFFE, (0x7FE0, 0x0010), 0xFFFFFFFF
+_STANDARD = "1.2.840.10008."
+_IMPLICIT, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
+_BYTES = {"1.2.840.10008.1.2.2": ">"}
 _SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
@@ -68,11 +75,84 @@ def check_folder(folder: Path, listed: Sequence[str], sop_class: str) -> None:
             if not alike:
                 continue
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-        if kind in ("", sop_class) or (kind is None and alike):
+        if kind in ("", sop_class) or (kind is None and alike) or (kind and not _is_known(kind)):
             raise InputError(
                 f"{path}: the DICOM file is damaged or truncated, so the series is incomplete; "
                 "get it again"
             )
+
+
+def _is_known(sop_class: str) -> bool:
+    """Whether there is such a class: one of the standard's, or one of a vendor's own."""
+    from pydicom._uid_dict import UID_dictionary
+
+    if sop_class.startswith(_STANDARD):
+        return sop_class in UID_dictionary
+    return re.fullmatch(r"[0-2](\.\d+)+", sop_class) is not None
+
+
+def check_lengths(path: Path) -> None:
+    """Raise InputError if an element of a DICOM file is longer than the file, for which GDCM
+    would take gigabytes of memory or read for minutes. Other files pass."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(128)
+        if file.read(4) != b"DICM":
+            return
+        fits = _elements_fit(file, size)
+    if not fits:
+        raise InputError(f"{path}: the DICOM file is damaged or truncated; get it again")
+
+
+def _elements_fit(file: BinaryIO, size: int) -> bool:
+    """Walk over the elements from the end of the preamble on, into sequences, up to the pixels."""
+    order, explicit, syntax, place = "<", True, "", file.tell()
+    while place + 8 <= size:
+        file.seek(place)
+        head = file.read(12).ljust(12, b"\0")
+        group, element = struct.unpack_from(f"{order}HH", head)
+        if group != _META and syntax:  # the rest of the file is in the syntax that was named
+            if syntax == _DEFLATED:
+                return True
+            order, explicit, syntax = _BYTES.get(syntax, "<"), syntax != _IMPLICIT, ""
+            continue
+        if explicit and group != _ITEM:
+            kind, (length,) = head[4:6], struct.unpack_from(f"{order}H", head, 6)
+            place += 8
+            if kind in _LONG_VALUES:
+                (length,) = struct.unpack_from(f"{order}I", head, 8)
+                place += 4
+        else:
+            kind, (length,) = b"", struct.unpack_from(f"{order}I", head, 4)
+            place += 8
+        if (group, element) == _PIXELS and length == _UNDEFINED:
+            return True  # compressed: ITK counts the fragments
+        if kind == b"SQ" or group == _ITEM or length == _UNDEFINED:
+            continue  # its elements follow
+        if length > size - place:
+            return False
+        if (group, element) == (_META, 0x10):
+            file.seek(place)
+            syntax = file.read(length).decode("latin-1").strip(" \0")
+        place += length
+    return True
+
+
+def check_grid(folder: Path, slices: Sequence[Slice], spacing: Sequence[float]) -> None:
+    """Raise InputError unless ITK's ``spacing`` (i, j, k) is that of the slices, which
+    `check_slices` found even: for some classes of images it leaves the pixel spacing out."""
+    first, last = slices[0], slices[-1]
+    wanted = [float(first.pixel[1]), float(first.pixel[0])]
+    if len(slices) > 1:
+        height = abs(float((last.position - first.position) @ normal_of(first.orientation)))
+        wanted.append(height / (len(slices) - 1))
+    if not np.allclose(spacing[: len(wanted)], wanted, rtol=_PIXEL, atol=_ROUNDED / len(slices)):
+        shown = (" x ".join(f"{v:.4g}" for v in values) for values in (wanted, spacing))
+        ours, theirs = shown
+        raise InputError(
+            f"{folder}: the slices are {ours} mm apart by their header and {theirs} mm by the "
+            "reader, which knows no such kind of image; convert the series to NIfTI or NRRD"
+        )
 
 
 def check_slices(folder: Path, slices: Sequence[Slice]) -> None:

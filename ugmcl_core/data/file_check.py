@@ -27,6 +27,7 @@ _LONGEST_LINE = 4096
 _MOST_VOXELS = 1 << 36
 _MOST_CHANNELS = 64
 _NIFTI_HEADER = 348  # its length in bytes, which is also the number that starts it; NIfTI-2: 540
+_LAST_CODE = 5  # of qform and sform
 _SPACING_ERROR = 1e-3  # by which the spacings of one header may differ, relatively
 _NIFTI_FLOATS = {16: "f4", 64: "f8"}
 _METAIO_BYTES = {
@@ -138,6 +139,8 @@ def _check_orientation(head: bytes, order: str, spacing: Sequence[float]) -> Non
     """NIfTI has its orientation as a quaternion (qform), a matrix (sform), both or none, and the
     spacing in pixdim, to which the matrix may not fit."""
     qform, sform = struct.unpack_from(f"{order}2h", head, 252)
+    if max(qform, sform) > _LAST_CODE:
+        raise _Broken("the header is damaged (qform or sform code); get the file again")
     if qform <= 0 and sform <= 0:
         raise _Broken(
             "the header holds no orientation (qform and sform codes are 0); save it with its "

@@ -80,6 +80,8 @@ class _Child:
                 raise
             finally:
                 timer.cancel()
+        if isinstance(answer, Exception):
+            raise answer
         return answer
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -132,7 +134,8 @@ def _limit(path: Path) -> float:
 
 
 def _ask(process: subprocess.Popen[bytes], request: list[str]) -> Any:
-    """Send a request and return the answer's value; EOFError where the process ended."""
+    """Send a request and return the value of the answer, or its error; EOFError where the process
+    ended."""
     process.stdin.write(json.dumps(request).encode() + b"\n")
     process.stdin.flush()
     line = process.stdout.readline()
@@ -140,7 +143,7 @@ def _ask(process: subprocess.Popen[bytes], request: list[str]) -> Any:
         raise EOFError
     answer = json.loads(line)
     if (error := answer.get("error")) is not None:
-        raise _ERRORS.get(answer["kind"], RuntimeError)(error)
+        return _ERRORS.get(answer["kind"], RuntimeError)(error)
     if "grid" not in answer:
         return answer["value"]
     grid = {key: tuple(value) for key, value in answer["grid"].items()}

@@ -91,9 +91,13 @@ class Volume:
 
 
 def dicom_series(folder: str | Path) -> tuple[str, ...]:
-    """The identifiers of the DICOM series whose files lie directly in ``folder``."""
+    """The identifiers of the DICOM series whose files lie directly in ``folder``; InputError for
+    a DICOM file that is damaged."""
     import SimpleITK as sitk
 
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_file():
+            dicom_check.check_lengths(path)
     return tuple(_quiet(sitk, sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder)))
 
 
@@ -256,6 +260,7 @@ def _read_file(path: Path, sitk):
     if not path.is_file():  # a pipe would be waited for
         raise InputError(f"{path}: is no file; give an image file or the folder of a DICOM series")
     file_check.check(path)
+    dicom_check.check_lengths(path)
     try:
         image, warnings = _listening(sitk, sitk.ReadImage, str(path))
     except RuntimeError as error:
@@ -324,6 +329,7 @@ def _read_dicom(folder: Path, sitk):
     ]
     if image.GetDimension() == 3:  # several multi-frame files have four, which `read` refuses
         dicom_check.check_slices(folder, slices)
+        dicom_check.check_grid(folder, slices, image.GetSpacing())
     return image
 
 

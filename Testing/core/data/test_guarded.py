@@ -101,12 +101,14 @@ def test_what_is_read_is_what_the_reader_gives(tmp_path, monkeypatch):
     shutil.copy(tmp_path / "a.nrrd", tmp_path / "sub")
     monkeypatch.chdir(tmp_path / "sub")
     guarded.read("a.nrrd")
+    process = guarded._child._process
     for place in ("none.nrrd", "sub"):
         with pytest.raises(InputError) as here:
             volume.read(place)
         with pytest.raises(InputError) as there:
             guarded.read(place)
         assert str(there.value) == str(here.value), "the path is as it was given"
+    assert guarded._child._process is process, "a file that is refused ends nothing"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
