@@ -17,13 +17,12 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import InputError
+from .limits import MOST_SKEW
 
 # How far a slice may lie from its even place: a missing one shifts others by half a step or more,
 _UNEVEN = 0.1  # ... in steps,
 _ROUNDED = 0.11  # ... or in mm, as scanners round positions, some to 0.1 mm,
 _MOST_UNEVEN = 0.45  # ... which for thin slices is much of a step
-# Drift beside the normal, by length: rounded cosines make 0.8e-3, 0.5° of gantry tilt 9e-3.
-_TILT = 2e-3
 _TURN = 5e-3  # by how much direction cosines may differ between slices
 _PIXEL = 1e-2  # and pixel spacings, as a ratio
 _MAGIC_END = 132  # a DICOM file has 128 bytes of anything, then DICM
@@ -184,7 +183,7 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
     _check_heights(folder, slices, heights)
     drift = np.linalg.norm(places - np.outer(heights, normal), axis=1)
     length, most = np.ptp(heights), int(np.argmax(drift))
-    if drift[most] > max(_UNEVEN * length / (len(slices) - 1), _TILT * length):
+    if drift[most] > max(_UNEVEN * length / (len(slices) - 1), MOST_SKEW * length):
         raise InputError(
             f"{folder}: the slices are not right above one another ({slices[most].name} lies "
             f"{drift[most]:.3g} mm aside, as with a tilted gantry); resample the series onto a "

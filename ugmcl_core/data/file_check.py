@@ -27,6 +27,7 @@ _LONGEST_LINE = 4096
 _MOST_VOXELS = 1 << 36
 _MOST_CHANNELS = 64
 _NIFTI_HEADER = 348  # its length in bytes, which is also the number that starts it; NIfTI-2: 540
+_QUATERNION_ERROR = 1e-2
 _LAST_CODE = 5  # of qform and sform
 _SPACING_ERROR = 1e-3  # by which the spacings of one header may differ, relatively
 _NIFTI_FLOATS = {16: "f4", 64: "f8"}
@@ -146,8 +147,10 @@ def _check_orientation(head: bytes, order: str, spacing: Sequence[float]) -> Non
             "the header holds no orientation (qform and sform codes are 0); save it with its "
             "orientation"
         )
+    if qform > 0 and _qform(head, order) is None:
+        raise _Broken("the header is damaged (qform); get the file again")
     if sform > 0:
-        matrix = np.array(struct.unpack_from(f"{order}12f", head, 280)).reshape(3, 4)[:, :3]
+        matrix = _sform(head, order)[:3, :3]
         lengths = np.linalg.norm(matrix, axis=0)[: len(spacing)]
         if not np.allclose(lengths, spacing, rtol=_SPACING_ERROR, atol=0):
             shown = (" x ".join(f"{s:.4g}" for s in values) for values in (spacing, lengths))
@@ -156,6 +159,45 @@ def _check_orientation(head: bytes, order: str, spacing: Sequence[float]) -> Non
                 f"the header contradicts itself: the spacing is {pixdim} mm by pixdim and "
                 f"{other} mm by sform; correct it"
             )
+
+
+def _sform(head: bytes, order: str) -> np.ndarray:
+    """The 4x4 matrix from index to RAS of the sform."""
+    rows = np.array(struct.unpack_from(f"{order}12f", head, 280)).reshape(3, 4)
+    return np.vstack([rows, [0, 0, 0, 1]])
+
+
+def _qform(head: bytes, order: str) -> np.ndarray | None:
+    """The same of the qform, a rotation by the quaternion (a, b, c, d); None if it is none."""
+    b, c, d, *offset = struct.unpack_from(f"{order}6f", head, 256)
+    rest = 1.0 - (b * b + c * c + d * d)
+    if not rest > -_QUATERNION_ERROR or not all(map(math.isfinite, offset)):
+        return None
+    a = math.sqrt(max(rest, 0.0))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    side, *spacing = struct.unpack_from(f"{order}4f", head, 76)
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation * (*spacing[:2], spacing[2] * (-1.0 if side < 0 else 1.0))
+    matrix[:3, 3] = offset
+    return matrix
+
+
+def nifti_forms(path: Path) -> dict[str, np.ndarray]:
+    """The matrices from index to RAS, ``qform`` and ``sform``, that a NIfTI file which `check`
+    passed holds: both, or one."""
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        head = file.read(_NIFTI_HEADER)
+    order = "<" if struct.unpack_from("<i", head)[0] == _NIFTI_HEADER else ">"
+    codes = struct.unpack_from(f"{order}2h", head, 252)
+    makers = {"qform": _qform, "sform": _sform}
+    found = zip(makers.items(), codes, strict=True)
+    return {name: make(head, order) for (name, make), code in found if code > 0}
 
 
 def _skip(file: BinaryIO, position: int, begin: int) -> int:

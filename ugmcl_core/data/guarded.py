@@ -155,7 +155,7 @@ def _ask(process: subprocess.Popen[bytes], request: list[str]) -> Any:
         if not count:
             raise EOFError
         buffer = buffer[count:]
-    return Volume(array.transpose(2, 1, 0), Grid(**grid))
+    return Volume(array.transpose(2, 1, 0), Grid(**grid), tuple(answer["remarks"]))
 
 
 _ERRORS: dict[str, type[Exception]] = {"InputError": InputError, "MemoryError": MemoryError}
@@ -191,5 +191,5 @@ def _answer(answers: io.BufferedWriter, function: Callable[[str], Any], path: st
         head(value=value)
         return
     array = np.ascontiguousarray(value.array.transpose(2, 1, 0))
-    head(grid=vars(value.grid), kind=array.dtype.str)
+    head(grid=vars(value.grid), kind=array.dtype.str, remarks=value.remarks)
     answers.write(memoryview(array).cast("B"))

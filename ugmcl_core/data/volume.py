@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ import numpy as np
 from ..errors import InputError, last_line
 from ..files import whole_file
 from . import dicom_check, file_check
-from .limits import LARGEST_VALUE, MOST_SKEW, SPACING_LIMITS_MM
+from .limits import GRID_TOLERANCE, LARGEST_VALUE, MOST_SKEW, SPACING_LIMITS_MM
 from .multiframe_dicom import frame_grid
 from .pairing import SUFFIXES
 
@@ -84,10 +85,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Volume:
-    """A scalar image: ``array`` of shape (I, J, K) on its ``grid``."""
+    """A scalar image: ``array`` of shape (I, J, K) on its ``grid``; ``remarks`` are what a user
+    should know of its file."""
 
     array: np.ndarray
     grid: Grid
+    remarks: tuple[str, ...] = ()
 
 
 def dicom_series(folder: str | Path) -> tuple[str, ...]:
@@ -98,7 +101,10 @@ def dicom_series(folder: str | Path) -> tuple[str, ...]:
     for path in sorted(Path(folder).iterdir()):
         if path.is_file():
             dicom_check.check_lengths(path)
-    return tuple(_quiet(sitk, sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder)))
+    try:
+        return tuple(_quiet(sitk, sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder)))
+    except RuntimeError as error:
+        raise _unreadable_series(folder, error) from error
 
 
 def read(path: str | Path) -> Volume:
@@ -132,11 +138,49 @@ def read(path: str | Path) -> Volume:
     origin = _LPS_RAS @ np.array(image.GetOrigin())
     if not (np.isfinite(axes).all() and np.isfinite(origin).all()):
         raise InputError(f"{path}: the origin or the axes are not finite; correct the header")
-    if np.abs(axes.T @ axes - np.eye(3)).max() > MOST_SKEW:
+    if _skew(axes) > MOST_SKEW:
         raise InputError(f"{path}: {file_check.SHEARED}")
     directions = tuple(map(tuple, axes.tolist()))
     grid = Grid(tuple(image.GetSize()), tuple(spacing), tuple(origin.tolist()), directions)
-    return Volume(array.transpose(2, 1, 0), grid)
+    remarks = _form_used(path, grid) if _is_nifti(path) else ()
+    return Volume(array.transpose(2, 1, 0), grid, remarks)
+
+
+def _skew(axes: np.ndarray) -> float:
+    """By how much the scalar products of the axes, the columns, differ from 0 and 1."""
+    return float(np.abs(axes.T @ axes - np.eye(3)).max())
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _sform_fits(path: Path) -> bool:
+    """Whether a NIfTI file has a sform that is skewed by MOST_SKEW at most."""
+    matrix = file_check.nifti_forms(path).get("sform", np.zeros((4, 4)))[:3, :3]
+    lengths = np.linalg.norm(matrix, axis=0)
+    return bool(lengths.all()) and _skew(matrix / lengths) <= MOST_SKEW
+
+
+def _form_used(path: Path, grid: Grid) -> tuple[str, ...]:
+    """A remark on which geometry of a NIfTI file ``grid`` has, where it holds two that differ;
+    InputError if it has neither."""
+    corners = np.array([[*place, 1] for place in itertools.product(*((0, n) for n in grid.shape))])
+
+    def gap(one: np.ndarray, other: np.ndarray) -> float:
+        return float(np.abs((one - other) @ corners.T).max())
+
+    forms = file_check.nifti_forms(path)
+    used = min(forms, key=lambda name: gap(forms[name], grid.affine))
+    least = GRID_TOLERANCE * min(grid.spacing)
+    if gap(forms[used], grid.affine) > least + MOST_SKEW * max(grid.extent):
+        raise InputError(
+            f"{path}: its {used} cannot be used as it stands (sheared or contradicted); correct "
+            "the header"
+        )
+    if len(forms) == 1 or (apart := gap(*forms.values())) <= least:
+        return ()
+    return (f"{path.name}: its qform and sform lie {apart:.3g} mm apart; the {used} is used",)
 
 
 def _check_voxels(path: Path, array: np.ndarray) -> None:
@@ -178,7 +222,7 @@ def read_labels(path: str | Path) -> Volume:
             f"{path}: labels must lie between 0 and {LARGEST_VALUE}, found {array.min()} to "
             f"{array.max()}"
         )
-    return Volume(array.astype(np.uint16), volume.grid)
+    return Volume(array.astype(np.uint16), volume.grid, volume.remarks)
 
 
 def write(
@@ -261,11 +305,15 @@ def _read_file(path: Path, sitk):
         raise InputError(f"{path}: is no file; give an image file or the folder of a DICOM series")
     file_check.check(path)
     dicom_check.check_lengths(path)
+    # ITK takes a skew within MOST_SKEW in all formats but NIfTI, unless this is set
+    os.environ.pop("ITK_NIFTI_SFORM_PERMISSIVE", None)
+    if _is_nifti(path) and _sform_fits(path):
+        os.environ["ITK_NIFTI_SFORM_PERMISSIVE"] = "1"
     try:
         image, warnings = _listening(sitk, sitk.ReadImage, str(path))
     except RuntimeError as error:
         raise InputError(f"{path}: {file_check.explain(error)}") from error
-    if about := next(filter(_OF_GEOMETRY.search, warnings), None):
+    if about := next(filter(_is_of_geometry, warnings), None):
         raise InputError(f"{path}: its geometry is not certain ({about}); correct the header")
     kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
     if kind == "GDCMImageIO":
@@ -273,6 +321,11 @@ def _read_file(path: Path, sitk):
             raise InputError(f"{path}: a single DICOM slice; give the folder of its series")
         return _sorted_frames(path, image, sitk)
     return image
+
+
+def _is_of_geometry(warning: str) -> bool:
+    """Whether a warning of ITK is of the geometry, and not checked here."""
+    return bool(_OF_GEOMETRY.search(warning)) and "non-orthogonal sform" not in warning
 
 
 def _sorted_frames(path: Path, image, sitk):
@@ -287,6 +340,13 @@ def _sorted_frames(path: Path, image, sitk):
     ordered.SetOrigin(grid.origin.tolist())
     ordered.SetDirection(grid.direction.ravel().tolist())
     return ordered
+
+
+def _unreadable_series(folder: str | Path, error: Exception) -> InputError:
+    return InputError(
+        f"{folder}: the DICOM series is damaged and cannot be read ({last_line(error)}); get it "
+        "again"
+    )
 
 
 def _read_dicom(folder: Path, sitk):
@@ -305,8 +365,7 @@ def _read_dicom(folder: Path, sitk):
     try:
         image = _quiet(sitk, reader.Execute)
     except RuntimeError as error:
-        reason = last_line(error)
-        raise InputError(f"{folder}: the DICOM series cannot be read ({reason})") from error
+        raise _unreadable_series(folder, error) from error
 
     def tag(n: int, key: str) -> str:
         return reader.GetMetaData(n, key) if reader.HasMetaDataKey(n, key) else ""

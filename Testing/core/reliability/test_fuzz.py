@@ -8,7 +8,6 @@ import random
 import re
 import shutil
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
