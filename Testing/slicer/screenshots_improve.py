@@ -132,8 +132,8 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     grab_section(panel, "improveSection", folder / "improve-next.png")
 
     show(panel, "displaySection")
-    ui.regionsSection.collapsed = False
-    panel.click("nextRegionButton")
+    ui.spotsSection.collapsed = False
+    panel.click("nextSpotButton")
     grab_section(panel, "displaySection", folder / "review.png")
     show(panel, "evaluateSection")
     reference = slicer.util.getNode("Drawn 7")

@@ -97,7 +97,7 @@ def test_nothing_is_cut_off_at_420_pixels(panel, tmp_path):
 
 def test_a_first_time_user_sees_no_more_than_needed(panel):
     for section in ("advancedSection", "logSection", "exportSection", "improveSection",
-                    "evaluateSection", "batchSection", "regionsSection"):  # fmt: skip
+                    "evaluateSection", "batchSection", "spotsSection"):  # fmt: skip
         assert getattr(panel.ui, section).collapsed
     for section in ("segmentSection", "displaySection"):
         assert not getattr(panel.ui, section).collapsed

@@ -31,7 +31,7 @@ def test_the_keys_press_their_buttons(panel):
         before = getattr(panel.parameters, name)
         press(panel, f"Alt+{number}")
         assert getattr(panel.parameters, name) != before
-    assert panel.ui.nextRegionButton.enabled
+    assert panel.ui.nextSpotButton.enabled
     press(panel, "Alt+N")
 
 

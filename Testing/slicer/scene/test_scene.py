@@ -124,7 +124,7 @@ def test_removing_results_takes_their_displays_along(panel, monkeypatch):
 def test_the_widget_dies_with_its_panel(scene):
     panel = support.Panel()
     panel.segment(support.add_volume())
-    panel.click("nextRegionButton")
+    panel.click("nextSpotButton")
     dead = [weakref.ref(o) for o in (panel.widget, panel.widget.logic, panel.widget.display,
                                      panel.widget.logic.worker)]  # fmt: skip
     panel.close()

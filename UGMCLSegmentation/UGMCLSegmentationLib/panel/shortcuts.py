@@ -12,7 +12,7 @@ KEYS = (
     ("Alt+G", "segmentButton"),
     ("Alt+1", "showSegmentationCheckBox"),
     *((overlay.shortcut, overlay.checkBox) for overlay in OVERLAYS if overlay.shortcut),
-    ("Alt+N", "nextRegionButton"),
+    ("Alt+N", "nextSpotButton"),
 )
 
 

@@ -25,6 +25,7 @@ RESULT = "UGMCLSegmentation.Result"  # node reference of a volume: its segmentat
 # Node reference of a result to itself: an import that renumbers the nodes renumbers it too, and
 # a clone has that of its original, or none.
 NODE = "UGMCLSegmentation.Node"
+CHECKED = "UGMCLSegmentation.CheckedSpots"  # attribute: JSON, the (i, j, k) of spots
 ACCEPTED = "UGMCLSegmentation.Accepted"  # attribute of a result that the user accepted
 LABEL = "UGMCLSegmentation.CaseLabel"  # node reference: the segmentation that the user chose
 SEGMENTATION = "segmentation"
@@ -90,6 +91,10 @@ def distanceOf(sourceNode, label: int, segmentationNode=None):
 
 def uncertaintyOf(sourceNode, segmentationNode=None):
     return volumeOf(overlays.of(overlays.UNCERTAINTY), sourceNode, 0, segmentationNode)
+
+
+def surfaceErrorOf(sourceNode, segmentationNode=None):
+    return volumeOf(overlays.of(overlays.SURFACE_ERROR), sourceNode, 0, segmentationNode)
 
 
 def latestOf(sourceNode):

@@ -220,42 +220,126 @@ def test_surface_in_3d(shown):
     assert (view.pixels() != off).any(axis=2).mean() > 0.01
 
 
-def test_next_uncertain_region_walks_through_all(panel):
+def test_walking_through_the_spots(panel):
     import slicer
     from UGMCLSegmentationLib.scene import results
 
     volume = support.add_volume()
     panel.segment(volume)
-    node = results.uncertaintyOf(volume)
+    node = results.surfaceErrorOf(volume)
     array = slicer.util.arrayFromVolume(node)
     array[:] = 0
-    array[4:8, 5:9, 6:10] = 0.9
-    array[20:24, 20:26, 20:26] = 0.8
+    array[4:28, 4:28, 4:28] = 1.0  # the surface is sure ...
+    array[4:8, 5:9, 6:10] = 3.0  # ... but for these
+    array[20:24, 20:26, 20:26] = 5.0
     slicer.util.arrayFromVolumeModified(node)
-    matrix = slicer.util.arrayFromVTKMatrix
-    import vtk
-
-    ijkToRas = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(ijkToRas)
     red = harness.slice_view("Red").node
     seen = []
     for number in (1, 2, 1):
-        panel.click("nextRegionButton")
-        assert f"Region {number} of 2" in panel.ui.regionLabel.text
-        center = matrix(red.GetSliceToRAS())[:, 3]
-        ijk = np.linalg.inv(matrix(ijkToRas)) @ center
-        seen.append(tuple(np.round(ijk[:3]).astype(int)))
+        panel.click("nextSpotButton")
+        assert f"Spot {number} of 2" in panel.ui.spotLabel.text
+        seen.append(center_of(red, volume))
     assert seen[0] == seen[2]
     i, j, k = seen[0]
     assert 20 <= i < 26 and 20 <= j < 26 and 20 <= k < 24
     i, j, k = seen[1]
     assert 6 <= i < 10 and 5 <= j < 9 and 4 <= k < 8
+    assert "up to 5.0 mm" in panel.ui.spotLabel.text
 
 
-def test_regions_under_a_transform(panel):
+def center_of(viewNode, volume) -> tuple[int, ...]:
+    """The voxel (i, j, k) of the volume in the center of a slice view."""
     import slicer
     import vtk
-    from UGMCLSegmentationLib.panel.display import uncertainRegions
+
+    ijkToRas = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(ijkToRas)
+    matrix = slicer.util.arrayFromVTKMatrix
+    center = matrix(viewNode.GetSliceToRAS())[:, 3]
+    return tuple(np.round((np.linalg.inv(matrix(ijkToRas)) @ center)[:3]).astype(int))
+
+
+def test_a_checked_spot_is_passed_over_and_stays_checked(panel):
+    import qt
+    import slicer
+    from UGMCLSegmentationLib.scene import results
+
+    volume = support.add_volume()
+    result = panel.segment(volume)
+    array = np.zeros(support.blob().shape, np.float32)
+    array[4:8, 5:9, 6:10], array[20:24, 20:26, 20:26] = 3.0, 5.0
+    array[14:17, 24:27, 4:7] = 4.0
+    slicer.util.updateVolumeFromArray(results.surfaceErrorOf(volume), array)
+    panel.ui.spotsSection.collapsed = False
+    table = panel.ui.spotsTable
+    assert table.rowCount == 3
+    table.item(1, 0).setCheckState(qt.Qt.Checked)
+    shown = []
+    for _ in range(3):
+        panel.click("nextSpotButton")
+        shown.append(panel.ui.spotLabel.text.split(" of")[0])
+    assert shown == ["Spot 1", "Spot 3", "Spot 1"]
+    assert len(results.fromJson(result.GetAttribute(results.CHECKED), list)) == 1
+    panel.widget.display.refresh()
+    states = [table.item(r, 0).checkState() == qt.Qt.Checked for r in range(3)]
+    assert states == [False, True, False]
+    voxel = float(np.prod(volume.GetSpacing())) / 1000
+    volumes = [float(table.item(r, 3).text()) for r in range(3)]
+    assert volumes == pytest.approx([4 * 36 * voxel, 27 * voxel, 64 * voxel], abs=0.01)
+    table.sortByColumn(2, qt.Qt.AscendingOrder)  # as a click on the title does
+    table.selectRow(0)
+    assert panel.ui.spotLabel.text.startswith("Spot 3 of 3: ")
+
+
+def test_spots_lie_apart_and_are_at_most_ten(panel):
+    import slicer
+    from UGMCLSegmentationLib.panel.display import doubtfulSpots
+    from UGMCLSegmentationLib.scene import results
+
+    volume = support.add_volume()
+    panel.segment(volume)
+    node = results.surfaceErrorOf(volume)
+    array = np.full(support.blob().shape, 4.0, np.float32)
+    slicer.util.updateVolumeFromArray(node, array)
+    found = doubtfulSpots.find(node)
+    assert 1 < len(found) <= 10
+    places = np.array([spot.ijk for spot in found]) * volume.GetSpacing()
+    gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    assert (gaps[~np.eye(len(found), dtype=bool)] > 10.0).all()
+
+
+def test_places_are_named_by_the_side_of_the_structure():
+    from UGMCLSegmentationLib.panel.display.doubtfulSpots import inWords
+
+    surface = np.array([(x, y, z) for x in (-10, 10) for y in (0, 60) for z in (100, 110)], float)
+    assert inWords(np.array([9.0, 31.0, 105.0]), surface) == "right"
+    assert inWords(np.array([-5.0, 2.0, 105.0]), surface) == "posterior, left"
+    assert inWords(np.array([0.0, 58.0, 101.0]), surface) == "anterior, inferior"
+    assert inWords(np.array([1.0, 33.0, 106.0]), surface) == "center"
+
+
+def test_the_cameras_look_at_a_spot_from_outside(panel):
+    import slicer
+    from UGMCLSegmentationLib.panel.display import doubtfulSpots
+    from UGMCLSegmentationLib.scene import results
+
+    volume = support.add_volume()
+    panel.segment(volume)
+    node = results.surfaceErrorOf(volume)
+    camera = slicer.util.getNodesByClass("vtkMRMLCameraNode")[0]
+    away = np.linalg.norm(np.subtract(camera.GetPosition(), camera.GetFocalPoint()))
+    spot = doubtfulSpots.Spot((2, 3, 4), "", 3.0, 0.1)
+    place = np.array(doubtfulSpots.jump(node, spot))
+    center, eye = np.array(camera.GetFocalPoint()), np.array(camera.GetPosition())
+    assert np.linalg.norm(eye - center) == pytest.approx(away)
+    cosine = (eye - center) @ (place - center)
+    assert cosine == pytest.approx(away * np.linalg.norm(place - center))
+
+
+def test_spots_under_a_transform(panel):
+    import slicer
+    import vtk
+    from UGMCLSegmentationLib.panel.display import doubtfulSpots
     from UGMCLSegmentationLib.scene import results
 
     volume = support.add_volume()
@@ -264,11 +348,11 @@ def test_regions_under_a_transform(panel):
     moved.Translate(100, 0, 0)
     transform.SetMatrixTransformToParent(moved.GetMatrix())
     panel.segment(volume)
-    node = results.uncertaintyOf(volume)
-    found = uncertainRegions.find(node)
-    before = np.array(uncertainRegions.jump(node, found[0]))
+    node = results.surfaceErrorOf(volume)
+    found = doubtfulSpots.find(node)
+    before = np.array(doubtfulSpots.jump(node, found[0]))
     node.SetAndObserveTransformNodeID(transform.GetID())
-    assert np.allclose(np.array(uncertainRegions.jump(node, found[0])) - before, (100, 0, 0))
+    assert np.allclose(np.array(doubtfulSpots.jump(node, found[0])) - before, (100, 0, 0))
 
 
 def test_sure_everywhere(panel):
@@ -277,10 +361,10 @@ def test_sure_everywhere(panel):
 
     volume = support.add_volume()
     panel.segment(volume)
-    node = results.uncertaintyOf(volume)
-    slicer.util.arrayFromVolume(node)[:] = 0.01
-    panel.click("nextRegionButton")
-    assert "no uncertain region" in panel.ui.regionLabel.text
+    node = results.surfaceErrorOf(volume)
+    slicer.util.arrayFromVolume(node)[:] = 1.5
+    panel.click("nextSpotButton")
+    assert "nowhere expected to be off by more than 2 mm" in panel.ui.spotLabel.text
 
 
 def test_choosing_a_class_shows_its_distance(panel, monkeypatch):

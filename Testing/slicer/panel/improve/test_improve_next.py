@@ -161,56 +161,6 @@ def test_ranking_can_be_canceled(panel):
     harness.wait_until(lambda: support.private_folders() == [], 6)
 
 
-def test_review_walks_through_the_list(panel):
-    import slicer
-    from UGMCLSegmentationLib.scene import results
-
-    volume = support.add_volume()
-    panel.segment(volume)
-    array = np.zeros(support.blob().shape, np.float32)
-    array[4:8, 4:8, 4:8] = 0.9
-    array[20:26, 20:30, 20:30] = 0.7
-    array[14:17, 6:9, 30:33] = 0.99
-    slicer.util.updateVolumeFromArray(results.uncertaintyOf(volume), array)
-    panel.ui.regionsSection.collapsed = False
-    table = panel.ui.regionsTable
-    assert table.rowCount == 3
-    assert [table.item(r, 0).text() for r in range(3)] == ["1", "2", "3"]
-    volumes = [float(table.item(r, 1).text()) for r in range(3)]
-    voxel = float(np.prod(volume.GetSpacing())) / 1000
-    assert volumes == pytest.approx([600 * voxel, 64 * voxel, 27 * voxel], abs=0.01)
-    places = []
-    for button in ("nextRegionButton", "nextRegionButton", "previousRegionButton",
-                   "previousRegionButton"):  # fmt: skip
-        panel.click(button)
-        places.append((panel.ui.regionLabel.text.split(":")[0], slice_place()))
-    assert [text for text, _place in places] == [
-        "Region 1 of 3", "Region 2 of 3", "Region 1 of 3", "Region 3 of 3",
-    ]  # fmt: skip
-    inside = [(20, 30, 20, 30, 20, 26), (4, 8, 4, 8, 4, 8)]
-    for (_text, place), (i0, i1, j0, j1, k0, k1) in zip(places, inside, strict=False):
-        i, j, k = ijk(volume, place)
-        assert i0 - 1 < i < i1 and j0 - 1 < j < j1 and k0 - 1 < k < k1
-    import qt
-
-    table.sortByColumn(2, qt.Qt.DescendingOrder)  # as a click on the title does
-    table.selectRow(0)
-    assert panel.ui.regionLabel.text.startswith("Region 3 of 3: ")
-
-
-def slice_place():
-    """Where the three slices meet, which all were centered on a region."""
-    views = [harness.slice_view(name) for name in ("Red", "Green", "Yellow")]
-    matrix = np.array([[v.node.GetSliceToRAS().GetElement(r, 2) for r in range(3)] for v in views])
-    origin = np.array([[v.node.GetSliceToRAS().GetElement(r, 3) for r in range(3)] for v in views])
-    return np.linalg.solve(matrix, (matrix * origin).sum(1))
-
-
-def ijk(volume, ras):
-    from UGMCLSegmentationLib.scene import volumes
-
-    return (np.linalg.inv(volumes.ijkToRas(volume)) @ [*ras, 1.0])[:3]
-
 
 def test_evaluation_against_a_reference(panel):
     from UGMCLSegmentationLib.panel.evaluate import evaluation

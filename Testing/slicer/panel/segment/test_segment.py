@@ -228,7 +228,7 @@ def test_no_passes_no_uncertainty(panel):
     panel.ui.passesSpinBox.value = 0
     panel.segment()
     assert results().uncertaintyOf(volume) is None
-    assert not panel.ui.nextRegionButton.enabled
+    assert not panel.ui.nextSpotButton.enabled
 
 
 def test_several_classes(panel, monkeypatch, tmp_path):

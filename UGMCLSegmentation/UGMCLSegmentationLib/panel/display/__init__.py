@@ -1,1 +1,1 @@
-"""The Display section: overlays, legends, surface, uncertain regions."""
+"""The Display section: overlays, legends, surface, doubtful spots."""

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.display import appearance, surfaces
-from UGMCLSegmentationLib.panel.display.uncertainRegions import ReviewSection
+from UGMCLSegmentationLib.panel.display.doubtfulSpots import ReviewSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, segmentStatistics
