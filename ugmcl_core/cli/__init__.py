@@ -6,13 +6,14 @@ No command imports torch, numpy or scipy before it runs.
 
 from types import ModuleType
 
-from . import evaluate, experiment, finetune, methods, models, rank, segment, train, worker
+from . import evaluate, experiment, finetune, methods, models, plan, rank, segment, train, worker
 
 COMMANDS: tuple[ModuleType, ...] = (
     segment,
     rank,
     finetune,
     train,
+    plan,
     evaluate,
     experiment,
     methods,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import InputError
 from ..inference.settings import MOST_PASSES
+from ..models.card import ClassInfo
 
 DEFAULT_MODEL = "la-lge-mri"
 
@@ -50,6 +52,18 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """--set, as `plan.overrides_of` takes it."""
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="override one line of the plan, in the form that `ugmcl plan` shows; repeatable",
+    )
+
+
 def add_iterations(
     parser: argparse.ArgumentParser, what: str = "the training", default: int | None = None
 ) -> None:
@@ -61,6 +75,48 @@ def add_iterations(
         default=default,
         metavar="N",
         help=f"length of {what} (default: {shown})",
+    )
+
+
+def add_minutes(parser: argparse.ArgumentParser) -> None:
+    """--minutes, instead of --iterations."""
+    parser.add_argument(
+        "--minutes",
+        type=minutes,
+        default=0.0,
+        metavar="M",
+        help="length in time instead: as many iterations as M minutes allow, by a measured step",
+    )
+
+
+def add_classes(parser: argparse.ArgumentParser, default: str) -> None:
+    """--classes, as `named_classes` takes them."""
+    parser.add_argument(
+        "--classes",
+        metavar="NAME,...",
+        help=f"names of the label values 1, 2, ... (default: {default})",
+    )
+
+
+def named_classes(text: str) -> tuple[ClassInfo, ...]:
+    """The classes 1, 2, ... with the names in ``text``; InputError for equal or empty names."""
+    names = [w.strip() for w in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise InputError(f"--classes {text!r}: give different names with commas")
+    colors = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
+    return tuple(
+        ClassInfo(n, name, colors[(n - 1) % len(colors)], largest_component=None)
+        for n, name in enumerate(names, 1)
+    )
+
+
+def add_ignore_label(parser: argparse.ArgumentParser) -> None:
+    """--ignore-label."""
+    parser.add_argument(
+        "--ignore-label",
+        type=count,
+        metavar="N",
+        help="label value of voxels that nobody annotated: they are not learned from",
     )
 
 
@@ -86,6 +142,17 @@ def whole(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
     return int(text)
+
+
+def minutes(text: str) -> float:
+    """A time above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e5:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, such as 25")
+    return value
 
 
 def count(text: str) -> int:

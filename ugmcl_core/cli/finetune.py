@@ -9,7 +9,7 @@ from typing import Any
 
 from ..files import plain
 from ..training.settings import FinetuneSettings
-from .arguments import add_device, add_iterations, add_seed
+from .arguments import add_device, add_iterations, add_minutes, add_overrides, add_seed
 
 NAME = "finetune"
 HELP = "fine-tune a model on the cases of a list"
@@ -33,7 +33,7 @@ examples:
   ugmcl finetune cases.json --base la-lge-mri --output runs/mine --iterations 600 --compare
   ugmcl finetune cases.json --base runs/mine/model --output runs/next --leave-one-out
   ugmcl finetune cases.json --base la-lge-mri --output runs/mine --estimate
-  ugmcl finetune cases.json --from-scratch --output runs/new --iterations 2400"""
+  ugmcl finetune cases.json --from-scratch --output runs/new --minutes 25"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base", default="", metavar="MODEL", help="start from this model, by name or folder"
     )
     start.add_argument(
-        "--from-scratch", action="store_true", help="start from nothing, by the compact profile"
+        "--from-scratch",
+        action="store_true",
+        help="start from nothing, by a plan made for the cases (see `ugmcl plan`)",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of this run")
     parser.add_argument(
@@ -52,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=FinetuneSettings.method,
         help="see `ugmcl methods` (default: %(default)s)",
     )
-    add_iterations(parser, default=FinetuneSettings.iterations)
+    length = parser.add_mutually_exclusive_group()
+    add_iterations(length, default=FinetuneSettings.iterations)
+    add_minutes(length)
+    add_overrides(parser)
     add_seed(parser, FinetuneSettings.seed)
     add_device(parser)
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
@@ -86,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     kind = "estimate" if arguments.estimate else "finetune"
     given = {f.name: getattr(arguments, f.name) for f in fields(FinetuneSettings)}
+    given["overrides"] = tuple(arguments.overrides)
     settings = FinetuneSettings(**given)
     if arguments.estimate:
         from ..training.estimate import estimate as work
@@ -117,10 +123,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _estimated(result: dict[str, Any]) -> str:
-    return (
+    lines = [f"{d['what']} {d['value']}: {d['why']}" for d in result["plan"]]
+    lines.append(
         f"about {result['seconds'] / 60:.0f} min ({result['seconds_per_iteration']:.2f} s an "
         f"iteration), {result['memory_bytes'] / 2**30:.1f} GiB of memory"
     )
+    return "\n".join(lines)
 
 
 def _text(result: dict[str, Any]) -> str:

@@ -7,19 +7,24 @@ import contextlib
 import json
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models.card import ClassInfo, as_name
+from ..models.card import as_name
 from .arguments import (
+    add_classes,
     add_device,
+    add_ignore_label,
     add_iterations,
     add_labeled_list,
-    add_profile,
+    add_minutes,
+    add_overrides,
     add_seed,
     count,
+    named_classes,
     whole,
 )
 
@@ -28,11 +33,13 @@ HELP = "train or fine-tune a model"
 DESCRIPTION = """\
 Train a model from the images of one folder and the labels of another. An image without a label of
 the same name, or outside the labeled list, is unlabeled: semi-supervised methods learn from it
-too. The model is written to OUTPUT/model, with a checkpoint beside it; Ctrl-C leaves a usable
-model, and --resume continues where it stopped."""
+too. A model from scratch is trained by a plan that is made for these cases, see `ugmcl plan`. The
+model is written to OUTPUT/model, with a checkpoint beside it; Ctrl-C leaves a usable model, and
+--resume continues where it stopped."""
 EPILOG = """\
 examples:
-  ugmcl train --images images --labels labels --output runs/first
+  ugmcl train --images images --labels labels --output runs/first --minutes 25
+  ugmcl train --images images --labels labels --output runs/second --set patch=96,96,10
   ugmcl train --images images --labels labels --base la-lge-mri --iterations 300 --output runs/mine
   ugmcl train --images images --labels labels --labeled-list 16.txt --exclude-list test.txt \\
       --method ugmcl --option beta=0.5 --profile paper --device cuda --output runs/paper
@@ -75,11 +82,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the method, see `ugmcl methods METHOD`; repeatable",
     )
-    add_profile(parser)
+    parser.add_argument(
+        "--profile",
+        help="plan (made for the cases), compact (two CPU cores), coarse (quick comparisons) or "
+        "paper (a GPU) (default: plan; with --base compact, on the grid of the base)",
+    )
+    add_overrides(parser)
     parser.add_argument(
         "--base", metavar="MODEL", help="start from this model, by name or folder: fine-tuning"
     )
-    add_iterations(parser)
+    length = parser.add_mutually_exclusive_group()
+    add_iterations(length)
+    add_minutes(length)
     parser.add_argument(
         "--batch",
         type=samples,
@@ -94,18 +108,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="continue the training in --output; start one if there is none",
     )
-    parser.add_argument(
-        "--classes",
-        metavar="NAME,...",
-        help="names of the label values 1, 2, ... (default: one, `structure`; "
-        "with --base those of the base)",
-    )
-    parser.add_argument(
-        "--ignore-label",
-        type=count,
-        metavar="N",
-        help="label value of voxels that nobody annotated: they are not learned from",
-    )
+    add_classes(parser, "those in the labels by a plan, else one; with --base those of the base")
+    add_ignore_label(parser)
     parser.add_argument("--modality", default="", help="kind of image, for the model's card")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
@@ -145,12 +149,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from ..data.cases import find_cohort
     from ..models.network import check_model
-    from ..training import profiles  # torch: after what can fail without it
+    from ..nn import devices
+    from ..training import pace, profiles  # torch: after what can fail without it
+    from ..training.plan import PLAN, plan_cohort
     from ..training.profiles import keeping_laterality, laterality_notice, with_classes
     from ..training.train import TrainingSettings, describe, train
 
+    _check(arguments)
+    began = time.monotonic()
     method = profiles.method_named(arguments.method, arguments.option)
-    profile = profiles.profile_named(arguments.profile)
+    name = arguments.profile or ("compact" if base else PLAN)
+    profile = None if name == PLAN else profiles.profile_named(name)
+    classes = named_classes(arguments.classes) if arguments.classes else ()
     cohort = find_cohort(
         arguments.images,
         arguments.labels,
@@ -161,33 +171,72 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     if arguments.label_geometry == "image":
         cohort = cohort.with_image_geometry()
+    device = devices.resolve(arguments.device)
+    plan = None
+    with Progress("train") as progress:
+        if profile is None:
+            plan = plan_cohort(
+                cohort if method.uses_unlabeled else replace(cohort, unlabeled=()),
+                classes,
+                device,
+                arguments.overrides,
+                arguments.ignore_label,
+                progress,
+            )
+            profile, classes = plan.profile, plan.classes
     iterations = arguments.iterations or profile.iterations
-    classes = _classes(arguments)
-    if base is None:
-        profile = with_classes(profiles.with_iterations(profile, iterations), len(classes) + 1)
-    else:
+    if base is not None:
         check_model(base)
-        profile = profiles.fine_tuning(base, profile, iterations)
+        profile, classes = profiles.fine_tuning(base, profile, iterations), base.card.classes
+    else:
+        classes = classes or named_classes("structure")
+        profile = with_classes(profiles.with_iterations(profile, iterations), len(classes) + 1)
     if arguments.batch is not None:
         labeled, unlabeled = arguments.batch
         batch = replace(profile.batch, labeled=labeled, unlabeled=unlabeled)
         profile = replace(profile, batch=batch)
     if (ignored := arguments.ignore_label) is not None:
-        if ignored < profile.network.classes:
+        if ignored in (profile.representation.values or range(1, profile.network.classes)):
             raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")
         representation = replace(profile.representation, ignore=ignored)
         profile = replace(profile, representation=representation)
-    classes = base.card.classes if base else classes
-    profile = keeping_laterality(profile, classes)
+    if plan is None:  # which looked at the structures, not only at their names
+        profile = keeping_laterality(profile, classes)
+    why = ""
+    if arguments.minutes:
+        former = pace.iterations_of(Path(arguments.output)) if arguments.resume else None
+        if former is not None:
+            profile = profiles.with_iterations(profile, former)
+        else:
+            profile = pace.fit(
+                profile,
+                arguments.minutes,
+                [pace.Course(cohort, method, base)],
+                str(device),
+                arguments.seed,
+                spent=time.monotonic() - began,
+            )
+        why = f"as many as {arguments.minutes:g} minutes allow here"
+        if plan is None:
+            print_line(f"train: iterations {profile.iterations}: {why}", sys.stderr)
+    elif arguments.iterations:
+        why = "given"
+    if plan is not None and why:
+        plan = plan.lasting(profile, why)
     description = describe(base, as_name(Path(arguments.output).resolve().name), profile)
     description = replace(
-        description, classes=classes, modality=arguments.modality or description.modality
+        description,
+        classes=classes,
+        modality=arguments.modality or (plan.modality if plan else description.modality),
+        provenance={} if plan is None else {"plan": plan.record()},
     )
     settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
     last: dict[str, Any] = {}
     with Progress("train") as progress:
         used = len(cohort.unlabeled) if method.uses_unlabeled else 0
         progress.write(f"{method.name}, {len(cohort.labeled)} labeled and {used} unlabeled cases")
+        for line in plan.lines if plan is not None else ():
+            progress.write(line)
         if text := laterality_notice(profile, classes, len(classes) if base else 0):
             progress.write(text)
 
@@ -221,15 +270,18 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _classes(arguments: argparse.Namespace) -> tuple[ClassInfo, ...]:
-    """The classes of a model from scratch."""
+def _check(arguments: argparse.Namespace) -> None:
+    """InputError for arguments that exclude each other."""
     if arguments.base and arguments.classes:
         raise InputError("--classes cannot be given with --base: the base's are used")
-    words = [w.strip() for w in (arguments.classes or "structure").split(",")]
-    if not all(words) or len(set(words)) < len(words):
-        raise InputError(f"--classes {arguments.classes!r}: give different names with commas")
-    colors = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
-    return tuple(
-        ClassInfo(n, word, colors[(n - 1) % len(colors)], largest_component=None)
-        for n, word in enumerate(words, 1)
-    )
+    if arguments.base and arguments.profile == "plan":
+        raise InputError("--profile plan is for a training from scratch: a base keeps its grid")
+    if arguments.overrides and (arguments.base or arguments.profile not in (None, "plan")):
+        raise InputError("--set overrides a plan: give it without --base and --profile")
+    known = len(named_classes(arguments.classes)) if arguments.classes else 0
+    if arguments.ignore_label is not None and arguments.ignore_label <= known:
+        raise InputError(
+            f"--ignore-label {arguments.ignore_label} is the label of a class; choose another"
+        )
+    if arguments.minutes and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("--minutes is for one process; give --iterations to several")

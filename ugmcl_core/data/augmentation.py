@@ -59,15 +59,20 @@ def draw_pose(
     spacing: tuple[float, ...],
     target: np.ndarray | None = None,
 ) -> Pose:
-    """A random pose of a patch in a volume of ``shape``; near voxel ``target`` if given."""
-    center = []
+    """A random pose of a patch in a volume of ``shape``; near voxel ``target`` if given.
+
+    Across slices over three times as thick as their pixels, nothing is turned, magnified or moved
+    by parts of a slice: that would mix slices which show different things.
+    """
+    center, thick = [], thick_axes(spacing)
     for n, size, axis in zip(shape, patch, range(3), strict=True):
         slack = max(0, n - size)
         low = (size - 1) / 2 if slack else (n - 1) / 2 - (0.5 if (size - n) % 2 else 0.0)
         place = low + rng.integers(0, slack + 1)
         if target is not None:
             place = min(max(target[axis] + 0.5 * ((size - 1) % 2), low), low + slack)
-        center.append(float(place + settings.shift * size * rng.uniform(-1.0, 1.0)))
+        moved = place + settings.shift * size * rng.uniform(-1.0, 1.0)
+        center.append(place + round(moved - place) if axis in thick else float(moved))
     outside = (
         str(rng.choice(["border", "reflection", "dark"])) if settings.surroundings else "border"
     )
@@ -78,9 +83,16 @@ def draw_pose(
     if turned:
         zoom = float(np.exp(rng.uniform(*np.log(settings.zoom))))
         matrix = _rotation(rng, settings.rotation, spacing) / zoom
+        for axis in thick:
+            matrix[axis, axis] = 1.0
         scale = np.diag(spacing)
         matrix = np.linalg.inv(scale) @ matrix @ scale
     return Pose(tuple(center), matrix, zoom, outside)
+
+
+def thick_axes(spacing: Sequence[float]) -> tuple[int, ...]:
+    """The axes whose spacing is over 3 times the least, as in nnU-Net (Isensee et al., 2021)."""
+    return tuple(a for a in range(3) if spacing[a] > 3 * min(spacing))
 
 
 def _rotation(rng: np.random.Generator, degrees: float, spacing: tuple[float, ...]) -> np.ndarray:

@@ -22,33 +22,40 @@ from .volume import Grid, Volume, index_box
 if TYPE_CHECKING:
     from torch import Tensor
 
-_KINDS = ("robust-z", "z-score", "z-score-nonzero", "window", "none")
+_KINDS = ("robust-z", "z-score", "z-score-nonzero", "window", "global", "none")
 _PADDING = 0.05
 _STATISTICS_VOXELS = 2_000_000  # percentiles of more voxels than this differ only in the noise
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """How intensities are normalized, from the given image alone.
+    """How intensities are normalized, all but ``global`` from the given image alone.
 
     ``robust-z``: clip to the ``low`` and ``high`` percentiles, then zero mean and unit variance,
     of all voxels but those of an empty surrounding.
     ``z-score``: the same without clipping, of all voxels. ``z-score-nonzero``: of those that are
     not 0, such as a skull-stripped brain; zeros stay 0. ``window``: clip to ``low`` and ``high``
-    intensity (HU) and map them to -1 and 1. ``none``: the file is normalized already.
+    intensity (HU) and map them to -1 and 1. ``global``: clip to them, subtract ``mean`` and divide
+    by ``deviation``, which are those of the structures in all cases of the training: for CT, where
+    an intensity has a meaning of its own. ``none``: the file is normalized already.
     """
 
     kind: str = "robust-z"
     low: float = 1.0
     high: float = 99.0
+    mean: float = 0.0
+    deviation: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS or self.low >= self.high:
+        if self.kind not in _KINDS or self.low >= self.high or not self.deviation > 0:
             raise ValueError(f"unknown normalization {self}")
 
     def to_dict(self) -> dict[str, Any]:
         """As stored in a model card."""
-        return asdict(self)
+        content = asdict(self)
+        if self.kind != "global":
+            del content["mean"], content["deviation"]
+        return content
 
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Normalize ``array``; float32. InputError if the image is constant."""
@@ -58,6 +65,9 @@ class Normalization:
         if self.kind == "window":
             center, half = (self.low + self.high) / 2, (self.high - self.low) / 2
             return np.clip((array - center) / half, -1.0, 1.0)
+        if self.kind == "global":
+            clipped = np.clip(array, self.low, self.high)
+            return (clipped - np.float32(self.mean)) / np.float32(self.deviation)
         flat = array.ravel(order="K")
         if self.kind == "z-score-nonzero":
             flat = flat[flat != 0.0] if flat.any() else flat

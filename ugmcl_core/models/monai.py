@@ -147,9 +147,12 @@ def _normalization(card: ModelCard) -> list[dict[str, Any]]:
         clip = {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", "lower": low,
                 "upper": high, "b_min": 0.0, "b_max": 1.0, "clip": True}  # fmt: skip
         return [clip, normalize]
-    if kind == "window":
+    if kind in ("window", "global"):
+        bottom, top = -1.0, 1.0
+        if kind == "global":
+            bottom, top = ((v - settings["mean"]) / settings["deviation"] for v in (low, high))
         return [{"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": low, "a_max": high,
-                 "b_min": -1.0, "b_max": 1.0, "clip": True}]  # fmt: skip
+                 "b_min": bottom, "b_max": top, "clip": True}]  # fmt: skip
     if kind == "z-score-nonzero":
         return [{**normalize, "nonzero": True}]
     return [] if kind == "none" else [normalize]

@@ -32,6 +32,10 @@ _DECODER_CONVOLUTIONS = (1, 2, 3, 3)
 class NetworkSettings:
     """What defines a network: everything needed to build it again from its model card.
 
+    ``strides`` are those between the five levels, ``kernels`` the sizes of each level's
+    convolutions, finest first, by axis: where slices are thick, the finest levels may look within
+    a slice alone, (3, 3, 1).
+
     ``distance_dropout`` False leaves out the dropout before the distance head alone. A regression
     learns with dropout what does not hold without it: batch-norm statistics and tanh of features
     that vary more (Li et al., 2019, call it variance shift).
@@ -44,6 +48,7 @@ class NetworkSettings:
     distance_head: bool = True
     dropout: float = 0.5
     distance_dropout: bool = True
+    kernels: Strides = ((3, 3, 3),) * 5
 
     def __post_init__(self) -> None:
         if self.classes < 2 or self.channels < 1 or self.filters < 1:
@@ -53,6 +58,9 @@ class NetworkSettings:
         object.__setattr__(self, "strides", tuple(tuple(map(int, s)) for s in self.strides))
         if len(self.strides) != 4 or any(len(s) != 3 or min(s) < 1 for s in self.strides):
             raise ValueError("strides must be four triples of whole numbers from 1 on")
+        object.__setattr__(self, "kernels", tuple(tuple(map(int, k)) for k in self.kernels))
+        if len(self.kernels) != 5 or any(len(k) != 3 or set(k) - {1, 3} for k in self.kernels):
+            raise ValueError("kernels must be five triples of 1 and 3")
 
     @property
     def multiple(self) -> tuple[int, int, int]:
@@ -60,8 +68,11 @@ class NetworkSettings:
         return tuple(s[0] * s[1] * s[2] * s[3] for s in zip(*self.strides, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """As stored in a model card."""
-        return asdict(self)
+        """As stored in a model card; cubic kernels go without saying."""
+        content = asdict(self)
+        if self.kernels == NetworkSettings.kernels:
+            del content["kernels"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -96,13 +107,18 @@ def _unit(kind: type[nn.Module], inputs: int, outputs: int, **options) -> nn.Seq
     )
 
 
-def _level(count: int, inputs: int, filters: int) -> nn.Sequential:
+def _level(
+    count: int, inputs: int, filters: int, kernel: tuple[int, int, int]
+) -> nn.Sequential:
     return nn.Sequential(
-        *(
-            _unit(Convolution, inputs if n == 0 else filters, filters, kernel_size=3, padding=1)
-            for n in range(count)
-        )
+        *(_same(inputs if n == 0 else filters, filters, kernel) for n in range(count))
     )
+
+
+def _same(inputs: int, outputs: int, kernel: tuple[int, int, int]) -> nn.Sequential:
+    """A unit whose output has the size of its input."""
+    padding = tuple(k // 2 for k in kernel)
+    return _unit(Convolution, inputs, outputs, kernel_size=kernel, padding=padding)
 
 
 class DualTaskVNet(nn.Module):
@@ -120,7 +136,7 @@ class DualTaskVNet(nn.Module):
         self.auxiliary: nn.Module | None = None
         width = [settings.filters * 2**n for n in range(5)]
         self.levels_down = nn.ModuleList(
-            _level(count, settings.channels if n == 0 else width[n], width[n])
+            _level(count, width[n] if n else settings.channels, width[n], settings.kernels[n])
             for n, count in enumerate(_ENCODER_CONVOLUTIONS)
         )
         self.down = nn.ModuleList(
@@ -132,13 +148,14 @@ class DualTaskVNet(nn.Module):
             for n, s in enumerate(settings.strides)
         )
         self.levels_up = nn.ModuleList(
-            _level(count, width[n], width[n]) for n, count in enumerate(_DECODER_CONVOLUTIONS)
+            _level(count, width[n], width[n], settings.kernels[n])
+            for n, count in enumerate(_DECODER_CONVOLUTIONS)
         )
         self.dropout = nn.Dropout3d(settings.dropout)
         self.segmentation_head = nn.Conv3d(width[0], settings.classes, 1)
         self.distance_head = (
             nn.Sequential(
-                _unit(Convolution, width[0], width[0], kernel_size=3, padding=1),
+                _same(width[0], width[0], settings.kernels[0]),
                 nn.Conv3d(width[0], settings.classes - 1, 1),
             )
             if settings.distance_head

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,10 @@ from ..models.card import as_name
 from ..models.model import Model, open_model, resolve, update_card
 from ..models.network import check_model
 from ..nn import devices
-from . import profiles
+from . import pace, profiles
 from .case_list import join_classes, read_case_list
 from .memory import Attempt, attempts_for, run_with_fallback
+from .plan import Plan, plan_cohort
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from .settings import FinetuneSettings
 from .train import Description, TrainingSettings, describe, train
@@ -37,7 +39,7 @@ class FinetunePlan:
     """A fine-tuning, checked: what is trained on what, and the cases that judge it.
 
     ``report`` is `holdout`, `leave-one-out` or `none`; ``comparison`` is the supervised method to
-    compare with, or None.
+    compare with, or None; ``own`` is how a training from scratch was planned.
     """
 
     cohort: Cohort
@@ -48,6 +50,7 @@ class FinetunePlan:
     description: Description
     report: str
     notices: tuple[str, ...]
+    own: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,11 @@ class Part:
     method: Method
 
 
-def plan(request: FinetuneSettings) -> FinetunePlan:
-    """Check a request before anything runs; raises InputError."""
+def plan(
+    request: FinetuneSettings, progress: Callable[[float, str], None] | None = None
+) -> FinetunePlan:
+    """Check a request before anything is trained; raises InputError. The cases of a training from
+    scratch are looked at for its plan, with ``progress``."""
     listed = read_case_list(request.case_list)
     method = profiles.method_named(request.method)
     base = resolve(request.base) if request.base else None
@@ -73,14 +79,26 @@ def plan(request: FinetuneSettings) -> FinetunePlan:
             raise InputError(f"ignore {listed.ignore} is the label of a class; choose another")
     except InputError as error:
         raise InputError(f"{request.case_list}: {error}") from None
+    iterations, own = COMPACT.iterations if request.minutes else request.iterations, None
     if base is None:
-        profile = profiles.with_iterations(COMPACT, request.iterations)
+        own = plan_cohort(
+            listed.cohort if method.uses_unlabeled else replace(listed.cohort, unlabeled=()),
+            classes,
+            devices.resolve(request.device),
+            request.overrides,
+            listed.ignore,
+            progress,
+            values,
+        )
+        own = own.lasting(profiles.with_iterations(own.profile, iterations), "given")
+        profile = own.profile
     else:
         check_model(base)
         # for new classes the start is not good: they need the whole learning rate
         gentleness = 1.0 if len(classes) > len(base.card.classes) else profiles.GENTLE
-        profile = profiles.fine_tuning(base, COMPACT, request.iterations, gentleness)
-    profile = keeping_laterality(with_classes(profile, len(classes) + 1), classes)
+        profile = profiles.fine_tuning(base, COMPACT, iterations, gentleness)
+    if own is None:  # which looked at the structures, not only at their names
+        profile = keeping_laterality(with_classes(profile, len(classes) + 1), classes)
     known = replace(profile.representation, values=values, ignore=listed.ignore)
     profile = replace(profile, representation=known)
     name = as_name(request.name or Path(request.output).resolve().name)
@@ -111,7 +129,7 @@ def plan(request: FinetuneSettings) -> FinetunePlan:
     elif request.compare and (comparison := _comparison(method)) is None:
         notices.append(f"{method.name} is supervised already, so there is nothing to compare.")
     return FinetunePlan(
-        cohort, base, method, comparison, profile, description, report, tuple(notices)
+        cohort, base, method, comparison, profile, description, report, tuple(notices), own
     )
 
 
@@ -134,6 +152,41 @@ def _provenance(request: FinetuneSettings, listed: Any, base: Model | None) -> d
         groups = ("labeled", "unlabeled", "holdout")
         content["cases"] = {g: [c.name for c in getattr(listed.cohort, g)] for g in groups}
     return content
+
+
+def timed(
+    planned: FinetunePlan,
+    request: FinetuneSettings,
+    spent: float,
+    warn: Callable[[str], None],
+    canceled: Callable[[], bool],
+) -> FinetunePlan:
+    """``planned`` with the iterations that ``request.minutes`` allow, ``spent`` seconds of them
+    gone; a run that is resumed keeps its own. The plan as it is without minutes. Raises
+    InputError and Canceled."""
+    output, profile = Path(request.output), planned.profile
+    if request.minutes:
+        former = pace.iterations_of(output) if request.resume else None
+        if former is not None:
+            profile = profiles.with_iterations(profile, former)
+        else:
+            profile = pace.fit(
+                profile,
+                request.minutes,
+                [pace.Course(p.cohort, p.method, planned.base) for p in parts_of(planned, output)],
+                str(devices.resolve(request.device)),
+                request.seed,
+                spent=spent,
+                canceled=canceled,
+                warn=warn,
+            )
+    own, description = planned.own, planned.description
+    if own is not None:
+        if request.minutes:
+            own = own.lasting(profile, f"as many as {request.minutes:g} minutes allow here")
+        provenance = {**description.provenance, "plan": own.record()}
+        description = replace(description, provenance=provenance)
+    return replace(planned, profile=profile, own=own, description=description)
 
 
 def evaluate_every(iterations: int) -> int:
@@ -174,7 +227,26 @@ def finetune(
     output = Path(request.output)
     if request.resume and (output / REPORT).is_file():
         return _finished(output, request)
-    planned = plan(request)
+    began = time.monotonic()
+
+    def looking(fraction: float, text: str) -> None:
+        if canceled():
+            raise Canceled
+        progress(0.0, text)
+
+    planned = plan(request, looking)
+    for line in planned.own.lines if planned.own else ():
+        send("log", level="info", text=line)
+    planned = timed(
+        planned,
+        request,
+        time.monotonic() - began,
+        lambda text: send("log", level="warning", text=text),
+        canceled,
+    )
+    if request.minutes:
+        text = f"iterations {planned.profile.iterations}, for {request.minutes:g} minutes"
+        send("log", level="info", text=text)
     run = _FinetuneRun(request, planned, send, progress, canceled)
     for text in planned.notices:
         send("log", level="warning", text=text)
@@ -211,7 +283,8 @@ def _finished(output: Path, request: FinetuneSettings) -> dict[str, Any]:
         done = open_model(result["model"]).card.training
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{output / REPORT}: cannot be read ({error}); delete it") from None
-    for name in ("method", "iterations", "seed"):
+    names = ("method", "seed") if request.minutes else ("method", "iterations", "seed")
+    for name in names:
         if done.get(name) != getattr(request, name):
             raise InputError(
                 f"{output}: holds a finished fine-tuning with other settings ({name} "
@@ -249,7 +322,7 @@ class _FinetuneRun:
         seen: dict[str, Any] = {"losses": {}, "speed": None}
 
         def work(attempt: Attempt) -> Model:
-            every = evaluate_every(request.iterations) if part.cohort.holdout else 0
+            every = evaluate_every(self.plan.profile.iterations) if part.cohort.holdout else 0
             settings = TrainingSettings(
                 request.seed,
                 attempt.device,

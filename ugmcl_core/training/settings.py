@@ -20,8 +20,10 @@ class FinetuneSettings:
     """Train ``base`` further, or a new model if that is empty, on the volumes of a case list.
 
     The files and the model ``name`` are texts; ``output`` is the folder of the run, ``resume``
-    continues the one in it. ``compare`` trains a supervised model too, ``leave_one_out`` judges
-    without hold-out cases, ``keep_names`` writes the cases' names into the model's card.
+    continues the one in it. ``minutes`` above 0 set the iterations instead, from a measured step.
+    A new model is trained by a plan, whose ``overrides`` are NAME=VALUE. ``compare`` trains a
+    supervised model too, ``leave_one_out`` judges without hold-out cases, ``keep_names`` writes
+    the cases' names into the model's card.
     InputError for iterations or a seed that cannot be.
     """
 
@@ -30,6 +32,7 @@ class FinetuneSettings:
     base: str = ""
     method: str = "ugmcl"
     iterations: int = 1000
+    minutes: float = 0.0
     seed: int = 0
     device: str = "auto"
     resume: bool = False
@@ -37,13 +40,20 @@ class FinetuneSettings:
     compare: bool = False
     leave_one_out: bool = False
     keep_names: bool = False
+    overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= _LARGEST:
             raise InputError(f"iterations: choose at least 1 and at most {_LARGEST}")
         if not 0 <= self.seed <= _LARGEST:
             raise InputError(f"seed {self.seed}: choose a whole number from 0 to {_LARGEST}")
+        if not 0 <= self.minutes <= _LARGEST:
+            raise InputError(f"{self.minutes:g} minutes: choose a time from 0 on")
+        if self.overrides and self.base:
+            raise InputError(
+                "a training from a base stays on its grid: overrides are for one from scratch"
+            )
 
     def request(self, command: str = "finetune") -> dict[str, Any]:
         """The worker's request to ``finetune`` or to ``estimate`` by these settings."""
-        return {"command": command, **asdict(self)}
+        return {"command": command, **asdict(self), "overrides": list(self.overrides)}

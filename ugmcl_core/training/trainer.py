@@ -88,6 +88,10 @@ class TrainingTask:
         smaller one.
         """
         profile = asdict(self.profile)
+        # as cards have them, so that a setting that is new and unused changes nothing
+        profile["network"] = self.profile.network.to_dict()
+        normalization = self.profile.representation.normalization.to_dict()
+        profile["representation"]["normalization"] = normalization
         for key in ("patch", "labeled", "unlabeled"):
             del profile["batch"][key]
         content = {

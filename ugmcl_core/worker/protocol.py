@@ -128,6 +128,13 @@ def _whole(name: str, value: Any) -> int:
     return value
 
 
+def _number(name: str, value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise InputError(f"{name} must be a number, not {value!r}")
+    return float(value)
+
+
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise InputError(f"{name} must be true or false, not {short(value)}")
@@ -169,6 +176,7 @@ def _roi(name: str, value: Any) -> Roi | None:
 _CHECKS: dict[Any, Callable[[str, Any], Any]] = {
     "str": _text,
     "int": _whole,
+    "float": _number,
     "bool": _flag,
     "Roi | None": _roi,
     "tuple[str, ...]": _texts,

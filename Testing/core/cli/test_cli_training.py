@@ -118,7 +118,11 @@ def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
         (["--labeled-list", "nowhere.txt"], "cannot be read"),
         (["--classes", "a,a"], "different names"),
         (["--device", "abacus"], "abacus"),
-        (["--ignore-label", "1"], "the label of a class"),
+        (["--classes", "a,b", "--ignore-label", "1"], "the label of a class"),
+        (["--set", "size=3"], "no NAME=VALUE of a plan"),
+        (["--set", "patch=a"], "planned as"),
+        (["--set", "patch=8,8,8", "--profile", "compact"], "without --base and --profile"),
+        (["--minutes", "0.0001", "--set", "filters=1"], "too short"),
     ],
 )
 def test_training_refuses_what_it_cannot_use(words, why, tmp_path, capsys):

@@ -176,7 +176,9 @@ def test_the_metadata_of_a_bundle_has_what_the_specification_demands(bundle):
     assert "for tests" in (target / "docs" / "license.txt").read_text()
 
 
-@pytest.mark.parametrize("kind", ["robust-z", "z-score", "z-score-nonzero", "window", "none"])
+@pytest.mark.parametrize(
+    "kind", ["robust-z", "z-score", "z-score-nonzero", "window", "global", "none"]
+)
 def test_monai_normalizes_as_this_program_does(tmp_path, kind):
     monai = pytest.importorskip("monai.bundle", reason="MONAI is not installed")
     from dataclasses import replace
@@ -184,7 +186,8 @@ def test_monai_normalizes_as_this_program_does(tmp_path, kind):
     from ugmcl_core.data.preprocessing import Normalization
     from ugmcl_core.models import monai as monai_bundle
 
-    normalization = Normalization(kind, *((-20.0, 30.0) if kind == "window" else (1.0, 99.0)))
+    given = {"window": (-20.0, 30.0), "global": (-20.0, 30.0, 4.0, 9.0)}
+    normalization = Normalization(kind, *given.get(kind, (1.0, 99.0)))
     card = replace(tiny_model(tmp_path / "m").card, normalization=normalization.to_dict())
     transforms = monai_bundle._normalization(card)
     parser = monai.ConfigParser({"t": {"_target_": "Compose", "transforms": transforms}})

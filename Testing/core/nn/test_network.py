@@ -124,6 +124,12 @@ def test_dropout_in_the_weights_is_dropout_of_the_features(classes, distance_dro
 def test_a_card_rebuilds_the_network():
     settings = NetworkSettings(classes=3, filters=2, strides=((2, 2, 1),) * 4)
     assert NetworkSettings(**settings.to_dict()) == settings
+    assert "kernels" not in settings.to_dict(), "as before there were others"
+    flat = NetworkSettings(filters=2, kernels=((3, 3, 1),) * 2 + ((3, 3, 3),) * 3)
+    assert NetworkSettings(**flat.to_dict()) == flat
+    assert DualTaskVNet(flat).levels_up[0][0][0].weight.shape[2:] == (3, 3, 1)
+    with pytest.raises(ValueError, match="kernels"):
+        NetworkSettings(kernels=((5, 3, 3),) * 5)
 
 
 @pytest.mark.parametrize("distance_dropout", [True, False])

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from samples import SHAPE, SPACING, tiny_model
-from training_samples import with_patch
 
 from ugmcl_core.data import phantoms
 from ugmcl_core.errors import Canceled, InputError
@@ -18,7 +17,6 @@ from ugmcl_core.models.model import open_model, update_card
 from ugmcl_core.training import finetune as finetuning
 from ugmcl_core.training.estimate import estimate
 from ugmcl_core.training.finetune import finetune
-from ugmcl_core.training.profiles import COMPACT
 from ugmcl_core.training.trainer import Trainer
 from ugmcl_core.worker.server import protocol
 
@@ -31,15 +29,6 @@ def places(tmp_path_factory):
     for classes in (2, 3):
         phantoms.write_cohort(folder / str(classes), 5, 0, SHAPE, SPACING, classes)
     return folder
-
-
-@pytest.fixture()
-def small_scratch(monkeypatch):
-    """The compact profile on a network that a test has time for."""
-    small = with_patch(COMPACT, (32, 32, 16))
-    small = replace(small, network=replace(small.network, filters=2))
-    known = replace(small.representation, spacing=(2.5,) * 3)
-    monkeypatch.setattr(finetuning, "COMPACT", replace(small, representation=known))
 
 
 def case_list(folder, labeled=2, unlabeled=1, holdout=1, phantoms=2, classes=None):
@@ -198,11 +187,19 @@ def test_new_classes_get_a_head_and_their_place_in_the_card(places, tmp_path):
     assert "new, which it cannot find (right atrium)" in result["text"]
 
 
-def test_from_scratch_there_is_no_before(places, tmp_path, small_scratch):
+SMALL = ["filters=2", "patch=32,32,16", "batch=1+1"]  # of a plan, for a test's time
+
+
+def test_from_scratch_there_is_no_before(places, tmp_path):
     classes = [{"value": 1, "name": "atrium"}]
     path = case_list(places, holdout=2, classes=classes)
-    result, _ = run(asked(places, tmp_path / "run", base="", case_list=str(path)))
+    given = {"base": "", "case_list": str(path), "overrides": SMALL}
+    result, told = run(asked(places, tmp_path / "run", **given))
     assert [c["before"] for c in result["cases"]] == [None, None]
+    made = open_model(result["model"]).card.training["plan"]
+    assert {"what": "filters", "value": "2", "why": "given"} in made
+    lines = [e["text"] for e in told.of("log")]
+    assert all(f"{d['what']} {d['value']}: {d['why']}" in lines for d in made)
     assert result["text"].startswith("From scratch")
     card = open_model(result["model"]).card
     assert [c.name for c in card.classes] == ["atrium"] and card.training["parents"] == []

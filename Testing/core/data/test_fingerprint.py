@@ -1,0 +1,82 @@
+"""What a plan is made from: grids, kinds of image and structures of the cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from samples import ball, on_grid, reordered
+
+from ugmcl_core.data import fingerprint
+from ugmcl_core.data.cases import Case, Cohort
+from ugmcl_core.data.volume import write
+from ugmcl_core.errors import InputError
+
+SPACING = (1.0, 2.0, 4.0)
+
+
+def case(folder, name, array, labels=None, change=lambda volume: volume):
+    """A case as files, its axes turned by ``change``."""
+    paths = []
+    for kind, content in (("image", array), ("label", labels)):
+        paths.append(None if content is None else folder / f"{name}-{kind}.nrrd")
+        if content is not None:
+            write(paths[-1], change(on_grid(content, SPACING)))
+    return Case(name, *paths)
+
+
+@pytest.mark.parametrize("change", [lambda v: v, lambda v: reordered(v, (2, 0, 1), (True, 0, 0))])
+def test_the_facts_of_a_case_are_those_of_its_body_axes(tmp_path, change):
+    labels = np.zeros((40, 20, 12), np.uint8)
+    labels[4:24, 6:16, 3:9] = 3
+    labels[30, 2, 1] = 255
+    image = np.where(labels == 3, 90, 10).astype(np.int16)
+    found, inside = fingerprint.look(case(tmp_path, "a", image, labels, change), ignore=255)
+    assert found.shape == (40, 20, 12) and found.spacing == SPACING and found.modality == ""
+    (one,) = found.structures
+    assert (one.value, one.pieces, one.extent) == (3, 1, (20.0, 20.0, 24.0))
+    assert one.share == pytest.approx(1200 / 9600)
+    assert one.center == pytest.approx((13.5, 21.0, 22.0))
+    assert one.radius == pytest.approx(10.0, abs=1.0)
+    assert set(inside) == {90.0}
+
+
+@pytest.mark.parametrize(
+    ("lowest", "kind"), [(-1000, "CT"), (-80.0, "CT"), (0, ""), (-2.5, ""), (-80.5, "")]
+)
+def test_ct_is_known_by_its_values(tmp_path, lowest, kind):
+    image = np.linspace(lowest, 600, 4000).reshape(20, 20, 10)
+    image = image if lowest % 1 else np.round(image)
+    found, _ = fingerprint.look(case(tmp_path, "a", image.astype(np.float32)))
+    assert found.modality == kind and found.structures == ()
+
+
+def test_twins_mirror_each_other_and_others_do_not(tmp_path):
+    left = ball((40, 20, 12), (9, 10, 6), 5) | ball((40, 20, 12), (13, 10, 6), 3)
+    labels = left + 2 * left[::-1].astype(np.uint8)
+    labels[15:25, :3, :2] = 3
+    found, _ = fingerprint.look(case(tmp_path, "a", labels.astype(np.int16), labels))
+    (pair,) = found.twins
+    assert (pair.first, pair.second, pair.axis) == (1, 2, 0) and pair.likeness > 0.95
+
+
+def test_all_cases_make_one_fingerprint(tmp_path, monkeypatch):
+    def labeled(n):
+        labels = ball((20, 18, 16), (10, 9, 8), 5).astype(np.uint8) * (1 + n)
+        return case(tmp_path, f"l{n}", (labels > 0) * np.int16(100 * (n + 1)), labels)
+
+    known = tuple(labeled(n) for n in range(2))
+    new = tuple(case(tmp_path, f"u{n}", np.ones((20, 18, 16), np.int16)) for n in range(4))
+    found = fingerprint.take(Cohort(known, new))
+    assert [c.name for c in found.cases] == ["l0", "l1", "u0", "u1", "u2", "u3"]
+    assert found.values == (1, 2) and len(found.of(2)) == 1 and found.others == 0
+    assert (found.inside.low, found.inside.high, found.inside.mean) == (100, 200, 150)
+    monkeypatch.setattr(fingerprint, "_MOST_BYTES", new[0].image.stat().st_size * 2)
+    assert fingerprint.take(Cohort(known, new)).others == 2
+    with pytest.raises(InputError, match=r"l1-label\.nrrd: the label is empty"):
+        fingerprint.take(Cohort(known), (1,))
+
+
+def test_a_volume_that_a_structure_fills_has_a_radius(tmp_path):
+    full = np.ones((6, 6, 6), np.uint8)
+    found, _ = fingerprint.look(case(tmp_path, "a", full.astype(np.int16), full))
+    assert 0 < found.structures[0].radius < 10

@@ -1,0 +1,190 @@
+"""The plan of a training: what follows from the fingerprint, and that each part can be given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from samples import ball, on_grid
+
+from ugmcl_core.data.cases import Case, Cohort
+from ugmcl_core.data.fingerprint import CaseFacts, Fingerprint, Inside, Structure, Twins
+from ugmcl_core.data.volume import write
+from ugmcl_core.errors import InputError
+from ugmcl_core.models.card import ClassInfo
+from ugmcl_core.nn.network import DualTaskVNet
+from ugmcl_core.training import plan as planning
+from ugmcl_core.training.plan import DECISIONS, Limits, overrides_of, plan
+from ugmcl_core.training.profiles import COMPACT
+
+GIB = 1 << 30
+CPU = Limits()
+
+
+def found(shape, spacing, structures, modality="", **changes):
+    """The fingerprint of three equal cases; structures are (extent, radius)."""
+    each = tuple(
+        Structure(n, 0.01, 1, extent, (0.0, 0.0, 0.0), radius)
+        for n, (extent, radius) in enumerate(structures, 1)
+    )
+    extent = tuple(np.max([s.extent for s in each], axis=0).tolist())
+    case = CaseFacts("a", shape, spacing, modality, 0.0, 50.0, 100.0, each, extent)
+    case = replace(case, **changes)
+    return Fingerprint((case,) * 3, (case,), Inside(-40.0, 210.0, 85.5, 40.25))
+
+
+def named(*names):
+    return [ClassInfo(n, name) for n, name in enumerate(names, 1)]
+
+
+STACK = found(
+    (216, 256, 10), (1.5, 1.5, 10.0),
+    [((60.0, 60.0, 80.0), 20.0), ((70.0, 70.0, 90.0), 5.0), ((90.0, 60.0, 90.0), 14.0)],
+)  # fmt: skip
+HEART = found((512, 512, 88), (0.625,) * 3, [((100.0, 80.0, 60.0), 16.0)])
+SPLEEN = found((512, 512, 300), (0.8, 0.8, 1.0), [((130.0, 110.0, 100.0), 25.0)], "CT")
+NODULE = found((512, 512, 300), (0.7, 0.7, 1.0), [((9.0, 9.0, 9.0), 3.0)], "CT")
+CLASSES = {1: named("one"), 3: named("left ventricle", "muscle", "right ventricle")}
+
+
+def of(fingerprint, given=None, limits=CPU):
+    return plan(fingerprint, CLASSES[len(fingerprint.values)], limits, given)
+
+
+def test_thick_slices_stay_and_are_halved_last():
+    p = of(STACK).profile
+    assert p.representation.spacing == (1.5, 1.5, 10.0) and p.batch.patch[2] == 10
+    assert p.network.strides == ((2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 1))
+    assert p.network.kernels == ((3, 3, 1),) * 2 + ((3, 3, 3),) * 3
+    assert p.network.classes == p.representation.classes == 4
+    assert p.optimization == COMPACT.optimization and p.iterations == COMPACT.iterations
+
+
+def test_a_large_structure_gets_a_grid_that_a_patch_covers():
+    p = of(HEART).profile
+    grid = p.representation.spacing
+    assert 1.0 < grid[0] < 1.4 and len(set(grid)) == 1
+    covered = np.multiply(p.batch.patch, grid)
+    assert (covered > 0.8 * np.array((100, 80, 55))).all()
+    assert np.prod(p.batch.patch) < 1.3 * Limits().voxels
+    fine = of(HEART, limits=Limits("cuda", 24 * GIB)).profile
+    assert fine.representation.spacing[0] < 0.9 and fine.network.filters == 32
+
+
+def test_a_small_structure_keeps_its_voxels():
+    grid = of(NODULE).profile.representation.spacing
+    assert grid == (0.747, 0.747, 1.067) or 6.0 / grid[0] >= 7.9
+    coarse = of(SPLEEN).profile.representation.spacing
+    voxels = np.prod(np.array((409.6, 409.6, 300.0)) / coarse)
+    assert voxels <= 16.5 * Limits().voxels
+
+
+@pytest.mark.parametrize("fingerprint", [STACK, HEART, SPLEEN, NODULE])
+@pytest.mark.parametrize("limits", [Limits(), Limits("cpu", 4 * GIB), Limits("cuda", 80 * GIB)])
+def test_every_plan_fits_its_network(fingerprint, limits):
+    p = of(fingerprint, limits=limits).profile
+    assert all(n % m == 0 for n, m in zip(p.batch.patch, p.network.multiple, strict=True))
+    coarsest = np.divide(p.batch.patch, p.network.multiple)
+    assert (coarsest >= 4).all()
+    assert np.prod(p.batch.patch) <= 1.3 * limits.voxels
+
+
+def test_ct_is_normalized_by_all_cases_and_mr_by_each():
+    n = of(SPLEEN).profile.representation.normalization
+    assert (n.kind, n.low, n.high, n.mean, n.deviation) == ("global", -40, 210, 85.5, 40.25)
+    np.testing.assert_allclose(n(np.array([-1000.0, 85.5, 3000.0])), [-3.118, 0, 3.093], atol=1e-3)
+    assert of(HEART).profile.representation.normalization == COMPACT.representation.normalization
+
+
+def test_sides_are_kept_where_they_matter():
+    assert of(HEART).profile.batch.augmentation.mirror_axes == (0, 1)
+    pair = [((30.0, 30.0, 60.0), 9.0)] * 2
+    kidneys = found((200, 200, 100), (2.0, 2.0, 2.0), pair)
+
+    def axes(likeness, count, names, fingerprint=kidneys):
+        case = fingerprint.labeled[0]
+        apart = replace(case, twins=(Twins(1, 2, 0, likeness),))
+        cases = (apart,) * count + (case,) * (3 - count)
+        made = plan(replace(fingerprint, labeled=cases), named(*names))
+        return made.profile.batch.augmentation.mirror_axes
+
+    assert axes(0.8, 3, ("a", "b")) == (1,)
+    assert axes(0.8, 1, ("a", "b")) == (0, 1), "on one side in most cases"
+    assert axes(0.6, 3, ("a", "b")) == (0, 1), "not alike enough"
+    assert axes(0.6, 3, ("left kidney", "right kidney")) == (1,), "but called so"
+    assert axes(0.6, 0, ("left ventricle", "right ventricle")) == (0, 1), "unlike each other"
+    one = found((200, 200, 100), (2.0, 2.0, 2.0), pair[:1])
+    assert axes(0.0, 0, ("left kidney", "right kidney"), one) == (1,), "nobody knows"
+
+
+def test_every_decision_has_a_reason_and_can_be_given_back():
+    for fingerprint in (STACK, SPLEEN):
+        made = of(fingerprint)
+        assert [d.what for d in made.decisions] == list(DECISIONS)
+        assert all(d.why and d.line.startswith(f"{d.what} {d.value}: ") for d in made.decisions)
+        again = of(fingerprint, {d.what: d.value for d in made.decisions})
+        assert {d.why for d in again.decisions} == {"given"}
+        assert again.profile == made.profile
+
+
+def test_what_follows_from_an_override_follows():
+    made = of(STACK, overrides_of(["grid=3,3,3", "patch=70,60,20", "mirror=none"]))
+    assert made.profile.batch.patch == (64, 64, 20)
+    assert made.profile.network.strides[0] == (2, 2, 2)
+    assert made.profile.network.kernels[0] == (3, 3, 3)
+    assert made.profile.batch.augmentation.mirror_axes == ()
+    assert {d.value for d in made.decisions if d.what == "patch"} == {"64,64,20"}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("size=3", "the names are grid, patch"),
+        ("patch", "no NAME=VALUE"),
+        ("patch=a,b,c", "planned as 141,109,10"),
+        ("grid=1,1", "planned as 1.5,1.5,10"),
+        ("grid=1,1,-1", "planned as"),
+        ("strides=222", "planned as 221 221"),
+        ("kernels=555 333 333 333 333", "planned as"),
+        ("normalization=magic", "planned as robust-z,1,99"),
+        ("normalization=global,1,2,3,4,5,6", "planned as"),
+        ("mirror=Z", "planned as R,A"),
+        ("foreground=2", "planned as"),
+        ("iterations=0", "planned as"),
+    ],
+)
+def test_an_override_that_is_none_is_refused(text, why):
+    with pytest.raises(InputError, match=why):
+        of(STACK, overrides_of([text]))
+
+
+def test_axes_that_cannot_be_halved_are_not():
+    assert planning.strides_for((1, 1, 1), (20, 12, 6)) == (
+        (2, 2, 1), (2, 1, 1), (1, 1, 1), (1, 1, 1)
+    )  # fmt: skip
+    assert planning.kernels_for((1, 1, 1), (20, 12, 1), ((1, 1, 1),) * 4) == ((3, 3, 1),) * 5
+
+
+def test_the_planned_network_runs():
+    p = of(STACK, {"filters": "2"}).profile
+    out = DualTaskVNet(p.network)(torch.zeros(1, 1, 32, 16, 10))
+    assert out.logits.shape == (1, 4, 32, 16, 10) and out.distance.shape == (1, 3, 32, 16, 10)
+
+
+@pytest.mark.parametrize(("values", "names", "kept"), [
+    ((1, 1), ["structure"], ()),
+    ((200, 200), ["class 200"], (200,)),
+])  # fmt: skip
+def test_the_classes_are_those_of_the_labels(tmp_path, values, names, kept):
+    cases = []
+    for n, value in enumerate(values):
+        labels = ball().astype(np.uint8) * value
+        labels[0, 0, 0] = 7 if n == 0 else 0  # a slip
+        for kind, array in (("image", labels * np.int16(3)), ("label", labels)):
+            write(tmp_path / f"{kind}{n}.nrrd", on_grid(array))
+        cases.append(Case(f"c{n}", tmp_path / f"image{n}.nrrd", tmp_path / f"label{n}.nrrd"))
+    made = planning.plan_cohort(Cohort(tuple(cases)), (), torch.device("cpu"))
+    assert [c.name for c in made.classes] == names
+    assert made.profile.representation.values == kept

@@ -1,0 +1,76 @@
+"""`ugmcl plan`: how a training from scratch on these cases would be made, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from .arguments import (
+    add_classes,
+    add_device,
+    add_ignore_label,
+    add_labeled_list,
+    add_overrides,
+    named_classes,
+)
+
+NAME = "plan"
+HELP = "show how a training on these cases would be made"
+DESCRIPTION = """\
+Look at the cases and show the plan by which `ugmcl train` and `ugmcl finetune --from-scratch` make
+a model of them: one line for each decision, with its value and the reason. Any of them can be
+overridden with --set NAME=VALUE, here and there; those after it follow. Nothing is written."""
+EPILOG = """\
+examples:
+  ugmcl plan images labels
+  ugmcl plan images labels --set grid=1.5,1.5,10 --set mirror=none --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Cases, and what `ugmcl train` takes to plan."""
+    parser.add_argument("images", metavar="IMAGES", help="folder of images")
+    parser.add_argument(
+        "labels", metavar="LABELS", help="folder of label maps with the names of their images"
+    )
+    add_labeled_list(parser, "use only these labels, one name a line; the others are unlabeled")
+    add_classes(parser, "those in the labels")
+    add_ignore_label(parser)
+    add_overrides(parser)
+    add_device(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the plan."""
+    from ..data.pairing import read_list
+    from .progress import Progress, print_line
+
+    labeled = read_list(arguments.labeled_list) if arguments.labeled_list else None
+    classes = named_classes(arguments.classes) if arguments.classes else ()
+
+    from ..data.cases import find_cohort
+    from ..nn import devices
+    from ..training.plan import plan_cohort  # torch: after what can fail without it
+
+    cohort = find_cohort(
+        arguments.images,
+        arguments.labels,
+        labeled,
+        notice=lambda line: print_line(f"plan: {line}", sys.stderr),
+    )
+    with Progress("plan") as progress:
+        made = plan_cohort(
+            cohort,
+            classes,
+            devices.resolve(arguments.device),
+            arguments.overrides,
+            arguments.ignore_label,
+            progress,
+        )
+    if arguments.json:
+        names = [c.name for c in made.classes]
+        print(json.dumps({"classes": names, "modality": made.modality, "plan": made.record()}))
+    else:
+        print("\n".join(made.lines))
+    return 0

@@ -1,0 +1,252 @@
+"""The fingerprint of a training's cases: all that a plan is made from.
+
+    Case → CaseFacts: grid, kind of image, intensities, structures → Fingerprint: all of them
+
+Axes are the canonical ones (`preprocessing.canonical_axes`): 0 to 2 run along R, A, S. The idea is
+nnU-Net's data fingerprint (Isensee et al., Nature Methods 2021), with the sizes of the structures
+and pairs of mirrored ones in addition.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..nn.level_sets import signed_distance
+from . import volume
+from .cases import Case, Cohort, read_pair
+from .components import bounding_box
+from .preprocessing import canonical_axes, to_canonical
+
+_SAMPLE = 100_000  # voxels of an image that its statistics are of
+_INSIDE = 20_000  # voxels of a case's structures that enter the statistics of all
+_MOST_BYTES = 1 << 30  # of unlabeled files that are read; of more, an even choice
+_WHOLE = 0.01  # of a structure's voxels: smaller pieces do not count
+_POINTS = 512  # of a structure, to compare it with the mirror image of another
+_ALIKE = 0.5  # of them in the other one, below which the two do not look alike
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One class in one case: its label ``value``; ``share`` of the image's voxels; ``pieces``;
+    ``extent`` of its largest piece by axis, ``center``, and ``radius`` of the largest ball inside,
+    in mm."""
+
+    value: int
+    share: float
+    pieces: int
+    extent: tuple[float, float, float]
+    center: tuple[float, float, float]
+    radius: float
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two structures side by side along ``axis``, on which ``first`` has the lower position, that
+    look like mirror images of each other: ``likeness`` of each lies in the other one's."""
+
+    first: int
+    second: int
+    axis: int
+    likeness: float
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What one case looks like. ``modality`` is that of its DICOM header, else CT where the values
+    are those of CT, else empty. ``low``, ``middle`` and ``high`` are the percentiles 0.5, 50 and
+    99.5 of the voxels. ``extent`` (mm) is that of all structures together; without labels the last
+    three are empty."""
+
+    name: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    modality: str
+    low: float
+    middle: float
+    high: float
+    structures: tuple[Structure, ...] = ()
+    extent: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    twins: tuple[Twins, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Intensities of the structures' voxels over all cases, ``low`` and ``high`` their percentiles
+    0.5 and 99.5."""
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The cases of a training; ``others`` counts unlabeled ones that were not looked at, since
+    reading all of them would take long."""
+
+    labeled: tuple[CaseFacts, ...]
+    unlabeled: tuple[CaseFacts, ...]
+    inside: Inside
+    others: int = 0
+
+    @property
+    def cases(self) -> tuple[CaseFacts, ...]:
+        """Those that were looked at, labeled ones first."""
+        return (*self.labeled, *self.unlabeled)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The label values of the structures in any case."""
+        return tuple(sorted({s.value for c in self.labeled for s in c.structures}))
+
+    def of(self, value: int) -> list[Structure]:
+        """A structure in each of the cases that show it."""
+        return [s for c in self.labeled for s in c.structures if s.value == value]
+
+
+def take(
+    cohort: Cohort,
+    values: Sequence[int] = (),
+    ignore: int | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> Fingerprint:
+    """The fingerprint of the labeled and unlabeled cases of ``cohort``.
+
+    ``values`` are the labels that count (empty: all but ``ignore``, the label of voxels that
+    nobody annotated). Raises InputError for a file that cannot be read or an empty label.
+    """
+    unlabeled = _some(cohort.unlabeled)
+    total = len(cohort.labeled) + len(unlabeled)
+    facts, samples = [], []
+    for number, case in enumerate((*cohort.labeled, *unlabeled)):
+        if progress is not None:
+            progress(number / total, f"looking at {case.name}")
+        found, inside = look(case, values, ignore)
+        facts.append(found)
+        samples.append(inside)
+    count = len(cohort.labeled)
+    inside = np.concatenate(samples)
+    low, high = map(float, np.percentile(inside, [0.5, 99.5]))
+    return Fingerprint(
+        tuple(facts[:count]),
+        tuple(facts[count:]),
+        Inside(low, high, float(inside.mean()), float(inside.std())),
+        len(cohort.unlabeled) - len(unlabeled),
+    )
+
+
+def _some(cases: Sequence[Case]) -> list[Case]:
+    """The ``cases``, or an even choice of them that holds about `_MOST_BYTES`."""
+    size = sum(c.image.stat().st_size for c in cases if c.image.is_file())
+    every = max(1, -(-size // _MOST_BYTES))
+    return list(cases[::every])
+
+
+def look(
+    case: Case, values: Sequence[int] = (), ignore: int | None = None
+) -> tuple[CaseFacts, np.ndarray]:
+    """The facts of one case, and intensities of some voxels of its structures."""
+    image, labels = read_pair(case)
+    order, flips = canonical_axes(image.grid)
+    array = to_canonical(image.array, order, flips)
+    spacing = tuple(float(image.grid.spacing[a]) for a in order)
+    sample = array.ravel(order="K")[:: max(1, array.size // _SAMPLE)]
+    low, middle, high = map(float, np.percentile(sample, [0.5, 50.0, 99.5]))
+    modality = _modality(case.image, sample, low)
+    facts = CaseFacts(case.name, array.shape, spacing, modality, low, middle, high)
+    if labels is None:
+        return facts, np.empty(0)
+    marked = to_canonical(labels.array, order, flips)
+    found = [v for v in np.unique(marked).tolist() if v and v != ignore]
+    found = [v for v in found if v in values] if values else found
+    if not found:
+        raise InputError(
+            f"{case.label}: the label is empty: it has no voxel of a class on the grid of "
+            f"{case.image.name}; annotate it, or use the image without it"
+        )
+    known = np.isin(marked, found)
+    box = bounding_box(known)
+    inside = array[box][known[box]]
+    structures = tuple(_structure(marked, v, spacing) for v in found)
+    facts = replace(
+        facts,
+        structures=structures,
+        extent=tuple((b.stop - b.start) * s for b, s in zip(box, spacing, strict=True)),
+        twins=tuple(_twins(marked, structures, spacing)),
+    )
+    return facts, inside[:: max(1, inside.size // _INSIDE)].astype(np.float64)
+
+
+def _modality(path: Path, sample: np.ndarray, low: float) -> str:
+    """That of a DICOM header; CT where whole numbers go below 0 as only Hounsfield units do."""
+    if path.is_dir():
+        files = (p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
+        try:
+            return volume.read_notes(next(files)).get("0008|0060", "").strip(" \0").upper()
+        except (InputError, StopIteration):
+            return ""
+    whole = np.array_equal(sample, np.round(sample))
+    return "CT" if low < -200.0 or (whole and low < -50.0) else ""
+
+
+def _structure(
+    marked: np.ndarray, value: int, spacing: tuple[float, float, float]
+) -> Structure:
+    from scipy import ndimage
+
+    mask = marked == value
+    box = bounding_box(mask, (1, 1, 1))
+    part = mask[box]
+    pieces, _ = ndimage.label(part)
+    sizes = np.bincount(pieces.ravel())[1:]
+    largest = pieces == sizes.argmax() + 1
+    inner = bounding_box(largest)
+    places = np.argwhere(part).mean(0) + [b.start for b in box]
+    # a border of background, so that a structure that the image cuts has one there too
+    radius = -float(signed_distance(np.pad(part, 1), spacing).min())
+    return Structure(
+        value,
+        float(sizes.sum()) / mask.size,
+        int((sizes >= _WHOLE * sizes.sum()).sum()),
+        tuple((b.stop - b.start) * s for b, s in zip(inner, spacing, strict=True)),
+        tuple(float(p * s) for p, s in zip(places, spacing, strict=True)),
+        radius,
+    )
+
+
+def _twins(
+    marked: np.ndarray, structures: Sequence[Structure], spacing: tuple[float, float, float]
+) -> list[Twins]:
+    """Pairs that may be told apart by their place alone."""
+    found = []
+    points = {s.value: _points(marked == s.value) for s in structures}
+    step = np.array(spacing)
+    for a, b in itertools.combinations(structures, 2):
+        gap = np.array(b.center) - np.array(a.center)
+        axis = int(np.abs(gap).argmax())
+        if abs(gap[axis]) < 0.5 * (a.extent[axis] + b.extent[axis]) * 0.8:
+            continue
+        likeness = []
+        for one, other in ((a, b), (b, a)):
+            offset = points[one.value] * step - np.array(one.center)
+            offset[:, axis] *= -1.0
+            place = np.round((np.array(other.center) + offset) / step).astype(int)
+            inside = ((place >= 0) & (place < marked.shape)).all(axis=1)
+            hits = marked[tuple(place[inside].T)] == other.value
+            likeness.append(hits.sum() / len(place))
+        if min(likeness) >= _ALIKE:
+            first, second = (a, b) if gap[axis] > 0 else (b, a)
+            found.append(Twins(first.value, second.value, axis, float(min(likeness))))
+    return found
+
+
+def _points(mask: np.ndarray) -> np.ndarray:
+    voxels = np.argwhere(mask)
+    return voxels[:: max(1, len(voxels) // _POINTS)].astype(float)

@@ -1,0 +1,169 @@
+"""How long a training takes: measured by a few steps of it, and the iterations that a time allows.
+
+Writes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..data.augmentation import floats
+from ..data.cases import Case, Cohort, PreparedCase
+from ..errors import Canceled, InputError
+from ..inference.sliding_window import predict
+from ..methods.base import Method
+from ..models.model import Model
+from ..nn import devices
+from ..nn.schedules import Step
+from . import checkpoint
+from .memory import Attempt, Peak, attempts_for, run_with_fallback
+from .profiles import Profile, with_iterations
+from .trainer import Trainer, TrainingSettings, TrainingTask
+
+_STEPS, _SECONDS = 4, 10.0  # at most so many timed steps of a kind, and no new one after this
+_FEWEST = 20  # iterations, below which nothing is learned
+_RESERVE = 0.97  # part of the time that is planned: the model is written, and steps vary
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds: of preparing one case, of one iteration on average over the course, of a network
+    going over one case; ``memory`` in bytes."""
+
+    case: float
+    iteration: float
+    prediction: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """A training of a run, to be measured."""
+
+    cohort: Cohort
+    method: Method
+    base: Model | None = None
+
+
+def measure(
+    course: Course, attempt: Attempt, seed: int, canceled: Callable[[], bool] = lambda: False
+) -> Cost:
+    """The cost of a training on its first case of each kind; raises Canceled.
+
+    Some steps run on the true window and device, the first one not counted.
+    """
+    devices.release_memory()
+    device = torch.device(attempt.device)
+    whole = course.cohort
+    cohort = Cohort(whole.labeled[:1], whole.unlabeled[:1])
+    nowhere = Path(tempfile.gettempdir())  # nothing exceeds the budget, so nothing is written
+    settings = TrainingSettings(seed, attempt.device, memory=1 << 62, resident=False)
+    task = TrainingTask(cohort, course.method, attempt.profile, nowhere, settings, course.base)
+    profile = task.profile
+    room = devices.room_for_cases(device)
+    with Peak(device) as peak:
+        began = time.monotonic()
+        trainer = Trainer(task, device)
+        case = (time.monotonic() - began) / (len(trainer.labeled) + len(trainer.unlabeled))
+        first = [profile.warmup] + ([0] if profile.warmup else [])
+        late, *early = [_seconds(trainer, index, canceled) for index in first]
+        part = profile.warmup / profile.iterations
+        iteration = late if not early else part * early[0] + (1 - part) * late
+        image = floats(trainer.labeled[0].opened().image)
+        began = time.monotonic()
+        with devices.autocast(device):
+            predict(trainer.student, image, profile.batch.patch, canceled=canceled)
+        prediction = time.monotonic() - began
+    kept = _bytes_of(trainer.labeled, whole.labeled)
+    kept += _bytes_of(trainer.unlabeled, whole.unlabeled)
+    return Cost(case, iteration, prediction, peak.bytes + min(room, kept))
+
+
+def _bytes_of(seen: Sequence[PreparedCase], cases: Sequence[Case]) -> int:
+    """Bytes of all ``cases`` if each takes as much as those ``seen``."""
+    return sum(c.nbytes for c in seen) * len(cases) // max(1, len(seen))
+
+
+def _seconds(trainer: Trainer, index: int, canceled: Callable[[], bool]) -> float:
+    """Seconds of an iteration from ``index`` on, batches made beside it as in the loop."""
+    profile = trainer.profile
+    steps = [Step(index, profile.iterations, profile.warmup)] * (_STEPS + 1)
+    began, done = 0.0, 0
+    for number, (step, batch) in enumerate(zip(steps, trainer.batches(steps), strict=True)):
+        if canceled():
+            raise Canceled
+        terms = trainer.step(step, batch)
+        float(sum(terms.values()))  # waits for a GPU, which computes asynchronously
+        if number == 0:
+            began = time.monotonic()
+            continue
+        done = number
+        if time.monotonic() - began > _SECONDS:
+            break
+    return (time.monotonic() - began) / done
+
+
+def fit(
+    profile: Profile,
+    minutes: float,
+    courses: Sequence[Course],
+    device: str,
+    seed: int,
+    *,
+    spent: float = 0.0,
+    canceled: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Profile:
+    """``profile`` with the iterations for which ``minutes`` suffice, ``spent`` seconds of them
+    gone already; ``courses`` are the trainings that share the time, each of as many iterations.
+
+    Raises InputError for a time that is gone before the cases are prepared, and Canceled.
+    """
+    began = time.monotonic()
+    costs = {
+        name: run_with_fallback(
+            attempts_for(profile, device),
+            lambda attempt, course=course: measure(course, attempt, seed, canceled),
+            warn,
+        )
+        for name, course in {c.method.name: c for c in courses}.items()
+    }
+    devices.release_memory()
+    spent += time.monotonic() - began
+    return with_iterations(profile, iterations_for(minutes, courses, costs, spent))
+
+
+def iterations_for(
+    minutes: float, courses: Sequence[Course], costs: Mapping[str, Cost], spent: float
+) -> int:
+    """The iterations of each of ``courses`` for which ``minutes`` suffice, ``spent`` seconds of
+    them gone; ``costs`` by method. InputError if there is no time for any."""
+    left, each = _RESERVE * 60.0 * minutes - spent, 0.0
+    for course in courses:
+        cost, cohort = costs[course.method.name], course.cohort
+        unlabeled = cohort.unlabeled if course.method.uses_unlabeled else ()
+        cases = len(cohort.labeled) + len(unlabeled) + len(cohort.holdout)
+        left -= cost.case * cases + cost.prediction * len(cohort.holdout)
+        each += cost.iteration
+    iterations = int(left / each)
+    if iterations < _FEWEST:
+        needed = minutes + (_FEWEST * each - left) / 60.0
+        raise InputError(
+            f"{minutes:g} minutes are too short for these cases on this computer: about "
+            f"{math.ceil(needed)} are the least"
+        )
+    return iterations
+
+
+def iterations_of(folder: Path) -> int | None:
+    """The iterations of the training that ``folder`` holds a checkpoint of, for one that is
+    resumed and measured in minutes; None without."""
+    former = checkpoint.load(folder)
+    return None if former is None else int(former.settings["profile"]["iterations"])

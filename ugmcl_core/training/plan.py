@@ -1,0 +1,545 @@
+"""A training that plans itself: from the fingerprint of its cases to a profile, with reasons.
+
+    Cohort → fingerprint.take → Fingerprint ┐
+    torch.device → limits_of → Limits       ├→ plan → Plan: a Profile, and a Decision for each
+    overrides, "patch=96,96,10"             ┘         of its properties
+
+`plan` is a pure function. Where the rules of nnU-Net's planning fit they are followed (Isensee et
+al., nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation,
+Nature Methods 18, 2021): the grid from the median spacing, strides and kernels from spacing and
+patch, the normalization from the kind of image. The rest follows from the time of two CPU cores,
+which nnU-Net does not have in mind: patches of the size of the structure and a grid that they fit.
+The decisions are made in the order of `DECISIONS`, and each sees the ones before it, so that an
+override of one changes what follows from it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from ..data import fingerprint
+from ..data.augmentation import Augmentation, thick_axes
+from ..data.batches import BatchSettings
+from ..data.cases import Cohort, Representation
+from ..data.fingerprint import CaseFacts, Fingerprint
+from ..data.preprocessing import Normalization
+from ..errors import InputError
+from ..models.card import ClassInfo
+from ..nn.network import NetworkSettings, Strides
+from .profiles import COMPACT, Profile, contralateral, with_iterations
+
+T = TypeVar("T")
+PLAN = "plan"
+"""Where a profile is named, the one that is planned."""
+
+DECISIONS = (
+    "grid", "patch", "strides", "kernels", "filters", "batch", "normalization", "scale",
+    "foreground", "mirror", "rotation", "intensity", "iterations",
+)  # fmt: skip
+"""What can be overridden, in the order in which it is decided."""
+
+_AXES = "RAS"
+_GIB = 1 << 30
+_LEAST = 4  # voxels below which no axis is halved
+_RESOLVED = 4.0  # voxels across the thinnest structure that no grid may go below ...
+_CLEAR = 8.0  # ... and that it keeps if only the size of whole images speaks for a coarser one
+_WINDOWS = 16.0  # patches that the voxels of a typical image should fill at most
+_TWINS = 0.7  # likeness from which on two structures are mirror images whatever their names
+_CONTEXT = 2.0  # times the structure's extent that a patch shows
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a training may use: ``device`` is cpu, cuda or mps, ``memory`` all of its bytes."""
+
+    device: str = "cpu"
+    memory: int = 16 * _GIB
+
+    @property
+    def voxels(self) -> int:
+        """The most of a patch. On a CPU those of the compact profile, of which two cores train
+        about one batch in two seconds; on a GPU those of the published one."""
+        if self.device == "cpu":
+            return 300_000 if self.memory >= 8 * _GIB else 150_000
+        return 1_000_000 if self.memory >= 10 * _GIB else 500_000
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One property of a training, its value as it can be given back, and the reason for it."""
+
+    what: str
+    value: str
+    why: str
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        return f"{self.what} {self.value}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training's profile and how it came about; ``classes`` are those of the model, and
+    ``modality`` is the kind of its images, empty if unknown."""
+
+    profile: Profile
+    decisions: tuple[Decision, ...]
+    classes: tuple[ClassInfo, ...]
+    modality: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """One for each decision."""
+        return [d.line for d in self.decisions]
+
+    def lasting(self, profile: Profile, why: str) -> Plan:
+        """The plan with this profile, which differs in its iterations because of ``why``."""
+        last = Decision("iterations", str(profile.iterations), why)
+        others = tuple(d for d in self.decisions if d.what != last.what)
+        return replace(self, profile=profile, decisions=(*others, last))
+
+    def record(self) -> list[dict[str, str]]:
+        """As a model's card and the worker's events have it."""
+        return [asdict(d) for d in self.decisions]
+
+
+def limits_of(device: torch.device) -> Limits:
+    """The limits of a device. All of its memory counts, not what is free at the moment: the same
+    cases on the same computer have the same plan."""
+    if device.type == "cuda":
+        return Limits("cuda", torch.cuda.get_device_properties(device).total_memory)
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return Limits(device.type)
+    return Limits(device.type, memory)
+
+
+def overrides_of(texts: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` texts as a dictionary; InputError for others than `DECISIONS`."""
+    given = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name.strip() not in DECISIONS:
+            raise InputError(
+                f"{text!r} is no NAME=VALUE of a plan; the names are {', '.join(DECISIONS)}"
+            )
+        given[name.strip()] = value.strip()
+    return given
+
+
+def plan(
+    found: Fingerprint,
+    classes: Sequence[ClassInfo],
+    limits: Limits = Limits(),
+    given: Mapping[str, str] | None = None,
+    values: Sequence[int] = (),
+) -> Plan:
+    """The plan for cases with this fingerprint; ``given`` holds overrides (`overrides_of`),
+    ``values`` the labels of the ``classes``, by default 1, 2, ...
+
+    InputError for an override that cannot be used.
+    """
+    return _Planner(found, classes, limits, given or {}, values).plan()
+
+
+def plan_cohort(
+    cohort: Cohort,
+    classes: Sequence[ClassInfo],
+    device: torch.device,
+    overrides: Sequence[str] = (),
+    ignore: int | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    values: Sequence[int] = (),
+) -> Plan:
+    """The plan for these cases on ``device``: `fingerprint.take` and `plan`, one after the other.
+
+    ``values`` are the labels of the ``classes``, by default 1, 2, ...; without classes, those
+    that occur in several of the labels are the classes, named by their numbers. Raises InputError.
+    """
+    given = overrides_of(overrides)
+    values = tuple(values) or tuple(c.value for c in classes)
+    found = fingerprint.take(cohort, values, ignore, progress)
+    if not classes:
+        values = _usual(found)
+        names = ["structure"] if values == (1,) else [f"class {v}" for v in values]
+        classes = [ClassInfo(n, t, largest_component=None) for n, t in enumerate(names, 1)]
+    made = plan(found, classes, limits_of(device), given, values)
+    if values == tuple(range(1, len(values) + 1)):
+        values = ()  # the usual ones go without saying
+    representation = replace(made.profile.representation, values=values)
+    return replace(made, profile=replace(made.profile, representation=representation))
+
+
+def _usual(found: Fingerprint) -> tuple[int, ...]:
+    """The label values in at least two cases, or in the only one: another is rather a slip."""
+    least = min(2, len(found.labeled))
+    return tuple(v for v in found.values if len(found.of(v)) >= least) or found.values
+
+
+class _Planner:
+    """The decisions one after the other; each method makes one and returns its value."""
+
+    def __init__(
+        self,
+        found: Fingerprint,
+        classes: Sequence[ClassInfo],
+        limits: Limits,
+        given: Mapping[str, str],
+        values: Sequence[int],
+    ) -> None:
+        self.found, self.classes, self.limits, self.given = found, classes, limits, given
+        self.values = tuple(values) or tuple(range(1, len(classes) + 1))
+        self.made: list[Decision] = []
+        self.size_mm = _median([np.multiply(c.shape, c.spacing) for c in found.cases])
+        self.extent_mm = _median([c.extent for c in found.labeled])  # of all structures together
+        each = [found.of(v) for v in found.values]
+        self.largest_mm = np.max([_median([s.extent for s in one]) for one in each], axis=0)
+        self.radii = [float(np.median([s.radius for s in one])) for one in each]
+
+    def plan(self) -> Plan:
+        grid = self.grid()
+        patch = self.patch(grid)
+        strides, patch = self.strides(grid, patch)
+        kernels = self.kernels(grid, patch, strides)
+        network = NetworkSettings(
+            classes=len(self.classes) + 1,
+            filters=self.filters(),
+            strides=strides,
+            distance_dropout=False,
+            kernels=kernels,
+        )
+        labeled, unlabeled = self.batch(patch)
+        representation = Representation(
+            grid, self.normalization(), len(self.classes) + 1, scale=self.scale(grid)
+        )
+        foreground = self.foreground(grid, patch)
+        augmentation = self.augmentation(grid)
+        profile = Profile(
+            name=PLAN,
+            about="planned for its cases",
+            representation=representation,
+            network=network,
+            batch=BatchSettings(patch, labeled, unlabeled, foreground, augmentation),
+            optimization=COMPACT.optimization,
+            iterations=COMPACT.iterations,
+            warmup=COMPACT.warmup,
+        )
+        iterations = self.iterations()
+        return Plan(
+            with_iterations(profile, iterations),
+            tuple(self.made),
+            tuple(self.classes),
+            modality(self.found.labeled),
+        )
+
+    def decide(
+        self, what: str, value: T, why: str, parse: Callable[[str], T], show: Callable[[T], str]
+    ) -> T:
+        """Note the decision for ``value``, or for an override of it."""
+        if what in self.given:
+            try:
+                value, why = parse(self.given[what]), "given"
+            except ValueError:
+                raise InputError(
+                    f"{what}={self.given[what]}: this is planned as {show(value)}; give it in "
+                    "the same form"
+                ) from None
+        self.made.append(Decision(what, show(value), why))
+        return value
+
+    def grid(self) -> tuple[float, float, float]:
+        base = _median([c.spacing for c in self.found.cases])
+        grid, thick = base.copy(), thick_axes(base)
+        most, thinnest = self.limits.voxels, 2.0 * min(self.radii)
+
+        def coarser(voxels: Callable[[np.ndarray], float], allowed: float, across: float) -> bool:
+            """Coarsen the finest axes until ``voxels`` fit; whether anything changed."""
+            nonlocal grid
+            before = grid
+            while voxels(grid) > allowed:
+                finest = grid < 1.5 * grid.min()
+                wider = np.where(finest, 1.02 * grid, grid)
+                if thinnest / wider.min() < across:
+                    break
+                grid = wider
+            return before is not grid
+
+        why = "the median spacing of the cases"
+        if thick:
+            why += f"; along {_names(thick)} slices are thick, and nothing is made up between them"
+        # axes within which a structure fits the image are counted as far as the image goes
+        inner = np.minimum(self.largest_mm, self.size_mm)
+        if coarser(lambda g: float(np.prod(np.ceil(inner / g))), most, _RESOLVED):
+            why = f"coarsened from {_shown(base)} mm so that a patch covers the largest structure"
+        if coarser(lambda g: float(np.prod(self.size_mm / g)), _WINDOWS * most, _CLEAR):
+            why = (
+                f"coarsened from {_shown(base)} mm: a typical image then has about "
+                f"{np.prod(self.size_mm / grid) / most:.0f} patches, and the thinnest structure "
+                f"is still {thinnest / grid.min():.0f} voxels wide"
+            )
+        value = tuple(round(float(g), 3) for g in grid)
+        return self.decide("grid", value, why, _floats, _shown)
+
+    def patch(self, grid: tuple[float, ...]) -> tuple[int, int, int]:
+        most = self.limits.voxels
+        image = np.maximum(1.0, np.round(self.size_mm / grid))
+        wanted = np.clip(_CONTEXT * self.extent_mm / grid, 1.0, image)
+        why = f"{_CONTEXT:g} times the structures' {_shown(np.round(self.extent_mm))} mm"
+        if np.prod(wanted) < most / 2:
+            why = f"what surrounds the structures, of {_shown(np.round(self.extent_mm))} mm, too"
+            while np.prod(wanted) < most / 2 and (wanted < image).any():
+                wanted = np.minimum(image, 1.02 * wanted)
+        if (wanted >= image).all():
+            why = "a whole typical image"
+        if np.prod(wanted) > most:
+            why = f"as much as {most / 1e3:.0f} thousand voxels show, what a step has time for"
+            while np.prod(wanted) > most:  # the axis that goes furthest beyond the structures
+                beyond = wanted * grid / np.maximum(self.largest_mm, 1e-6)
+                beyond = np.where(wanted > 2 * _LEAST, beyond, 0.0)
+                wanted[int(beyond.argmax())] *= 0.98
+        value = tuple(max(1, int(n)) for n in np.round(wanted))
+        return self.decide("patch", value, why, _wholes, _shown)
+
+    def strides(
+        self, grid: tuple[float, ...], patch: tuple[int, ...]
+    ) -> tuple[Strides, tuple[int, int, int]]:
+        """The strides, and the patch in multiples of them."""
+        proposed = strides_for(grid, patch)
+        why = f"no axis is halved below {_LEAST} voxels"
+        if max(grid) >= 2 * min(grid):
+            why += ", the finely sampled ones first until voxels are about cubes"
+        strides = self.decide("strides", proposed, why, _triples(4), _digits)
+        multiple = NetworkSettings(strides=strides).multiple
+        fit = tuple(_multiple(n, m) for n, m in zip(patch, multiple, strict=True))
+        if fit != patch:
+            self.made = [
+                replace(d, value=_shown(fit)) if d.what == "patch" else d for d in self.made
+            ]
+        return strides, fit
+
+    def kernels(
+        self, grid: tuple[float, ...], patch: tuple[int, ...], strides: Strides
+    ) -> Strides:
+        proposed = kernels_for(grid, patch, strides)
+        flat = sum(min(k) == 1 for k in proposed)
+        why = "voxels are about cubes at every level"
+        if flat:
+            why = f"the finest {flat} levels look within slices, between which little is alike"
+        return self.decide("kernels", proposed, why, _triples(5), _digits)
+
+    def filters(self) -> int:
+        value = 32 if self.limits.device == "cuda" and self.limits.memory >= 10 * _GIB else 16
+        why = "as nnU-Net, for a GPU" if value == 32 else "as the published network"
+        return self.decide("filters", value, why, _positive, str)
+
+    def batch(self, patch: tuple[int, ...]) -> tuple[int, int]:
+        small = math.prod(patch) <= self.limits.voxels / 4
+        value = (4, 4) if small else (2, 2)
+        why = "labeled and unlabeled patches" + (", more of them as they are small" * small)
+        if not self.found.unlabeled:
+            why = "patches; without unlabeled cases all of them are labeled"
+        return self.decide("batch", value, why, _sum, lambda v: f"{v[0]}+{v[1]}")
+
+    def normalization(self) -> Normalization:
+        inside, kind = self.found.inside, modality(self.found.labeled)
+        if kind == "CT" and inside.deviation > 0 and inside.low < inside.high:
+            rounded = (inside.low, inside.high, inside.mean, inside.deviation)
+            value = Normalization("global", *(float(f"{v:.5g}") for v in rounded))
+            why = "CT: clipped and scaled as the structures' intensities over all cases ask for"
+        else:
+            value = COMPACT.representation.normalization
+            why = f"{kind or 'no CT'}: intensities have no unit, so each image by its own"
+        return self.decide("normalization", value, why, _normalization, _normalization_text)
+
+    def scale(self, grid: tuple[float, ...]) -> float:
+        radius = float(np.median(self.radii))
+        value = float(f"{min(20.0, max(0.6 * radius, 2.0 * min(grid))):.3g}")
+        why = f"mm of signed distance, most of a structure's depth of {radius:.3g} mm"
+        return self.decide("scale", value, why, _number, "{:g}".format)
+
+    def foreground(self, grid: tuple[float, ...], patch: tuple[int, ...]) -> float:
+        seen = np.minimum(1.0, np.multiply(patch, grid) / self.size_mm)
+        chance = float(np.prod(seen))
+        value = 1 / 3 if chance >= 0.5 else 0.5 if chance >= 0.2 else 2 / 3
+        why = f"of the labeled patches lie on a structure; others show one with {chance:.0%}"
+        return self.decide("foreground", round(value, 2), why, _share, "{:g}".format)
+
+    def augmentation(self, grid: tuple[float, ...]) -> Augmentation:
+        thick = thick_axes(grid)
+        axes, why = (0, 1), "left to right and front to back, and segmented in these views too"
+        twins = sorted(set(self.sided()))
+        if twins:
+            axes = tuple(a for a in axes if a not in twins)
+            why = f"two structures are told apart by their side along {_names(twins)}"
+        axes = self.decide("mirror", axes, why, _axes, lambda v: _names(v) or "none")
+        degrees, why = 18.0, "degrees about each axis, as compact"
+        if thick:
+            degrees, why = 30.0, f"degrees, within the slices along {_names(thick)} alone"
+        degrees = self.decide("rotation", degrees, why, _number, "{:g}".format)
+        strength, why = 1.0, "of gain, gamma, bias field, blur and noise, as compact"
+        if modality(self.found.labeled) == "CT":
+            strength, why = 0.5, "CT: scanners differ less in their intensities than in MR"
+        strength = self.decide("intensity", strength, why, _share, "{:g}".format)
+        flips = tuple(0.5 if a in axes else 0.0 for a in range(3))
+        return replace(
+            COMPACT.batch.augmentation, rotation=degrees, flips=flips, intensity=strength
+        )
+
+    def sided(self) -> list[int]:
+        """The axes along which a mirrored view would show one structure as another."""
+        axes, cases = [], self.found.labeled
+        shown = [{s.value for s in c.structures} for c in cases]
+        for first, second in itertools.permutations(self.values, 2):
+            named = self.are_sides(first, second)
+            both = sum({first, second} <= values for values in shown)
+            for axis in range(3):
+                pairs = [
+                    t for c in cases for t in c.twins
+                    if (t.first, t.second, t.axis) == (first, second, axis)
+                    and (named or t.likeness >= _TWINS)
+                ]  # fmt: skip
+                if len(pairs) > both / 2:  # on the same sides in most of the cases
+                    axes.append(axis)
+            if named and not both:  # no case shows whether they look alike
+                axes.append(0)
+        return axes
+
+    def are_sides(self, first: int, second: int) -> bool:
+        """Whether two label values are named as the left and the right one of the same."""
+        names = dict(zip(self.values, (c.name.casefold() for c in self.classes), strict=True))
+        return first in names and second in names and contralateral(names[first]) == names[second]
+
+    def iterations(self) -> int:
+        why = "as compact; --minutes sets them from a measured step"
+        return self.decide("iterations", COMPACT.iterations, why, _positive, str)
+
+
+def strides_for(grid: Sequence[float], patch: Sequence[int]) -> Strides:
+    """The strides between five levels: each halves the axes whose spacing is less than twice the
+    least of those that can be halved, so that thick slices wait, and none to below 4 voxels
+    (Isensee et al., 2021)."""
+    spacing, size, strides = list(grid), [float(n) for n in patch], []
+    for _ in range(4):
+        able = [a for a in range(3) if size[a] >= 2 * _LEAST]
+        finest = min((spacing[a] for a in able), default=0.0)
+        step = tuple(2 if a in able and spacing[a] < 2 * finest else 1 for a in range(3))
+        spacing = [s * t for s, t in zip(spacing, step, strict=True)]
+        size = [n / t for n, t in zip(size, step, strict=True)]
+        strides.append(step)
+    return tuple(strides)
+
+
+def kernels_for(grid: Sequence[float], patch: Sequence[int], strides: Strides) -> Strides:
+    """The kernels of the five levels: 1 along axes whose spacing there is at least twice the
+    least, and 3 from the first level on where it is not (Isensee et al., 2021)."""
+    spacing, kernels, seen = list(grid), [], [False] * 3
+    for step in (*strides, (1, 1, 1)):
+        seen = [s or a < 2 * min(spacing) for s, a in zip(seen, spacing, strict=True)]
+        kernels.append(
+            tuple(3 if s and n > 1 else 1 for s, n in zip(seen, patch, strict=True))
+        )
+        spacing = [s * t for s, t in zip(spacing, step, strict=True)]
+    return tuple(kernels)
+
+
+def modality(cases: Sequence[CaseFacts]) -> str:
+    """The kind of image that most of the cases are."""
+    kinds = [c.modality for c in cases]
+    return max(sorted(set(kinds)), key=kinds.count) if kinds else ""
+
+
+def _median(rows: Sequence[Any]) -> np.ndarray:
+    return np.median(np.asarray(rows, float), axis=0)
+
+
+def _multiple(n: int, m: int) -> int:
+    """A multiple of ``m`` near ``n``, of a small one from ``n`` on: no slice is left out."""
+    return max(1, math.ceil(n / m) if m <= _LEAST else round(n / m)) * m
+
+
+def _shown(values: Sequence[float]) -> str:
+    return ",".join(f"{v:g}" for v in values)
+
+
+def _names(axes: Sequence[int]) -> str:
+    return ",".join(_AXES[a] for a in axes)
+
+
+def _digits(triples: Strides) -> str:
+    return " ".join("".join(map(str, t)) for t in triples)
+
+
+def _normalization_text(value: Normalization) -> str:
+    numbers = [v for k, v in value.to_dict().items() if k != "kind"]
+    return ",".join([value.kind, *(f"{v:g}" for v in numbers)])
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(text)
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    a, b, c = (_number(v) for v in text.split(","))
+    return a, b, c
+
+
+def _wholes(text: str) -> tuple[int, ...]:
+    a, b, c = (_positive(v) for v in text.split(","))
+    return a, b, c
+
+
+def _sum(text: str) -> tuple[int, int]:
+    labeled, _, unlabeled = text.partition("+")
+    if int(unlabeled) < 0:
+        raise ValueError(text)
+    return _positive(labeled), int(unlabeled)
+
+
+def _triples(count: int) -> Callable[[str], Strides]:
+    def parse(text: str) -> Strides:
+        triples = tuple(tuple(map(_positive, word)) for word in text.split())
+        NetworkSettings(**{"strides" if count == 4 else "kernels": triples})
+        return triples
+
+    return parse
+
+
+def _axes(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    return tuple(_AXES.index(word.strip()) for word in text.upper().split(","))
+
+
+def _normalization(text: str) -> Normalization:
+    kind, *numbers = text.split(",")
+    try:
+        return Normalization(kind, *map(float, numbers))
+    except TypeError as error:
+        raise ValueError(text) from error
