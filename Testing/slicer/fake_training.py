@@ -35,8 +35,11 @@ def estimate(request: dict, say, canceled) -> None:
     read_cases(request)
     seconds = 0.5
     say("progress", id=request["id"], fraction=0.5, text="Measuring", remaining=0.1)
-    say("result", id=request["id"], seconds=seconds * request["iterations"] + 100,
-        seconds_per_iteration=seconds, memory_bytes=1.5e9)  # fmt: skip
+    iterations = int(60 * request["minutes"] / seconds) or request["iterations"]
+    plan = [{"what": "patch", "value": "96,96,10", "why": "a whole typical image"}]
+    say("result", id=request["id"], seconds=seconds * iterations + 100,
+        seconds_per_iteration=seconds, memory_bytes=1.5e9, iterations=iterations,
+        plan=[] if request["base"] else plan)  # fmt: skip
 
 
 def finetune(request: dict, say, canceled, paused) -> bool:

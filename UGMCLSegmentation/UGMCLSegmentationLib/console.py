@@ -87,15 +87,18 @@ class Console:
         self, labeled: Mapping, unlabeled: Sequence = (), holdout: Mapping | None = None,
         base: str = "", name: str = "", iterations: int = 1000, method: str = "ugmcl",
         device: str = "auto", compare: bool = False, seed: int = 0, leaveOneOut: bool = False,
-        keepNames: bool = False,
+        keepNames: bool = False, fromScratch: bool = False, minutes: float = 0.0,
+        overrides: Sequence[str] = (),
     ) -> dict[str, Any]:  # fmt: skip
         """Train a new model. `labeled` and `holdout` map volumes to their segmentations;
         `compare`, `leaveOneOut` and `keepNames` are the choices of the panel's Advanced.
+        `fromScratch` trains without a base, by a plan, of which `overrides` ("patch=96,96,10")
+        change lines; `minutes` above 0 set the iterations.
 
         Returns the worker's result (docs/architecture.md); `model` in it is the folder of the new
         model, which is among the user's models from then on.
         """
-        base = _model(base)
+        base = "" if fromScratch else _model(base)
         found = [
             *(cases.Case(v.GetName(), cases.LABELED, v, s) for v, s in labeled.items()),
             *(cases.Case(v.GetName(), cases.UNLABELED, v) for v in unlabeled),
@@ -109,7 +112,8 @@ class Console:
         )
         settings = finetuning.newSettings(
             name, base=base, method=method, iterations=iterations, seed=seed, device=device,
-            compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames,
+            compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames, minutes=float(minutes),
+            overrides=tuple(overrides),
         )  # fmt: skip
         waiting = Waiting()
         task = FinetuneTask(finetuning.newRun(settings, cases_), waiting, cases_)

@@ -47,6 +47,7 @@ class Parameters:
     caseFiles: str = ""  # see caseFiles.toText
     targets: str = ""  # the use of segments, see structures.toText
     iterations: Annotated[int, WithinRange(1, 1_000_000)] = 1000
+    minutes: Annotated[int, WithinRange(0, 10_000)] = 0  # above 0 they set the iterations
     method: str = "ugmcl"
     modelName: str = ""
     compare: bool = False

@@ -184,6 +184,25 @@ def test_estimate_before_a_run(panel):
     assert selector.itemData(selector.currentIndex) == "custom"
 
 
+def test_the_plan_of_a_training_from_scratch_and_a_length_in_minutes(panel):
+    improve.prepare(panel, iterations=1000)
+    assert panel.ui.planLabel.isHidden()
+    panel.ui.baseSelector.currentIndex = panel.ui.baseSelector.count - 1
+    assert panel.ui.planLabel.text == "Estimate shows how the training is planned for these cases."
+    panel.ui.minutesSpinBox.value = 5
+    selector = panel.ui.presetSelector
+    assert selector.itemData(selector.currentIndex) == "custom"
+    assert not panel.ui.iterationsSpinBox.enabled
+    panel.click("estimateButton")
+    improve.finish(panel)
+    assert "patch 96,96,10: a whole typical image" in panel.ui.planLabel.text
+    assert panel.ui.estimateLabel.text.startswith("Takes about 7 min")  # and 100 s for the rest
+    selector.currentIndex = selector.findData("quick")
+    assert panel.parameters.minutes == 0 and panel.ui.iterationsSpinBox.enabled
+    panel.ui.baseSelector.currentIndex = 0
+    assert panel.ui.planLabel.isHidden()
+
+
 def test_a_warning_where_the_gpu_is_not_used(panel, monkeypatch):
     from UGMCLSegmentationLib.panel.setup import dependencies
 

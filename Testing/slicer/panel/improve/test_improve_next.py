@@ -305,6 +305,8 @@ def test_the_console(panel, tmp_path):
     assert result["report"] == "none"
     assert result["about"]["cases"] == "1 labeled, 1 unlabeled, 0 hold-out"
     pair = {v: improve.add_segmentation(v, {"left atrium": improve.bright(v)}) for v in volumes}
+    result = logic.finetune(pair, name="new", fromScratch=True, iterations=10)
+    assert result["request"]["base"] == "" and result["request"]["overrides"] == []
     result = logic.finetune(pair, name="left-out", iterations=10, compare=True, leaveOneOut=True)
     assert result["report"] == "leave-one-out" and result["cases"][1]["supervised"]
     assert os.path.isfile(os.path.join(result["model"], "model.json"))

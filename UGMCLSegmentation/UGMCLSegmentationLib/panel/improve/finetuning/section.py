@@ -167,7 +167,8 @@ class FinetuneSection:
     def onEstimate(self, event: dict) -> None:
         key, steps = self._measured
         keys = ("seconds", "seconds_per_iteration", "memory_bytes")
-        estimate = Estimate(*(float(event[k]) for k in keys), steps)
+        plan = tuple(f"{d['what']} {d['value']}: {d['why']}" for d in event.get("plan", ()))
+        estimate = Estimate(*(float(event[k]) for k in keys), steps, plan)
         self._estimates[key] = estimate
         self._ui.improveLogText.appendPlainText(estimate.text(steps))
         self.update()
@@ -243,6 +244,7 @@ class FinetuneSection:
             base=baseOf(parameters),
             method=parameters.method,
             iterations=parameters.iterations,
+            minutes=float(parameters.minutes),
             seed=SEED,
             device=parameters.device,
             compare=parameters.compare,
@@ -253,7 +255,7 @@ class FinetuneSection:
     def _measureKey(self) -> tuple:
         """What the speed and the memory depend on."""
         parameters = self._parameters
-        return (parameters.base, parameters.method, parameters.device)
+        return (parameters.base, parameters.method, parameters.device, parameters.minutes)
 
     def _showEstimate(self) -> None:
         lines = []
@@ -266,10 +268,22 @@ class FinetuneSection:
                   "training takes many times longer than it needs to.")
             )  # fmt: skip
         messages.show(self._ui.estimateLabel, "\n".join(lines))
+        messages.show(self._ui.planLabel, self._plan())
+
+    def _plan(self) -> str:
+        """How a training from scratch is planned; "" of one from a base."""
+        if self._parameters is None or baseOf(self._parameters):
+            return ""
+        estimate = self._estimates.get(self._measureKey())
+        if estimate is None or not estimate.plan:
+            return _("Estimate shows how the training is planned for these cases.")
+        return "\n".join([_("The plan for these cases:"), *estimate.plan])
 
     def _steps(self) -> int:
-        """How many steps all trainings of a run take together."""
+        """How many steps all trainings of a run take together; 0 where minutes set them."""
         parameters = self._parameters
+        if parameters.minutes:
+            return 0
         roles = [case.role for case in self._caseList.contents.cases]
         labeled, each = roles.count(cases.LABELED), 2 if parameters.compare else 1
         trainings = 1

@@ -66,8 +66,9 @@ class FinetuneChoices:
         parameters = self._parameters
         if parameters is None:
             return
+        self._ui.iterationsSpinBox.enabled = not parameters.minutes
         for selector, value in (
-            (self._ui.presetSelector, presetFor(parameters.iterations)),
+            (self._ui.presetSelector, presetFor(parameters.iterations, parameters.minutes)),
             (self._ui.baseSelector, parameters.base),
             (self._ui.methodSelector, parameters.method),
         ):
@@ -94,6 +95,7 @@ class FinetuneChoices:
             self._ui.finetuneAdvancedSection.collapsed = False
         else:
             self._parameters.iterations = ITERATIONS[name]
+            self._parameters.minutes = 0
 
     def _isChoice(self, index: int) -> bool:
         return self._parameters is not None and index >= 0
@@ -115,12 +117,14 @@ DEFAULT = "standard"
 @dataclass(frozen=True)
 class Estimate:
     """The worker's measurement: `seconds` for a run with `steps` steps in all its trainings,
-    including preparation and validation."""
+    including preparation and validation. `plan` has a line for each decision of a training from
+    scratch."""
 
     seconds: float
     secondsPerStep: float
     memoryBytes: float
     steps: int
+    plan: tuple[str, ...] = ()
 
     def text(self, steps: int) -> str:
         """The estimate for a run that differs from the measured one in the number of `steps`."""
@@ -141,6 +145,8 @@ def presets() -> list[tuple[str, str, str]]:
     ]
 
 
-def presetFor(iterations: int) -> str:
-    """The preset with this number of steps."""
+def presetFor(iterations: int, minutes: int = 0) -> str:
+    """The preset with this number of steps; a length in minutes is none."""
+    if minutes:
+        return CUSTOM
     return next((name for name, n in ITERATIONS.items() if n == iterations), CUSTOM)

@@ -1,0 +1,147 @@
+"""Generated cases of other kinds than the atrium: each function of a seed gives image and labels.
+
+`stack`: ten thick slices through two ventricles and the muscle between them, shifted against each
+other as breath holds shift them. `small`: a little gland beside bone in a fine CT-like volume.
+`sides`: two organs of one look, left and right, among others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from ugmcl_core.data.volume import Grid, Volume, write
+
+FAMILIES: dict[str, Callable[[int], tuple[Volume, Volume]]] = {}
+
+
+def family(make):
+    FAMILIES[make.__name__] = make
+    return make
+
+
+def write_family(root: Path, name: str, count: int, first: int = 0) -> Path:
+    """So many cases as files in ``root``/images and ``root``/labels."""
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True, exist_ok=True)
+    for seed in range(first, first + count):
+        for kind, content in zip(("images", "labels"), FAMILIES[name](seed), strict=True):
+            write(root / kind / f"{name}{seed:03d}.nrrd", content)
+    return root
+
+
+def _points(shape, spacing) -> np.ndarray:
+    """Voxel centers in mm from the middle, (3, I, J, K)."""
+    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"))
+
+
+def _texture(rng, shape, grain) -> np.ndarray:
+    noise = ndimage.gaussian_filter(rng.normal(size=shape), grain)
+    return noise / noise.std()
+
+
+def _ball(points, center, radii) -> np.ndarray:
+    """Up to 1 inside an ellipsoid."""
+    parts = ((p - c) / r for p, c, r in zip(points, center, radii, strict=True))
+    return np.sqrt(sum(p * p for p in parts))
+
+
+@family
+def stack(seed: int) -> tuple[Volume, Volume]:
+    """128x128x10 voxels of 1.5x1.5x10 mm: 1 left ventricle, 2 its muscle, 3 right ventricle."""
+    rng = np.random.default_rng([seed, 1])
+    shape, spacing = (128, 128, 10), (1.5, 1.5, 10.0)
+    image, labels = np.zeros(shape), np.zeros(shape, np.uint8)
+    x, y = _points(shape, spacing)[:2, :, :, 0]
+    turn, center = rng.uniform(-0.7, 0.7), rng.uniform(-18, 18, 2)
+    size, wall = rng.uniform(0.85, 1.15), rng.uniform(7, 10)
+    blood, muscle, fat = rng.uniform(0.7, 0.95), rng.uniform(0.25, 0.4), rng.uniform(0.5, 0.9)
+    others = [(rng.uniform(-80, 80, 2), rng.uniform(8, 22, 2), rng.uniform(0.1, 1.0))
+              for _ in range(7)]  # fmt: skip
+    for k in range(10):
+        depth = (k + rng.uniform(-0.2, 0.2)) / 9
+        u, v = x - center[0] + rng.normal(0, 2), y - center[1] + rng.normal(0, 2)
+        u, v = u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)
+        plane = np.where(np.hypot(x / 85, y / 70) < 1, 0.45, 0.05)
+        plane = np.where((plane > 0.1) & (np.hypot(x / 78, y / 63) > 1), fat, plane)
+        for place, radii, value in others:
+            spot = np.hypot((x - place[0]) / radii[0], (y - place[1]) / radii[1]) < 1
+            plane = np.where(spot & (plane > 0.1), value, plane)
+        if 0.05 < depth < 0.95:
+            inner = size * 24 * np.sqrt(1 - 0.75 * depth**2)
+            around = np.hypot(u, v)
+            right = np.hypot((u + 0.9 * (inner + wall)) / (1.25 * inner), v / (1.5 * inner)) < 1
+            right &= (around > inner + wall) & (depth < 0.8)
+            right &= u < 0
+            ring = around < inner + wall
+            plane = np.where(np.hypot(u + 12, v) < 2.4 * inner + 6, 0.12, plane)
+            plane = np.where(right, blood * 0.95, np.where(ring, muscle, plane))
+            plane = np.where(around < inner, blood, plane)
+            mark = np.where(around < inner, 1, np.where(ring, 2, np.where(right, 3, 0)))
+            labels[:, :, k] = mark
+        image[:, :, k] = plane
+    image = ndimage.gaussian_filter(image, (0.7, 0.7, 0))
+    image *= np.exp(0.25 * _texture(rng, shape, (40, 40, 3)))
+    image += rng.normal(0, 0.06, shape)
+    image = (image * rng.uniform(200, 900)).clip(0)
+    grid = Grid(shape, spacing)
+    return Volume(image.astype(np.int16), grid), Volume(labels, grid)
+
+
+@family
+def small(seed: int) -> tuple[Volume, Volume]:
+    """144x144x72 voxels of 0.5x0.5x0.8 mm in Hounsfield units: 1 a gland of about 7 mm."""
+    rng = np.random.default_rng([seed, 2])
+    shape, spacing = (144, 144, 72), (0.5, 0.5, 0.8)
+    points = _points(shape, spacing)
+    points = points + np.stack([0.8 * _texture(rng, shape, 14) for _ in range(3)])
+    image = np.where(_ball(points, (0, 0, 0), (34, 31, 60)) < 1, 40.0, -1000.0)
+    shell = _ball(points, (0, 0, 0), (34, 31, 60))
+    image[(shell > 0.9) & (shell < 1)] = -90
+    place = np.array((0.0, 4.0, 0.0)) + rng.uniform(-4, 4, 3)
+    bone = _ball(points, place + (0, 9, 0), (11, 6, 12)) < 1
+    image[bone] = rng.uniform(350, 700) + 120 * _texture(rng, shape, 1.0)[bone]
+    image[_ball(points, place + (-13, -2, 0), (4, 4, 60)) < 1] = 190  # vessels with contrast
+    image[_ball(points, place + (13, -2, 0), (4, 4, 60)) < 1] = 190
+    for _ in range(14):  # what looks like it elsewhere
+        spot = _ball(points, rng.uniform(-26, 26, 3), rng.uniform(2, 4, 3)) < 1
+        image[spot & (image == 40)] = 85
+    gland = _ball(points, place + (0, 0.5, 0), rng.uniform(0.85, 1.15, 3) * (4.2, 2.6, 3.2)) < 1
+    gland &= ~bone
+    image[gland] = 85
+    image[_ball(points, place + (0, -20, 0), (9, 6, 50)) < 1] = -950  # an airway
+    image = ndimage.gaussian_filter(image, 0.6) + rng.normal(0, 14, shape)
+    grid = Grid(shape, spacing)
+    return Volume(image.round().astype(np.int16), grid), Volume(gland.astype(np.uint8), grid)
+
+
+@family
+def sides(seed: int) -> tuple[Volume, Volume]:
+    """112x80x56 voxels of 3 mm in Hounsfield units: 1 the organ on the right, 2 its twin."""
+    rng = np.random.default_rng([seed, 3])
+    shape, spacing = (112, 80, 56), (3.0, 3.0, 3.0)
+    points = _points(shape, spacing)
+    points = points + np.stack([4 * _texture(rng, shape, 9) for _ in range(3)])
+    body = _ball(points, (0, 0, 0), (160, 112, 400)) < 1
+    image = np.where(body, -100.0, -1000.0)
+    image[_ball(points, (0, 0, 0), (145, 97, 400)) < 1] = 45
+    image[_ball(points, (0, -62, 0), (20, 22, 400)) < 1] = 420  # the spine lies behind
+    for _ in range(9):
+        spot = _ball(points, rng.uniform((-110, -10, -80), (110, 70, 80)), rng.uniform(12, 34, 3))
+        image[spot < 1] = rng.uniform(-60, 130)
+    labels = np.zeros(shape, np.uint8)
+    up = rng.uniform(-22, 22, 2)
+    for value, side in ((1, 1), (2, -1)):
+        middle = np.array((side * 62, -42 + rng.uniform(-8, 8), up[value - 1]))
+        radii = rng.uniform(0.85, 1.15, 3) * (24, 20, 44)
+        organ = _ball(points, middle, radii) < 1
+        organ &= _ball(points, middle + (-side * 26, 4, 0), (16, 14, 18)) > 1
+        labels[organ] = value
+        image[organ] = 95 + 12 * rng.normal()
+    image = ndimage.gaussian_filter(image, 0.5) + rng.normal(0, 18, shape)
+    grid = Grid(shape, spacing)
+    return Volume(image.round().astype(np.int16), grid), Volume(labels, grid)
