@@ -52,12 +52,12 @@ def _ball(points, center, radii) -> np.ndarray:
 
 @family
 def stack(seed: int) -> tuple[Volume, Volume]:
-    """128x128x10 voxels of 1.5x1.5x10 mm: 1 left ventricle, 2 its muscle, 3 right ventricle."""
+    """96x96x10 voxels of 1.8x1.8x10 mm: 1 left ventricle, 2 its muscle, 3 right ventricle."""
     rng = np.random.default_rng([seed, 1])
-    shape, spacing = (128, 128, 10), (1.5, 1.5, 10.0)
+    shape, spacing = (96, 96, 10), (1.8, 1.8, 10.0)
     image, labels = np.zeros(shape), np.zeros(shape, np.uint8)
     x, y = _points(shape, spacing)[:2, :, :, 0]
-    turn, center = rng.uniform(-0.7, 0.7), rng.uniform(-18, 18, 2)
+    turn, center = rng.uniform(-0.7, 0.7), rng.uniform(-14, 14, 2)
     size, wall = rng.uniform(0.85, 1.15), rng.uniform(7, 10)
     blood, muscle, fat = rng.uniform(0.7, 0.95), rng.uniform(0.25, 0.4), rng.uniform(0.5, 0.9)
     others = [(rng.uniform(-80, 80, 2), rng.uniform(8, 22, 2), rng.uniform(0.1, 1.0))
@@ -94,26 +94,26 @@ def stack(seed: int) -> tuple[Volume, Volume]:
 
 @family
 def small(seed: int) -> tuple[Volume, Volume]:
-    """144x144x72 voxels of 0.5x0.5x0.8 mm in Hounsfield units: 1 a gland of about 7 mm."""
+    """112x112x56 voxels of 0.5x0.5x0.8 mm in Hounsfield units: 1 a gland of about 7 mm."""
     rng = np.random.default_rng([seed, 2])
-    shape, spacing = (144, 144, 72), (0.5, 0.5, 0.8)
+    shape, spacing = (112, 112, 56), (0.5, 0.5, 0.8)
     points = _points(shape, spacing)
-    points = points + np.stack([0.8 * _texture(rng, shape, 14) for _ in range(3)])
-    image = np.where(_ball(points, (0, 0, 0), (34, 31, 60)) < 1, 40.0, -1000.0)
-    shell = _ball(points, (0, 0, 0), (34, 31, 60))
+    points = points + np.stack([0.8 * _texture(rng, shape, 9) for _ in range(3)])
+    image = np.where(_ball(points, (0, 0, 0), (27, 25, 50)) < 1, 40.0, -1000.0)
+    shell = _ball(points, (0, 0, 0), (27, 25, 50))
     image[(shell > 0.9) & (shell < 1)] = -90
-    place = np.array((0.0, 4.0, 0.0)) + rng.uniform(-4, 4, 3)
-    bone = _ball(points, place + (0, 9, 0), (11, 6, 12)) < 1
+    place = np.array((0.0, 3.0, 0.0)) + rng.uniform(-3, 3, 3)
+    bone = _ball(points, place + np.array((0, 9, 0)), (11, 6, 12)) < 1
     image[bone] = rng.uniform(350, 700) + 120 * _texture(rng, shape, 1.0)[bone]
-    image[_ball(points, place + (-13, -2, 0), (4, 4, 60)) < 1] = 190  # vessels with contrast
-    image[_ball(points, place + (13, -2, 0), (4, 4, 60)) < 1] = 190
+    image[_ball(points, place + np.array((-12, -2, 0)), (4, 4, 60)) < 1] = 190  # vessels with contrast
+    image[_ball(points, place + np.array((12, -2, 0)), (4, 4, 60)) < 1] = 190
     for _ in range(14):  # what looks like it elsewhere
-        spot = _ball(points, rng.uniform(-26, 26, 3), rng.uniform(2, 4, 3)) < 1
+        spot = _ball(points, rng.uniform(-19, 19, 3), rng.uniform(2, 4, 3)) < 1
         image[spot & (image == 40)] = 85
-    gland = _ball(points, place + (0, 0.5, 0), rng.uniform(0.85, 1.15, 3) * (4.2, 2.6, 3.2)) < 1
+    gland = _ball(points, place + np.array((0, 0.5, 0)), rng.uniform(0.85, 1.15, 3) * (4.2, 2.6, 3.2)) < 1
     gland &= ~bone
     image[gland] = 85
-    image[_ball(points, place + (0, -20, 0), (9, 6, 50)) < 1] = -950  # an airway
+    image[_ball(points, place + np.array((0, -17, 0)), (8, 5, 50)) < 1] = -950  # an airway
     image = ndimage.gaussian_filter(image, 0.6) + rng.normal(0, 14, shape)
     grid = Grid(shape, spacing)
     return Volume(image.round().astype(np.int16), grid), Volume(gland.astype(np.uint8), grid)
@@ -139,7 +139,7 @@ def sides(seed: int) -> tuple[Volume, Volume]:
         middle = np.array((side * 62, -42 + rng.uniform(-8, 8), up[value - 1]))
         radii = rng.uniform(0.85, 1.15, 3) * (24, 20, 44)
         organ = _ball(points, middle, radii) < 1
-        organ &= _ball(points, middle + (-side * 26, 4, 0), (16, 14, 18)) > 1
+        organ &= _ball(points, middle + np.array((-side * 26, 4, 0)), (16, 14, 18)) > 1
         labels[organ] = value
         image[organ] = 95 + 12 * rng.normal()
     image = ndimage.gaussian_filter(image, 0.5) + rng.normal(0, 18, shape)

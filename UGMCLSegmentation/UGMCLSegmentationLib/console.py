@@ -112,8 +112,8 @@ class Console:
         )
         settings = finetuning.newSettings(
             name, base=base, method=method, iterations=iterations, seed=seed, device=device,
-            compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames, minutes=float(minutes),
-            overrides=tuple(overrides),
+            compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames,
+            minutes=float(minutes), overrides=tuple(overrides),
         )  # fmt: skip
         waiting = Waiting()
         task = FinetuneTask(finetuning.newRun(settings, cases_), waiting, cases_)

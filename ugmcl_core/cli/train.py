@@ -183,7 +183,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 arguments.ignore_label,
                 progress,
             )
-            profile, classes = plan.profile, plan.classes
+            profile, classes, cohort = plan.profile, plan.classes, plan.used(cohort)
     iterations = arguments.iterations or profile.iterations
     if base is not None:
         check_model(base)

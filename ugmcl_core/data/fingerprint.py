@@ -23,11 +23,15 @@ from .cases import Case, Cohort, read_pair
 from .components import bounding_box
 from .preprocessing import canonical_axes, to_canonical
 
+_PERCENTILES = (10, 25, 50, 75, 90)
 _SAMPLE = 100_000  # voxels of an image that its statistics are of
 _INSIDE = 20_000  # voxels of a case's structures that enter the statistics of all
 _MOST_BYTES = 1 << 30  # of unlabeled files that are read; of more, an even choice
 _WHOLE = 0.01  # of a structure's voxels: smaller pieces do not count
 _POINTS = 512  # of a structure, to compare it with the mirror image of another
+_OTHER = 3.0  # times as long, compared with the others, is a voxel of another orientation ...
+_LARGER = 2.5  # ... and an image with more or less of the body
+_DIFFERENT = 0.35  # of the range of intensities, by which all of `_PERCENTILES` may be off
 _ALIKE = 0.5  # of them in the other one, below which the two do not look alike
 
 
@@ -59,20 +63,23 @@ class Twins:
 @dataclass(frozen=True)
 class CaseFacts:
     """What one case looks like. ``modality`` is that of its DICOM header, else CT where the values
-    are those of CT, else empty. ``low``, ``middle`` and ``high`` are the percentiles 0.5, 50 and
-    99.5 of the voxels. ``extent`` (mm) is that of all structures together; without labels the last
-    three are empty."""
+    are those of CT, else empty. ``histogram`` holds the percentiles `_PERCENTILES` of the voxels,
+    0 and 1 being the percentiles 0.5 and 99.5. ``extent`` (mm) is that of all structures together;
+    without labels the last three are empty."""
 
     name: str
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     modality: str
-    low: float
-    middle: float
-    high: float
+    histogram: tuple[float, ...]
     structures: tuple[Structure, ...] = ()
     extent: tuple[float, float, float] = (0.0, 0.0, 0.0)
     twins: tuple[Twins, ...] = ()
+
+    @property
+    def size(self) -> tuple[float, float, float]:
+        """The extent of the image in mm."""
+        return tuple(n * s for n, s in zip(self.shape, self.spacing, strict=True))
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,42 @@ def take(
     )
 
 
+def unlike(case: CaseFacts, labeled: Sequence[CaseFacts]) -> str:
+    """Why an unlabeled case is of another kind than the labeled ones, "" if it is not.
+
+    Another modality, slices along another axis, a field of view that cannot be that of the same
+    body part, or intensities distributed like those of none of them. The limits are wide: what is
+    left out by mistake teaches nothing, what is let in by mistake mostly little.
+    """
+    kinds = {c.modality for c in labeled}
+    both_known = case.modality and "" not in kinds
+    if all((case.modality == "CT") != (k == "CT") for k in kinds) or (
+        both_known and case.modality not in kinds
+    ):
+        return f"it is {case.modality or 'no CT'}, the labeled ones are {_listed(kinds)}"
+    ratios = np.array([np.divide(c.spacing, min(c.spacing)) for c in labeled])
+    own = np.divide(case.spacing, min(case.spacing))
+    for a in range(3):
+        if own[a] > _OTHER * ratios[:, a].max() or own[a] < ratios[:, a].min() / _OTHER:
+            return f"its voxels of {_mm(case.spacing)} have another shape along {'RAS'[a]}"
+    sizes = np.array([c.size for c in labeled])
+    for a, size in enumerate(case.size):
+        if size > _LARGER * sizes[:, a].max() or size < sizes[:, a].min() / _LARGER:
+            return f"its field of view of {_mm(case.size)} is another one along {'RAS'[a]}"
+    gaps = [np.abs(np.subtract(case.histogram, c.histogram)).max() for c in labeled]
+    if min(gaps) > _DIFFERENT:
+        return "its intensities are distributed like those of no labeled case"
+    return ""
+
+
+def _listed(kinds: set[str]) -> str:
+    return ", ".join(sorted(k or "no CT" for k in kinds))
+
+
+def _mm(values: Sequence[float]) -> str:
+    return "x".join(f"{v:.3g}" for v in values) + " mm"
+
+
 def _some(cases: Sequence[Case]) -> list[Case]:
     """The ``cases``, or an even choice of them that holds about `_MOST_BYTES`."""
     size = sum(c.image.stat().st_size for c in cases if c.image.is_file())
@@ -158,9 +201,10 @@ def look(
     array = to_canonical(image.array, order, flips)
     spacing = tuple(float(image.grid.spacing[a]) for a in order)
     sample = array.ravel(order="K")[:: max(1, array.size // _SAMPLE)]
-    low, middle, high = map(float, np.percentile(sample, [0.5, 50.0, 99.5]))
+    low, *middle, high = map(float, np.percentile(sample, [0.5, *_PERCENTILES, 99.5]))
+    histogram = tuple((v - low) / max(high - low, 1e-9) for v in middle)
     modality = _modality(case.image, sample, low)
-    facts = CaseFacts(case.name, array.shape, spacing, modality, low, middle, high)
+    facts = CaseFacts(case.name, array.shape, spacing, modality, histogram)
     if labels is None:
         return facts, np.empty(0)
     marked = to_canonical(labels.array, order, flips)

@@ -107,7 +107,7 @@ def plan(
         classes=classes,
         provenance=_provenance(request, listed, base),
     )
-    cohort, notices = listed.cohort, []
+    cohort, notices = own.used(listed.cohort) if own else listed.cohort, []
     if text := laterality_notice(profile, classes, len(base.card.classes) if base else 0):
         notices.append(text)
     if method.uses_unlabeled and not cohort.unlabeled:

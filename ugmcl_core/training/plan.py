@@ -41,8 +41,8 @@ PLAN = "plan"
 """Where a profile is named, the one that is planned."""
 
 DECISIONS = (
-    "grid", "patch", "strides", "kernels", "filters", "batch", "normalization", "scale",
-    "foreground", "mirror", "rotation", "intensity", "iterations",
+    "unlabeled", "grid", "patch", "strides", "kernels", "filters", "batch", "normalization",
+    "scale", "foreground", "mirror", "rotation", "intensity", "iterations",
 )  # fmt: skip
 """What can be overridden, in the order in which it is decided."""
 
@@ -89,17 +89,27 @@ class Decision:
 @dataclass(frozen=True)
 class Plan:
     """A training's profile and how it came about; ``classes`` are those of the model, and
-    ``modality`` is the kind of its images, empty if unknown."""
+    ``modality`` is the kind of its images, empty if unknown; ``left_out`` are unlabeled cases that
+    are not like the labeled ones, and why."""
 
     profile: Profile
     decisions: tuple[Decision, ...]
     classes: tuple[ClassInfo, ...]
     modality: str = ""
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def lines(self) -> list[str]:
-        """One for each decision."""
-        return [d.line for d in self.decisions]
+        """One for each decision, and one for each case that is left out."""
+        others = [f"{name} is left out: {why}" for name, why in self.left_out]
+        return [d.line for d in self.decisions] + others
+
+    def used(self, cohort: Cohort) -> Cohort:
+        """``cohort`` without the cases that are left out."""
+        names = {name for name, _ in self.left_out}
+        return replace(
+            cohort, unlabeled=tuple(c for c in cohort.unlabeled if c.name not in names)
+        )
 
     def lasting(self, profile: Profile, why: str) -> Plan:
         """The plan with this profile, which differs in its iterations because of ``why``."""
@@ -197,10 +207,13 @@ class _Planner:
         given: Mapping[str, str],
         values: Sequence[int],
     ) -> None:
-        self.found, self.classes, self.limits, self.given = found, classes, limits, given
+        self.classes, self.limits, self.given = classes, limits, given
         self.values = tuple(values) or tuple(range(1, len(classes) + 1))
         self.made: list[Decision] = []
-        self.size_mm = _median([np.multiply(c.shape, c.spacing) for c in found.cases])
+        self.left_out = self.unlabeled(found)
+        kept = tuple(c for c in found.unlabeled if c.name not in self.left_out)
+        self.found = found = replace(found, unlabeled=kept)
+        self.size_mm = _median([c.size for c in found.cases])
         self.extent_mm = _median([c.extent for c in found.labeled])  # of all structures together
         each = [found.of(v) for v in found.values]
         self.largest_mm = np.max([_median([s.extent for s in one]) for one in each], axis=0)
@@ -240,6 +253,7 @@ class _Planner:
             tuple(self.made),
             tuple(self.classes),
             modality(self.found.labeled),
+            tuple(self.left_out.items()),
         )
 
     def decide(
@@ -256,6 +270,19 @@ class _Planner:
                 ) from None
         self.made.append(Decision(what, show(value), why))
         return value
+
+    def unlabeled(self, found: Fingerprint) -> dict[str, str]:
+        """The unlabeled cases to leave out, and why."""
+        unlike = {c.name: why for c in found.unlabeled
+                  if (why := fingerprint.unlike(c, found.labeled))}  # fmt: skip
+        count = len(found.unlabeled)
+        why = f"all {count} are like the labeled ones" if count else "there are none"
+        if unlike:
+            why = f"{len(unlike)} of {count} are of another kind, which makes a model worse"
+        if found.others:
+            why += f"; {found.others} were not looked at"
+        value = self.decide("unlabeled", "alike", why, _alike_or_all, str)
+        return unlike if value == "alike" else {}
 
     def grid(self) -> tuple[float, float, float]:
         base = _median([c.spacing for c in self.found.cases])
@@ -482,6 +509,12 @@ def _digits(triples: Strides) -> str:
 def _normalization_text(value: Normalization) -> str:
     numbers = [v for k, v in value.to_dict().items() if k != "kind"]
     return ",".join([value.kind, *(f"{v:g}" for v in numbers)])
+
+
+def _alike_or_all(text: str) -> str:
+    if text not in ("alike", "all"):
+        raise ValueError(text)
+    return text
 
 
 def _number(text: str) -> float:

@@ -30,7 +30,7 @@ def found(shape, spacing, structures, modality="", **changes):
         for n, (extent, radius) in enumerate(structures, 1)
     )
     extent = tuple(np.max([s.extent for s in each], axis=0).tolist())
-    case = CaseFacts("a", shape, spacing, modality, 0.0, 50.0, 100.0, each, extent)
+    case = CaseFacts("a", shape, spacing, modality, (0.1, 0.3, 0.4, 0.5, 0.9), each, extent)
     case = replace(case, **changes)
     return Fingerprint((case,) * 3, (case,), Inside(-40.0, 210.0, 85.5, 40.25))
 
@@ -60,6 +60,28 @@ def test_thick_slices_stay_and_are_halved_last():
     assert p.network.kernels == ((3, 3, 1),) * 2 + ((3, 3, 3),) * 3
     assert p.network.classes == p.representation.classes == 4
     assert p.optimization == COMPACT.optimization and p.iterations == COMPACT.iterations
+
+
+def test_unlabeled_cases_of_other_kinds_are_left_out():
+    case = replace(STACK.unlabeled[0], name="u")
+    others = {
+        "CT": replace(case, modality="CT"),
+        "sagittal": replace(case, shape=(10, 256, 216), spacing=(10.0, 1.5, 1.5)),
+        "whole body": replace(case, shape=(216, 256, 60)),
+        "negative": replace(case, histogram=(0.8, 0.9, 0.9, 0.9, 1.0)),
+    }
+    unlabeled = (case, *(replace(c, name=name) for name, c in others.items()))
+    mixed = replace(STACK, unlabeled=unlabeled)
+    made = of(mixed)
+    assert [name for name, _ in made.left_out] == list(others)
+    words = ("is CT", "shape along R", "field of view", "intensities")
+    assert all(w in why for w, (_, why) in zip(words, made.left_out, strict=True))
+    assert made.decisions[0].why.startswith("4 of 5 are of another kind")
+    assert made.lines[-1].startswith("negative is left out: ")
+    assert made.profile == of(replace(STACK, unlabeled=(case,))).profile
+    cohort = Cohort((), tuple(Case(c.name, None) for c in unlabeled))
+    assert [c.name for c in made.used(cohort).unlabeled] == ["u"]
+    assert of(mixed, {"unlabeled": "all"}).left_out == ()
 
 
 def test_a_large_structure_gets_a_grid_that_a_patch_covers():
@@ -141,7 +163,7 @@ def test_what_follows_from_an_override_follows():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("size=3", "the names are grid, patch"),
+        ("size=3", "the names are unlabeled, grid"),
         ("patch", "no NAME=VALUE"),
         ("patch=a,b,c", "planned as 141,109,10"),
         ("grid=1,1", "planned as 1.5,1.5,10"),
