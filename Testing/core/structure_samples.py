@@ -105,12 +105,13 @@ def small(seed: int) -> tuple[Volume, Volume]:
     place = np.array((0.0, 3.0, 0.0)) + rng.uniform(-3, 3, 3)
     bone = _ball(points, place + np.array((0, 9, 0)), (11, 6, 12)) < 1
     image[bone] = rng.uniform(350, 700) + 120 * _texture(rng, shape, 1.0)[bone]
-    image[_ball(points, place + np.array((-12, -2, 0)), (4, 4, 60)) < 1] = 190  # vessels with contrast
-    image[_ball(points, place + np.array((12, -2, 0)), (4, 4, 60)) < 1] = 190
+    for side in (-12, 12):  # vessels with contrast
+        image[_ball(points, place + np.array((side, -2, 0)), (4, 4, 60)) < 1] = 190
     for _ in range(14):  # what looks like it elsewhere
         spot = _ball(points, rng.uniform(-19, 19, 3), rng.uniform(2, 4, 3)) < 1
         image[spot & (image == 40)] = 85
-    gland = _ball(points, place + np.array((0, 0.5, 0)), rng.uniform(0.85, 1.15, 3) * (4.2, 2.6, 3.2)) < 1
+    radii = rng.uniform(0.85, 1.15, 3) * (4.2, 2.6, 3.2)
+    gland = _ball(points, place + np.array((0, 0.5, 0)), radii) < 1
     gland &= ~bone
     image[gland] = 85
     image[_ball(points, place + np.array((0, -17, 0)), (8, 5, 50)) < 1] = -950  # an airway

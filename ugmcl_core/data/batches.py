@@ -20,13 +20,16 @@ from .cases import PreparedCase, Representation
 @dataclass(frozen=True)
 class BatchSettings:
     """``labeled`` + ``unlabeled`` patches of ``patch`` voxels a step; a ``foreground`` share of
-    the labeled ones is centered near a voxel of a random class, the rest is anywhere."""
+    the labeled ones is centered near a voxel of a random class, the rest is anywhere. If
+    ``balanced``, that is a class of any case, and a case that shows it takes the place of one that
+    does not: a class of few cases is seen as often as one of all."""
 
     patch: tuple[int, int, int]
     labeled: int = 2
     unlabeled: int = 2
     foreground: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    balanced: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ def make_batch(source: BatchSource, step: Step) -> Batch:
         chosen = pick(key, len(cases), start, count)
         for n in source.part(count):
             rng = np.random.default_rng([*key, start + n, 1])
-            fields = _patch(cases[chosen[n]], settings, source.representation, rng, stream == 0)
+            case, target = cases[chosen[n]], None
+            if stream == 0:
+                case, target = _aim(cases, case, settings, rng)
+            fields = _patch(case, settings, source.representation, rng, stream == 0, target)
             fields = [f.to(device=source.device) for f in fields]
             weak.append(fields[0])
             strength = settings.augmentation.intensity
@@ -103,22 +109,43 @@ def make_batch(source: BatchSource, step: Step) -> Batch:
     return Batch(views, weak_views, *targets)
 
 
+def _aim(
+    cases: Sequence[PreparedCase],
+    case: PreparedCase,
+    settings: BatchSettings,
+    rng: np.random.Generator,
+) -> tuple[PreparedCase, np.ndarray | None]:
+    """The labeled case of a patch, ``case`` if it shows the class that is drawn, and the voxel of
+    that class near which the patch is, None for anywhere."""
+    if rng.random() >= settings.foreground:
+        return case, None
+    candidates = cases if settings.balanced else [case]
+    count = max(len(c.foreground_voxels) for c in candidates)
+    showing = [
+        [c for c in candidates if len(c.foreground_voxels) > n and len(c.foreground_voxels[n])]
+        for n in range(count)
+    ]
+    known = [n for n in range(count) if showing[n]]
+    if not known:
+        return case, None
+    number = known[int(rng.integers(len(known)))]
+    if not any(c is case for c in showing[number]):
+        case = showing[number][int(rng.integers(len(showing[number])))]
+    voxels = case.foreground_voxels[number]
+    return case, voxels[int(rng.integers(len(voxels)))]
+
+
 def _patch(
     case: PreparedCase,
     settings: BatchSettings,
     representation: Representation,
     rng: np.random.Generator,
     with_labels: bool,
+    target: np.ndarray | None = None,
 ) -> list[Tensor]:
-    """The image of a patch, and of a labeled case its fractions, level set, valid and
-    distance_known; each (N, *patch)."""
+    """The image of a patch, near voxel ``target`` if there is one, and of a labeled case its
+    fractions, level set, valid and distance_known; each (N, *patch)."""
     case = case.opened()
-    target = None
-    if with_labels and rng.random() < settings.foreground:
-        present = [p for p in case.foreground_voxels if len(p)]
-        if present:
-            voxels = present[int(rng.integers(len(present)))]
-            target = voxels[int(rng.integers(len(voxels)))]
     pose = draw_pose(
         rng, settings.augmentation, case.image.shape[1:], settings.patch, case.spacing, target
     )

@@ -242,7 +242,7 @@ class _Planner:
             about="planned for its cases",
             representation=representation,
             network=network,
-            batch=BatchSettings(patch, labeled, unlabeled, foreground, augmentation),
+            batch=BatchSettings(patch, labeled, unlabeled, foreground, augmentation, True),
             optimization=COMPACT.optimization,
             iterations=COMPACT.iterations,
             warmup=COMPACT.warmup,
@@ -398,7 +398,8 @@ class _Planner:
         seen = np.minimum(1.0, np.multiply(patch, grid) / self.size_mm)
         chance = float(np.prod(seen))
         value = 1 / 3 if chance >= 0.5 else 0.5 if chance >= 0.2 else 2 / 3
-        why = f"of the labeled patches lie on a structure; others show one with {chance:.0%}"
+        each = "a structure, each as often" if len(self.found.values) > 1 else "the structure"
+        why = f"of the labeled patches lie on {each}; a random one shows it with {chance:.0%}"
         return self.decide("foreground", round(value, 2), why, _share, "{:g}".format)
 
     def augmentation(self, grid: tuple[float, ...]) -> Augmentation:

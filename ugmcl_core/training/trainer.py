@@ -94,6 +94,8 @@ class TrainingTask:
         profile["representation"]["normalization"] = normalization
         for key in ("patch", "labeled", "unlabeled"):
             del profile["batch"][key]
+        if not self.profile.batch.balanced:
+            del profile["batch"]["balanced"]
         content = {
             "method": {"name": self.method.name, **asdict(self.method)},
             "profile": profile,

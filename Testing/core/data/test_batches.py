@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ugmcl_core.data import batches as batching
 from ugmcl_core.data import cases
 from ugmcl_core.data.augmentation import (
     Augmentation,
@@ -405,3 +406,25 @@ def test_no_labeled_patch_is_drawn_twice(prepared):
         for after in (whole[6:], resumed):
             patches = [*before, *(p for b in after for p in parts(b))]
             assert len({p.numpy().tobytes() for p in patches}) == len(patches)
+
+
+def test_a_class_of_few_cases_is_seen_as_often_as_one_of_all(prepared):
+    known = [replace(c, foreground_voxels=(*c.foreground_voxels, np.empty((0, 3), int)))
+             for c in prepared[0]]  # fmt: skip
+    rare = known[2].foreground_voxels[0]
+    known[2] = replace(known[2], foreground_voxels=(rare, rare[:1]))
+    settings = BatchSettings((8, 8, 8), foreground=1.0)
+    rng = np.random.default_rng(0)
+
+    def drawn(settings, n):
+        return batching._aim(known, known[n % 3], settings, rng)
+
+    balanced = replace(settings, balanced=True)
+    found = [drawn(balanced, n) for n in range(300)]
+    share = np.mean([case is known[2] and (target == rare[0]).all() for case, target in found])
+    assert 0.4 < share < 0.6, "the second class, which one case shows"
+    found = [drawn(settings, n) for n in range(300)]
+    assert all(case is known[n % 3] for n, (case, _) in enumerate(found)), "no other case"
+    empty = [replace(c, foreground_voxels=()) for c in known]
+    assert batching._aim(empty, empty[0], balanced, rng) == (empty[0], None)
+    assert drawn(replace(balanced, foreground=0.0), 1) == (known[1], None)
