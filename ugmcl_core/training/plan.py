@@ -32,6 +32,7 @@ from ..data.cases import Cohort, Representation
 from ..data.fingerprint import CaseFacts, Fingerprint
 from ..data.preprocessing import Normalization
 from ..errors import InputError
+from ..inference.settings import MOST_PATCHES
 from ..models.card import ClassInfo
 from ..nn.network import NetworkSettings, Strides
 from .profiles import COMPACT, Profile, contralateral, with_iterations
@@ -322,9 +323,13 @@ class _Planner:
         image = np.maximum(1.0, np.round(self.size_mm / grid))
         wanted = np.clip(_CONTEXT * self.extent_mm / grid, 1.0, image)
         why = f"{_CONTEXT:g} times the structures' {_shown(np.round(self.extent_mm))} mm"
-        if np.prod(wanted) < most / 2:
+        whole = float(np.prod(image)) / MOST_PATCHES
+        least = max(most / 2, whole if whole <= most else 0.0)
+        if np.prod(wanted) < least:
             why = f"what surrounds the structures, of {_shown(np.round(self.extent_mm))} mm, too"
-            while np.prod(wanted) < most / 2 and (wanted < image).any():
+            if least == whole:
+                why += "; a typical image is segmented in one window"
+            while np.prod(wanted) < least and (wanted < image).any():
                 wanted = np.minimum(image, 1.02 * wanted)
         if (wanted >= image).all():
             why = "a whole typical image"
@@ -347,7 +352,14 @@ class _Planner:
             why += ", the finely sampled ones first until voxels are about cubes"
         strides = self.decide("strides", proposed, why, _triples(4), _digits)
         multiple = NetworkSettings(strides=strides).multiple
-        fit = tuple(_multiple(n, m) for n, m in zip(patch, multiple, strict=True))
+        fit = [_multiple(n, m) for n, m in zip(patch, multiple, strict=True)]
+        image = np.maximum(1.0, np.round(self.size_mm / grid))
+        padded = np.multiply(np.ceil(image / multiple), multiple)
+        if np.prod(image) <= MOST_PATCHES * math.prod(patch) and "patch" not in self.given:
+            while np.prod(padded) > MOST_PATCHES * math.prod(fit):  # still in one window
+                axis = int(np.argmin(fit / padded))
+                fit[axis] += multiple[axis]
+        fit = tuple(fit)
         if fit != patch:
             self.made = [
                 replace(d, value=_shown(fit)) if d.what == "patch" else d for d in self.made

@@ -13,6 +13,7 @@ from ugmcl_core.data.cases import Case, Cohort
 from ugmcl_core.data.fingerprint import CaseFacts, Fingerprint, Inside, Structure, Twins
 from ugmcl_core.data.volume import write
 from ugmcl_core.errors import InputError
+from ugmcl_core.inference.sliding_window import window_size
 from ugmcl_core.models.card import ClassInfo
 from ugmcl_core.nn.network import DualTaskVNet
 from ugmcl_core.training import plan as planning
@@ -56,6 +57,7 @@ def of(fingerprint, given=None, limits=CPU):
 def test_thick_slices_stay_and_are_halved_last():
     p = of(STACK).profile
     assert p.representation.spacing == (1.5, 1.5, 10.0) and p.batch.patch[2] == 10
+    assert window_size((216, 256, 10), p.batch.patch, p.network.multiple) == (224, 256, 10)
     assert p.network.strides == ((2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 1))
     assert p.network.kernels == ((3, 3, 1),) * 2 + ((3, 3, 3),) * 3
     assert p.network.classes == p.representation.classes == 4
@@ -165,7 +167,7 @@ def test_what_follows_from_an_override_follows():
     [
         ("size=3", "the names are unlabeled, grid"),
         ("patch", "no NAME=VALUE"),
-        ("patch=a,b,c", "planned as 141,109,10"),
+        ("patch=a,b,c", "planned as 168,131,10"),
         ("grid=1,1", "planned as 1.5,1.5,10"),
         ("grid=1,1,-1", "planned as"),
         ("strides=222", "planned as 221 221"),
