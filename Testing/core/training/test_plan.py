@@ -167,7 +167,7 @@ def test_what_follows_from_an_override_follows():
     [
         ("size=3", "the names are unlabeled, grid"),
         ("patch", "no NAME=VALUE"),
-        ("patch=a,b,c", "planned as 168,131,10"),
+        ("patch=a,b,c", "planned as 165,128,10"),
         ("grid=1,1", "planned as 1.5,1.5,10"),
         ("grid=1,1,-1", "planned as"),
         ("strides=222", "planned as 221 221"),
