@@ -130,8 +130,8 @@ def _whole(name: str, value: Any) -> int:
 
 def _number(name: str, value: Any) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-        raise InputError(f"{name} must be a number, not {value!r}")
+    if not is_number or not abs(value) < _FAR:
+        raise InputError(f"{name} must be a number, not {short(value)}")
     return float(value)
 
 
