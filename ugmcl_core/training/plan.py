@@ -25,16 +25,16 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ..data import fingerprint
 from ..data.augmentation import Augmentation, thick_axes
 from ..data.batches import BatchSettings
 from ..data.cases import Cohort, Representation
-from ..data.fingerprint import CaseFacts, Fingerprint
 from ..data.preprocessing import Normalization
 from ..errors import InputError
 from ..inference.settings import MOST_PATCHES
 from ..models.card import ClassInfo
 from ..nn.network import NetworkSettings, Strides
+from . import fingerprint
+from .fingerprint import CaseFacts, Fingerprint
 from .profiles import COMPACT, Profile, contralateral, with_iterations
 
 T = TypeVar("T")

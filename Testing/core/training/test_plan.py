@@ -10,13 +10,13 @@ import torch
 from samples import ball, on_grid
 
 from ugmcl_core.data.cases import Case, Cohort
-from ugmcl_core.data.fingerprint import CaseFacts, Fingerprint, Inside, Structure, Twins
 from ugmcl_core.data.volume import write
 from ugmcl_core.errors import InputError
 from ugmcl_core.inference.sliding_window import window_size
 from ugmcl_core.models.card import ClassInfo
 from ugmcl_core.nn.network import DualTaskVNet
 from ugmcl_core.training import plan as planning
+from ugmcl_core.training.fingerprint import CaseFacts, Fingerprint, Inside, Structure, Twins
 from ugmcl_core.training.plan import DECISIONS, Limits, overrides_of, plan
 from ugmcl_core.training.profiles import COMPACT
 
