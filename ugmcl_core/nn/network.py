@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -300,6 +300,21 @@ def with_new_classes(weights: Mapping[str, Tensor], classes: int) -> dict[str, T
         state[f"{_DISTANCE}.weight"] = torch.cat([kernel, _random(kernel, more)])
         state[f"{_DISTANCE}.bias"] = torch.cat([bias, torch.full((more,), _OUTSIDE)])
     return state
+
+
+def start_at(network: DualTaskVNet, shares: Sequence[float]) -> None:
+    """Let an untrained ``network`` predict the foreground classes with their ``shares`` of the
+    voxels everywhere, and level sets far outside (the prior of Lin et al., Focal loss, 2017).
+
+    An optimizer that moves each weight by at most its learning rate a step takes hundreds of
+    steps to learn that most voxels are background.
+    """
+    shares = [max(float(s), 1e-4) for s in shares]
+    odds = torch.tensor([max(1.0 - sum(shares), 1e-4), *shares]).log()
+    with torch.no_grad():
+        network.segmentation_head.bias.copy_(odds)
+        if network.distance_head is not None:
+            network.distance_head[1].bias.fill_(_OUTSIDE)
 
 
 def _random(kernel: Tensor, count: int) -> Tensor:

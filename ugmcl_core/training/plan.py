@@ -35,15 +35,16 @@ from ..models.card import ClassInfo
 from ..nn.network import NetworkSettings, Strides
 from . import fingerprint
 from .fingerprint import CaseFacts, Fingerprint
-from .profiles import COMPACT, Profile, contralateral, with_iterations
+from .profiles import COMPACT, Optimization, Profile, contralateral, with_iterations
 
 T = TypeVar("T")
 PLAN = "plan"
 """Where a profile is named, the one that is planned."""
 
 DECISIONS = (
-    "unlabeled", "grid", "patch", "strides", "kernels", "filters", "batch", "normalization",
-    "scale", "foreground", "mirror", "rotation", "intensity", "iterations",
+    "unlabeled", "grid", "patch", "strides", "kernels", "filters", "dropout", "batch",
+    "normalization", "scale", "foreground", "mirror", "rotation", "intensity", "rate",
+    "iterations",
 )  # fmt: skip
 """What can be overridden, in the order in which it is decided."""
 
@@ -229,6 +230,7 @@ class _Planner:
             classes=len(self.classes) + 1,
             filters=self.filters(),
             strides=strides,
+            dropout=self.dropout(),
             distance_dropout=False,
             kernels=kernels,
         )
@@ -244,9 +246,10 @@ class _Planner:
             representation=representation,
             network=network,
             batch=BatchSettings(patch, labeled, unlabeled, foreground, augmentation, True),
-            optimization=COMPACT.optimization,
+            optimization=self.optimization(),
             iterations=COMPACT.iterations,
             warmup=COMPACT.warmup,
+            prior=self.prior(),
         )
         iterations = self.iterations()
         return Plan(
@@ -382,12 +385,31 @@ class _Planner:
         return self.decide("filters", value, why, _positive, str)
 
     def batch(self, patch: tuple[int, ...]) -> tuple[int, int]:
-        small = math.prod(patch) <= self.limits.voxels / 4
-        value = (4, 4) if small else (2, 2)
-        why = "labeled and unlabeled patches" + (", more of them as they are small" * small)
+        part = math.prod(patch) / self.limits.voxels
+        each, why = 2 if part <= 1 / 4 else 1, "labeled and unlabeled patches"
+        if self.limits.device != "cpu":
+            each *= 2
+        elif each == 1:
+            why += ": on a CPU more steps teach more than larger ones"
+        value = (each, each)
         if not self.found.unlabeled:
-            why = "patches; without unlabeled cases all of them are labeled"
+            why += "; without unlabeled cases all are labeled"
         return self.decide("batch", value, why, _sum, lambda v: f"{v[0]}+{v[1]}")
+
+    def dropout(self) -> float:
+        why = "of the channels: half of them, as published, slow a short training down"
+        return self.decide("dropout", 0.2, why, _share, "{:g}".format)
+
+    def optimization(self) -> Optimization:
+        o = COMPACT.optimization
+        why = "of AdamW: a new network has far to go in few steps"
+        rate = self.decide("rate", 5.0 * o.rate.base, why, _number, "{:g}".format)
+        return replace(o, rate=replace(o.rate, base=rate))
+
+    def prior(self) -> tuple[float, ...]:
+        """Each class's mean share of the voxels of the labeled cases."""
+        cases = self.found.labeled
+        return tuple(sum(s.share for s in self.found.of(v)) / len(cases) for v in self.values)
 
     def normalization(self) -> Normalization:
         inside, kind = self.found.inside, modality(self.found.labeled)

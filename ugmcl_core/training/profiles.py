@@ -35,7 +35,8 @@ class Optimization:
 
 @dataclass(frozen=True)
 class Profile:
-    """A training protocol. ``warmup`` of the ``iterations`` are supervised only."""
+    """A training protocol. ``warmup`` of the ``iterations`` are supervised only. ``prior`` are the
+    foreground classes' shares of the voxels, at which a new network starts, or empty."""
 
     name: str
     about: str
@@ -45,6 +46,7 @@ class Profile:
     optimization: Optimization
     iterations: int
     warmup: int = 0
+    prior: tuple[float, ...] = ()
 
 
 PAPER = Profile(

@@ -33,7 +33,13 @@ from ..methods.base import Method
 from ..models.model import Model
 from ..nn import devices, parallel
 from ..nn.batch import Batch
-from ..nn.network import DualTaskVNet, load_weights, with_new_classes, without_auxiliary
+from ..nn.network import (
+    DualTaskVNet,
+    load_weights,
+    start_at,
+    with_new_classes,
+    without_auxiliary,
+)
 from ..nn.schedules import Step
 from ..nn.teacher import Teacher
 from . import checkpoint
@@ -94,6 +100,8 @@ class TrainingTask:
         profile["representation"]["normalization"] = normalization
         for key in ("patch", "labeled", "unlabeled"):
             del profile["batch"][key]
+        if not self.profile.prior:
+            del profile["prior"]
         if not self.profile.batch.balanced:
             del profile["batch"]["balanced"]
         content = {
@@ -126,6 +134,8 @@ class Trainer:
         self.seed = _seed(settings.seed, base)
         torch.manual_seed(self.seed)
         network, weights = DualTaskVNet(profile.network), None
+        if base is None and profile.prior:
+            start_at(network, profile.prior)
         if base is not None:
             weights = with_new_classes(base.load_weights(), profile.network.classes)
             load_weights(network, weights, same_heads=False)

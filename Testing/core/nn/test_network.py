@@ -8,6 +8,7 @@ from ugmcl_core.nn.network import (
     NetworkSettings,
     Output,
     set_dropout,
+    start_at,
     without_normalization,
 )
 
@@ -141,3 +142,15 @@ def test_the_distance_head_may_see_features_before_dropout(distance_dropout):
     first, second = network.decode(features), network.decode(features)
     assert not torch.equal(first.logits, second.logits)
     assert torch.equal(first.distance, second.distance) != distance_dropout
+
+
+def test_a_network_may_start_at_the_shares_of_the_classes():
+    network = small(classes=3).eval()
+    with torch.no_grad():
+        network.segmentation_head.weight.zero_()
+        network.distance_head[1].weight.zero_()
+    start_at(network, (0.1, 0.0))
+    out = network(torch.randn(1, 1, 16, 16, 16))
+    found = out.probabilities.mean((0, 2, 3, 4)).tolist()
+    assert found == pytest.approx([0.9, 0.1, 0.0], abs=1e-3) and found[2] > 0
+    assert torch.allclose(out.distance, torch.tensor(1.0).tanh())

@@ -60,8 +60,9 @@ def test_thick_slices_stay_and_are_halved_last():
     assert window_size((216, 256, 10), p.batch.patch, p.network.multiple) == (224, 256, 10)
     assert p.network.strides == ((2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 1))
     assert p.network.kernels == ((3, 3, 1),) * 2 + ((3, 3, 3),) * 3
+    assert (p.batch.labeled, p.batch.unlabeled) == (1, 1)
     assert p.network.classes == p.representation.classes == 4
-    assert p.optimization == COMPACT.optimization and p.iterations == COMPACT.iterations
+    assert p.prior == (0.01,) * 3 and p.iterations == COMPACT.iterations
 
 
 def test_unlabeled_cases_of_other_kinds_are_left_out():
