@@ -78,6 +78,10 @@ class Progress:
                 f"{event['step']}/{event['total']} {event['speed']:.2f} it/s, "
                 f"{event['remaining']:.0f} s left, {losses}",
             )
+        elif kind == "labeled":
+            from ..training.pseudo_labels import report
+
+            self.write(report(event))
         elif kind == "holdout" and event["dice"]:
             mean = sum(event["dice"]) / len(event["dice"])
             self.write(f"hold-out Dice {100 * mean:.1f} % at {event['step']}")

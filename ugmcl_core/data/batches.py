@@ -35,8 +35,9 @@ class BatchSettings:
 @dataclass(frozen=True)
 class BatchSource:
     """What the batches of a training are made from: its prepared cases, how patches are cut, and
-    the ``seed``. Of each stream's samples this process makes those of ``part(count)``, on
-    ``device`` (None: the CPU)."""
+    the ``seed``. All ``unlabeled`` cases may have labels too, which a model gave them: their
+    samples are labeled then. Of each stream's samples this process makes those of ``part(count)``,
+    on ``device`` (None: the CPU)."""
 
     labeled: Sequence[PreparedCase]
     unlabeled: Sequence[PreparedCase]
@@ -90,14 +91,15 @@ def make_batch(source: BatchSource, step: Step) -> Batch:
         for n in source.part(count):
             rng = np.random.default_rng([*key, start + n, 1])
             case, target = cases[chosen[n]], None
-            if stream == 0:
+            has_labels = case.fractions is not None
+            if has_labels:
                 case, target = _aim(cases, case, settings, rng)
-            fields = _patch(case, settings, source.representation, rng, stream == 0, target)
+            fields = _patch(case, settings, source.representation, rng, has_labels, target)
             fields = [f.to(device=source.device) for f in fields]
             weak.append(fields[0])
             strength = settings.augmentation.intensity
             images.append(vary_intensity(fields[0], rng, strength) if strength else fields[0])
-            if stream == 0:
+            if has_labels:
                 fractions = fields[1]
                 labels.append(torch.cat([1.0 - fractions.sum(0, keepdim=True), fractions]))
                 level_sets.append(fields[2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -293,7 +293,7 @@ def prepare_case(
         if distance_to_ignored is not None:
             distance_known.append(sampled(_is_known(phi, distance_to_ignored, r)) > 0.99)
         distances.append(sampled(distance_to_store(phi, r.sdf, r.scale)))
-        foreground_voxels.append(_some_voxels(fractions[-1] > 0.5))
+        foreground_voxels.append(some_voxels(fractions[-1] > 0.5))
         several_components.append(has_several_components(mask, known_voxels))
     return replace(
         PreparedCase(case.name, image, prepared.spacing),
@@ -317,7 +317,7 @@ def _is_known(phi: np.ndarray, distance_to_ignored: np.ndarray, r: Representatio
     return distance_to_ignored > np.minimum(np.abs(phi), far) + 1e-3
 
 
-def _some_voxels(mask: np.ndarray, most: int = 4096) -> np.ndarray:
+def some_voxels(mask: np.ndarray, most: int = 4096) -> np.ndarray:
     """Up to ``most`` voxels of ``mask``, evenly spread over its list; (n, 3)."""
     voxels = np.argwhere(mask)
     return voxels[:: max(1, -(-len(voxels) // most))]
@@ -352,6 +352,18 @@ def prepare_cases(
                 item = store_case(item, folder)
         prepared.append(item)
     return prepared
+
+
+def within_budget(
+    cases: Iterable[PreparedCase], folder: Path, budget: int
+) -> list[PreparedCase]:
+    """``cases``, of which what exceeds ``budget`` bytes, their images not counted, is kept as
+    files in ``folder``, which replace those of the same numbers."""
+    kept, used = [], 0
+    for number, case in enumerate(cases):
+        used += replace(case, image=Path()).nbytes
+        kept.append(case if used <= budget else store_case(case.opened(), folder / str(number)))
+    return kept
 
 
 def _key(case: Case, representation: Representation) -> str:

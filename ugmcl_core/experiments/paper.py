@@ -125,6 +125,9 @@ _UA_MT = Row("UA-MT", "ua-mt", published=(88.88, 80.21, 2.26, 7.32), priority=0)
 _DTC = Row("DTC", "dtc", published=_DTC_LA, priority=0)
 _UGMCL = Row("UG-MCL", "ugmcl", reference=True, published=_UGMCL_LA, priority=0)
 _PLUS = Row("UG-MCL-plus", "ugmcl-plus", own=True, note="this project's own variant", priority=0)
+_VOLUMES = Row(
+    "UG-MCL by volumes", "ugmcl-volumes", own=True, note="this project's own successor", priority=0
+)
 _PICTURED = (_SUPERVISED, _MEAN_TEACHER, _UA_MT, _DTC, _UGMCL, _PLUS)
 
 TABLE_3 = Experiment(
@@ -175,6 +178,7 @@ TABLE_3 = Experiment(
             priority=2,
         ),
         _PLUS,
+        _VOLUMES,
     ),
 )
 

@@ -26,11 +26,12 @@ from .supervised import Supervised
 from .ugmcl import UGMCL
 from .ugmcl_official import UGMCLOfficial
 from .ugmcl_plus import UGMCLPlus
+from .ugmcl_volumes import UGMCLVolumes
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         *(Supervised, DualTask, MeanTeacher, UAMT, EntropyMinimization, TCSE, SASSNet, DUWM, URPC),
-        *(DTC, DTML, UGMCL, UGMCLOfficial, UGMCLPlus),
+        *(DTC, DTML, UGMCL, UGMCLOfficial, UGMCLPlus, UGMCLVolumes),
     )
 }

@@ -24,6 +24,10 @@ class Method(ABC):
     and is no part of the teacher or of the saved model. It is trained on the sum of ``losses``
     like the student, unless the method is ``adversarial``: then it is a discriminator, trained by
     an Adam of its own on ``discriminator_losses`` after each step of the student.
+
+    With ``renewals``, the averaged model labels the unlabeled volumes as wholes that many times
+    (`training.pseudo_labels`); patches of them are then labeled samples. Such a method also has
+    ``start``, ``admitted`` and ``volumes``, see `UGMCLVolumes`.
     """
 
     name: ClassVar[str]
@@ -34,6 +38,7 @@ class Method(ABC):
     uses_unlabeled: bool = False
     uses_distance: bool = False
     adversarial: ClassVar[bool] = False
+    renewals: int = 0
 
     def __post_init__(self) -> None:
         options.check(self)

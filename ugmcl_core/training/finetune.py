@@ -19,7 +19,7 @@ from ..models.card import as_name
 from ..models.model import Model, open_model, resolve, update_card
 from ..models.network import check_model
 from ..nn import devices
-from . import pace, profiles
+from . import pace, profiles, pseudo_labels
 from .case_list import join_classes, read_case_list
 from .memory import Attempt, attempts_for, run_with_fallback
 from .plan import Plan, plan_cohort
@@ -366,6 +366,8 @@ class _FinetuneRun:
         elif kind == "notice":
             if not part.name:  # once is enough
                 self.send("log", level="info", text=event["text"])
+        elif kind == "labeled":
+            self.send("log", level="info", text=prefix + pseudo_labels.report(event))
         elif kind == "progress":
             step, total = event["step"], event["total"]
             left = (total - step + total * (len(self.parts) - number - 1)) / event["speed"]

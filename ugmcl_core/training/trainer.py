@@ -15,7 +15,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..data.augmentation import floats
 from ..data.batches import BatchSource, batches
-from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases
+from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases, within_budget
 from ..errors import Canceled, InputError, ending_signals
 from ..inference.sliding_window import class_map, predict
 from ..methods.base import Method
@@ -42,8 +42,9 @@ from ..nn.network import (
 )
 from ..nn.schedules import Step
 from ..nn.teacher import Teacher
-from . import checkpoint
+from . import checkpoint, pseudo_labels
 from .profiles import Profile
+from .pseudo_labels import PseudoLabel, label_volume, renewal_steps
 
 Listener = Callable[[dict[str, Any]], None]
 _FIRST_CHECKPOINT, _NEXT_CHECKPOINT = 60.0, 120.0  # seconds: the most that a kill may lose
@@ -84,7 +85,11 @@ class TrainingTask:
 
     def __post_init__(self) -> None:
         network = replace(self.profile.network, distance_head=self.method.uses_distance)
-        object.__setattr__(self, "profile", replace(self.profile, network=network))
+        profile = replace(self.profile, network=network)
+        if self.method.renewals:  # a base has seen labels alone long enough
+            start = self.method.start if self.base is None and self.cohort.unlabeled else 0.0
+            profile = replace(profile, warmup=round(start * profile.iterations))
+        object.__setattr__(self, "profile", profile)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -144,6 +149,10 @@ class Trainer:
         # The teacher is kept for methods without one as well: its average may be what is saved.
         self.teacher = Teacher(self.student, o.decay, o.average_buffers)
         self.optimizers = self._optimizers(weights)
+        self.cache = self.output / "cache"
+        if parallel.size() > 1:  # each rank's own, since they all prepare at the same time
+            self.cache = self.cache / f"rank{parallel.rank()}"
+        self.budget, self.used = settings.memory // parallel.neighbors(), 0
         self.labeled, self.unlabeled, self.holdout = self._prepare(task.cohort)
 
     def _placed(self, network: nn.Module) -> nn.Module:
@@ -169,16 +178,13 @@ class Trainer:
         groups: list[list[PreparedCase]] = []
         unlabeled = cohort.unlabeled if self.method.uses_unlabeled else ()
         holdout = cohort.holdout if parallel.rank() == 0 else ()
-        cache = self.output / "cache"
-        if parallel.size() > 1:  # each rank's own, since they all prepare at the same time
-            cache = cache / f"rank{parallel.rank()}"
         used = 0
         for cases in (cohort.labeled, unlabeled, holdout):
             group = prepare_cases(
                 cases,
                 self.profile.representation,
-                cache=cache,
-                budget=self.settings.memory // parallel.neighbors(),
+                cache=self.cache,
+                budget=self.budget,
                 used=used,
                 progress=lambda f, text: self.emit(
                     {"event": "preparing", "fraction": f, "text": text}
@@ -187,6 +193,7 @@ class Trainer:
             )
             used += sum(c.nbytes for c in group)
             groups.append(group)
+        self.used = used
         known, new, held_out = groups
         room = devices.room_for_cases(self.device) if self.settings.resident else 0
         if room:
@@ -208,11 +215,14 @@ class Trainer:
             self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizers
         )
 
-    def batches(self, steps: Iterable[Step]) -> Iterator[Batch]:
-        """This rank's part of the batch of each step, the next one made while one is used."""
+    def batches(
+        self, steps: Iterable[Step], unlabeled: Sequence[PreparedCase] | None = None
+    ) -> Iterator[Batch]:
+        """This rank's part of the batch of each step, the next one made while one is used; from
+        the ``unlabeled`` cases, those of the training without."""
         source = BatchSource(
             self.labeled,
-            self.unlabeled,
+            self.unlabeled if unlabeled is None else unlabeled,
             self.profile.batch,
             self.profile.representation,
             self.seed,
@@ -223,13 +233,17 @@ class Trainer:
 
     def loop(self, should_stop: Callable[[], bool]) -> None:
         """Run the remaining iterations, or until ``should_stop()``."""
-        total, warmup = self.profile.iterations, self.profile.warmup
-        left = range(self.index, total)
-        ahead = (Step(n, total, warmup) for n in left)
+        try:
+            self._loop(should_stop)
+        except Canceled:  # while volumes were being labeled
+            return
+
+    def _loop(self, should_stop: Callable[[], bool]) -> None:
+        """`loop`; raises Canceled for a stop between two iterations."""
+        total = self.profile.iterations
         clock, clocked = time.monotonic(), self.index
         saved, patience = clock, _FIRST_CHECKPOINT
-        for number, batch in zip(left, self.batches(ahead), strict=True):
-            step = Step(number, total, warmup)
+        for step, batch in self._work(should_stop):
             terms = self.step(step, batch)
             self.index = step.index + 1
             now = time.monotonic()
@@ -251,13 +265,78 @@ class Trainer:
                 return
             clock += time.monotonic() - paused  # a pause does not count in the speed
 
+    def _work(self, should_stop: Callable[[], bool]) -> Iterator[tuple[Step, Batch]]:
+        """The iterations that are left, each with its batch. Raises Canceled."""
+        total, warmup = self.profile.iterations, self.profile.warmup
+        renewals = renewal_steps(total, warmup, self.method.renewals if self.unlabeled else 0)
+        while self.index < total:
+            unlabeled = None
+            if renewals:
+                last = max((n for n in renewals if n <= self.index), default=None)
+                unlabeled = [] if last is None else self._pseudo_labeled(last, should_stop)
+            end = next((n for n in renewals if n > self.index), total)
+            steps = [Step(n, total, warmup) for n in range(self.index, end)]
+            yield from zip(steps, self.batches(steps, unlabeled), strict=True)
+
+    def _pseudo_labeled(
+        self, renewal: int, should_stop: Callable[[], bool]
+    ) -> list[PreparedCase]:
+        """The unlabeled cases that are believed, with the labels that the averaged model gave
+        them at iteration ``renewal``: from the disk if it did so before. Raises Canceled."""
+        method, r = self.method, self.profile.representation
+        chosen = np.random.default_rng([self.seed, renewal]).permutation(len(self.unlabeled))
+        cases = [self.unlabeled[n] for n in sorted(chosen[: method.volumes])]
+        path = self.cache / f"pseudo-labels-{renewal}.npz"
+        labels = pseudo_labels.load(path, len(cases))
+        if labels is None:
+            if parallel.rank() == 0:
+                self.save()  # so that a resumption begins here, with the model that labels
+            began = time.monotonic()
+            labels = self._labels_of(cases, should_stop)
+            pseudo_labels.save(path, labels)
+            for former in set(self.cache.glob("pseudo-labels-*.npz")) - {path}:
+                former.unlink(missing_ok=True)
+            kept = pseudo_labels.believed(labels, method.admitted)
+            self.emit(
+                {
+                    "event": "labeled",
+                    "step": self.index,
+                    "volumes": len(kept),
+                    "left_out": len(cases) - len(kept),
+                    "belief": float(np.mean([labels[n].belief for n in kept])) if kept else None,
+                    "seconds": round(time.monotonic() - began, 3),
+                }
+            )
+        believed = pseudo_labels.believed(labels, method.admitted)
+        made = (pseudo_labels.labeled_case(cases[n], labels[n], r) for n in believed)
+        return within_budget(made, self.cache / "pseudo", self.budget - self.used)
+
+    def _labels_of(
+        self, cases: Sequence[PreparedCase], should_stop: Callable[[], bool]
+    ) -> list[PseudoLabel]:
+        """What the averaged model finds in ``cases``; raises Canceled."""
+        one_piece = [
+            not any(case.several_components[n] for case in self.labeled)
+            for n in range(self.profile.representation.classes - 1)
+        ]
+        canceled = should_stop if parallel.size() == 1 else None  # all ranks go on, or none
+        batch = self.profile.batch
+        axes = batch.augmentation.mirror_axes
+        with devices.autocast(self.device, self.settings.half_precision):
+            return [
+                label_volume(
+                    self.teacher.network, c.opened(), batch.patch, axes, one_piece, canceled
+                )
+                for c in cases
+            ]
+
     def step(self, step: Step, batch: Batch) -> dict[str, Tensor]:
         """One iteration; the terms of the objective."""
         seed = self.seed * 1_000_003 + step.index + (parallel.rank() << 40)
         torch.manual_seed(seed % 2**63)
         batch = _placed(batch, self.device)
         optimizer = self.optimizers["optimizer"]
-        rate = self.profile.optimization.rate.at(step.index, step.total)
+        rate = self._rate(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
         self.student.train()
@@ -274,6 +353,16 @@ class Trainer:
                 self._descend(self.optimizers["discriminator"], further)
             terms = {**terms, **further}
         return {k: v.detach() for k, v in terms.items()}
+
+    def _rate(self, step: Step) -> float:
+        """The learning rate; where volumes are labeled, labels alone have a course of their own
+        before, so that a model at its best gives the labels."""
+        at = self.profile.optimization.rate.at
+        if not self.method.renewals or not step.warmup:
+            return at(step.index, step.total)
+        if step.supervised_only:
+            return at(step.index, step.warmup)
+        return at(step.index - step.warmup, step.total - step.warmup)
 
     def _descend(
         self, optimizer: torch.optim.Optimizer, terms: dict[str, Tensor], clip: float = 0.0

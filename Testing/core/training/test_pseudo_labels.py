@@ -1,0 +1,203 @@
+"""Volumes that a model labels as wholes: what it gives them, and how trainings go on with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from training_samples import CPU, SMALL, write_phantoms
+
+from ugmcl_core.data.cases import Cohort, find_cohort, prepare_cases
+from ugmcl_core.errors import Canceled
+from ugmcl_core.inference.sliding_window import predict_mirrored
+from ugmcl_core.methods import DualTask, UGMCLVolumes
+from ugmcl_core.nn.network import DualTaskVNet
+from ugmcl_core.training import pseudo_labels, trainer
+from ugmcl_core.training.pseudo_labels import (
+    PseudoLabel,
+    believed,
+    label_volume,
+    labeled_case,
+    renewal_steps,
+)
+from ugmcl_core.training.train import train
+from ugmcl_core.training.trainer import Trainer, TrainingTask
+
+METHOD = UGMCLVolumes(start=0.5, renewals=2)  # of 12 iterations: before the 6th and the 9th
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory) -> Cohort:
+    root, _ = write_phantoms(tmp_path_factory.mktemp("cases"), 2)
+    return find_cohort(root / "images", root / "labels", labeled=["p0", "p1"], holdout=["p5"])
+
+
+@pytest.fixture(scope="module")
+def case(cohort, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return prepare_cases(cohort.unlabeled[:1], SMALL.representation, cache=cache)[0]
+
+
+def network() -> DualTaskVNet:
+    """An untrained network that finds the structure in about half of the voxels."""
+    torch.manual_seed(0)
+    net = DualTaskVNet(SMALL.network).eval()
+    with torch.no_grad():
+        logits = net(torch.randn(1, 1, *SMALL.batch.patch)).logits
+        net.segmentation_head.bias[1] += (logits[:, 0] - logits[:, 1]).median()
+    return net
+
+
+def test_a_volume_is_labeled_by_the_mean_of_its_views(case):
+    net, patch = network(), SMALL.batch.patch
+    label = label_volume(net, case, patch, (0, 1), [True])
+    image = torch.from_numpy(np.asarray(case.image, np.float32))
+    found = predict_mirrored(net, image, patch, (0, 1))
+    p, distance = found.foreground[0].numpy(), found.distance[0].numpy()
+    pieces, count = ndimage.label(p > 0.5)
+    sizes = ndimage.sum_labels(p > 0.5, pieces, range(1, count + 1))
+    largest = pieces == 1 + int(np.argmax(sizes))
+    assert count > 1, "else the test says nothing of the largest piece"
+    assert np.array_equal(label.classes == 1, largest)
+    assert np.array_equal(label.valid, largest == (distance < 0))
+    assert 0 < label.valid.mean() < 1
+    assert label.belief == pytest.approx(
+        2 * p[largest].sum() / (largest.sum() + p.sum()), rel=1e-4
+    )
+    every = label_volume(net, case, patch, (0, 1), [False])
+    assert np.array_equal(every.classes == 1, p > 0.5)
+
+
+def test_a_stop_ends_the_labeling(case):
+    with pytest.raises(Canceled):
+        label_volume(network(), case, SMALL.batch.patch, (), [True], lambda: True)
+
+
+def test_the_most_believed_volumes_are_taken_and_empty_ones_never():
+    some, none = np.ones((2, 2, 2), np.uint8), np.zeros((2, 2, 2), np.uint8)
+    sure = np.ones((2, 2, 2), bool)
+    labels = [PseudoLabel(some, sure, 0.9), PseudoLabel(none, sure, 1.0),
+              PseudoLabel(some, sure, 0.5), PseudoLabel(some, sure, 0.7)]  # fmt: skip
+    assert believed(labels, 1.0) == [0, 2, 3]
+    assert believed(labels, 0.67) == [0, 3]
+    assert believed(labels, 0.0) == [0]
+    assert believed([labels[1]], 1.0) == []
+
+
+def test_a_labeled_case_has_the_targets_of_its_classes(case):
+    classes = np.zeros(case.image.shape[1:], np.uint8)
+    classes[5:12, 6:14, 3:8] = 1
+    valid = np.ones(classes.shape, bool)
+    valid[:4] = False
+    made = labeled_case(case, PseudoLabel(classes, valid, 1.0), SMALL.representation)
+    assert np.array_equal(made.fractions[0], classes) and np.array_equal(made.valid[0], valid)
+    outside = ndimage.distance_transform_edt(classes == 0, case.spacing)
+    inside = ndimage.distance_transform_edt(classes == 1, case.spacing)
+    far = 4 * SMALL.representation.scale
+    gap = made.distance[0] - np.clip(outside - inside, -far, far)
+    assert np.abs(gap).max() < max(case.spacing)  # centers of voxels against their border
+    assert ((made.distance[0] < 0) == (classes == 1)).all()
+    (voxels,) = made.foreground_voxels
+    assert (classes[tuple(voxels.T)] == 1).all()
+
+
+def test_labels_survive_the_disk_and_half_a_file_is_none(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = [PseudoLabel(rng.integers(0, 3, (5, 4, 3)).astype(np.uint8),
+                          rng.random((5, 4, 3)) > 0.5, float(rng.random()))
+              for _ in range(3)]  # fmt: skip
+    path = tmp_path / "new" / "labels.npz"
+    pseudo_labels.save(path, labels)
+    for before, after in zip(labels, pseudo_labels.load(path, 3), strict=True):
+        assert np.array_equal(before.classes, after.classes) and before.belief == after.belief
+        assert np.array_equal(before.valid, after.valid)
+    assert pseudo_labels.load(path, 4) is None
+    path.write_bytes(path.read_bytes()[:-40])
+    assert pseudo_labels.load(path, 3) is None
+    assert pseudo_labels.load(tmp_path / "none.npz", 3) is None
+
+
+def test_renewals_are_spread_over_what_follows_the_start():
+    assert renewal_steps(100, 50, 5) == [50, 60, 70, 80, 90]
+    assert renewal_steps(12, 6, 2) == [6, 9]
+    assert renewal_steps(10, 8, 5) == [8, 9], "never twice before one iteration"
+    assert renewal_steps(10, 10, 5) == [] and renewal_steps(10, 5, 0) == []
+
+
+def logged(folder: Path, kind: str) -> list[dict]:
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event for line in lines if (event := json.loads(line))["event"] == kind]
+
+
+def test_volumes_are_labeled_at_each_renewal_and_trained_on(cohort, tmp_path, monkeypatch):
+    batches = []
+    real = trainer.batches
+
+    def seen(source, steps):
+        for batch in real(source, steps):
+            batches.append((len(source.unlabeled), len(batch.labels), len(batch.image)))
+            yield batch
+
+    monkeypatch.setattr(trainer, "batches", seen)
+    train(cohort, METHOD, SMALL, tmp_path / "run", CPU)
+    assert [e["step"] for e in logged(tmp_path / "run", "labeled")] == [6, 9]
+    assert [b[0] for b in batches] == [0] * 6 + [len(cohort.unlabeled)] * 6
+    assert {b[1:] for b in batches} == {(4, 4)}, "all samples have labels"
+    assert not (tmp_path / "run" / "cache").exists()
+
+
+@pytest.mark.parametrize("stop", [3, 6, 8, 9, 11])
+def test_a_resumed_training_gives_the_same_numbers(cohort, tmp_path, stop):
+    whole = train(cohort, METHOD, SMALL, tmp_path / "whole", CPU)
+    done = [0]
+    real = Trainer.step
+
+    def step(self, *arguments):
+        done[0] += 1
+        return real(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", step)
+        half = train(
+            cohort, METHOD, SMALL, tmp_path / "parts", CPU, should_stop=lambda: done[0] >= stop
+        )
+    assert half.card.training["iterations"] == stop
+    parts = train(cohort, METHOD, SMALL, tmp_path / "parts", CPU, resume=True)
+    assert parts.card.sha256 == whole.card.sha256
+
+
+def test_without_unlabeled_volumes_it_is_dual_task_supervision(cohort, tmp_path):
+    alone = replace(cohort, unlabeled=())
+    a = train(alone, METHOD, SMALL, tmp_path / "a", CPU)
+    b = train(alone, DualTask(), SMALL, tmp_path / "b", CPU)
+    assert a.card.sha256 == b.card.sha256
+
+
+def test_a_base_begins_with_its_labels_at_once(cohort, tmp_path):
+    base = train(cohort, DualTask(), SMALL, tmp_path / "base", CPU)
+    train(cohort, METHOD, replace(SMALL, iterations=6), tmp_path / "run", CPU, base=base)
+    assert [e["step"] for e in logged(tmp_path / "run", "labeled")] == [0, 3]
+
+
+def test_each_part_has_a_course_of_its_own(cohort, tmp_path):
+    task = TrainingTask(cohort, METHOD, SMALL, tmp_path / "run", CPU)
+    learner = Trainer(task, torch.device("cpu"))
+    rates = [learner._rate(trainer.Step(n, 12, 6)) for n in range(12)]
+    assert rates[:6] == rates[6:] and rates[5] < rates[2] > rates[0]
+
+
+def test_pseudo_labels_beyond_the_memory_are_mapped_from_the_disk(cohort, tmp_path):
+    few = replace(CPU, memory=1)
+    mapped = train(cohort, METHOD, SMALL, tmp_path / "mapped", few)
+    whole = train(cohort, METHOD, SMALL, tmp_path / "whole", CPU)
+    assert mapped.card.sha256 == whole.card.sha256
+
+
+def test_at_most_so_many_volumes_are_labeled(cohort, tmp_path):
+    train(cohort, replace(METHOD, volumes=2), SMALL, tmp_path / "run", CPU)
+    assert [e["volumes"] for e in logged(tmp_path / "run", "labeled")] == [2, 2]

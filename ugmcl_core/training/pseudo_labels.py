@@ -1,0 +1,121 @@
+"""Labels that a model under training gives to whole unlabeled volumes, to go on with.
+
+One volume: mirrored views → their mean p and f_dis → classes (argmax, the largest component where
+the labels show one piece) → T(y) of these, and `valid` where both heads agree. How far a volume is
+believed is the `agreement` of p with its classes.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.augmentation import floats
+from ..data.cases import PreparedCase, Representation, some_voxels
+from ..data.components import keep_largest
+from ..files import whole_file
+from ..inference.agreement import agreement
+from ..inference.sliding_window import class_map, predict_mirrored
+from ..nn.level_sets import distance_to_store, signed_distance
+from ..nn.network import DualTaskVNet
+
+
+@dataclass(frozen=True)
+class PseudoLabel:
+    """The classes of a volume (I, J, K) uint8, where they are ``valid`` (I, J, K) bool, and how
+    far they are believed, 0 to 1."""
+
+    classes: np.ndarray
+    valid: np.ndarray
+    belief: float
+
+
+def renewal_steps(iterations: int, start: int, renewals: int) -> list[int]:
+    """The iterations before which volumes are labeled: from ``start`` on, evenly spread."""
+    left = iterations - start
+    return sorted({start + n * left // renewals for n in range(renewals if left > 0 else 0)})
+
+
+def label_volume(
+    network: DualTaskVNet,
+    case: PreparedCase,
+    patch: tuple[int, int, int],
+    mirror_axes: tuple[int, ...],
+    one_piece: Sequence[bool],
+    canceled: Callable[[], bool] | None = None,
+) -> PseudoLabel:
+    """Label ``case`` by ``network``, which has a distance head; ``one_piece`` tells of each class
+    whether it is. Raises Canceled."""
+    found = predict_mirrored(network, floats(case.image), patch, mirror_axes, canceled=canceled)
+    foreground = found.foreground.float().cpu()
+    classes = class_map(foreground.numpy())
+    for value, whole in enumerate(one_piece, 1):
+        if whole:
+            keep_largest(classes, value)
+    inside = found.distance.float().cpu().numpy() < 0
+    agreed = [(classes == value) == inside[value - 1] for value in range(1, len(inside) + 1)]
+    belief = agreement(foreground, torch.from_numpy(classes))
+    return PseudoLabel(classes, np.logical_and.reduce(agreed), belief)
+
+
+def believed(labels: Sequence[PseudoLabel], admitted: float) -> list[int]:
+    """The numbers of the ``labels`` that are believed, in order: of those with a structure the
+    most believed ones, ``admitted`` of all, at least one."""
+    known = [n for n, label in enumerate(labels) if label.classes.any()]
+    known.sort(key=lambda n: -labels[n].belief)
+    return sorted(known[: max(1, round(admitted * len(known)))])
+
+
+def labeled_case(
+    case: PreparedCase, label: PseudoLabel, representation: Representation
+) -> PreparedCase:
+    """``case`` with the fractions, distances and valid voxels of its pseudo-label."""
+    r = representation
+    masks = [label.classes == value for value in range(1, r.classes)]
+    phi = (distance_to_store(signed_distance(m, case.spacing), r.sdf, r.scale) for m in masks)
+    valid = label.valid[None].astype(np.float16)
+    return replace(
+        case,
+        fractions=np.stack(masks).astype(np.float16),
+        distance=np.stack(list(phi)).astype(np.float16),
+        valid=valid,
+        foreground_voxels=tuple(some_voxels(m) for m in masks),
+        several_components=(False,) * len(masks),
+    )
+
+
+def report(event: Mapping[str, Any]) -> str:
+    """A line for users on a training's ``labeled`` event."""
+    text = f"at {event['step']}: labeled {event['volumes']} unlabeled volumes"
+    if event["volumes"]:
+        text += f", its mirrored views agree by {100 * event['belief']:.0f} %"
+    return text + (f"; {event['left_out']} left out" if event["left_out"] else "")
+
+
+def save(path: Path, labels: Sequence[PseudoLabel]) -> None:
+    """Keep ``labels`` in a file, whole or not at all; raises InputError."""
+    arrays = {"belief": np.array([label.belief for label in labels])}
+    for number, label in enumerate(labels):
+        arrays[f"classes-{number}"], arrays[f"valid-{number}"] = label.classes, label.valid
+    with whole_file(path, make_parents=True) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load(path: Path, count: int) -> list[PseudoLabel] | None:
+    """The ``count`` labels that `save` kept; None if they are not there, or not whole."""
+    try:
+        with np.load(path) as arrays:
+            return [
+                PseudoLabel(
+                    arrays[f"classes-{n}"], arrays[f"valid-{n}"], float(arrays["belief"][n])
+                )
+                for n in range(count)
+            ]
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
+        return None
