@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
             progress(number / len(images), stem)
             try:
                 image = guarded.read(path)
+                for remark in image.remarks:
+                    progress.write(remark)
                 found.append((str(path), ranking.assess(segmenter, image, arguments.passes)))
             except Canceled:
                 raise

@@ -213,9 +213,12 @@ def read_pair(
     files that cannot be read.
     """
     image = read(case.image)
-    if case.label is None:
+    labels = None if case.label is None else read_labels(case.label)
+    for read_volume in filter(None, (image, labels)):
+        for remark in read_volume.remarks if notice is not None else ():
+            notice(remark)
+    if labels is None:
         return image, None
-    labels = read_labels(case.label)
     if case.label_on_image and labels.grid.shape != image.grid.shape:
         raise InputError(
             f"{case.label}: has {_shown(labels)} voxels and {case.image.name} {_shown(image)}, so "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -96,7 +96,10 @@ class Segmenter:
         report(0.9, "resampling results")
         if canceled is not None and canceled():
             raise Canceled
-        return self._assemble(prediction, prepared, settings, wide, began)
+        found = self._assemble(prediction, prepared, settings, wide, began)
+        volumes = [volume] if isinstance(volume, Volume) else volume
+        remarks = [remark for v in volumes for remark in v.remarks]
+        return replace(found, advice=(*remarks, *found.advice))
 
     def predict(
         self,

@@ -88,6 +88,8 @@ class RequestHandler:
                 raise Canceled
             try:
                 image, passes = guarded.read(path), request.passes
+                for remark in image.remarks:
+                    send("log", level="warning", text=remark)
                 item = assess(segmenter, image, passes, progress=advance, canceled=canceled)
             except InputError as error:
                 send("log", level="warning", text=in_one_line(error))

@@ -275,3 +275,31 @@ def test_cosines_of_three_digits_do_not_look_like_a_tilted_gantry():
 def test_cosines_that_name_no_plane_say_nothing_of_the_place():
     with pytest.raises(InputError, match="lacks the place of its slice"):
         check_slices(Path("series"), stack(np.arange(4.0), (1, 0, 0, 1, 0, 0)))
+
+
+@pytest.mark.parametrize("sop_class", [MR[:-7], MR.replace(".5.", ".5/"), "1.2.9x"])
+@pytest.mark.parametrize("which", ["s000.dcm", "s007.dcm"])
+def test_a_slice_with_a_damaged_class_at_the_end_is_missed(tmp_path, sop_class, which):
+    place = series(tmp_path / "series")
+    other_object(place / which, sop_class, "MR")
+    with pytest.raises(InputError, match=f"{which}: the DICOM file is damaged"):
+        volume.read(place)
+
+
+def test_a_length_beyond_the_file_is_refused_at_once(tmp_path):
+    place = series(tmp_path / "series")
+    content = (place / "s003.dcm").read_bytes()
+    spot = content.index(b"\x28\x00\x30\x00") + 4  # Pixel Spacing, in implicit or explicit form
+    spot += 2 if content[spot : spot + 2] == b"DS" else 0
+    (place / "s003.dcm").write_bytes(content[:spot] + b"\xff\xfe\xff\x7f" + content[spot + 4 :])
+    for given in (place, place / "s003.dcm"):
+        with pytest.raises(InputError, match=r"s003\.dcm: the DICOM file is damaged"):
+            volume.read(given)
+
+
+def test_a_spacing_that_the_reader_leaves_out_is_refused_with_both_values(tmp_path):
+    place = series(tmp_path / "series")
+    for path in place.iterdir():  # of a class that ITK does not know
+        path.write_bytes(path.read_bytes().replace(MR.encode(), b"1.2.040.10008.5.1.4.1.1.4"))
+    with pytest.raises(InputError, match=r"0\.8 x 0\.8 x 2\.5 mm .* 1 x 1 x 2\.5 mm"):
+        volume.read(place)

@@ -6,10 +6,12 @@ import gzip
 import struct
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from samples import on_grid
+from cli_support import segment
+from samples import on_grid, tiny_model
 
 from ugmcl_core.data import volume
 from ugmcl_core.data.pairing import by_stem
@@ -334,3 +336,73 @@ def test_headers_without_a_certain_geometry_are_refused(suffix, changes, words, 
     assert volume.read(with_header(tmp_path / f"good{suffix}", {})).grid.shape == (4, 4, 4)
     refused(with_header(tmp_path / f"v{suffix}", changes), words)
     assert capfd.readouterr() == ("", "")
+
+
+def two_forms(path: Path, qform: np.ndarray | None, sform: np.ndarray | None) -> Path:
+    image = nibabel.Nifti1Image(values(), None)
+    image.header.set_zooms((0.5, 1, 2))
+    image.set_qform(qform, 0 if qform is None else 1)
+    image.set_sform(sform, 0 if sform is None else 1)
+    nibabel.save(image, path)
+    return path
+
+
+FORM = np.diag([0.5, 1.0, 2.0, 1.0])
+
+
+def moved(shift: float) -> np.ndarray:
+    matrix = FORM.copy()
+    matrix[0, 3] = shift
+    return matrix
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_which_of_two_geometries_is_used_is_named(tmp_path, suffix):
+    path = two_forms(tmp_path / f"v{suffix}", moved(0), moved(3))
+    (remark,) = volume.read(path).remarks
+    assert "qform and sform lie 3 mm apart; the " in remark and path.name in remark
+    used = {"qform is used": 0.0, "sform is used": 3.0}[remark[-13:]]
+    assert volume.read(path).grid.origin[0] == pytest.approx(used)
+    near = moved(3.01)
+    for forms in ((moved(3), moved(3)), (moved(3), None), (None, moved(3)), (moved(3), near)):
+        assert volume.read(two_forms(path, *forms)).remarks == ()
+
+
+def test_the_user_sees_which_geometry_is_used(tmp_path, capsys):
+    path = two_forms(tmp_path / "v.nii", moved(0), moved(3))
+    model = tiny_model(tmp_path / "tiny")
+    assert segment(model, tmp_path / "out", path) == 0
+    assert "qform and sform lie 3 mm apart" in capsys.readouterr().err
+
+
+def test_a_damaged_qform_is_refused_even_beside_an_sform(tmp_path):
+    content = bytearray(two_forms(tmp_path / "v.nii", moved(0), moved(0)).read_bytes())
+    struct.pack_into("<f", content, 256, 7e9)
+    (tmp_path / "v.nii").write_bytes(content)
+    refused(tmp_path / "v.nii", "qform")
+
+
+def leaning(folder: Path, lean: float) -> list[Path]:
+    """An image whose second axis leans by so much, as NRRD, MHA and NIfTI."""
+    nrrd(folder / "v.nrrd", f"(1,0,0) ({lean},1,0) (0,0,1)")
+    matrix = np.eye(4)
+    matrix[0, 1] = lean
+    image = nibabel.Nifti1Image(values(), None)
+    image.header.set_zooms((1, float(np.linalg.norm(matrix[:3, 1])), 1))
+    image.set_sform(matrix, 1)
+    image.set_qform(None, 0)
+    nibabel.save(image, folder / "v.nii")
+    saved(folder / "v.mha", compress=False)
+    content = (folder / "v.mha").read_bytes()
+    turned = f"TransformMatrix = 1 0 0 {lean} 1 0 0 0 1".encode()
+    (folder / "v.mha").write_bytes(content.replace(b"TransformMatrix = 1 0 0 0 1 0 0 0 1", turned))
+    return [folder / f"v{suffix}" for suffix in (".nrrd", ".mha", ".nii")]
+
+
+@pytest.mark.parametrize(("lean", "is_read"), [(1e-4, True), (1.5e-3, True), (3e-3, False)])
+def test_a_skew_that_one_format_accepts_all_accept(tmp_path, lean, is_read):
+    for path in leaning(tmp_path, lean):
+        if is_read:
+            volume.read(path)
+        else:
+            refused(path, "sheared")
