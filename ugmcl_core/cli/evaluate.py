@@ -120,6 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"ugmcl: {problem}", file=sys.stderr)
     if not results:
         return 2
+    compare.check_common([r.values for r in results], arguments.predictions)
     rows = compare.rows(results)
     totals = compare.totals(results)
     if arguments.csv:

@@ -65,6 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image (default: file)",
     )
     parser.add_argument(
+        "--empty-labels",
+        action="store_true",
+        help="a label without any structure is meant so: nothing is there to be found",
+    )
+    parser.add_argument(
         "--exclude-list",
         metavar="FILE",
         help="leave these cases out altogether, such as those for testing",
@@ -170,7 +175,9 @@ def _run(arguments: argparse.Namespace) -> int:
         notice=lambda line: print_line(f"train: {line}", sys.stderr),
     )
     if arguments.label_geometry == "image":
-        cohort = cohort.with_image_geometry()
+        cohort = cohort.with_changes(label_on_image=True)
+    if arguments.empty_labels:
+        cohort = cohort.with_changes(may_be_empty=True)
     device = devices.resolve(arguments.device)
     plan = None
     with Progress("train") as progress:

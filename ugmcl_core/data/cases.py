@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Case:
     ``resample``: labels on another grid than the image are resampled onto it, not refused. For
     cases that someone paired by hand, as in a case list; in folders paired by name they are
     rather a mistake. ``label_on_image``: the label's header was lost, and its voxels are those of
-    the image.
+    the image. ``may_be_empty``: a label without any structure is meant so.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Case:
     label: Path | None = None
     resample: bool = False
     label_on_image: bool = False
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ class Cohort:
     unlabeled: tuple[Case, ...] = ()
     holdout: tuple[Case, ...] = ()
 
-    def with_image_geometry(self) -> Cohort:
-        """The same cases, their labels lying voxel by voxel on their images."""
+    def with_changes(self, **changes: bool) -> Cohort:
+        """The same cases with changes to each, such as ``label_on_image``."""
         groups = (self.labeled, self.unlabeled, self.holdout)
-        return Cohort(*(tuple(replace(c, label_on_image=True) for c in cases) for cases in groups))
+        return Cohort(*(tuple(replace(c, **changes) for c in cases) for cases in groups))
 
 
 @dataclass(frozen=True)
@@ -187,9 +188,10 @@ def find_cohort(
             f"{sorted(both)[0]} is both labeled for training and held out: choose one"
         )
     teaching = set(label_of) if labeled is None else set(labeled)
+    why_none = _why_none(teaching, exclude, holdout)
     teaching -= set(exclude) | set(holdout)
     if not teaching:
-        raise InputError(f"{labels}: no labeled case is left to train on")
+        raise InputError(f"{labels}: no labeled case is left to train on{why_none}")
     rest = sorted(set(by_name) - teaching - set(exclude) - set(holdout))
 
     def case(name: str, label: Path | None) -> Case:
@@ -201,6 +203,18 @@ def find_cohort(
         tuple(case(n, None) for n in rest),
         tuple(case(n, label_of[n]) for n in holdout),
     )
+
+
+def _why_none(teaching: Set[str], exclude: Sequence[str], holdout: Sequence[str]) -> str:
+    """Where the labeled cases went, if none is left."""
+    if not teaching:
+        return ": no label has the name of an image; see which files were left out"
+    parts = [
+        f"{len(teaching & set(names))} {what}"
+        for what, names in (("excluded", exclude), ("held out", holdout))
+        if teaching & set(names)
+    ]
+    return f": of {len(teaching)}, {' and '.join(parts)}; take some off the lists"
 
 
 def read_pair(
@@ -253,6 +267,15 @@ def read_pair(
     return image, labels
 
 
+def empty_label(case: Case) -> str:
+    """The error of a label without any structure."""
+    return (
+        f"{case.label}: the label is empty: it has no voxel of a class on the grid of "
+        f"{case.image.name}; annotate it, use the image without it, or, if nothing is there, give "
+        '--empty-labels, or "empty": true in a case list'
+    )
+
+
 def _shown(volume: Volume) -> str:
     return "x".join(map(str, volume.grid.shape))
 
@@ -273,11 +296,8 @@ def prepare_case(
     array, valid = r.numbered(
         to_canonical(labels.array, prepared.order, prepared.flips), case.label
     )
-    if not array.any():
-        raise InputError(
-            f"{case.label}: the label is empty: it has no voxel of a class on the grid of "
-            f"{case.image.name}; annotate it, or use the image without it"
-        )
+    if not array.any() and not case.may_be_empty:
+        raise InputError(empty_label(case))
     spacing = tuple(volume.grid.spacing[a] for a in prepared.order)
     size = image.shape[1:]
 
@@ -373,7 +393,7 @@ def _key(case: Case, representation: Representation) -> str:
     """Changes whenever a file of the case or the representation does."""
     files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in (case.image, case.label)
              if p is not None and p.is_file()]  # fmt: skip
-    own = (case.label is None, case.label_on_image)
+    own = (case.label is None, case.label_on_image, case.may_be_empty)
     text = repr((_LAYOUT, case.name, files, own, representation))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 

@@ -184,7 +184,7 @@ def read_list(path: str | Path) -> list[str]:
     Suffixes of image files are dropped. InputError if nothing can be read or a name is twice.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise InputError(f"{path}: cannot be read ({reason})") from None

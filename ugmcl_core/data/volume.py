@@ -118,6 +118,11 @@ def read(path: str | Path) -> Volume:
 
     path = Path(path)
     image = _read_dicom(path, sitk) if path.is_dir() else _read_file(path, sitk)
+    return _as_volume(path, image, sitk)
+
+
+def _as_volume(path: Path, image, sitk) -> Volume:
+    """`read` of an image that ITK has read."""
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3:
@@ -213,7 +218,13 @@ def read_notes(path: str | Path) -> dict[str, str]:
 def read_labels(path: str | Path) -> Volume:
     """Read a label map; values must be whole numbers from 0 to LARGEST_VALUE (uint16 in the
     result)."""
-    volume = read(path)
+    import SimpleITK as sitk
+
+    path = Path(path)
+    if path.name.lower().endswith(".seg.nrrd"):
+        volume = _as_volume(path, _one_layer(path, _read_file(path, sitk), sitk), sitk)
+    else:
+        volume = read(path)
     array = volume.array
     if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
         raise InputError(f"{path}: the labels are not whole numbers; is this an image?")
@@ -223,6 +234,30 @@ def read_labels(path: str | Path) -> Volume:
             f"{array.max()}"
         )
     return Volume(array.astype(np.uint16), volume.grid, volume.remarks)
+
+
+def _one_layer(path: Path, image, sitk):
+    """The label map of a segmentation whose segments overlap, and which so has several layers:
+    where they do, the smaller one shows. InputError if a value has two meanings."""
+    count = image.GetNumberOfComponentsPerPixel()
+    if count == 1:
+        return image
+    layers = np.moveaxis(sitk.GetArrayFromImage(image), -1, 0)
+    sizes: dict[int, tuple[int, int]] = {}
+    for number, layer in enumerate(layers):
+        for value, size in zip(*np.unique(layer[layer != 0], return_counts=True), strict=True):
+            if value in sizes:
+                raise InputError(
+                    f"{path}: its segments overlap in {count} layers, and two of them have the "
+                    f"label value {value}; give each segment a value of its own"
+                )
+            sizes[int(value)] = int(size), number
+    merged = np.zeros(layers.shape[1:], layers.dtype)
+    for value, (_, number) in sorted(sizes.items(), key=lambda item: -item[1][0]):
+        merged[layers[number] == value] = value
+    result = sitk.GetImageFromArray(merged)
+    result.CopyInformation(image)
+    return result
 
 
 def write(

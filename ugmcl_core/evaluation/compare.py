@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,14 @@ class StructureResult:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """The measures of one case; the uncertainty's are NaN without an uncertainty file."""
+    """The measures of one case; the uncertainty's are NaN without an uncertainty file. ``values``
+    are the labels of the prediction and of the reference."""
 
     name: str
     structures: tuple[StructureResult, ...]
     auroc: float = math.nan
     uncertainty: float = math.nan
+    values: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
 
     @property
     def dice(self) -> float:
@@ -129,13 +131,34 @@ def compare(
     """Compare two files, the label ``values`` or all that occur; raises InputError."""
     found, truth = _pair(prediction, reference)
     if values is None:
-        values = {int(v) for array in (found.array, truth.array) for v in np.unique(array)} - {0}
+        held = _labels(found.array), _labels(truth.array)
+        check_common([held], str(prediction))
+        values = held[0] | held[1]
     structures = []
     for value in sorted(values):
         mine, true = found.array == value, truth.array == value
         structures.append(StructureResult(value, metrics.score(mine, true, truth.grid.spacing)))
     errors = error_map(found.array, truth.array, values)
     return LabelMapComparison(tuple(structures), volume.Volume(errors, truth.grid))
+
+
+def _labels(array: np.ndarray) -> frozenset[int]:
+    """The values in a label map but 0."""
+    return frozenset(int(v) for v in np.unique(array)) - {0}
+
+
+def check_common(held: Sequence[tuple[frozenset[int], frozenset[int]]], where: str) -> None:
+    """Raise InputError if no label of the predictions occurs in the references: they mean the same
+    by different numbers, and every measure would be 0."""
+    ours = frozenset[int]().union(*(a for a, _ in held))
+    theirs = frozenset[int]().union(*(b for _, b in held))
+    if ours and theirs and not ours & theirs:
+        shown = (", ".join(map(str, sorted(values)[:5])) for values in (ours, theirs))
+        a, b = shown
+        raise InputError(
+            f"{where}: no label in common: {a} in the predictions, {b} in the references; give "
+            "both the same values"
+        )
 
 
 def error_map(
@@ -163,20 +186,21 @@ def evaluate(case: CaseFiles) -> CaseResult:
     """Measure one case; raises InputError if its files cannot be compared."""
     prediction, reference = _pair(case.prediction, case.reference)
     spacing = reference.grid.spacing
-    values = set(np.unique(prediction.array)) | set(np.unique(reference.array))
-    sdf = _sdf_by_value(case, values - {0})
+    held = _labels(prediction.array), _labels(reference.array)
+    values = held[0] | held[1]
+    sdf = _sdf_by_value(case, set(values))
     structures = []
-    for value in sorted(int(v) for v in values - {0}):
+    for value in sorted(values):
         truth = reference.array == value
         scores = metrics.score(prediction.array == value, truth, spacing)
         extra = _sdf_measures(sdf[value], truth, reference.grid) if value in sdf else ()
         structures.append(StructureResult(value, scores, *extra))
     if case.uncertainty is None:
-        return CaseResult(case.name, tuple(structures))
+        return CaseResult(case.name, tuple(structures), values=held)
     unsure = _on_grid(case.uncertainty, reference.grid)
     quality = metrics.error_auroc(unsure, prediction.array, reference.array, spacing)
     level = surface_uncertainty(unsure, prediction.array > 0, spacing)
-    return CaseResult(case.name, tuple(structures), quality, level)
+    return CaseResult(case.name, tuple(structures), quality, level, held)
 
 
 def _sdf_by_value(case: CaseFiles, values: set[int]) -> dict[int, Path]:

@@ -19,7 +19,7 @@ from ..models.class_matching import match_classes
 
 _FORMER_ROLES = {"labelled": "labeled", "unlabelled": "unlabeled"}  # as lists up to 0.1 have them
 ROLES = ("labeled", "unlabeled", "holdout")
-_KEYS = {"name", "role", "image", "label", "label_geometry"}
+_KEYS = {"name", "role", "image", "label", "label_geometry", "empty"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_case_list(path: str | Path) -> CaseList:
     """
     path = Path(path).expanduser()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -108,7 +108,10 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
     geometry = item.get("label_geometry", "file")
     if geometry not in ("file", "image"):
         raise InputError(f'case {name}: label_geometry is {geometry!r}, not "file" or "image"')
-    return role, Case(name, files["image"], label, True, geometry == "image")
+    empty = item.get("empty", False)
+    if not isinstance(empty, bool):
+        raise InputError(f"case {name}: empty is {empty!r}, neither true nor false")
+    return role, Case(name, files["image"], label, True, geometry == "image", empty)
 
 
 def _classes(value: Any) -> tuple[ClassInfo, ...] | None:

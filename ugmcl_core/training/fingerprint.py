@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import volume
-from ..data.cases import Case, Cohort, read_pair
+from ..data.cases import Case, Cohort, empty_label, read_pair
 from ..data.components import bounding_box
 from ..data.preprocessing import canonical_axes, to_canonical
 from ..errors import InputError
@@ -210,11 +210,10 @@ def look(
     marked = to_canonical(labels.array, order, flips)
     found = [v for v in np.unique(marked).tolist() if v and v != ignore]
     found = [v for v in found if v in values] if values else found
+    if not found and case.may_be_empty:
+        return facts, np.empty(0)
     if not found:
-        raise InputError(
-            f"{case.label}: the label is empty: it has no voxel of a class on the grid of "
-            f"{case.image.name}; annotate it, or use the image without it"
-        )
+        raise InputError(empty_label(case))
     known = np.isin(marked, found)
     box = bounding_box(known)
     inside = array[box][known[box]]

@@ -163,7 +163,7 @@ def _train(
         if resume and former is None:
             text = f"{output}: there is no checkpoint to continue from; the training starts again"
             emit({"event": "notice", "text": text})
-        for text in _of_pieces(trainer, description):
+        for text in (*_never_labeled(trainer, description), *_of_pieces(trainer, description)):
             emit({"event": "notice", "text": text})
         if former is not None:
             trainer.restore(former)
@@ -220,6 +220,22 @@ def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...
             item = replace(item, largest_component=not several)
         classes.append(item)
     return tuple(classes)
+
+
+def _never_labeled(trainer: Trainer, description: Description) -> list[str]:
+    """Notices of the classes that no label holds."""
+    return [
+        f"no label holds {c.name} (value {v}), so it is learned as never being there; check the "
+        "labels and the classes"
+        for n, (c, v) in enumerate(zip(description.classes, _values(trainer), strict=False))
+        if not any(len(case.foreground_voxels[n]) for case in trainer.labeled)
+    ]
+
+
+def _values(trainer: Trainer) -> tuple[int, ...]:
+    """The label values of the classes 1, 2, ..."""
+    r = trainer.profile.representation
+    return r.values or tuple(range(1, r.classes))
 
 
 def _of_pieces(trainer: Trainer, description: Description) -> list[str]:

@@ -195,6 +195,7 @@ class Trainer:
             groups.append(group)
         self.used = used
         known, new, held_out = groups
+        _refuse_twice([*known, *new], held_out)
         room = devices.room_for_cases(self.device) if self.settings.resident else 0
         if room:
             placed = on_device([*known, *new], self.device, room)
@@ -430,6 +431,23 @@ class Trainer:
     def weights(self) -> dict[str, Tensor]:
         """The state of the network that becomes the model, without an auxiliary module."""
         return without_auxiliary(self._saved_network().state_dict().items())
+
+
+def _refuse_twice(learned: Sequence[PreparedCase], held_out: Sequence[PreparedCase]) -> None:
+    """Raise InputError if a hold-out image is among those that are learned from, in whatever file:
+    it would show a model that remembers as a good one."""
+
+    def content(case: PreparedCase) -> bytes:
+        image = np.ascontiguousarray(case.opened().image)
+        return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+
+    names = {content(case): case.name for case in learned} if held_out else {}
+    for case in held_out:
+        if (other := names.get(content(case))) is not None:
+            raise InputError(
+                f"hold-out case {case.name} has the same image as {other}, which is learned from: "
+                "leave one of them out"
+            )
 
 
 def _seed(seed: int, base: Model | None) -> int:

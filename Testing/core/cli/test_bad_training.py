@@ -109,3 +109,33 @@ def test_a_training_folder_that_is_a_file(cohort, model, capsys):
     assert code == 2
     assert "cannot be written" in capsys.readouterr().err
     assert (cohort / "run").read_text() == "precious"
+
+
+def test_an_empty_label_is_an_example_when_the_user_says_so(cohort, model, tmp_path, capsys):
+    relabel(cohort, lambda labels: replace(labels, array=np.zeros_like(labels.array)))
+    words = train(cohort, model, tmp_path / "out")
+    assert main([str(word) for word in words]) == 2
+    assert "if nothing is there, give --empty-labels" in capsys.readouterr().err
+    words = train(cohort, model, tmp_path / "out", "--empty-labels")
+    assert main([str(word) for word in words]) == 0
+    assert (tmp_path / "out" / "model" / "model.json").is_file()
+
+
+def test_why_no_labeled_case_is_left(cohort, model, tmp_path, capsys):
+    (tmp_path / "out.txt").write_text("phantom-000\n")
+    (tmp_path / "held.txt").write_bytes("phantom-001\n".encode("utf-8-sig"))
+    lists = ["--exclude-list", tmp_path / "out.txt", "--holdout-list", tmp_path / "held.txt"]
+    refuse(capsys, *train(cohort, model, tmp_path / "out", *lists),
+           why="of 2, 1 excluded and 1 held out", out=tmp_path / "out")  # fmt: skip
+
+
+def test_a_hold_out_case_in_another_format_is_not_learned_from(cohort, model, tmp_path, capsys):
+    for kind in ("images", "labels"):
+        original = volume.read(cohort / kind / "phantom-000.nrrd")
+        volume.write(cohort / kind / "copy.nii.gz", original)
+    (tmp_path / "held.txt").write_text("copy\n")
+    words = train(cohort, model, tmp_path / "out", "--holdout-list", tmp_path / "held.txt")
+    assert main([str(word) for word in words]) == 2
+    told = capsys.readouterr().err
+    assert "hold-out case copy has the same image as phantom-000" in told
+    assert not (tmp_path / "out").exists()

@@ -299,7 +299,8 @@ def test_a_length_beyond_the_file_is_refused_at_once(tmp_path):
 
 def test_a_spacing_that_the_reader_leaves_out_is_refused_with_both_values(tmp_path):
     place = series(tmp_path / "series")
-    for path in place.iterdir():  # of a class that ITK does not know
-        path.write_bytes(path.read_bytes().replace(MR.encode(), b"1.2.040.10008.5.1.4.1.1.4"))
+    head, sign, rest = (place / "s000.dcm").read_bytes().rpartition(MR.encode())
+    assert sign and MR.encode() in head  # in the header of the file and in that of the image
+    (place / "s000.dcm").write_bytes(head + sign.replace(b"840", b"040") + rest)
     with pytest.raises(InputError, match=r"0\.8 x 0\.8 x 2\.5 mm .* 1 x 1 x 2\.5 mm"):
         volume.read(place)

@@ -163,3 +163,33 @@ def test_grids_differ_when_anything_visible_does():
     assert not grid.same_as(Grid((5, 5, 5), (1.01, 1, 1)))
     assert not grid.same_as(Grid((5, 5, 5), origin=(0.1, 0, 0)))
     assert not grid.same_as(Grid((5, 5, 6)))
+
+
+def layered(path, values) -> None:
+    """A segmentation as Slicer saves it: a ball inside of a box, in layers of their own."""
+    box = np.zeros((12, 10, 8), np.uint8)
+    box[2:10, 2:8, 1:7] = values[0]
+    inner = np.zeros_like(box)
+    inner[4:7, 4:6, 3:5] = values[1]
+    voxels = np.stack([inner, box]).tobytes(order="F")
+    head = (
+        "NRRD0004\ntype: unsigned char\ndimension: 4\nspace: left-posterior-superior\n"
+        "sizes: 2 12 10 8\nspace directions: none (1,0,0) (0,1,0) (0,0,2)\n"
+        "kinds: list domain domain domain\nencoding: raw\nspace origin: (1,2,3)\n"
+        "Segment0_Layer:=1\nSegment1_Layer:=0\n\n"
+    )
+    path.write_bytes(head.encode() + voxels)
+
+
+def test_overlapping_segments_of_a_file_are_all_read(tmp_path):
+    layered(tmp_path / "a.seg.nrrd", (1, 2))
+    found = read_labels(tmp_path / "a.seg.nrrd")
+    assert found.grid.spacing == (1, 1, 2) and found.grid.shape == (12, 10, 8)
+    assert (found.array == 2).sum() == 3 * 2 * 2, "the smaller one shows inside of the larger one"
+    assert (found.array == 1).sum() == 8 * 6 * 6 - 12
+
+
+def test_overlapping_segments_of_one_value_are_refused(tmp_path):
+    layered(tmp_path / "a.seg.nrrd", (1, 1))
+    with pytest.raises(InputError, match="two of them have the label value 1"):
+        read_labels(tmp_path / "a.seg.nrrd")

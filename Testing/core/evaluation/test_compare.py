@@ -282,3 +282,26 @@ def test_what_two_files_cannot_be_asked(folders, tmp_path, capsys):
         assert evaluate(places, *more) == 2
         assert why in capsys.readouterr().err
     assert not (tmp_path / "e.nrrd").exists()
+
+
+def test_labels_that_have_no_value_in_common_are_refused_with_both(folders, capsys, tmp_path):
+    _, references = folders
+    for path in references.iterdir():
+        found = volume.read_labels(path)
+        volume.write(path, replace(found, array=found.array * 255))
+    assert evaluate(folders) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and len(told.err.splitlines()) == 1
+    assert "no label in common: 1 in the predictions, 255 in the references" in told.err
+    with pytest.raises(InputError, match="no label in common"):
+        compare.compare(folders[0] / "a_labels.nrrd", references / "a.nrrd")
+    compare.compare(folders[0] / "a_labels.nrrd", references / "a.nrrd", [1])  # as was chosen
+
+
+def test_one_case_without_a_common_value_is_measured(folders, capsys):
+    """The model found another class there: that is what is to be measured."""
+    found = volume.read_labels(folders[1] / "a.nrrd")
+    volume.write(folders[1] / "a.nrrd", replace(found, array=found.array * 2))
+    assert evaluate(folders, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["cases"]
+    assert {(r["case"], r["label"]) for r in rows} == {("a", 1), ("a", 2), ("b", 1), ("b", 2)}

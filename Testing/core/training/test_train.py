@@ -21,7 +21,7 @@ from ugmcl_core.models.model import open_model
 from ugmcl_core.nn.schedules import LearningRate
 from ugmcl_core.training import trainer
 from ugmcl_core.training.checkpoint import NAME, load
-from ugmcl_core.training.profiles import COMPACT, Optimization
+from ugmcl_core.training.profiles import COMPACT, Optimization, with_classes
 from ugmcl_core.training.train import Description, train
 
 
@@ -259,6 +259,16 @@ def test_structures_in_several_pieces_keep_them_and_the_user_is_told(folder, tmp
     assert [c.largest_component for c in model.card.classes] == [False, True]
     assert "the labels show several pieces of class 1, all of which results keep" in said
     assert "the labels show one piece of class 2, of which results keep the largest" in said
+
+
+def test_a_class_that_no_label_holds_is_named(folder, tmp_path):
+    root, profile = folder
+    told = []
+    profile = replace(with_classes(profile, 4), iterations=1)
+    train(cohort_of(root), Supervised(), profile, tmp_path / "run", CPU, on_event=told.append)
+    texts = [event["text"] for event in told if event["event"] == "notice"]
+    assert any("no label holds class 3 (value 3)" in text for text in texts), texts
+    assert not any("class 2 (value 2)" in text for text in texts)
 
 
 def test_a_full_disk_while_preparing_is_named_and_gives_back_what_it_took(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,47 @@ def isEmpty(segment) -> bool:
         return False
     labelmap = image(segment)
     return labelmap is None or not (arrays.voxels(labelmap) == segment.GetLabelValue()).any()
+
+
+def voxelVolume(segment) -> float:
+    """The volume of a segment's labelmap in mm3."""
+    labelmap = image(segment)
+    if labelmap is None:
+        return 0.0
+    count = np.count_nonzero(arrays.voxels(labelmap) == segment.GetLabelValue())
+    return float(count * np.prod(labelmap.GetSpacing()))
+
+
+def overlapping(segments: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Pairs of segments, the smaller one first, that share voxels. Only those in different layers
+    can; layers of different geometry are left out."""
+    found = []
+    for one, other in itertools.combinations(segments, 2):
+        first, second = image(one), image(other)
+        if first is None or second is None or first is second or not _isAligned(first, second):
+            continue
+        if (_within(first, second) == one.GetLabelValue())[
+            _within(second, first) == other.GetLabelValue()
+        ].any():
+            found.append(tuple(sorted((one, other), key=voxelVolume)))
+    return found
+
+
+def _isAligned(first, second) -> bool:
+    """Whether two labelmaps have the same voxels, apart from their extents."""
+    matrices = (slicer.util.arrayFromVTKMatrix(_imageToWorld(m)) for m in (first, second))
+    return bool(np.allclose(*matrices))
+
+
+def _within(labelmap, other) -> np.ndarray:
+    """The voxels (k, j, i) of a labelmap in the extent that it shares with another one."""
+    own, theirs = labelmap.GetExtent(), other.GetExtent()
+    parts = []
+    for axis in (2, 1, 0):
+        low = max(own[2 * axis], theirs[2 * axis])
+        high = min(own[2 * axis + 1], theirs[2 * axis + 1])
+        parts.append(slice(low - own[2 * axis], max(low, high + 1) - own[2 * axis]))
+    return arrays.voxels(labelmap)[tuple(parts)]
 
 
 def toLabelmap(labelmap, segmentationNode, volumeNode) -> np.ndarray:
@@ -84,8 +125,9 @@ def build(
 ) -> Generator[None, None, np.ndarray]:
     """A generator that returns the k, j, i label array of the volume.
 
-    `values` are the labels by segment identifier. Where segments overlap, the later one wins; the
-    largest value, of voxels that nobody annotated, only fills what no other segment holds.
+    `values` are the labels by segment identifier. Where segments overlap, the smaller one wins, as
+    it would be lost otherwise; the largest value, of voxels that nobody annotated, only fills what
+    no other segment holds.
     Raises PanelError if nothing of them lies in the volume.
     """
     segmentation = segmentationNode.GetSegmentation()
@@ -94,7 +136,8 @@ def build(
         yield
     size = volumes.dimensions(volumeNode)
     result = np.zeros(size[::-1], np.uint8)
-    order = sorted(values, key=lambda identifier: values[identifier] == IGNORE_VALUE, reverse=True)
+    sizes = {identifier: voxelVolume(segmentation.GetSegment(identifier)) for identifier in values}
+    order = sorted(values, key=lambda i: (values[i] == IGNORE_VALUE, sizes[i]), reverse=True)
     isFilled = False
     for identifier in order:
         segment = segmentation.GetSegment(identifier)

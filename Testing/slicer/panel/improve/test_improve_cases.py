@@ -324,3 +324,42 @@ def _finish(work):
             next(work)
         except StopIteration as end:
             return end.value
+
+
+@pytest.mark.parametrize("order", [("left atrium", "scar"), ("scar", "left atrium")])
+def test_a_segment_inside_of_another_is_kept_and_said(panel, tmp_path, order):
+    import slicer
+    from UGMCLSegmentationLib.scene import labelmaps
+
+    volume = support.add_volume(name="drawn")
+    whole = improve.bright(volume)
+    inner = np.zeros_like(whole)
+    places = np.argwhere(whole)
+    inner[tuple(places[: len(places) // 4].T)] = 1
+    masks = {"left atrium": whole, "scar": inner}
+    node = improve.add_segmentation(volume, {})
+    segmentation = node.GetSegmentation()
+    for name in order:  # as the Segment Editor leaves them where overlap is allowed
+        other = improve.add_segmentation(volume, {name: masks[name]})
+        segmentation.CopySegmentFromSegmentation(
+            other.GetSegmentation(), other.GetSegmentation().GetNthSegmentID(0)
+        )
+        slicer.mrmlScene.RemoveNode(other)
+    improve.open_improve(panel)
+    assert "scar overlaps left atrium; the voxels of both count as scar" in (
+        panel.ui.casesLabel.text
+    )
+    values = {}
+    for n in range(2):
+        identifier = segmentation.GetNthSegmentID(n)
+        name = segmentation.GetSegment(identifier).GetName()
+        values[identifier] = {"left atrium": 1, "scar": 2}[name]
+    building = labelmaps.build(node, values, volume)
+    while True:
+        try:
+            next(building)
+        except StopIteration as end:
+            array = end.value
+            break
+    assert ((array == 2) == (inner > 0)).all(), "voxels of the scar were lost"
+    assert ((array == 1) == ((whole > 0) & (inner == 0))).all()

@@ -117,3 +117,20 @@ def test_a_volume_and_its_own_file_are_not_two_cases(panel, tmp_path):
     improve.set_role(panel, "scan", "Ignore")
     export = caseListExport.prepare(panel.widget.improve.caseList.update())
     assert [case.name for case in export.cases] == ["drawn", "other"]
+
+
+def test_one_image_in_two_formats_is_not_two_cases(panel, tmp_path):
+    import slicer
+    from UGMCLSegmentationLib.errors import PanelError
+    from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
+
+    for suffix in ("nrrd", "nii.gz"):
+        volume = support.add_volume(name=f"as {suffix}")
+        improve.add_segmentation(volume, {"left atrium": improve.bright(volume)})
+        assert slicer.util.saveNode(volume, str(tmp_path / f"case.{suffix}"))
+    improve.open_improve(panel)
+    improve.set_role(panel, "as nrrd", "Hold-out")
+    with pytest.raises(PanelError, match="are one case: set one of the two to Ignore"):
+        caseListExport.prepare(panel.widget.improve.caseList.update())
+    improve.set_role(panel, "as nrrd", "Ignore")
+    caseListExport.prepare(panel.widget.improve.caseList.update())

@@ -62,6 +62,11 @@ def _notices(
     if empty:
         text = _("{name}: {segments} is empty.")
         notices.append(text.format(name=case.name, segments=", ".join(empty)))
+    for smaller, larger in labelmaps.overlapping(used):
+        text = _("{name}: {smaller} overlaps {larger}; the voxels of both count as {smaller}.")
+        notices.append(
+            text.format(name=case.name, smaller=smaller.GetName(), larger=larger.GetName())
+        )
     notices += _gridNotices(case, used)
     absent = [info.name for info in classes if str(info.value) not in drawn]
     if absent:  # the model learns that they are absent

@@ -11,6 +11,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from ugmcl_core.data import pairing
 from ugmcl_core.models.card import ClassInfo
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, structures
@@ -50,21 +51,41 @@ def prepare(contents: Contents) -> CaseListExport:
 
 
 def _checkFiles(used: Sequence[Case]) -> None:
-    """Raises PanelError for an image that is both a volume of the scene and a file beside it: the
-    model could learn from one of the two cases while the other measures it."""
-    loaded = {}
-    for case in used:
-        storage = case.volumeNode.GetStorageNode() if case.volumeNode is not None else None
-        if storage is not None and storage.GetFileName():
-            loaded[os.path.realpath(storage.GetFullNameFromFileName())] = case.name
-    for case in used:
-        if case.volumeNode is None and os.path.realpath(case.image) in loaded:
-            name = loaded[os.path.realpath(case.image)]
-            raise PanelError(
-                _("{file} is loaded as {name}: set one of the two to Ignore.").format(
-                    file=Path(case.image).name, name=name
-                )
-            )
+    """Raises PanelError for two cases that are one image: a volume of the scene and a file beside
+    it, or files of two formats (case.nii.gz and case.nrrd). The model could learn from one of them
+    while the other measures it."""
+    known: dict[str, tuple[Case, str]] = {}
+    for case in sorted(used, key=lambda case: case.volumeNode is None):
+        path = _fileOf(case)
+        if not path:
+            continue
+        first, firstPath = known.setdefault(_place(path), (case, path))
+        if first is case:
+            continue
+        if first.volumeNode is not None and case.volumeNode is None:
+            text = _("{file} is loaded as {name}: set one of the two to Ignore.")
+        elif firstPath != path:
+            text = _("{file} and {other} are one case: set one of the two to Ignore.")
+        else:
+            continue  # loaded twice, as to draw in one of them
+        raise PanelError(
+            text.format(file=Path(path).name, other=Path(firstPath).name, name=first.name)
+        )
+
+
+def _fileOf(case: Case) -> str:
+    """The image file of a case, "" for a volume that has none."""
+    if case.volumeNode is None:
+        return os.path.realpath(case.image)
+    storage = case.volumeNode.GetStorageNode()
+    if storage is None or not storage.GetFileName():
+        return ""
+    return os.path.realpath(storage.GetFullNameFromFileName())
+
+
+def _place(path: str) -> str:
+    """A file without its format: the same for all files of one image."""
+    return os.path.join(os.path.dirname(path), pairing.stem(path))
 
 
 def write(export: CaseListExport, folder: Path) -> Iterator[None]:
