@@ -159,3 +159,44 @@ def test_fine_tuning_by_a_case_list(model, tmp_path, capsys):
     assert finetune("--output", str(tmp_path / "other")) == 2
     assert f"case {names[0]}: there is no label" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_length_in_minutes_is_measured_once_and_kept_on_resume(tmp_path, monkeypatch, capsys):
+    from ugmcl_core.data import phantoms
+    from ugmcl_core.training import pace
+    from ugmcl_core.training.profiles import with_iterations
+
+    phantoms.write_cohort(tmp_path, 1, shape=(16, 16, 16), spacing=(5.0, 5.0, 4.0))
+    asked = []
+
+    def fit(profile, minutes, *_, **__):
+        asked.append(minutes)
+        return with_iterations(profile, 2)
+
+    monkeypatch.setattr(pace, "fit", fit)
+    words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
+             "--set", "filters=1", "--minutes", "3", "--device", "cpu",
+             "--output", str(tmp_path / "run")]  # fmt: skip
+    assert main(words) == 0
+    assert "iterations 2: as many as 3 minutes allow here" in capsys.readouterr().err
+    card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert card["training"]["iterations"] == 2 and card["training"]["profile"] == "plan"
+    plan = {d["what"]: d["value"] for d in card["training"]["plan"]}
+    assert (plan["iterations"], plan["filters"]) == ("2", "1")
+    assert main([*words, "--resume"]) == 0 and asked == [3.0]
+
+
+def test_the_plan_is_shown_and_its_overrides_follow(tmp_path, capsys):
+    from ugmcl_core.data import phantoms
+
+    phantoms.write_cohort(tmp_path, 2, shape=(16, 16, 16), spacing=(5.0, 5.0, 4.0))
+    words = ["plan", str(tmp_path / "images"), str(tmp_path / "labels"), "--set", "filters=5"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "filters 5: given" in shown
+    assert shown[1] == "grid 5,5,4: the median spacing of the cases"
+    assert main([*words, "--json", "--classes", "atrium"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["classes"] == ["atrium"] and content["modality"] == ""
+    assert [f"{d['what']} {d['value']}: {d['why']}" for d in content["plan"]] == shown
+    assert not list(tmp_path.glob("run*"))
