@@ -58,9 +58,10 @@ def estimate(
     for part in parts:
         cost = costs[part.method.name]
         unlabeled = part.cohort.unlabeled if part.method.uses_unlabeled else ()
-        cases = len(part.cohort.labeled) + len(unlabeled) + len(part.cohort.holdout)
+        cases = len(part.cohort.labeled) + len(part.cohort.holdout)
         looks = len(part.cohort.holdout) * iterations // evaluate_every(iterations)
-        seconds += cost.case * cases + cost.iteration * iterations
+        seconds += cost.case * cases + cost.unlabeled * len(unlabeled)
+        seconds += cost.iteration * iterations
         seconds += cost.prediction * looks
     reports = bool(planned.base) + 1 + bool(planned.comparison)
     own = costs[planned.method.name]

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..data.augmentation import floats
-from ..data.cases import Case, Cohort, PreparedCase
+from ..data.cases import Case, Cohort, PreparedCase, prepare_case
 from ..errors import Canceled, InputError
 from ..inference.sliding_window import predict
 from ..methods.base import Method
@@ -34,10 +34,11 @@ _RESERVE = 0.97  # part of the time that is planned: the model is written, and s
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds: of preparing one case, of one iteration on average over the course, of a network
-    going over one case; ``memory`` in bytes."""
+    """Seconds: of preparing one case with labels and one ``unlabeled``, of one iteration on
+    average over the course, of a network going over one case; ``memory`` in bytes."""
 
     case: float
+    unlabeled: float
     iteration: float
     prediction: float
     memory: int
@@ -69,9 +70,10 @@ def measure(
     profile = task.profile
     room = devices.room_for_cases(device)
     with Peak(device) as peak:
-        began = time.monotonic()
         trainer = Trainer(task, device)
-        case = (time.monotonic() - began) / (len(trainer.labeled) + len(trainer.unlabeled))
+        case, unlabeled = (
+            _seconds_to_prepare(cases, profile) for cases in (cohort.labeled, cohort.unlabeled)
+        )
         first = [profile.warmup] + ([0] if profile.warmup else [])
         late, *early = [_seconds(trainer, index, canceled) for index in first]
         part = profile.warmup / profile.iterations
@@ -83,7 +85,15 @@ def measure(
         prediction = time.monotonic() - began
     kept = _bytes_of(trainer.labeled, whole.labeled)
     kept += _bytes_of(trainer.unlabeled, whole.unlabeled)
-    return Cost(case, iteration, prediction, peak.bytes + min(room, kept))
+    return Cost(case, unlabeled, iteration, prediction, peak.bytes + min(room, kept))
+
+
+def _seconds_to_prepare(cases: Sequence[Case], profile: Profile) -> float:
+    """Seconds of the first of ``cases``, which was prepared before, so that all is loaded."""
+    began = time.monotonic()
+    for case in cases[:1]:
+        prepare_case(case, profile.representation)
+    return time.monotonic() - began
 
 
 def _bytes_of(seen: Sequence[PreparedCase], cases: Sequence[Case]) -> int:
@@ -149,8 +159,8 @@ def iterations_for(
     for course in courses:
         cost, cohort = costs[course.method.name], course.cohort
         unlabeled = cohort.unlabeled if course.method.uses_unlabeled else ()
-        cases = len(cohort.labeled) + len(unlabeled) + len(cohort.holdout)
-        left -= cost.case * cases + cost.prediction * len(cohort.holdout)
+        left -= cost.case * (len(cohort.labeled) + len(cohort.holdout))
+        left -= cost.unlabeled * len(unlabeled) + cost.prediction * len(cohort.holdout)
         each += cost.iteration
     iterations = int(left / each)
     if iterations < _FEWEST:
