@@ -21,8 +21,9 @@ from ..models.network import check_model
 from ..nn import devices
 from . import pace, profiles, pseudo_labels
 from .case_list import join_classes, read_case_list
+from .fingerprint import look
 from .memory import Attempt, attempts_for, run_with_fallback
-from .plan import Plan, plan_cohort
+from .plan import Plan, contradiction, plan_cohort
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from .settings import FinetuneSettings
 from .train import Description, TrainingSettings, describe, train
@@ -31,6 +32,7 @@ from .verdict import CaseMeasures, conclude, measure
 Send = Callable[..., None]
 REPORT = "report.json"
 _BEFORE, _AFTER = 0.03, 0.95  # parts of the progress bar that the first and last measures take
+_LOOKED_AT = 3  # labeled cases, to see whether they fit a base
 _CHECKPOINT_EVERY = 25  # iterations, up to a minute's work on two cores
 
 
@@ -80,6 +82,7 @@ def plan(
     except InputError as error:
         raise InputError(f"{request.case_list}: {error}") from None
     iterations, own = COMPACT.iterations if request.minutes else request.iterations, None
+    misfit = ""
     if base is None:
         own = plan_cohort(
             listed.cohort if method.uses_unlabeled else replace(listed.cohort, unlabeled=()),
@@ -97,6 +100,8 @@ def plan(
         # for new classes the start is not good: they need the whole learning rate
         gentleness = 1.0 if len(classes) > len(base.card.classes) else profiles.GENTLE
         profile = profiles.fine_tuning(base, COMPACT, iterations, gentleness)
+        seen = [look(c, values, listed.ignore)[0] for c in listed.cohort.labeled[:_LOOKED_AT]]
+        misfit = contradiction(base.card, seen)
     if own is None:  # which looked at the structures, not only at their names
         profile = keeping_laterality(with_classes(profile, len(classes) + 1), classes)
     known = replace(profile.representation, values=values, ignore=listed.ignore)
@@ -107,7 +112,8 @@ def plan(
         classes=classes,
         provenance=_provenance(request, listed, base),
     )
-    cohort, notices = own.used(listed.cohort) if own else listed.cohort, []
+    cohort = own.used(listed.cohort) if own else listed.cohort
+    notices = [misfit] if misfit else []
     if text := laterality_notice(profile, classes, len(base.card.classes) if base else 0):
         notices.append(text)
     if method.uses_unlabeled and not cohort.unlabeled:

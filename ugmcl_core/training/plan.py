@@ -31,7 +31,7 @@ from ..data.cases import Cohort, Representation
 from ..data.preprocessing import Normalization
 from ..errors import InputError
 from ..inference.settings import MOST_PATCHES
-from ..models.card import ClassInfo
+from ..models.card import ClassInfo, ModelCard
 from ..nn.network import NetworkSettings, Strides
 from . import fingerprint
 from .fingerprint import CaseFacts, Fingerprint
@@ -518,6 +518,28 @@ def modality(cases: Sequence[CaseFacts]) -> str:
     """The kind of image that most of the cases are."""
     kinds = [c.modality for c in cases]
     return max(sorted(set(kinds)), key=kinds.count) if kinds else ""
+
+
+def contradiction(card: ModelCard, cases: Sequence[CaseFacts]) -> str:
+    """Advice to train from scratch where cases do not fit a base model: another modality, slices
+    between which its grid would make up most, or structures that vanish on it. "" else."""
+    is_ct, of_ct = modality(cases) == "CT", card.normalization.get("kind") in ("global", "window")
+    known_mr = "MR" in card.modality.upper() and not of_ct
+    grid, spacing = np.array(card.spacing), _median([c.spacing for c in cases])
+    thinnest = min((2.0 * s.radius for c in cases for s in c.structures), default=math.inf)
+    why = ""
+    if is_ct and known_mr:
+        why = f"the images are CT, and it was trained on {card.modality}"
+    elif modality(cases) in ("MR", "PT") and of_ct:
+        why = f"the images are {modality(cases)}, and it was trained on CT"
+    elif (spacing > 3 * grid).any():
+        why = f"the voxels are of {_shown(spacing)} mm, and its grid is of {_shown(grid)} mm"
+    elif thinnest < 3 * grid.min():
+        why = (
+            f"a structure is {thinnest:.2g} mm thick, less than three voxels of its grid of "
+            f"{_shown(grid)} mm"
+        )
+    return why and f"{card.name} hardly fits these cases: {why}. Consider training from scratch."
 
 
 def _median(rows: Sequence[Any]) -> np.ndarray:

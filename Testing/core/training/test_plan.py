@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from samples import ball, on_grid
+from samples import ball, on_grid, tiny_model
 
 from ugmcl_core.data.cases import Case, Cohort
 from ugmcl_core.data.volume import write
@@ -213,3 +213,21 @@ def test_the_classes_are_those_of_the_labels(tmp_path, values, names, kept):
     made = planning.plan_cohort(Cohort(tuple(cases)), (), torch.device("cpu"))
     assert [c.name for c in made.classes] == names
     assert made.profile.representation.values == kept
+
+
+def test_a_base_that_hardly_fits_is_pointed_out(tmp_path):
+    card = tiny_model(tmp_path / "tiny", modality="LGE-MRI", spacing=(1.25,) * 3).card
+    ct = replace(card, modality="CT", normalization={"kind": "window", "low": 0.0, "high": 9.0})
+    (heart, stack, spleen, nodule) = (f.labeled for f in (HEART, STACK, SPLEEN, NODULE))
+    assert planning.contradiction(card, heart) == ""
+    assert planning.contradiction(ct, spleen) == ""
+    words = {
+        "the images are CT": planning.contradiction(card, spleen),
+        "voxels are of 1.5,1.5,10 mm": planning.contradiction(card, stack),
+        "less than three voxels": planning.contradiction(replace(ct, spacing=(2.1,) * 3), nodule),
+        "it was trained on CT": planning.contradiction(
+            ct, [replace(c, modality="MR") for c in heart]
+        ),
+    }
+    for word, text in words.items():
+        assert word in text and text.endswith("Consider training from scratch.")
