@@ -201,3 +201,11 @@ def test_pseudo_labels_beyond_the_memory_are_mapped_from_the_disk(cohort, tmp_pa
 def test_at_most_so_many_volumes_are_labeled(cohort, tmp_path):
     train(cohort, replace(METHOD, volumes=2), SMALL, tmp_path / "run", CPU)
     assert [e["volumes"] for e in logged(tmp_path / "run", "labeled")] == [2, 2]
+
+
+def test_doubtful_volumes_are_left_out_if_wanted(cohort, tmp_path):
+    method = replace(METHOD, admitted=0.4)
+    train(cohort, method, SMALL, tmp_path / "run", CPU)
+    count = len(cohort.unlabeled)
+    kept = [(e["volumes"], e["left_out"]) for e in logged(tmp_path / "run", "labeled")]
+    assert kept == [(round(0.4 * count), count - round(0.4 * count))] * 2
