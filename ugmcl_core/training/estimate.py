@@ -11,7 +11,7 @@ from ..errors import Canceled
 from ..nn import devices
 from .finetune import evaluate_every, parts_of, plan
 from .memory import attempts_for, run_with_fallback
-from .pace import Cost, Course, iterations_for, measure
+from .pace import Cost, Course, iterations_for, labeling_seconds, measure
 from .settings import FinetuneSettings
 
 
@@ -52,7 +52,6 @@ def estimate(
         courses = [Course(p.cohort, p.method, planned.base) for p in parts]
         iterations = iterations_for(request.minutes, courses, costs, looked)
     cohort = planned.cohort
-    views = 2 ** len(planned.profile.batch.augmentation.mirror_axes)
     judged = len(cohort.labeled if planned.report == "leave-one-out" else cohort.holdout)
     seconds = 0.0
     for part in parts:
@@ -63,9 +62,10 @@ def estimate(
         seconds += cost.case * cases + cost.unlabeled * len(unlabeled)
         seconds += cost.iteration * iterations
         seconds += cost.prediction * looks
+        seconds += labeling_seconds(Course(part.cohort, part.method, planned.base), cost)
     reports = bool(planned.base) + 1 + bool(planned.comparison)
     own = costs[planned.method.name]
-    seconds += judged * reports * (own.case + views * own.prediction)
+    seconds += judged * reports * (own.case + own.views * own.prediction)
     return {
         "seconds": round(seconds, 1),
         "seconds_per_iteration": own.iteration,

@@ -35,13 +35,15 @@ _RESERVE = 0.97  # part of the time that is planned: the model is written, and s
 @dataclass(frozen=True)
 class Cost:
     """Seconds: of preparing one case with labels and one ``unlabeled``, of one iteration on
-    average over the course, of a network going over one case; ``memory`` in bytes."""
+    average over the course, of a network going over one case (a result averages ``views`` of
+    these); ``memory`` in bytes."""
 
     case: float
     unlabeled: float
     iteration: float
     prediction: float
     memory: int
+    views: int = 1
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def measure(
         prediction = time.monotonic() - began
     kept = _bytes_of(trainer.labeled, whole.labeled)
     kept += _bytes_of(trainer.unlabeled, whole.unlabeled)
-    return Cost(case, unlabeled, iteration, prediction, peak.bytes + min(room, kept))
+    views = 2 ** len(profile.batch.augmentation.mirror_axes)
+    return Cost(case, unlabeled, iteration, prediction, peak.bytes + min(room, kept), views)
 
 
 def _seconds_to_prepare(cases: Sequence[Case], profile: Profile) -> float:
@@ -106,7 +109,10 @@ def _seconds(trainer: Trainer, index: int, canceled: Callable[[], bool]) -> floa
     profile = trainer.profile
     steps = [Step(index, profile.iterations, profile.warmup)] * (_STEPS + 1)
     began, done = 0.0, 0
-    for number, (step, batch) in enumerate(zip(steps, trainer.batches(steps), strict=True)):
+    # volumes that will be labeled cost what labeled ones do
+    unlabeled = [] if trainer.method.renewals else None
+    batches = trainer.batches(steps, unlabeled)
+    for number, (step, batch) in enumerate(zip(steps, batches, strict=True)):
         if canceled():
             raise Canceled
         terms = trainer.step(step, batch)
@@ -161,6 +167,7 @@ def iterations_for(
         unlabeled = cohort.unlabeled if course.method.uses_unlabeled else ()
         left -= cost.case * (len(cohort.labeled) + len(cohort.holdout))
         left -= cost.unlabeled * len(unlabeled) + cost.prediction * len(cohort.holdout)
+        left -= labeling_seconds(course, cost)
         each += cost.iteration
     iterations = int(left / each)
     if iterations < _FEWEST:
@@ -170,6 +177,15 @@ def iterations_for(
             f"{math.ceil(needed)} are the least"
         )
     return iterations
+
+
+def labeling_seconds(course: Course, cost: Cost) -> float:
+    """What a method spends on labeling whole volumes (`Method.renewals`)."""
+    method = course.method
+    if not method.renewals:
+        return 0.0
+    volumes = min(method.volumes, len(course.cohort.unlabeled))
+    return method.renewals * volumes * cost.views * cost.prediction
 
 
 def iterations_of(folder: Path) -> int | None:

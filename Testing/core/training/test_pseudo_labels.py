@@ -17,7 +17,7 @@ from ugmcl_core.errors import Canceled
 from ugmcl_core.inference.sliding_window import predict_mirrored
 from ugmcl_core.methods import DualTask, UGMCLVolumes
 from ugmcl_core.nn.network import DualTaskVNet
-from ugmcl_core.training import pseudo_labels, trainer
+from ugmcl_core.training import pace, pseudo_labels, trainer
 from ugmcl_core.training.pseudo_labels import (
     PseudoLabel,
     believed,
@@ -209,3 +209,18 @@ def test_doubtful_volumes_are_left_out_if_wanted(cohort, tmp_path):
     count = len(cohort.unlabeled)
     kept = [(e["volumes"], e["left_out"]) for e in logged(tmp_path / "run", "labeled")]
     assert kept == [(round(0.4 * count), count - round(0.4 * count))] * 2
+
+
+def test_the_time_of_the_labeling_counts(cohort):
+    cost = pace.Cost(0.1, 0.1, 0.5, 0.2, 0, views=4)
+    many = replace(cohort, unlabeled=cohort.unlabeled * 50)
+    for each, volumes in ((cohort, len(cohort.unlabeled)), (many, 64)):
+        seconds = pace.labeling_seconds(pace.Course(each, UGMCLVolumes()), cost)
+        assert seconds == pytest.approx(5 * volumes * 4 * 0.2)
+    assert pace.labeling_seconds(pace.Course(cohort, DualTask()), cost) == 0.0
+    costs = {"ugmcl-volumes": cost, "dual-task": cost}
+    with_them, without = (
+        pace.iterations_for(10, [pace.Course(cohort, m)], costs, 0.0)
+        for m in (UGMCLVolumes(), DualTask())
+    )
+    assert with_them < without
