@@ -23,7 +23,7 @@ from . import pace, profiles, pseudo_labels
 from .case_list import join_classes, read_case_list
 from .fingerprint import look
 from .memory import Attempt, attempts_for, run_with_fallback
-from .plan import Plan, contradiction, plan_cohort
+from .plan import Plan, contradiction, plan_cohort, sided, unmirrored
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from .settings import FinetuneSettings
 from .train import Description, TrainingSettings, describe, train
@@ -104,6 +104,7 @@ def plan(
         misfit = contradiction(base.card, seen)
     if own is None:  # which looked at the structures, not only at their names
         profile = keeping_laterality(with_classes(profile, len(classes) + 1), classes)
+        profile = unmirrored(profile, sided(seen, classes, values))
     known = replace(profile.representation, values=values, ignore=listed.ignore)
     profile = replace(profile, representation=known)
     name = as_name(request.name or Path(request.output).resolve().name)

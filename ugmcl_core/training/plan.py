@@ -439,7 +439,7 @@ class _Planner:
     def augmentation(self, grid: tuple[float, ...]) -> Augmentation:
         thick = thick_axes(grid)
         axes, why = (0, 1), "left to right and front to back, and segmented in these views too"
-        twins = sorted(set(self.sided()))
+        twins = sorted(set(sided(self.found.labeled, self.classes, self.values)))
         if twins:
             axes = tuple(a for a in axes if a not in twins)
             why = f"two structures are told apart by their side along {_names(twins)}"
@@ -457,33 +457,44 @@ class _Planner:
             COMPACT.batch.augmentation, rotation=degrees, flips=flips, intensity=strength
         )
 
-    def sided(self) -> list[int]:
-        """The axes along which a mirrored view would show one structure as another."""
-        axes, cases = [], self.found.labeled
-        shown = [{s.value for s in c.structures} for c in cases]
-        for first, second in itertools.permutations(self.values, 2):
-            named = self.are_sides(first, second)
-            both = sum({first, second} <= values for values in shown)
-            for axis in range(3):
-                pairs = [
-                    t for c in cases for t in c.twins
-                    if (t.first, t.second, t.axis) == (first, second, axis)
-                    and (named or t.likeness >= _TWINS)
-                ]  # fmt: skip
-                if len(pairs) > both / 2:  # on the same sides in most of the cases
-                    axes.append(axis)
-            if named and not both:  # no case shows whether they look alike
-                axes.append(0)
-        return axes
-
-    def are_sides(self, first: int, second: int) -> bool:
-        """Whether two label values are named as the left and the right one of the same."""
-        names = dict(zip(self.values, (c.name.casefold() for c in self.classes), strict=True))
-        return first in names and second in names and contralateral(names[first]) == names[second]
-
     def iterations(self) -> int:
         why = "as compact; --minutes sets them from a measured step"
         return self.decide("iterations", COMPACT.iterations, why, _positive, str)
+
+
+def sided(
+    cases: Sequence[CaseFacts], classes: Sequence[ClassInfo], values: Sequence[int]
+) -> list[int]:
+    """The axes along which a mirrored view would show one structure as another: in most of the
+    labeled ``cases`` the two lie side by side and look like each other's mirror image. Where the
+    ``classes``, labeled with ``values``, are named left and right, less likeness is enough."""
+    axes = []
+    shown = [{s.value for s in c.structures} for c in cases]
+    names = dict(zip(values, (c.name.casefold() for c in classes), strict=True))
+    for first, second in itertools.permutations(values, 2):
+        named = contralateral(names[first]) == names[second]
+        both = sum({first, second} <= found for found in shown)
+        for axis in range(3):
+            pairs = [
+                t for c in cases for t in c.twins
+                if (t.first, t.second, t.axis) == (first, second, axis)
+                and (named or t.likeness >= _TWINS)
+            ]  # fmt: skip
+            if len(pairs) > both / 2:  # on the same sides in most of the cases
+                axes.append(axis)
+        if named and not both:  # no case shows whether they look alike
+            axes.append(0)
+    return axes
+
+
+def unmirrored(profile: Profile, axes: Sequence[int]) -> Profile:
+    """``profile`` without views that are mirrored along ``axes``."""
+    if not axes:
+        return profile
+    augmentation = profile.batch.augmentation
+    flips = tuple(0.0 if a in axes else f for a, f in enumerate(augmentation.flips))
+    augmentation = replace(augmentation, flips=flips, quarter_turns=False)
+    return replace(profile, batch=replace(profile.batch, augmentation=augmentation))
 
 
 def strides_for(grid: Sequence[float], patch: Sequence[int]) -> Strides:

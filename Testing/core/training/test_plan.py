@@ -231,3 +231,10 @@ def test_a_base_that_hardly_fits_is_pointed_out(tmp_path):
     }
     for word, text in words.items():
         assert word in text and text.endswith("Consider training from scratch.")
+
+
+def test_views_along_some_axes_are_left_out():
+    assert planning.unmirrored(COMPACT, ()) == COMPACT
+    left = planning.unmirrored(COMPACT, (0,))
+    assert left.batch.augmentation.mirror_axes == (1,)
+    assert planning.unmirrored(left, (1,)).batch.augmentation.mirror_axes == ()
