@@ -217,12 +217,13 @@ def look(
     known = np.isin(marked, found)
     box = bounding_box(known)
     inside = array[box][known[box]]
-    structures = tuple(_structure(marked, v, spacing) for v in found)
+    masks = _masks(marked, found)
+    structures = tuple(_structure(marked, masks[v], v, spacing) for v in found)
     facts = replace(
         facts,
         structures=structures,
         extent=tuple((b.stop - b.start) * s for b, s in zip(box, spacing, strict=True)),
-        twins=tuple(_twins(marked, structures, spacing)),
+        twins=tuple(_twins(marked, masks, structures, spacing)),
     )
     return facts, inside[:: max(1, inside.size // _INSIDE)].astype(np.float64)
 
@@ -239,24 +240,38 @@ def _modality(path: Path, sample: np.ndarray, low: float) -> str:
     return "CT" if low < -200.0 or (whole and low < -50.0) else ""
 
 
+Masks = dict[int, tuple[np.ndarray, np.ndarray]]
+
+
+def _masks(marked: np.ndarray, values: Sequence[int]) -> Masks:
+    """The mask of each value within its bounding box, and the first voxel of the box."""
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(marked.astype(np.int32))
+    return {
+        v: (marked[boxes[v - 1]] == v, np.array([b.start for b in boxes[v - 1]])) for v in values
+    }
+
+
 def _structure(
-    marked: np.ndarray, value: int, spacing: tuple[float, float, float]
+    marked: np.ndarray,
+    mask: tuple[np.ndarray, np.ndarray],
+    value: int,
+    spacing: tuple[float, float, float],
 ) -> Structure:
     from scipy import ndimage
 
-    mask = marked == value
-    box = bounding_box(mask, (1, 1, 1))
-    part = mask[box]
+    part, first = mask
     pieces, _ = ndimage.label(part)
     sizes = np.bincount(pieces.ravel())[1:]
     largest = pieces == sizes.argmax() + 1
     inner = bounding_box(largest)
-    places = np.argwhere(part).mean(0) + [b.start for b in box]
+    places = np.argwhere(part).mean(0) + first
     # a border of background, so that a structure that the image cuts has one there too
     radius = -float(signed_distance(np.pad(part, 1), spacing).min())
     return Structure(
         value,
-        float(sizes.sum()) / mask.size,
+        float(sizes.sum()) / marked.size,
         int((sizes >= _WHOLE * sizes.sum()).sum()),
         tuple((b.stop - b.start) * s for b, s in zip(inner, spacing, strict=True)),
         tuple(float(p * s) for p, s in zip(places, spacing, strict=True)),
@@ -265,11 +280,14 @@ def _structure(
 
 
 def _twins(
-    marked: np.ndarray, structures: Sequence[Structure], spacing: tuple[float, float, float]
+    marked: np.ndarray,
+    masks: Masks,
+    structures: Sequence[Structure],
+    spacing: tuple[float, float, float],
 ) -> list[Twins]:
     """Pairs that may be told apart by their place alone."""
     found = []
-    points = {s.value: _points(marked == s.value) for s in structures}
+    points = {s.value: _points(*masks[s.value]) for s in structures}
     step = np.array(spacing)
     for a, b in itertools.combinations(structures, 2):
         gap = np.array(b.center) - np.array(a.center)
@@ -290,6 +308,6 @@ def _twins(
     return found
 
 
-def _points(mask: np.ndarray) -> np.ndarray:
-    voxels = np.argwhere(mask)
+def _points(mask: np.ndarray, first: np.ndarray) -> np.ndarray:
+    voxels = np.argwhere(mask) + first
     return voxels[:: max(1, len(voxels) // _POINTS)].astype(float)

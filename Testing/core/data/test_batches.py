@@ -428,3 +428,19 @@ def test_a_class_of_few_cases_is_seen_as_often_as_one_of_all(prepared):
     empty = [replace(c, foreground_voxels=()) for c in known]
     assert batching._aim(empty, empty[0], balanced, rng) == (empty[0], None)
     assert drawn(replace(balanced, foreground=0.0), 1) == (known[1], None)
+
+
+def test_thick_slices_are_never_mixed():
+    settings = Augmentation(affine=1.0, shift=0.1, zoom=(0.5, 2.0))
+    rng = np.random.default_rng(0)
+    poses = [
+        draw_pose(rng, settings, (30, 30, 9), (20, 20, 10), (1.5, 1.5, 10.0)) for _ in range(40)
+    ]
+    for pose in poses:
+        first = pose.center[2] - (10 - 1) / 2  # the first slice of the patch in the volume
+        assert first == round(first)
+        assert np.array_equal(pose.matrix[2], (0, 0, 1)) and np.array_equal(
+            pose.matrix[:, 2], (0, 0, 1)
+        )
+    assert len({pose.center[2] for pose in poses}) > 1
+    assert len({pose.matrix[0, 0] for pose in poses}) == 40
