@@ -19,8 +19,8 @@ VIEW = 440  # pixels of a view's side
 FIELD_MM = 100.0  # what the slice views show of the phantom
 PANEL = 420
 BACKGROUND = (44, 44, 48)
-CAPTIONS = {"Segmentation": "Segmentation", "3D": "Surface", "Distance": "Signed distance",
-            "Uncertainty": "Uncertainty"}  # fmt: skip
+CAPTIONS = {"SurfaceError": "Surface error", "3D": "Surface",
+            "Distance": "Signed distance", "Uncertainty": "Uncertainty"}  # fmt: skip
 
 
 def add_phantom(folder: Path):
@@ -61,7 +61,7 @@ def segment(model: str, folder: Path):
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(float(low), float(high))
     slicer.util.setSliceViewerLayers(background=node)
-    panel = support.Panel(command=None)
+    panel = support.Panel(command=None, shown=None)
     panel.parameters.model = model
     panel.widget.segment.choices.refresh()
     panel.segment(node, seconds=600)
@@ -69,7 +69,7 @@ def segment(model: str, folder: Path):
 
 
 def grab_views(folder: Path, panel) -> list[Path]:
-    """One axial slice with the segmentation, the distance and the uncertainty, and the surface."""
+    """One axial slice with each overlay, that of a new user first, and the surface."""
     view = harness.slice_view("Red")
     view.resize(VIEW, VIEW)
     view.fit()
@@ -79,10 +79,11 @@ def grab_views(folder: Path, panel) -> list[Path]:
     height = segmentation.GetSegmentCenterRAS("class_1")[2]
     view.node.JumpSliceByCentering(5.0, 0.0, height + 4.0)  # with a vein from end to end
     paths = []
-    for shown in ("Segmentation", "Distance", "Uncertainty"):
-        for name in ("Distance", "Uncertainty"):
+    overlays = ("SurfaceError", "Distance", "Uncertainty")
+    for shown in overlays:
+        for name in overlays:
             setattr(panel.parameters, f"show{name}", name == shown)
-        panel.parameters.segmentationOpacity = 0.2 if shown == "Segmentation" else 0.0
+        panel.parameters.segmentationOpacity = 0.2 if shown == "SurfaceError" else 0.0
         harness.process_events()
         paths.append(folder / f"{shown}.png")
         view.grab(paths[-1])
@@ -97,7 +98,7 @@ def grab_views(folder: Path, panel) -> list[Path]:
     camera.Zoom(0.95)
     paths.insert(1, folder / "3D.png")
     view.grab(paths[1])
-    panel.parameters.showDistance = True
+    panel.parameters.showUncertainty, panel.parameters.showSurfaceError = False, True
     panel.parameters.segmentationOpacity = 0.2
     harness.process_events()
     return paths

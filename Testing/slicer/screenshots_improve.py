@@ -54,7 +54,7 @@ def open_panel(folder: Path) -> Any:
         volume.write(
             folder / f"{name}-found.nrrd", replace(labels, array=found.astype(labels.array.dtype))
         )
-    panel = support.Panel()
+    panel = support.Panel(shown=None)
     panel.parameters.model = panel.parameters.base = "la-lge-mri"
     panel.widget.segment.choices.refresh()
     return panel

@@ -132,7 +132,7 @@ OVERLAYS: tuple[Overlay, ...] = (
             (0.75, (0.96, 0.49, 0.13)),
             (1.00, (0.80, 0.07, 0.14)),
         ),
-        range=(0.0, 6.0),
+        range=(0.0, 4.0),  # 2 mm, from where a spot is worth a look, is yellow
         threshold=(0.01, 1000.0),  # 0: the surface cannot be there
         outside=0.0,
         opacity=0.75,

@@ -24,7 +24,7 @@ class ReviewSection:
         self._parameters: Parameters | None = None
         self._spots: list[Spot] | None = None
         table = ui.spotsTable
-        setUpTable(table, {0: 56}, rowHeight=22)
+        setUpTable(table, {0: 54, 2: 80, 3: 90}, rowHeight=22)
         for widget, signal, slot in (
             (ui.nextSpotButton, "clicked(bool)", lambda _checked: self._walk(1)),
             (ui.previousSpotButton, "clicked(bool)", lambda _checked: self._walk(-1)),

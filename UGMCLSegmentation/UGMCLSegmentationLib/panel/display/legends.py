@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import slicer
 
-from UGMCLSegmentationLib.scene import overlays, results
+from UGMCLSegmentationLib.scene import results
 from UGMCLSegmentationLib.scene.overlays import Overlay
 
 _HOSTED = "UGMCLSegmentation.HostedLegend"  # attribute: the role of the overlay that it is of
-_TOP, _BOTTOM = 0.87, 0.04  # positions of the first and the last legend
+_TOP, _STEP = 0.87, 0.415  # position of the first legend, and down to the next
 
 
 def apply(shown: Sequence[tuple[Overlay, object]]) -> None:
@@ -22,19 +22,20 @@ def apply(shown: Sequence[tuple[Overlay, object]]) -> None:
     """
     logic = slicer.modules.colors.logic()
     host = shown[0][1] if shown else None
+    places = {overlay.role: _TOP - _STEP * n for n, (overlay, _node) in enumerate(shown)}
     for overlay, node in results.overlayVolumes():
         legend = logic.GetColorLegendDisplayNode(node)
         if legend is None and node is host:
             legend = logic.AddDefaultColorLegendDisplayNode(node)
             _style(legend, overlay)
         if legend is not None:
-            _show(legend, node is host)
+            _show(legend, node is host, places.get(overlay.role))
         hosted = {legend.GetAttribute(_HOSTED): legend for legend in _hostedBy(node)}
         for other, volume in shown[1:] if node is host else ():
             colors = volume.GetDisplayNode()
             legend = hosted.pop(other.role, None) or _addHosted(node, other, colors)
             _copyColors(colors, legend.GetPrimaryDisplayNode())
-            _show(legend, True)
+            _show(legend, True, places[other.role])
         for legend in hosted.values():
             _show(legend, False)
 
@@ -48,8 +49,10 @@ def follow() -> None:
                 _restrict(legend)
 
 
-def _show(legend, isShown: bool) -> None:
+def _show(legend, isShown: bool, height: float | None = None) -> None:
     legend.SetVisibility(isShown)
+    if height is not None:
+        legend.SetPosition(0.96, height)
     _restrict(legend)
 
 
@@ -90,13 +93,10 @@ def _copyColors(source, target) -> None:
 
 
 def _style(legend, overlay: Overlay) -> None:
-    steps = max(1, len(overlays.OVERLAYS) - 1)
-    position = _TOP - (_TOP - _BOTTOM) * overlays.OVERLAYS.index(overlay) / steps
     legend.SetTitleText(overlay.legendTitle)
     legend.SetLabelFormat(overlay.labelFormat)
     legend.SetNumberOfLabels(5)
     legend.SetSize(0.09, 0.28)
-    legend.SetPosition(0.96, position)
     for text, size in ((legend.GetTitleTextProperty(), 14), (legend.GetLabelTextProperty(), 12)):
         text.SetFontFamilyToArial()
         text.SetFontSize(size)
