@@ -406,7 +406,7 @@ def store_case(case: PreparedCase, folder: Path) -> PreparedCase:
         "name": case.name, "spacing": case.spacing, "arrays": names,
         "classes": len(case.foreground_voxels), "several_components": case.several_components,
     }  # fmt: skip
-    with whole_folder(folder) as partial:
+    with whole_folder(folder, replace=True) as partial:
         for key in names:
             np.save(partial / f"{key}.npy", getattr(case, key))
         for number, voxels in enumerate(case.foreground_voxels):

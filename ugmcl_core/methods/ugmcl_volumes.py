@@ -40,7 +40,7 @@ class UGMCLVolumes(Method):
     uses_distance: ClassVar[bool] = True
 
     start: Share = option(0.5, "part of the iterations that see labels alone (0 from a base)")
-    renewals: Count = option(5, "how many times the unlabeled volumes are labeled")
+    renewals: Count = option(5, "how many times volumes are labeled; 100 iterations apart")
     admitted: Share = option(1.0, "part of the unlabeled volumes that is believed")
     volumes: Count = option(64, "the most volumes that are labeled at a time")
     distance_weight: Weight = option(1.0, "weight of the squared error between f_dis and T(y)")

@@ -184,7 +184,7 @@ def labeling_seconds(course: Course, cost: Cost) -> float:
     method = course.method
     if not method.renewals:
         return 0.0
-    volumes = min(method.volumes, len(course.cohort.unlabeled))
+    volumes = min(method.volumes, len(course.cohort.unlabeled))  # at most so often
     return method.renewals * volumes * cost.views * cost.prediction
 
 

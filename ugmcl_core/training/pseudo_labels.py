@@ -25,6 +25,8 @@ from ..inference.sliding_window import class_map, predict_mirrored
 from ..nn.level_sets import distance_to_store, signed_distance
 from ..nn.network import DualTaskVNet
 
+_LEAST_BETWEEN = 100  # iterations between two labelings: the model has hardly changed before
+
 
 @dataclass(frozen=True)
 class PseudoLabel:
@@ -36,10 +38,14 @@ class PseudoLabel:
     belief: float
 
 
-def renewal_steps(iterations: int, start: int, renewals: int) -> list[int]:
-    """The iterations before which volumes are labeled: from ``start`` on, evenly spread."""
+def renewal_steps(
+    iterations: int, start: int, renewals: int, least: int = _LEAST_BETWEEN
+) -> list[int]:
+    """The iterations before which volumes are labeled: from ``start`` on, evenly spread, fewer
+    than ``renewals`` where they would not be ``least`` iterations apart."""
     left = iterations - start
-    return sorted({start + n * left // renewals for n in range(renewals if left > 0 else 0)})
+    count = min(renewals, max(1, left // least)) if left > 0 else 0
+    return [start + n * left // count for n in range(count)]
 
 
 def label_volume(

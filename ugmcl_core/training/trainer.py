@@ -269,7 +269,7 @@ class Trainer:
     def _work(self, should_stop: Callable[[], bool]) -> Iterator[tuple[Step, Batch]]:
         """The iterations that are left, each with its batch. Raises Canceled."""
         total, warmup = self.profile.iterations, self.profile.warmup
-        renewals = renewal_steps(total, warmup, self.method.renewals if self.unlabeled else 0)
+        renewals = renewal_steps(total, warmup, self.method.renewals) if self.unlabeled else []
         while self.index < total:
             unlabeled = None
             if renewals:

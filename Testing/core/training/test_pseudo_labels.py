@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,13 @@ from ugmcl_core.training.train import train
 from ugmcl_core.training.trainer import Trainer, TrainingTask
 
 METHOD = UGMCLVolumes(start=0.5, renewals=2)  # of 12 iterations: before the 6th and the 9th
+
+
+@pytest.fixture(autouse=True)
+def short_courses(monkeypatch):
+    """Trainings of 12 iterations may label twice."""
+    everywhere = partial(renewal_steps, least=3)
+    monkeypatch.setattr(trainer, "renewal_steps", everywhere)
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +131,11 @@ def test_labels_survive_the_disk_and_half_a_file_is_none(tmp_path):
 
 
 def test_renewals_are_spread_over_what_follows_the_start():
-    assert renewal_steps(100, 50, 5) == [50, 60, 70, 80, 90]
-    assert renewal_steps(12, 6, 2) == [6, 9]
-    assert renewal_steps(10, 8, 5) == [8, 9], "never twice before one iteration"
-    assert renewal_steps(10, 10, 5) == [] and renewal_steps(10, 5, 0) == []
+    assert renewal_steps(1000, 500, 5) == [500, 600, 700, 800, 900]
+    assert renewal_steps(700, 300, 5) == [300, 400, 500, 600], "100 iterations apart"
+    assert renewal_steps(200, 0, 5, least=50) == [0, 50, 100, 150]
+    assert renewal_steps(10, 8, 5) == [8], "once at least"
+    assert renewal_steps(10, 10, 5) == [] and renewal_steps(1000, 0, 0) == []
 
 
 def logged(folder: Path, kind: str) -> list[dict]:

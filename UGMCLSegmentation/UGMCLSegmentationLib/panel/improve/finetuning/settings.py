@@ -105,6 +105,7 @@ def _text(name: str) -> str:
     return {
         "ugmcl": _("UG-MCL (default)"),
         "ugmcl-plus": _("UG-MCL, strong augmentation"),
+        "ugmcl-volumes": _("UG-MCL by volumes"),
         "supervised": _("Labeled cases only"),
     }.get(name, name)
 
