@@ -16,6 +16,7 @@ from ..models.card import ClassInfo
 from .settings import BETTER, NOT_BETTER, UNKNOWN
 
 REPORTED = ("dice", "jaccard", "asd_mm", "hd95_mm")
+_MANY = 6  # cases, below which an interval's width is that of their number
 FEWEST = 3
 """Cases below which nothing is concluded."""
 _CALLED = {"holdout": "hold-out", "leave-one-out": "left-out"}
@@ -89,7 +90,10 @@ def conclude(
         text += f" Fewer than {FEWEST} cases are not enough evidence."
         return UNKNOWN, _with_supervised(text, cases)
     low, high = interval(change)
-    text += f" 95 % interval of the mean change: {low:+.3f} to {high:+.3f}."
+    # neither mean can leave 0 to 1, which Student's t does not know
+    shown = max(low, -before), min(high, 1.0 - before)
+    text += f" 95 % interval of the mean change: {shown[0]:+.3f} to {shown[1]:+.3f}"
+    text += f", wide for only {count} cases." if count < _MANY else "."
     better = mean > 0 and (rose == count or low > 0)
     if not better:
         text += " Fine-tuning did not help." if mean <= 0 else " This may be chance."

@@ -67,6 +67,15 @@ def test_the_supervised_comparison_and_new_classes_are_told():
     assert "own classes: 0.800 to 0.900" in text and "(new): 0.450" in text
 
 
+def test_an_interval_stays_within_what_dice_can_be_and_few_cases_are_named():
+    _, text = conclude(rows([0.62, 0.9, 0.65], [0.95, 0.91, 0.66]), "holdout")
+    low, high = map(float, re.search(r"change: (\S+) to (\S+),", text).groups())
+    assert -0.723 - 1e-3 <= low < 0.117 < high <= 0.277 + 1e-3
+    assert "wide for only 3 cases" in text
+    _, text = conclude(rows([0.8] * 9, [0.9, 0.91] * 4 + [0.79]), "holdout")
+    assert "wide for" not in text
+
+
 def test_the_interval_is_students():
     change = np.array([0.05, 0.01, 0.12, -0.02])
     expected = stats.ttest_1samp(change, 0.0).confidence_interval(0.95)
