@@ -114,13 +114,15 @@ def test_curves_follow_the_run(panel, monkeypatch):
     assert len(changes) > 4
     assert max(b - a for a, b in pairwise(changes)) < 5
     losses = improve.columns("Fine-tuning losses")
-    assert set(losses) == {"Step", "ce", "dice", "intra", "cross"}
+    titles = ["Labels, by voxel", "Labels, overlap", "Unlabeled, agreement with the teacher",
+              "Agreement of segmentation and distance"]  # fmt: skip
+    assert set(losses) == {"Step", *titles}
     assert [float(s) for s in losses["Step"]] == list(range(5, 201, 5))
     dice = improve.columns("Hold-out Dice")
     assert [float(s) for s in dice["Step"]] == list(range(20, 201, 20))
     chart = curves.chart()
     names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(5)]
-    assert names == ["ce", "dice", "intra", "cross", "Hold-out Dice"]
+    assert names == [*titles, "Hold-out Dice"]
     assert panel.shown == [chart]  # the one call that opens the plot view
     # without unlabeled cases there are other terms, and none of the former run's stay
     for name in ("un0", "un1", "un2", "un3"):
@@ -128,7 +130,7 @@ def test_curves_follow_the_run(panel, monkeypatch):
     panel.ui.iterationsSpinBox.value = 20
     panel.click("finetuneButton")
     improve.finish(panel)
-    assert set(improve.columns("Fine-tuning losses")) == {"Step", "ce", "dice"}
+    assert set(improve.columns("Fine-tuning losses")) == {"Step", *titles[:2]}
     assert len(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")) == 3
 
 

@@ -25,6 +25,22 @@ _COLORS = (
 _DICE_COLOR = (0.17, 0.63, 0.17)
 
 
+def _words(term: str) -> str:
+    """What a term of the objective is called in the plot."""
+    return {
+        "ce": _("Labels, by voxel"),
+        "dice": _("Labels, overlap"),
+        "distance": _("Labels, signed distance"),
+        "distance_dice": _("Labels, overlap of the signed distance"),
+        "consistency": _("Unlabeled, agreement with the teacher"),
+        "intra": _("Unlabeled, agreement with the teacher"),
+        "cross": _("Agreement of segmentation and distance"),
+        "entropy": _("Unlabeled, certainty"),
+        "adversarial": _("Unlabeled, likeness to labels"),
+        "discriminator": _("Telling labels from results"),
+    }.get(term, term)
+
+
 class Curves:
     """Collects the events of a run and shows them, at most once per second."""
 
@@ -69,8 +85,10 @@ class Curves:
         names = list(dict.fromkeys(name for _step, terms in self._losses for name in terms))
         missing = float("nan")
         losses = [[step, *(terms.get(n, missing) for n in names)] for step, terms in self._losses]
-        table = _fill("losses", _("Fine-tuning losses"), [_("Step"), *names], losses)
-        series = [_series(table, name, _COLORS[n % len(_COLORS)]) for n, name in enumerate(names)]
+        titles = [_words(name) for name in names]
+        table = _fill("losses", _("Fine-tuning losses"), [_("Step"), *titles], losses)
+        colors = (_COLORS[n % len(_COLORS)] for n in range(len(titles)))
+        series = [_series(table, t, c) for t, c in zip(titles, colors, strict=True)]
         if self._dice:
             title = _("Hold-out Dice")
             dice = _fill("dice", title, [_("Step"), title], [list(row) for row in self._dice])
