@@ -87,6 +87,9 @@ def grab_views(folder: Path, panel) -> list[Path]:
         harness.process_events()
         paths.append(folder / f"{shown}.png")
         view.grab(paths[-1])
+    panel.parameters.showUncertainty, panel.parameters.showSurfaceError = False, True
+    panel.parameters.segmentationOpacity = 0.2
+    harness.process_events()
     view = harness.three_d_view(0)
     view.resize(VIEW, VIEW)
     view.node.SetBoxVisible(False)
@@ -98,9 +101,6 @@ def grab_views(folder: Path, panel) -> list[Path]:
     camera.Zoom(0.95)
     paths.insert(1, folder / "3D.png")
     view.grab(paths[1])
-    panel.parameters.showUncertainty, panel.parameters.showSurfaceError = False, True
-    panel.parameters.segmentationOpacity = 0.2
-    harness.process_events()
     return paths
 
 

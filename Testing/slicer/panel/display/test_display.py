@@ -152,6 +152,52 @@ def test_a_new_user_sees_the_surface_and_its_error(scene):
         panel.close()
 
 
+def test_the_surface_has_the_colors_of_its_error(scene):
+    import slicer
+    import vtk
+
+    panel = support.Panel(shown=None)
+    from UGMCLSegmentationLib.panel.display import coloredSurface
+    from UGMCLSegmentationLib.scene import results
+
+    try:
+        volume = support.add_volume()
+        result = panel.segment(volume)
+        view = harness.three_d_view(0)
+        colored = view.pixels()
+        model = coloredSurface.find()
+        assert model is not None and not result.GetDisplayNode().GetVisibility3D()
+        assert not model.GetSaveWithScene() and model.GetHideFromEditors()
+        surface = model.GetPolyData()
+        values = slicer.util.arrayFromModelPointData(model, "SurfaceError")
+        error = slicer.util.arrayFromVolume(results.surfaceErrorOf(volume))
+        rasToIjk = vtk.vtkMatrix4x4()
+        volume.GetRASToIJKMatrix(rasToIjk)
+        assert surface.GetNumberOfPoints() > 50
+        for n in range(0, surface.GetNumberOfPoints(), 17):
+            i, j, k = rasToIjk.MultiplyPoint((*surface.GetPoint(n), 1.0))[:3]
+            i, j, k = int(np.floor(i)), int(np.floor(j)), int(np.floor(k))
+            assert values[n] == error[k : k + 2, j : j + 2, i : i + 2].max() > 0
+        panel.ui.showSurfaceErrorCheckBox.checked = False
+        assert coloredSurface.find() is None and result.GetDisplayNode().GetVisibility3D()
+        assert (colored != view.pixels()).any()
+        panel.ui.showSurfaceErrorCheckBox.checked = True
+        assert coloredSurface.find() is not None
+        panel.ui.showSurfaceCheckBox.checked = False
+        assert coloredSurface.find() is None and not result.GetDisplayNode().GetVisibility3D()
+        panel.ui.showSurfaceCheckBox.checked = True
+        array = support.segment_array(result, volume)
+        array[:, :, : array.shape[2] // 2] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, result, "class_1", volume)
+        assert coloredSurface.find() is None, "an edited surface is plain"
+        assert result.GetDisplayNode().GetVisibility3D()
+        slicer.mrmlScene.Clear(False)
+        harness.process_events(50)
+        assert coloredSurface.find() is None
+    finally:
+        panel.close()
+
+
 def test_legends_of_what_is_shown(shown):
     panel, view = shown
     view.resize(600, 600)

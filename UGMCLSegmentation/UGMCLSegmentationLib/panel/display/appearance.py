@@ -10,15 +10,17 @@ from collections.abc import Sequence
 
 import slicer
 
-from UGMCLSegmentationLib.panel.display import legends, surfaces
+from UGMCLSegmentationLib.panel.display import coloredSurface, legends, surfaces
 from UGMCLSegmentationLib.scene import overlays, results
 
 
 def apply(segmentationNode, parameters) -> None:
     """Show the segmentation and its overlays as the parameters define. Overlays only appear over
-    the volume that they belong to."""
+    the volume that they belong to. The surface in 3D has the colors of the surface error if that
+    is shown."""
     source = results.sourceOf(segmentationNode)
     _applySegmentation(segmentationNode, parameters)
+    applySurface(segmentationNode, parameters)
     shown, layers = [], []
     label = _label(segmentationNode, parameters)
     for overlay in overlays.OVERLAYS if source is not None else ():
@@ -30,6 +32,24 @@ def apply(segmentationNode, parameters) -> None:
         isOver = source is not None and composite.GetBackgroundVolumeID() == source.GetID()
         _setLayers(composite, layers if isOver else [])
     legends.apply(shown if parameters.showLegends else [])
+
+
+def applySurface(segmentationNode, parameters, isEdited: bool = False) -> None:
+    """Show the surface in 3D if the parameters say so: the plain one without a surface error, and
+    while it is being edited."""
+    isShown = segmentationNode is not None and parameters.showSurface
+    error = None
+    if isShown:
+        surfaces.make(segmentationNode)
+        source = results.sourceOf(segmentationNode)
+        if source is not None and parameters.showSurfaceError and not isEdited:
+            error = results.surfaceErrorOf(source, segmentationNode)
+    if error is not None:
+        coloredSurface.show(segmentationNode, error)
+    else:
+        coloredSurface.hide()
+    if segmentationNode is not None:
+        segmentationNode.GetDisplayNode().SetVisibility3D(isShown and error is None)
 
 
 def clear() -> None:
@@ -72,11 +92,8 @@ def _applySegmentation(segmentationNode, parameters) -> None:
         return
     segmentationNode.CreateDefaultDisplayNodes()
     node = segmentationNode.GetDisplayNode()
-    if parameters.showSurface:
-        surfaces.make(segmentationNode)
     modified = node.StartModify()
     node.SetVisibility2D(parameters.showSegmentation)
-    node.SetVisibility3D(parameters.showSurface)
     node.SetVisibility(parameters.showSegmentation or parameters.showSurface)
     node.SetOpacity2DFill(parameters.segmentationOpacity)
     node.SetPreferredDisplayRepresentationName2D(results.LABELMAP)

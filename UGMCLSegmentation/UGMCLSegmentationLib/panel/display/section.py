@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import slicer
 from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
 
 from UGMCLSegmentationLib.panel import messages
-from UGMCLSegmentationLib.panel.display import appearance, surfaces
+from UGMCLSegmentationLib.panel.display import appearance, coloredSurface, surfaces
 from UGMCLSegmentationLib.panel.display.doubtfulSpots import ReviewSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
@@ -23,8 +24,9 @@ _SHOWN = (
 )  # parameters
 
 
-class DisplaySection:
+class DisplaySection(VTKObservationMixin):
     def __init__(self, ui, connections: Connections) -> None:
+        VTKObservationMixin.__init__(self)
         self._ui = ui
         self._parameters: Parameters | None = None
         self._applied: tuple | None = None
@@ -38,6 +40,9 @@ class DisplaySection:
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
+        if parameters is None:
+            self._observe(None)
+            coloredSurface.hide()
         self._review.setParameters(parameters)
         self.refresh()
 
@@ -69,11 +74,27 @@ class DisplaySection:
             appearance.showAlone(node)
             self.refresh()
             return
+        self._observe(node)
         self._limitSurface(node, isUserChange=self._applied is not None)
         self._applied = self._settings(node)
         self._showClasses(node)
         self._showStatistics(node)
         appearance.apply(node, parameters)
+
+    def _observe(self, node) -> None:
+        """Watch the voxels of this result, and of no other."""
+        segmentation = node.GetSegmentation() if node is not None else None
+        event = slicer.vtkSegmentation.SourceRepresentationModified
+        if segmentation is None or not self.hasObserver(segmentation, event, self._onEdited):
+            self.removeObservers()
+            if segmentation is not None:
+                self.addObserver(segmentation, event, self._onEdited)
+
+    def _onEdited(self, _caller, _event) -> None:
+        """The colors of the surface are those of the run, so an edited one is plain."""
+        node = self._parameters.segmentation if self._parameters is not None else None
+        if isInScene(node) and not self._updating:
+            appearance.applySurface(node, self._parameters, isEdited=True)
 
     def _settings(self, node) -> tuple:
         return (node.GetID() if node else "", *(getattr(self._parameters, n) for n in _SHOWN))

@@ -1,0 +1,94 @@
+"""The surface of a result in the colors of its surface error, in place of the plain one.
+
+It is a model that only serves the display: it is not saved, and the user does not see it in lists.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util import numpy_support
+
+from UGMCLSegmentationLib.scene import arrays, overlays, results, taggedNodes, volumes
+
+_KIND = "surface"  # value of results.OVERLAY
+_UNKNOWN = (0.62, 0.62, 0.62, 1.0)  # where the run's surface error does not reach: edited since
+
+
+def show(segmentationNode, errorNode) -> None:
+    """Color the segments that are visible in 3D by the error at their surface."""
+    surface = _merged(segmentationNode)
+    values = _errors(surface, errorNode)
+    surface.GetPointData().SetScalars(values)
+    node = taggedNodes.findOrAdd(
+        "vtkMRMLModelNode", results.OVERLAY, _KIND, _("Surface error in 3D")
+    )
+    node.SetSaveWithScene(False)
+    node.SetHideFromEditors(True)
+    node.SetAndObserveTransformNodeID(segmentationNode.GetTransformNodeID())
+    node.SetAndObservePolyData(surface)
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetSaveWithScene(False)
+    overlay = overlays.of(overlays.SURFACE_ERROR)
+    table = overlays.colorTable(overlay)
+    table.GetLookupTable().SetNanColor(*_UNKNOWN)
+    modified = display.StartModify()
+    display.SetVisibility2D(False)
+    display.SetActiveScalar(values.GetName(), vtk.vtkAssignAttribute.POINT_DATA)
+    display.SetAndObserveColorNodeID(table.GetID())
+    display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
+    display.SetScalarRange(*overlay.range)
+    display.SetScalarVisibility(True)
+    display.SetVisibility(True)
+    display.EndModify(modified)
+
+
+def hide() -> None:
+    node = find()
+    if node is not None:
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def find():
+    """The model, or None."""
+    return taggedNodes.find("vtkMRMLModelNode", results.OVERLAY, _KIND)
+
+
+def _merged(segmentationNode):
+    """One surface of all segments that are visible, in the coordinates of the node."""
+    display = segmentationNode.GetDisplayNode()
+    merge = vtk.vtkAppendPolyData()
+    for identifier, _segment in results.segmentsOf(segmentationNode):
+        part = vtk.vtkPolyData()
+        if display.GetSegmentVisibility(identifier):
+            segmentationNode.GetClosedSurfaceRepresentation(identifier, part)
+        merge.AddInputData(part)
+    merge.Update()
+    surface = vtk.vtkPolyData()
+    surface.ShallowCopy(merge.GetOutput())
+    return surface
+
+
+def _errors(surface, errorNode):
+    """The error at each point of the surface: the greatest of the eight voxels around it, since
+    the error is 0 beside the band; NaN where all are 0."""
+    count = surface.GetNumberOfPoints()
+    found = np.full(count, np.nan, np.float32)
+    if count:
+        points = numpy_support.vtk_to_numpy(surface.GetPoints().GetData())
+        toVoxels = np.linalg.inv(volumes.ijkToRas(errorNode))
+        ijk = points @ toVoxels[:3, :3].T + toVoxels[:3, 3]
+        array = arrays.voxels(errorNode.GetImageData())  # k, j, i
+        most = np.array(array.shape[::-1]) - 1
+        greatest = np.zeros(count, np.float32)
+        for corner in np.ndindex(2, 2, 2):
+            i, j, k = np.clip(np.floor(ijk).astype(int) + corner, 0, most).T
+            np.maximum(greatest, array[k, j, i], out=greatest)
+        found = np.where(greatest > 0, greatest, found)
+    values = numpy_support.numpy_to_vtk(found, deep=True)
+    values.SetName("SurfaceError")
+    return values
