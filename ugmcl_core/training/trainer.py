@@ -276,8 +276,9 @@ class Trainer:
                 last = max((n for n in renewals if n <= self.index), default=None)
                 unlabeled = [] if last is None else self._pseudo_labeled(last, should_stop)
             end = next((n for n in renewals if n > self.index), total)
-            steps = [Step(n, total, warmup) for n in range(self.index, end)]
-            yield from zip(steps, self.batches(steps, unlabeled), strict=True)
+            left = range(self.index, end)  # not a list: there may be a billion
+            steps, ahead = ((Step(n, total, warmup) for n in left) for _ in range(2))
+            yield from zip(steps, self.batches(ahead, unlabeled), strict=True)
 
     def _pseudo_labeled(
         self, renewal: int, should_stop: Callable[[], bool]
