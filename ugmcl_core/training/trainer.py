@@ -86,8 +86,10 @@ class TrainingTask:
     def __post_init__(self) -> None:
         network = replace(self.profile.network, distance_head=self.method.uses_distance)
         profile = replace(self.profile, network=network)
-        if self.method.renewals:  # a base has seen labels alone long enough
-            start = self.method.start if self.base is None and self.cohort.unlabeled else 0.0
+        if self.method.renewals:
+            # a base has seen labels alone long enough, if it knows all the classes
+            known = self.base is not None and len(self.base.card.classes) + 1 == network.classes
+            start = 0.0 if known or not self.cohort.unlabeled else self.method.start
             profile = replace(profile, warmup=round(start * profile.iterations))
         object.__setattr__(self, "profile", profile)
 

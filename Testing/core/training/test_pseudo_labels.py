@@ -26,6 +26,7 @@ from ugmcl_core.training.pseudo_labels import (
     labeled_case,
     renewal_steps,
 )
+from ugmcl_core.training.profiles import with_classes
 from ugmcl_core.training.train import train
 from ugmcl_core.training.trainer import Trainer, TrainingTask
 
@@ -191,6 +192,14 @@ def test_a_base_begins_with_its_labels_at_once(cohort, tmp_path):
     base = train(cohort, DualTask(), SMALL, tmp_path / "base", CPU)
     train(cohort, METHOD, replace(SMALL, iterations=6), tmp_path / "run", CPU, base=base)
     assert [e["step"] for e in logged(tmp_path / "run", "labeled")] == [0, 3]
+
+
+def test_a_base_learns_its_new_classes_before_it_labels(cohort, tmp_path):
+    base = train(cohort, DualTask(), SMALL, tmp_path / "base", CPU)
+    more = TrainingTask(cohort, METHOD, with_classes(SMALL, 3), tmp_path / "run", CPU, base)
+    assert more.profile.warmup == 6
+    same = TrainingTask(cohort, METHOD, SMALL, tmp_path / "run", CPU, base)
+    assert same.profile.warmup == 0
 
 
 def test_each_part_has_a_course_of_its_own(cohort, tmp_path):
