@@ -19,6 +19,7 @@ from ugmcl_core.inference.sliding_window import predict_mirrored
 from ugmcl_core.methods import DualTask, UGMCLVolumes
 from ugmcl_core.nn.network import DualTaskVNet
 from ugmcl_core.training import pace, pseudo_labels, trainer
+from ugmcl_core.training.profiles import with_classes
 from ugmcl_core.training.pseudo_labels import (
     PseudoLabel,
     believed,
@@ -26,7 +27,6 @@ from ugmcl_core.training.pseudo_labels import (
     labeled_case,
     renewal_steps,
 )
-from ugmcl_core.training.profiles import with_classes
 from ugmcl_core.training.train import train
 from ugmcl_core.training.trainer import Trainer, TrainingTask
 
