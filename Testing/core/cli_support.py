@@ -25,7 +25,9 @@ def segment(model, out, *words):
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.rglob("*"))
+    """The names in a folder, without manifests."""
+    names = (p.name for p in folder.rglob("*"))
+    return sorted(n for n in names if not n.endswith("manifest.json"))
 
 
 def refuse(capsys, *words, why: str, out: Path) -> None:

@@ -10,10 +10,12 @@ import math
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import manifest
 from ..errors import InputError
 from ..files import plain, unwritable, whole_file
 
@@ -84,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table. Returns 1 if some cases could not be measured, including references without
     prediction unless `--cases` leaves them out."""
+    began = time.monotonic()
     from ..data import volume
     from ..data.pairing import read_list
     from ..evaluation import compare
@@ -125,6 +128,16 @@ def run(arguments: argparse.Namespace) -> int:
     totals = compare.totals(results)
     if arguments.csv:
         _write_csv(Path(arguments.csv), rows)
+    for written in filter(None, (arguments.csv, arguments.errors)):
+        used = [p for c in cases for p in (c.prediction, c.reference, *c.sdf, c.uncertainty)]
+        manifest.write(
+            Path(f"{written}.{manifest.NAME}"),
+            NAME,
+            options=manifest.options_of(arguments),
+            inputs=used,
+            device=None,
+            seconds=time.monotonic() - began,
+        )
     if arguments.json:
         print(json.dumps(plain({"cases": rows, **totals, "problems": problems})))
     else:

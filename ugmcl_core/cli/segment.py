@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import manifest
 from ..errors import Canceled, in_one_line
 from ..inference.settings import (
     MOST_OVERLAP,
@@ -187,10 +188,20 @@ def _segment(
 ) -> dict:
     from ..data import guarded
     from ..inference import result_files
+    from ..models.model import record as model_record
 
     result_files.check(folder, stem, segmenter.model, settings.passes > 0)
     result = segmenter.segment(guarded.read(path), settings, roi=arguments.roi, progress=progress)
     written = result_files.write(result, segmenter.model, folder, stem)
+    manifest.write(
+        folder / f"{stem}_{manifest.NAME}",
+        NAME,
+        options=manifest.options_of(arguments),
+        inputs=[path],
+        device=str(segmenter.device),
+        seconds=result.seconds,
+        model=model_record(segmenter.model),
+    )
     if not arguments.json:
         for advice in result.advice:
             progress.write(advice)

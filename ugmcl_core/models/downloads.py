@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import re
 import ssl
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import not_following
+from ..files import not_following, sha256_of
 
 MOST_BYTES = 4 << 30
 TIMEOUT = 30.0
@@ -107,15 +106,6 @@ def _get(url: str, partial: Path, progress: Progress, opener: Callable[..., Any]
 
 def _starts_at(answer: Any, have: int) -> bool:
     return str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _why(url: str, error: Exception) -> str:

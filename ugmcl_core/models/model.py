@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files import sweep, whole_folder, write_bytes
+from ..files import sha256_of, sweep, whole_folder, write_bytes
 from .card import ModelCard
 
 if TYPE_CHECKING:
@@ -122,6 +122,16 @@ def describe(model: Model) -> dict[str, object]:
         "description": card.description,
         "license": card.license,
         "bundled": model.bundled,
+    }
+
+
+def record(model: Model) -> dict[str, str]:
+    """A model as manifests name it."""
+    return {
+        "name": model.name,
+        "sha256": model.card.sha256,
+        "card_sha256": sha256_of(model.folder / CARD),
+        "folder": str(model.folder),
     }
 
 

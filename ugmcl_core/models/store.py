@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import scratch, whole_file, whole_folder
+from ..files import scratch, sha256_of, whole_file, whole_folder
 from . import archives, downloads
 from .card import ModelCard
 from .model import (
@@ -108,7 +108,7 @@ def add(
                 archive.parent.rmdir()  # unless another download waits there to be resumed
     path = Path(text).expanduser()
     if path.is_file() and path.suffix.lower() == ".zip":
-        if sha256 and downloads.sha256_of(path) != sha256.strip().lower():
+        if sha256 and sha256_of(path) != sha256.strip().lower():
             raise InputError(f"{path} is not what was announced: its SHA-256 differs")
         return _add_zip(path, place, name)
     if sha256:
@@ -145,7 +145,7 @@ def check_weights(model: Model) -> None:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size)) if 2 <= size <= _LARGEST_HEADER else None
-        digest = downloads.sha256_of(path)
+        digest = sha256_of(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:

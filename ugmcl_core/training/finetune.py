@@ -6,17 +6,18 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .. import manifest
 from ..data.cases import Case, Cohort
 from ..errors import Canceled, InputError
 from ..files import plain, write_json
 from ..inference.segmenter import Segmenter
 from ..methods import DualTask, Method, Supervised
 from ..models.card import as_name
-from ..models.model import Model, open_model, resolve, update_card
+from ..models.model import Model, open_model, record, resolve, update_card
 from ..models.network import check_model
 from ..nn import devices
 from . import pace, profiles, pseudo_labels
@@ -280,6 +281,17 @@ def finetune(
     result = {"model": str(model.folder), "report": planned.report, "cases": cases,
               "verdict": verdict, "text": text}  # fmt: skip
     write_json(output / REPORT, result)
+    cohort = planned.cohort
+    listed = (*cohort.labeled, *cohort.unlabeled, *cohort.holdout)
+    manifest.write(
+        output / manifest.NAME,
+        "finetune",
+        options=asdict(request),
+        inputs=[Path(request.case_list), *(p for c in listed for p in (c.image, c.label))],
+        device=run.device,
+        seconds=time.monotonic() - began,
+        model=record(model),
+    )
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import manifest
 from ..data.cases import Cohort
 from ..errors import InputError
 from ..files import Busy, held, unwritable
 from ..methods.base import Method
 from ..models.card import ClassInfo, ModelCard, as_name
 from ..models.model import Model, save_model
+from ..models.model import record as model_record
 from ..nn import devices, parallel
 from . import checkpoint
 from .profiles import Profile, batch_text
@@ -116,6 +119,7 @@ def _train(
     made: bool,
 ) -> Model:
     """`train` on ``device``, among the processes that take part."""
+    began = time.monotonic()
     for count in (task.profile.batch.labeled, task.profile.batch.unlabeled):
         parallel.part(count)
     main, output = parallel.rank() == 0, task.output
@@ -174,6 +178,18 @@ def _train(
         trainer.loop(stop)
         card = _card(trainer, description)
         model = _finish(trainer, card, stop) if main else Model(card, output / "model")
+        if main:
+            cohort = task.cohort
+            cases = (*cohort.labeled, *cohort.unlabeled, *cohort.holdout)
+            manifest.write(
+                output / manifest.NAME,
+                "train",
+                options={**fingerprint, "iterations_done": trainer.index},
+                inputs=[path for case in cases for path in (case.image, case.label)],
+                device=str(device),
+                seconds=time.monotonic() - began,
+                model=model_record(model),
+            )
     if parallel.anywhere(interrupted(), device):
         raise KeyboardInterrupt
     return model
