@@ -79,6 +79,8 @@ def _digest(path: Path) -> str | None:
             return sha256_of(path)
         digest = hashlib.sha256()
         for inside in sorted(p for p in path.iterdir() if p.is_file()):
+            if inside.name.endswith((".nrrd", NAME)):  # results, which may lie beside the slices
+                continue
             digest.update(f"{inside.name} {sha256_of(inside)}\n".encode(errors="replace"))
         return digest.hexdigest()
     except OSError:

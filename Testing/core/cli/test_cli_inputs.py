@@ -73,7 +73,10 @@ def test_a_dicom_folder_takes_its_own_results(model, scan, tmp_path):
     assert segment(model, series, series) == 0
     once = contents(series)
     assert segment(model, series, series) == 0
-    assert contents(series) == once and "d_labels.nrrd" in once
+    again = contents(series)
+    first, second = (json.loads(c.pop("d_manifest.json"))["inputs"] for c in (once, again))
+    assert again == once and "d_labels.nrrd" in once
+    assert first == second, "results beside the slices are no input"
 
 
 def test_a_single_dicom_slice_is_no_scan(model, scan, tmp_path, capsys):
