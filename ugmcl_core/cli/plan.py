@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..data.cases import find_cohort
     from ..nn import devices
-    from ..training.plan import plan_cohort  # torch: after what can fail without it
+    from ..training.planning.plan import plan_cohort  # torch: after what can fail without it
 
     cohort = find_cohort(
         arguments.images,

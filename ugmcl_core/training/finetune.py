@@ -22,9 +22,9 @@ from ..models.network import check_model
 from ..nn import devices
 from . import pace, profiles, pseudo_labels
 from .case_list import join_classes, read_case_list
-from .fingerprint import look
 from .memory import Attempt, attempts_for, run_with_fallback
-from .plan import Plan, contradiction, plan_cohort, sided, unmirrored
+from .planning.fingerprint import look
+from .planning.plan import Plan, contradiction, plan_cohort, sided, unmirrored
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from .settings import FinetuneSettings
 from .train import Description, TrainingSettings, describe, train

@@ -9,7 +9,7 @@ from samples import ball, on_grid, reordered
 from ugmcl_core.data.cases import Case, Cohort
 from ugmcl_core.data.volume import write
 from ugmcl_core.errors import InputError
-from ugmcl_core.training import fingerprint
+from ugmcl_core.training.planning import fingerprint
 
 SPACING = (1.0, 2.0, 4.0)
 

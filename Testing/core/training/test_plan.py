@@ -15,9 +15,15 @@ from ugmcl_core.errors import InputError
 from ugmcl_core.inference.sliding_window import window_size
 from ugmcl_core.models.card import ClassInfo
 from ugmcl_core.nn.network import DualTaskVNet
-from ugmcl_core.training import plan as planning
-from ugmcl_core.training.fingerprint import CaseFacts, Fingerprint, Inside, Structure, Twins
-from ugmcl_core.training.plan import DECISIONS, Limits, overrides_of, plan
+from ugmcl_core.training.planning import plan as planning
+from ugmcl_core.training.planning.fingerprint import (
+    CaseFacts,
+    Fingerprint,
+    Inside,
+    Structure,
+    Twins,
+)
+from ugmcl_core.training.planning.plan import DECISIONS, Limits, overrides_of, plan
 from ugmcl_core.training.profiles import COMPACT
 
 GIB = 1 << 30

@@ -25,17 +25,17 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ..data.augmentation import Augmentation, thick_axes
-from ..data.batches import BatchSettings
-from ..data.cases import Cohort, Representation
-from ..data.preprocessing import Normalization
-from ..errors import InputError
-from ..inference.settings import MOST_PATCHES
-from ..models.card import ClassInfo, ModelCard
-from ..nn.network import NetworkSettings, Strides
+from ...data.augmentation import Augmentation, thick_axes
+from ...data.batches import BatchSettings
+from ...data.cases import Cohort, Representation
+from ...data.preprocessing import Normalization
+from ...errors import InputError
+from ...inference.settings import MOST_PATCHES
+from ...models.card import ClassInfo, ModelCard
+from ...nn.network import NetworkSettings, Strides
+from ..profiles import COMPACT, Optimization, Profile, contralateral, with_iterations
 from . import fingerprint
 from .fingerprint import CaseFacts, Fingerprint
-from .profiles import COMPACT, Optimization, Profile, contralateral, with_iterations
 
 T = TypeVar("T")
 PLAN = "plan"

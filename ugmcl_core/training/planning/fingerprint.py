@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import volume
-from ..data.cases import Case, Cohort, empty_label, read_pair
-from ..data.components import bounding_box
-from ..data.preprocessing import canonical_axes, to_canonical
-from ..errors import InputError
-from ..nn.level_sets import signed_distance
+from ...data import volume
+from ...data.cases import Case, Cohort, empty_label, read_pair
+from ...data.components import bounding_box
+from ...data.preprocessing import canonical_axes, to_canonical
+from ...errors import InputError
+from ...nn.level_sets import signed_distance
 
 _PERCENTILES = (10, 25, 50, 75, 90)
 _SAMPLE = 100_000  # voxels of an image that its statistics are of

@@ -1,0 +1,1 @@
+"""Plans of trainings: the fingerprint of the cases, and what follows from it."""
