@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import manifest
 from ..errors import InputError
 from ..files import plain, unwritable, whole_file
+from ..models import manifest
 
 if TYPE_CHECKING:
     from ..evaluation.compare import CaseResult

@@ -9,7 +9,6 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import manifest
 from ..errors import Canceled, in_one_line
 from ..inference.settings import (
     MOST_OVERLAP,
@@ -19,6 +18,7 @@ from ..inference.settings import (
     UNSURE_MM,
     SegmentSettings,
 )
+from ..models import manifest
 from .arguments import add_device, add_images, add_model, passes
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import manifest
 from ..data.cases import Case, Cohort
 from ..errors import Canceled, InputError
 from ..files import plain, write_json
 from ..inference.segmenter import Segmenter
 from ..methods import DualTask, Method, Supervised
+from ..models import manifest
 from ..models.card import as_name
 from ..models.model import Model, open_model, record, resolve, update_card
 from ..models.network import check_model

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import manifest
 from ..data.cases import Cohort
 from ..errors import InputError
 from ..files import Busy, held, unwritable
 from ..methods.base import Method
+from ..models import manifest
 from ..models.card import ClassInfo, ModelCard, as_name
 from ..models.model import Model, save_model
 from ..models.model import record as model_record

@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .files import sha256_of, write_json
+from .. import __version__
+from ..files import sha256_of, write_json
 
 NAME = "manifest.json"
 FORMAT = 1
