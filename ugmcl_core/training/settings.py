@@ -6,6 +6,7 @@ Imports no torch: Slicer reads it in its own process.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from reprlib import repr as short
 from typing import Any
 
 from ..errors import InputError
@@ -44,7 +45,7 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= _LARGEST:
-            raise InputError(f"iterations: choose at least 1 and at most {_LARGEST}")
+            raise InputError(f"{short(self.iterations)} iterations: choose 1 to {_LARGEST}")
         if not 0 <= self.seed <= _LARGEST:
             raise InputError(f"seed {self.seed}: choose a whole number from 0 to {_LARGEST}")
         if not 0 <= self.minutes <= _LARGEST:
