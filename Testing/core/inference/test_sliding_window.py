@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ugmcl_core.errors import Canceled
@@ -30,6 +30,7 @@ def network():
     return net.eval()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 64), st.floats(0.0, 0.75))
 def test_windows_cover_every_voxel_and_overlap_enough(length, window, overlap):
     begin = starts(length, window, overlap)
