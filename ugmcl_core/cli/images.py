@@ -10,6 +10,7 @@ from pathlib import Path
 from ..data import guarded, pairing
 from ..errors import InputError
 from ..inference.result_files import is_output
+from ..models import manifest
 
 
 def find_images(named: Sequence[str]) -> tuple[dict[str, Path], dict[str, InputError]]:
@@ -84,11 +85,12 @@ def _inside(path: Path) -> list[Path] | None:
     stems = {pairing.stem(p) for p in files}
     if images := [p for p in files if not _is_result(p, stems)]:
         return images
-    others = sorted(p for p in path.iterdir() if not p.name.startswith(".") and p not in files)
+    seen = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    others = [p for p in seen if p not in files and not p.name.endswith(manifest.NAME)]
     if not others:
         raise InputError(
             f"{path}: the folder holds nothing but results of ugmcl"
-            if files
+            if seen
             else f"{path}: the folder is empty"
         )
     folders = [p for p in others if not p.is_file()]

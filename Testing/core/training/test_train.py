@@ -165,6 +165,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_usable_model_and_resumes_exactly(folde
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has none")
 def test_a_closed_terminal_leaves_a_checkpoint_and_a_model(folder, tmp_path):
     root, profile = folder
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
 
     class ClosingTheTerminal(DualTask):
         def losses(self, student, teacher, batch, step):
@@ -172,8 +173,11 @@ def test_a_closed_terminal_leaves_a_checkpoint_and_a_model(folder, tmp_path):
                 signal.raise_signal(signal.SIGHUP)
             return super().losses(student, teacher, batch, step)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(cohort_of(root), ClosingTheTerminal(), profile, tmp_path / "run", CPU)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(cohort_of(root), ClosingTheTerminal(), profile, tmp_path / "run", CPU)
+    finally:
+        signal.signal(signal.SIGHUP, former)
     assert load(tmp_path / "run").index == 5
     assert open_model(tmp_path / "run" / "model").card.training["iterations"] == 5
 
