@@ -161,7 +161,9 @@ def test_volumes_are_labeled_at_each_renewal_and_trained_on(cohort, tmp_path, mo
     assert not (tmp_path / "run" / "cache").exists()
 
 
-@pytest.mark.parametrize("stop", [3, 6, 8, 9, 11])
+@pytest.mark.parametrize(
+    "stop", [6, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8, 11))]
+)
 def test_a_resumed_training_gives_the_same_numbers(cohort, tmp_path, stop):
     whole = train(cohort, METHOD, SMALL, tmp_path / "whole", CPU)
     done = [0]
