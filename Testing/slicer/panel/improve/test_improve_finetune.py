@@ -114,8 +114,7 @@ def test_curves_follow_the_run(panel, monkeypatch):
     assert len(changes) > 4
     assert max(b - a for a, b in pairwise(changes)) < 5
     losses = improve.columns("Fine-tuning losses")
-    titles = ["Labels, by voxel", "Labels, overlap", "Unlabeled, agreement with the teacher",
-              "Agreement of segmentation and distance"]  # fmt: skip
+    titles = ["Labels: voxels", "Labels: overlap", "Teacher", "Both heads"]
     assert set(losses) == {"Step", *titles}
     assert [float(s) for s in losses["Step"]] == list(range(5, 201, 5))
     dice = improve.columns("Hold-out Dice")

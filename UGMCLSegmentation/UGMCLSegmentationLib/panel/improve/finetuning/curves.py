@@ -26,18 +26,18 @@ _DICE_COLOR = (0.17, 0.63, 0.17)
 
 
 def _words(term: str) -> str:
-    """What a term of the objective is called in the plot."""
+    """What a term of the objective is called in the plot, whose legend cuts long names."""
     return {
-        "ce": _("Labels, by voxel"),
-        "dice": _("Labels, overlap"),
-        "distance": _("Labels, signed distance"),
-        "distance_dice": _("Labels, overlap of the signed distance"),
-        "consistency": _("Unlabeled, agreement with the teacher"),
-        "intra": _("Unlabeled, agreement with the teacher"),
-        "cross": _("Agreement of segmentation and distance"),
-        "entropy": _("Unlabeled, certainty"),
-        "adversarial": _("Unlabeled, likeness to labels"),
-        "discriminator": _("Telling labels from results"),
+        "ce": _("Labels: voxels"),
+        "dice": _("Labels: overlap"),
+        "distance": _("Labels: distance"),
+        "distance_dice": _("Labels: level set"),
+        "consistency": _("Teacher"),
+        "intra": _("Teacher"),
+        "cross": _("Both heads"),
+        "entropy": _("Certainty"),
+        "adversarial": _("Likeness"),
+        "discriminator": _("Discriminator"),
     }.get(term, term)
 
 
