@@ -162,6 +162,21 @@ def test_the_plot_view_shows_the_chart(panel, monkeypatch):
     assert charts == [curves.chart().GetID()]
 
 
+def test_a_dice_may_come_before_the_first_losses(panel):
+    """As in runs that are shorter than the pause between two lines of losses."""
+    from UGMCLSegmentationLib.panel.improve.finetuning import curves
+
+    shown = curves.Curves()
+    shown.add({"step": 30, "losses": {}, "dice": 0.8})
+    shown.show()
+    assert improve.columns("Hold-out Dice") == {"Step": ["30"], "Hold-out Dice": ["0.8"]}
+    assert curves.chart().GetNumberOfPlotSeriesNodes() == 1
+    shown.add({"step": 40, "losses": {"ce": 0.5}})
+    shown.show()
+    assert [float(s) for s in improve.columns("Fine-tuning losses")["Step"]] == [40]
+    assert curves.chart().GetNumberOfPlotSeriesNodes() == 2
+
+
 def test_estimate_before_a_run(panel):
     improve.prepare(panel, iterations=1000)
     assert panel.ui.estimateLabel.isHidden()

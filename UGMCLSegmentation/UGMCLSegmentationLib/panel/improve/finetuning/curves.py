@@ -116,7 +116,7 @@ def _node(className: str, kind: str, name: str):
 
 def _fill(kind: str, name: str, columns: list[str], rows: list[list[float]]):
     """Fill a table with at most `_MOST` of the rows, including the last one."""
-    stride = -(-len(rows) // _MOST)
+    stride = max(1, -(-len(rows) // _MOST))
     rows = rows[::-1][::stride][::-1]
     node = _node("vtkMRMLTableNode", kind, name)
     taggedNodes.setColumns(node, vtk.vtkDoubleArray, columns, rows)
