@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
+from ..data.dataset_json import DatasetJson
 from ..errors import InputError
 from ..inference.settings import MOST_PASSES
 from ..models.card import ClassInfo
@@ -98,11 +100,22 @@ def add_classes(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def classes_of(given: str | None, dataset: DatasetJson | None) -> tuple[ClassInfo, ...]:
+    """The classes in --classes, else those of the data set, else none."""
+    if given:
+        return named_classes(given)
+    return _numbered([name for _, name in dataset.classes]) if dataset is not None else ()
+
+
 def named_classes(text: str) -> tuple[ClassInfo, ...]:
     """The classes 1, 2, ... with the names in ``text``; InputError for equal or empty names."""
     names = [w.strip() for w in text.split(",")]
     if not all(names) or len(set(names)) < len(names):
         raise InputError(f"--classes {text!r}: give different names with commas")
+    return _numbered(names)
+
+
+def _numbered(names: Sequence[str]) -> tuple[ClassInfo, ...]:
     colors = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
     return tuple(
         ClassInfo(n, name, colors[(n - 1) % len(colors)], largest_component=None)

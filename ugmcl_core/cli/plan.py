@@ -12,7 +12,7 @@ from .arguments import (
     add_ignore_label,
     add_labeled_list,
     add_overrides,
-    named_classes,
+    classes_of,
 )
 
 NAME = "plan"
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "labels", metavar="LABELS", help="folder of label maps with the names of their images"
     )
     add_labeled_list(parser, "use only these labels, one name a line; the others are unlabeled")
-    add_classes(parser, "those in the labels")
+    add_classes(parser, "those of a dataset.json beside the images, else those in the labels")
     add_ignore_label(parser)
     add_overrides(parser)
     add_device(parser)
@@ -43,11 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan."""
+    from ..data import dataset_json
     from ..data.pairing import read_list
     from .progress import Progress, print_line
 
     labeled = read_list(arguments.labeled_list) if arguments.labeled_list else None
-    classes = named_classes(arguments.classes) if arguments.classes else ()
+    dataset = None if arguments.classes else dataset_json.read_of(arguments.images)
+    classes = classes_of(arguments.classes, dataset)
+    ignored = arguments.ignore_label
+    if ignored is None and dataset is not None:
+        ignored = dataset.ignore
 
     from ..data.cases import find_cohort
     from ..nn import devices
@@ -65,8 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
             classes,
             devices.resolve(arguments.device),
             arguments.overrides,
-            arguments.ignore_label,
+            ignored,
             progress,
+            values=[value for value, _ in dataset.classes] if dataset else (),
+            modality=dataset.modality if dataset else "",
         )
     if arguments.json:
         names = [c.name for c in made.classes]

@@ -47,9 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     from ..models.model import resolve
     from ..nn import devices
     from .images import find_images
-    from .progress import Progress
+    from .progress import Progress, print_line
 
-    images, wrong = find_images(arguments.images)
+    images, wrong = find_images(
+        arguments.images, lambda line: print_line(f"ugmcl: {line}", sys.stderr)
+    )
     for error in wrong.values():
         print(f"ugmcl: {in_one_line(error)}", file=sys.stderr)
     failed = len(wrong)

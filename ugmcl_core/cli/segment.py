@@ -132,7 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
     from .images import find_images
     from .progress import Progress, print_line
 
-    images, wrong = find_images(arguments.images)
+    images, wrong = find_images(
+        arguments.images, lambda line: print_line(f"ugmcl: {line}", sys.stderr)
+    )
     for name, error in wrong.items():
         if arguments.debug:
             traceback.print_exception(error)

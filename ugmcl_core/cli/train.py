@@ -23,6 +23,7 @@ from .arguments import (
     add_minutes,
     add_overrides,
     add_seed,
+    classes_of,
     count,
     named_classes,
     whole,
@@ -49,7 +50,12 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Cases, how to train, and what the model's card needs."""
-    parser.add_argument("--images", required=True, metavar="DIR", help="folder of images")
+    parser.add_argument(
+        "--images",
+        required=True,
+        metavar="DIR",
+        help="folder of images, or of a data set with imagesTr",
+    )
     parser.add_argument(
         "--labels",
         required=True,
@@ -113,9 +119,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="continue the training in --output; start one if there is none",
     )
-    add_classes(parser, "those in the labels by a plan, else one; with --base those of the base")
+    add_classes(
+        parser,
+        "those of a dataset.json beside the images; else those in the labels by a plan, "
+        "otherwise one; with --base those of the base",
+    )
     add_ignore_label(parser)
-    parser.add_argument("--modality", default="", help="kind of image, for the model's card")
+    parser.add_argument(
+        "--modality",
+        default="",
+        help="kind of image, such as CT or LGE-MRI, for the plan and the model's card",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
@@ -140,6 +154,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from ..data import dataset_json
     from ..data.pairing import read_list
     from ..models.model import resolve
     from .progress import Progress, print_line
@@ -165,7 +180,13 @@ def _run(arguments: argparse.Namespace) -> int:
     method = profiles.method_named(arguments.method, arguments.option)
     name = arguments.profile or ("compact" if base else PLAN)
     profile = None if name == PLAN else profiles.profile_named(name)
-    classes = named_classes(arguments.classes) if arguments.classes else ()
+    dataset = None if arguments.classes or base else dataset_json.read_of(arguments.images)
+    classes = classes_of(arguments.classes, dataset)
+    values = tuple(value for value, _ in dataset.classes) if dataset else ()
+    ignored = arguments.ignore_label
+    if ignored is None and dataset is not None:
+        ignored = dataset.ignore
+    modality = arguments.modality or (dataset.modality if dataset else "")
     cohort = find_cohort(
         arguments.images,
         arguments.labels,
@@ -187,8 +208,10 @@ def _run(arguments: argparse.Namespace) -> int:
                 classes,
                 device,
                 arguments.overrides,
-                arguments.ignore_label,
+                ignored,
                 progress,
+                values,
+                modality,
             )
             profile, classes, cohort = plan.profile, plan.classes, plan.used(cohort)
     iterations = arguments.iterations or profile.iterations
@@ -198,11 +221,14 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         classes = classes or named_classes("structure")
         profile = with_classes(profiles.with_iterations(profile, iterations), len(classes) + 1)
+        if plan is None and values != tuple(range(1, len(values) + 1)):
+            representation = replace(profile.representation, values=values)
+            profile = replace(profile, representation=representation)
     if arguments.batch is not None:
         labeled, unlabeled = arguments.batch
         batch = replace(profile.batch, labeled=labeled, unlabeled=unlabeled)
         profile = replace(profile, batch=batch)
-    if (ignored := arguments.ignore_label) is not None:
+    if ignored is not None:
         if ignored in (profile.representation.values or range(1, profile.network.classes)):
             raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")
         representation = replace(profile.representation, ignore=ignored)
@@ -234,7 +260,7 @@ def _run(arguments: argparse.Namespace) -> int:
     description = replace(
         description,
         classes=classes,
-        modality=arguments.modality or (plan.modality if plan else description.modality),
+        modality=modality or (plan.modality if plan else description.modality),
         provenance={} if plan is None else {"plan": plan.record()},
     )
     settings = TrainingSettings(seed=arguments.seed, device=arguments.device)

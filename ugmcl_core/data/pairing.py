@@ -19,6 +19,8 @@ LABEL_ENDINGS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg", ".seg
 LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
 SURFACE_ERROR = "_surface_error"
 """The same for the results of a segmentation; of several classes, each has a `_sdf_NAME`."""
+MANIFEST = "manifest.json"
+"""What the manifest of a result is called, or the last part of its name."""
 _FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
 _CHANNEL = re.compile(r"_\d{4}")  # as nnU-Net names the channels of a case
 _RESULT = re.compile(r"(.+)(?:_labels|_uncertainty|_surface_error|_sdf(?:_[A-Za-z0-9.-]+)?)\Z")
@@ -64,6 +66,11 @@ def by_stem(folder: str | Path) -> dict[str, Path]:
     return found
 
 
+def is_result(name: str) -> bool:
+    """Whether a file of this name is a result of a segmentation or its manifest."""
+    return source_of(stem(name)) is not None or name.endswith(MANIFEST)
+
+
 def source_of(stem: str) -> str | None:
     """The stem of the image that a file named like a result belongs to, else None."""
     match = _RESULT.match(stem)
@@ -95,11 +102,13 @@ def pair_folder(folder: str | Path) -> list[Pair]:
 
 def pair_folders(images: str | Path, labels: str | Path | None = None) -> list[Pair]:
     """The images in one folder, each with the label map in another that has its name, or its name
-    and one of `LABEL_ENDINGS`; errors and what is left out as in `pair_folder`.
+    and one of `LABEL_ENDINGS`; errors and what is left out as in `pair_folder`. The folder of a
+    data set stands for the ``images`` (``imagesTr``) or ``labels`` (``labelsTr``) in it.
 
     As in data sets for nnU-Net, ``case_0000.nii.gz`` belongs to ``case.nii.gz``, and such a pair
     is called ``case``; InputError if it has further channels.
     """
+    images, labels = _of_data_set(images, 0), labels and _of_data_set(labels, 1)
     exact = by_stem(labels) if labels is not None else {}
     image_of = _without_channel(by_stem(images), exact)
     ending: dict[str, Path] = {}
@@ -115,6 +124,7 @@ def left_over(images: str | Path, labels: str | Path | None) -> list[str]:
     """One line for each file in the two folders that `pair_folders` cannot use: label maps of
     which there is no image, and links that lead nowhere."""
     lines = []
+    images, labels = _of_data_set(images, 0), labels and _of_data_set(labels, 1)
     for folder in filter(None, (images, labels)):
         for path in sorted(Path(folder).iterdir()):
             if path.is_symlink() and not path.exists():
@@ -137,6 +147,15 @@ def left_over(images: str | Path, labels: str | Path | None) -> list[str]:
                 "one of them"
             )
     return lines
+
+
+def _of_data_set(folder: str | Path, kind: int) -> Path:
+    """The images (0) or labels (1) in the folder of a data set, any other folder as it is."""
+    folder = Path(folder)
+    if folder.is_dir() and not image_files(folder):
+        inside = (folder / kinds[kind] for kinds in _FOLDERS)
+        return next((path for path in inside if path.is_dir()), folder)
+    return folder
 
 
 def _without_channel(images: dict[str, Path], labels: Mapping[str, Path]) -> dict[str, Path]:

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ import numpy as np
 
 from ..errors import InputError, last_line
 from ..files import whole_file
-from . import dicom_check, file_check
+from .checks import dicom, image_file
+from .checks.multiframe_dicom import frame_grid
 from .limits import GRID_TOLERANCE, LARGEST_VALUE, MOST_SKEW, SPACING_LIMITS_MM
-from .multiframe_dicom import frame_grid
-from .pairing import SUFFIXES
+from .pairing import SUFFIXES, is_result
 
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 _ITK_LOGGER = threading.RLock()
@@ -100,7 +100,7 @@ def dicom_series(folder: str | Path) -> tuple[str, ...]:
 
     for path in sorted(Path(folder).iterdir()):
         if path.is_file():
-            dicom_check.check_lengths(path)
+            dicom.check_lengths(path)
     try:
         return tuple(_quiet(sitk, sitk.ImageSeriesReader.GetGDCMSeriesIDs, str(folder)))
     except RuntimeError as error:
@@ -117,8 +117,11 @@ def read(path: str | Path) -> Volume:
     import SimpleITK as sitk
 
     path = Path(path)
-    image = _read_dicom(path, sitk) if path.is_dir() else _read_file(path, sitk)
-    return _as_volume(path, image, sitk)
+    if not path.is_dir():
+        return _as_volume(path, _read_file(path, sitk), sitk)
+    image, beside = _read_dicom(path, sitk)
+    volume = _as_volume(path, image, sitk)
+    return replace(volume, remarks=(*volume.remarks, *_left_out(path, beside)))
 
 
 def _as_volume(path: Path, image, sitk) -> Volume:
@@ -144,7 +147,7 @@ def _as_volume(path: Path, image, sitk) -> Volume:
     if not (np.isfinite(axes).all() and np.isfinite(origin).all()):
         raise InputError(f"{path}: the origin or the axes are not finite; correct the header")
     if _skew(axes) > MOST_SKEW:
-        raise InputError(f"{path}: {file_check.SHEARED}")
+        raise InputError(f"{path}: {image_file.SHEARED}")
     directions = tuple(map(tuple, axes.tolist()))
     grid = Grid(tuple(image.GetSize()), tuple(spacing), tuple(origin.tolist()), directions)
     remarks = _form_used(path, grid) if _is_nifti(path) else ()
@@ -162,7 +165,7 @@ def _is_nifti(path: Path) -> bool:
 
 def _sform_fits(path: Path) -> bool:
     """Whether a NIfTI file has a sform that is skewed by MOST_SKEW at most."""
-    matrix = file_check.nifti_forms(path).get("sform", np.zeros((4, 4)))[:3, :3]
+    matrix = image_file.nifti_forms(path).get("sform", np.zeros((4, 4)))[:3, :3]
     lengths = np.linalg.norm(matrix, axis=0)
     return bool(lengths.all()) and _skew(matrix / lengths) <= MOST_SKEW
 
@@ -175,7 +178,7 @@ def _form_used(path: Path, grid: Grid) -> tuple[str, ...]:
     def gap(one: np.ndarray, other: np.ndarray) -> float:
         return float(np.abs((one - other) @ corners.T).max())
 
-    forms = file_check.nifti_forms(path)
+    forms = image_file.nifti_forms(path)
     used = min(forms, key=lambda name: gap(forms[name], grid.affine))
     least = GRID_TOLERANCE * min(grid.spacing)
     if gap(forms[used], grid.affine) > least + MOST_SKEW * max(grid.extent):
@@ -196,7 +199,7 @@ def _check_voxels(path: Path, array: np.ndarray) -> None:
     if array.dtype.kind not in "iuf":
         raise InputError(f"{path}: the voxels are complex numbers; save their magnitude instead")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"{path}: {file_check.NOT_FINITE}")
+        raise InputError(f"{path}: {image_file.NOT_FINITE}")
     largest = max(array.max(), -array.min()) if array.dtype == np.float64 else 0.0
     if largest > np.finfo(np.float32).max:
         raise InputError(f"{path}: voxels of {largest:.2g} are beyond float32; rescale the image")
@@ -211,7 +214,7 @@ def read_notes(path: str | Path) -> dict[str, str]:
     try:
         _quiet(sitk, reader.ReadImageInformation)
     except RuntimeError as error:
-        raise InputError(f"{path}: {file_check.explain(error)}") from None
+        raise InputError(f"{path}: {image_file.explain(error)}") from None
     return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
@@ -338,8 +341,8 @@ def _read_file(path: Path, sitk):
         raise InputError(f"{path}: no such file")
     if not path.is_file():  # a pipe would be waited for
         raise InputError(f"{path}: is no file; give an image file or the folder of a DICOM series")
-    file_check.check(path)
-    dicom_check.check_lengths(path)
+    image_file.check(path)
+    dicom.check_lengths(path)
     # ITK takes a skew within MOST_SKEW in all formats but NIfTI, unless this is set
     os.environ.pop("ITK_NIFTI_SFORM_PERMISSIVE", None)
     if _is_nifti(path) and _sform_fits(path):
@@ -347,7 +350,7 @@ def _read_file(path: Path, sitk):
     try:
         image, warnings = _listening(sitk, sitk.ReadImage, str(path))
     except RuntimeError as error:
-        raise InputError(f"{path}: {file_check.explain(error)}") from error
+        raise InputError(f"{path}: {image_file.explain(error)}") from error
     if about := next(filter(_is_of_geometry, warnings), None):
         raise InputError(f"{path}: its geometry is not certain ({about}); correct the header")
     kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
@@ -384,7 +387,16 @@ def _unreadable_series(folder: str | Path, error: Exception) -> InputError:
     )
 
 
+def _left_out(folder: Path, beside: Sequence[str]) -> tuple[str, ...]:
+    """A line on what lies in ``folder`` beside its DICOM series, if anything does."""
+    if not beside:
+        return ()
+    shown = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if beside[3:] else "")
+    return (f"{folder}: only the DICOM series is read; left out: {shown}",)
+
+
 def _read_dicom(folder: Path, sitk):
+    """The image of the one series in ``folder``, and the names of what lies beside it."""
     reader = sitk.ImageSeriesReader()
     series = dicom_series(folder)
     if not series:
@@ -405,26 +417,29 @@ def _read_dicom(folder: Path, sitk):
     def tag(n: int, key: str) -> str:
         return reader.GetMetaData(n, key) if reader.HasMetaDataKey(n, key) else ""
 
-    dicom_check.check_folder(folder, names, tag(0, "0008|0016").strip(" \0"))
+    dicom.check_folder(folder, names, tag(0, "0008|0016").strip(" \0"))
+    read_ones = {Path(name).name for name in names} | {"DICOMDIR"}  # which is an index of them
+    entries = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    beside = [name for name in entries if name not in read_ones and not is_result(name)]
     if len(names) == 1 and image.GetSize()[2:] not in ((), (1,)):
-        return _sorted_frames(Path(names[0]), image, sitk)
+        return _sorted_frames(Path(names[0]), image, sitk), beside
     scales = {(tag(n, "0028|1053"), tag(n, "0028|1052")) for n in range(len(names))}
     if len(scales) > 1:  # ITK gives all slices the voxel type of the first, here whole numbers
         reader.SetOutputPixelType(sitk.sitkFloat32)
         image = _quiet(sitk, reader.Execute)
     slices = [
-        dicom_check.Slice(
+        dicom.Slice(
             Path(name).name,
-            dicom_check.numbers(tag(n, "0020|0032"), 3),
-            dicom_check.numbers(tag(n, "0020|0037"), 6),
-            dicom_check.numbers(tag(n, "0028|0030"), 2),
+            dicom.numbers(tag(n, "0020|0032"), 3),
+            dicom.numbers(tag(n, "0020|0037"), 6),
+            dicom.numbers(tag(n, "0028|0030"), 2),
         )
         for n, name in enumerate(names)
     ]
     if image.GetDimension() == 3:  # several multi-frame files have four, which `read` refuses
-        dicom_check.check_slices(folder, slices)
-        dicom_check.check_grid(folder, slices, image.GetSpacing())
-    return image
+        dicom.check_slices(folder, slices)
+        dicom.check_grid(folder, slices, image.GetSpacing())
+    return image, beside
 
 
 def _quiet(sitk, function, *arguments):

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..data.pairing import MANIFEST
 from ..files import sha256_of, write_json
 
-NAME = "manifest.json"
+NAME = MANIFEST
 FORMAT = 1
 _PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "pydicom", "safetensors")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from cli_support import files, segment
 from samples import contents, small_case, tiny_model, write_image
 
+from ugmcl_core.__main__ import main
 from ugmcl_core.data import volume
 from ugmcl_core.errors import InputError
 from ugmcl_core.inference import segmenter
@@ -107,6 +109,49 @@ def test_bad_entries_and_loose_files_do_not_hide_the_series_beside_them(
     assert [n for n in files(out) if "labels" in n] == [
         f"{stem}_labels.nrrd" for stem in ("p1_DICOM", "p2_DICOM", "single")
     ]
+
+
+def test_what_lies_beside_a_series_is_named(model, scan, tmp_path, capsys):
+    series = tmp_path / "series"
+    series.mkdir()
+    write_dicom(series, volume.read(scan))
+    assert segment(model, series, series) == 0  # results are not named, nor the index
+    write_dicomdir(series / "DICOMDIR")
+    (series / ".hidden").touch()
+    capsys.readouterr()
+    assert segment(model, series, series) == 0
+    assert "left out" not in capsys.readouterr().err
+    for name in ("README.txt", "notes.pdf", "report.xml", "viewer.exe"):
+        (series / name).write_text("no image")
+    assert segment(model, tmp_path / "out", series) == 0
+    line = "only the DICOM series is read; left out: README.txt, notes.pdf, report.xml and 1 more"
+    assert line in capsys.readouterr().err
+    assert main(["rank", "--model", str(model.folder), str(series), "--device", "cpu"]) == 0
+    assert line in capsys.readouterr().err
+
+
+def test_a_series_and_folders_beside_image_files_are_named(model, scan, tmp_path, capsys):
+    mixed = tmp_path / "mixed"
+    (mixed / "later").mkdir(parents=True)
+    shutil.copy(scan, mixed / "scan.nrrd")
+    write_dicom(mixed, volume.read(scan))
+    assert segment(model, tmp_path / "out", mixed) == 0
+    told = capsys.readouterr().err
+    assert "its folders are left out (later)" in told
+    assert "its DICOM files are left out; move them to a folder of their own" in told
+    assert [n for n in files(tmp_path / "out") if "labels" in n] == ["scan_labels.nrrd"]
+
+
+def test_images_of_one_name_in_many_folders_get_names_of_their_own(model, tmp_path):
+    tree = tmp_path / "tree"
+    for n, place in enumerate(("p1/anat", "p2/anat", "p2/later/anat")):
+        (tree / place).mkdir(parents=True)
+        write_image(tree / place / "T1.nrrd", seed=n)
+        write_image(tree / place / f"T2-{n}.nrrd", seed=n)
+    assert segment(model, tmp_path / "out", tree, "--uncertainty-passes", "0") == 0
+    assert [n[: -len("_labels.nrrd")] for n in files(tmp_path / "out") if "_labels" in n] == [
+        "T2-0", "T2-1", "T2-2", "later_anat_T1", "p1_anat_T1", "p2_anat_T1"
+    ]  # fmt: skip
 
 
 def write_dicom(folder, content):

@@ -200,3 +200,32 @@ def test_the_plan_is_shown_and_its_overrides_follow(tmp_path, capsys):
     assert content["classes"] == ["atrium"] and content["modality"] == ""
     assert [f"{d['what']} {d['value']}: {d['why']}" for d in content["plan"]] == shown
     assert not list(tmp_path.glob("run*"))
+
+
+def test_a_data_set_names_its_classes_and_its_kind_of_image(tmp_path, capsys):
+    from ugmcl_core.data import phantoms
+
+    phantoms.write_cohort(tmp_path, 2, shape=(16, 16, 16), spacing=(5.0, 5.0, 4.0))
+    for kind in ("images", "labels"):
+        (tmp_path / kind).rename(tmp_path / f"{kind}Tr")
+    for path in (tmp_path / "labelsTr").iterdir():
+        labels = volume.read_labels(path)
+        labels.array[labels.array > 0] = 3
+        labels.array[:2] = 9
+        volume.write(path, labels)
+    labels = {"background": 0, "atrium": 3, "ignore": 9}
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "CT"}, "labels": labels})
+    )
+    assert main(["plan", str(tmp_path), str(tmp_path), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["classes"], content["modality"]) == (["atrium"], "CT")
+    assert any(d["what"] == "normalization" and "CT" in d["why"] for d in content["plan"])
+    for profile, more in (("plan", ["--set", "filters=1"]), ("coarse", [])):
+        out = tmp_path / profile
+        assert main([
+            "train", "--images", str(tmp_path), "--labels", str(tmp_path), "--device", "cpu",
+            "--profile", profile, "--iterations", "1", "--output", str(out), *more,
+        ]) == 0  # fmt: skip
+        card = json.loads((out / "model" / "model.json").read_text())
+        assert [c["name"] for c in card["classes"]] == ["atrium"] and card["modality"] == "CT"

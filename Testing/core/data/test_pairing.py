@@ -105,3 +105,13 @@ def test_a_list_names_each_case_once(tmp_path):
     path.write_text("a\na.nii.gz\n")
     with pytest.raises(InputError, match="a is listed more than once"):
         read_list(path)
+
+
+def test_the_folder_of_a_data_set_stands_for_those_in_it(tmp_path):
+    files(tmp_path, "dataset.json", "imagesTr/a.nii.gz", "imagesTr/._a.nii.gz")
+    files(tmp_path, "labelsTr/a.nii.gz", "labelsTr/lone.nii.gz", "imagesTs/b.nii.gz")
+    pair = Pair("a", tmp_path / "imagesTr/a.nii.gz", tmp_path / "labelsTr/a.nii.gz")
+    assert pair_folders(tmp_path, tmp_path) == [pair]
+    assert pair_folders(tmp_path, tmp_path / "labelsTr") == [pair]
+    (line,) = left_over(tmp_path, tmp_path)
+    assert "lone.nii.gz: no image of that name" in line

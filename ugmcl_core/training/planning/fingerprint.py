@@ -113,6 +113,18 @@ class Fingerprint:
         """The label values of the structures in any case."""
         return tuple(sorted({s.value for c in self.labeled for s in c.structures}))
 
+    def said_to_be(self, modality: str) -> Fingerprint:
+        """The same with ``modality`` for the labeled cases and for those that look like them;
+        "" changes nothing."""
+        guessed = {c.modality for c in self.labeled} if modality else ()
+
+        def of(cases: tuple[CaseFacts, ...]) -> tuple[CaseFacts, ...]:
+            return tuple(
+                replace(c, modality=modality) if c.modality in guessed else c for c in cases
+            )
+
+        return replace(self, labeled=of(self.labeled), unlabeled=of(self.unlabeled))
+
     def of(self, value: int) -> list[Structure]:
         """A structure in each of the cases that show it."""
         return [s for c in self.labeled for s in c.structures if s.value == value]

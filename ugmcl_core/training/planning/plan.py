@@ -28,6 +28,7 @@ import torch
 from ...data.augmentation import Augmentation, thick_axes
 from ...data.batches import BatchSettings
 from ...data.cases import Cohort, Representation
+from ...data.dataset_json import modality_of
 from ...data.preprocessing import Normalization
 from ...errors import InputError
 from ...inference.settings import MOST_PATCHES
@@ -172,15 +173,17 @@ def plan_cohort(
     ignore: int | None = None,
     progress: Callable[[float, str], None] | None = None,
     values: Sequence[int] = (),
+    modality: str = "",
 ) -> Plan:
     """The plan for these cases on ``device``: `fingerprint.take` and `plan`, one after the other.
 
     ``values`` are the labels of the ``classes``, by default 1, 2, ...; without classes, those
-    that occur in several of the labels are the classes, named by their numbers. Raises InputError.
+    that occur in several of the labels are the classes, named by their numbers. ``modality`` is
+    what the user says that the images are. Raises InputError.
     """
     given = overrides_of(overrides)
     values = tuple(values) or tuple(c.value for c in classes)
-    found = fingerprint.take(cohort, values, ignore, progress)
+    found = fingerprint.take(cohort, values, ignore, progress).said_to_be(modality_of(modality))
     if not classes:
         values = _usual(found)
         names = ["structure"] if values == (1,) else [f"class {v}" for v in values]

@@ -107,7 +107,7 @@ def test_nifti_voxels_that_are_not_finite(value, kind, order, suffix, tmp_path):
 
 
 def test_nifti_voxels_are_looked_at_in_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("ugmcl_core.data.file_check._CHUNK", 64)
+    monkeypatch.setattr("ugmcl_core.data.checks.image_file._CHUNK", 64)
     for place in (0, 15, 16, 17, -17, -1):
         path = nifti(tmp_path / "v.nii.gz", voxels=with_value(np.nan, place, "f4"), offset=500)
         refused(path, "NaN or infinite")

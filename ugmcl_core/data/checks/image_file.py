@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import InputError, last_line
+from ...errors import InputError, last_line
 
 SHEARED = "the axes are not at right angles (sheared); resample it onto a regular grid"
 NOT_FINITE = "the image has NaN or infinite voxels; replace them first"

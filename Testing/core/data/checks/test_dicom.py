@@ -15,7 +15,7 @@ from cli_support import refuse
 from samples import tiny_model
 
 from ugmcl_core.data import volume
-from ugmcl_core.data.dicom_check import Slice, check_slices, numbers
+from ugmcl_core.data.checks.dicom import Slice, check_slices, numbers
 from ugmcl_core.errors import InputError
 
 MR = "1.2.840.10008.5.1.4.1.1.4"

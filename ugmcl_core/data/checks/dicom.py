@@ -16,8 +16,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import InputError
-from .limits import MOST_SKEW
+from ...errors import InputError
+from ..limits import MOST_SKEW
 
 # How far a slice may lie from its even place: a missing one shifts others by half a step or more,
 _UNEVEN = 0.1  # ... in steps,

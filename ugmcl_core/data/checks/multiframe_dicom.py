@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from .dicom_check import Slice, check_slices, normal_of
+from ...errors import InputError
+from .dicom import Slice, check_slices, normal_of
 
 
 @dataclass(frozen=True)
