@@ -276,7 +276,7 @@ def finetune(
     old = len(planned.base.card.classes) if planned.base else len(names)
     verdict, text = conclude(cases, planned.report, names[old:])
     scores = {"report": planned.report, "verdict": verdict, "text": text,
-              "cases": cases if request.keep_names else [_nameless(c) for c in cases]}  # fmt: skip
+              "cases": cases if request.keep_names else [nameless(c) for c in cases]}  # fmt: skip
     model = update_card(models[""], scores=plain(scores) if cases else {})
     result = {"model": str(model.folder), "report": planned.report, "cases": cases,
               "verdict": verdict, "text": text}  # fmt: skip
@@ -312,7 +312,7 @@ def _finished(output: Path, request: FinetuneSettings) -> dict[str, Any]:
     return result
 
 
-def _nameless(case: dict[str, Any]) -> dict[str, Any]:
+def nameless(case: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in case.items() if k != "name"}
 
 

@@ -58,3 +58,48 @@ class FinetuneSettings:
     def request(self, command: str = "finetune") -> dict[str, Any]:
         """The worker's request to ``finetune`` or to ``estimate`` by these settings."""
         return {"command": command, **asdict(self), "overrides": list(self.overrides)}
+
+
+@dataclass(frozen=True)
+class KeepLearningSettings:
+    """Train ``base`` further for as long as cases are being corrected (`keep_learning`).
+
+    The first fields are those of `FinetuneSettings`. Every ``check_minutes`` of training the
+    averaged model is compared with the one in use. ``cores`` is the share of the computer's cores
+    that the training takes; it waits while the computer runs ``on_battery``, unless that is set.
+    After ``patience`` checks without progress it waits for a new case, and ends after
+    ``wait_minutes`` without one. InputError for a setting that cannot be.
+    """
+
+    case_list: str
+    output: str
+    base: str
+    method: str = "ugmcl"
+    seed: int = 0
+    device: str = "auto"
+    resume: bool = False
+    name: str = ""
+    keep_names: bool = False
+    check_minutes: float = 3.0
+    cores: float = 0.5
+    on_battery: bool = False
+    patience: int = 6
+    wait_minutes: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.base:
+            raise InputError("a model is needed that keeps learning: give a base")
+        if not 0 <= self.seed <= _LARGEST:
+            raise InputError(f"seed {self.seed}: choose a whole number from 0 to {_LARGEST}")
+        if not 0 < self.check_minutes <= _LARGEST:
+            raise InputError(f"{self.check_minutes:g} minutes between checks: choose more than 0")
+        if not 0 < self.cores <= 1:
+            raise InputError(f"cores {self.cores:g}: choose a share above 0, up to 1")
+        if not 1 <= self.patience <= _LARGEST:
+            raise InputError(f"patience {self.patience}: choose 1 check or more")
+        if not 0 <= self.wait_minutes <= _LARGEST:
+            raise InputError(f"{self.wait_minutes:g} minutes to wait: choose a time from 0 on")
+
+    def request(self) -> dict[str, Any]:
+        """The worker's request by these settings."""
+        return {"command": "keep_learning", **asdict(self)}

@@ -77,14 +77,14 @@ def train(
     settings = settings or TrainingSettings()
     task = TrainingTask(cohort, method, profile, Path(output), settings, base)
     description = description or describe(base, as_name(task.output.resolve().name), profile)
-    with parallel.taking_part(settings.device) as device, _held(task.output) as made:
+    with parallel.taking_part(settings.device) as device, held_for_training(task.output) as made:
         listen = on_event if on_event and parallel.rank() == 0 else lambda event: None
         stop = should_stop or (lambda: False)
         return _train(task, device, description, resume, listen, stop, made)
 
 
 @contextmanager
-def _held(output: Path) -> Iterator[bool]:
+def held_for_training(output: Path) -> Iterator[bool]:
     """Keep other trainings out of the folder; whether this one made it, and so may delete it.
     Rank 0 alone holds it."""
     if parallel.rank() != 0:
@@ -161,7 +161,7 @@ def _train(
 
     trainer.emit = emit
     # a description that no card accepts must not surface after hours
-    card = replace(_card(trainer, description), sha256="0" * 64)
+    card = replace(model_card(trainer, description), sha256="0" * 64)
     ModelCard.from_json(card.to_json(), "the model")
     with log, interruptible() as interrupted:
         if resume and former is None:
@@ -176,7 +176,7 @@ def _train(
             return interrupted() or should_stop()
 
         trainer.loop(stop)
-        card = _card(trainer, description)
+        card = model_card(trainer, description)
         model = _finish(trainer, card, stop) if main else Model(card, output / "model")
         if main:
             cohort = task.cohort
@@ -266,7 +266,7 @@ def _of_pieces(trainer: Trainer, description: Description) -> list[str]:
     ]
 
 
-def _card(trainer: Trainer, description: Description) -> ModelCard:
+def model_card(trainer: Trainer, description: Description) -> ModelCard:
     """The card of the training's model as it is now."""
     r = trainer.profile.representation
     cases = (*trainer.labeled, *trainer.unlabeled)

@@ -197,7 +197,7 @@ class Trainer:
             groups.append(group)
         self.used = used
         known, new, held_out = groups
-        _refuse_twice([*known, *new], held_out)
+        refuse_twice([*known, *new], held_out)
         room = devices.room_for_cases(self.device) if self.settings.resident else 0
         if room:
             placed = on_device([*known, *new], self.device, room)
@@ -213,18 +213,21 @@ class Trainer:
         """Write the checkpoint; InputError, and the former one is left, if the weights are not
         finite."""
         if not all(bool(p.isfinite().all()) for p in self.student.parameters()):
-            raise self._diverged("its weights are not finite")
+            raise self.diverged("its weights are not finite")
         checkpoint.save(
             self.output, self.index, self.fingerprint, self.student, self.teacher, self.optimizers
         )
 
     def batches(
-        self, steps: Iterable[Step], unlabeled: Sequence[PreparedCase] | None = None
+        self,
+        steps: Iterable[Step],
+        unlabeled: Sequence[PreparedCase] | None = None,
+        labeled: Sequence[PreparedCase] | None = None,
     ) -> Iterator[Batch]:
         """This rank's part of the batch of each step, the next one made while one is used; from
-        the ``unlabeled`` cases, those of the training without."""
+        the ``labeled`` and ``unlabeled`` cases, those of the training without."""
         source = BatchSource(
-            self.labeled,
+            self.labeled if labeled is None else labeled,
             self.unlabeled if unlabeled is None else unlabeled,
             self.profile.batch,
             self.profile.representation,
@@ -260,7 +263,7 @@ class Trainer:
                 self.emit({"event": "holdout", "step": self.index, "dice": dice})
             due = now - saved > patience or self.index % self.settings.checkpoint_every == 0
             if parallel.rank() == 0 and due:
-                self._check(terms)
+                self.checked(terms)
                 self.save()
                 saved, patience = time.monotonic(), _NEXT_CHECKPOINT
             paused = time.monotonic()
@@ -380,21 +383,21 @@ class Trainer:
             nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
 
-    def _check(self, terms: dict[str, Tensor]) -> dict[str, float]:
+    def checked(self, terms: dict[str, Tensor]) -> dict[str, float]:
         """The terms as numbers; InputError if one is not finite, before it gets anywhere."""
         losses = {k: float(v) for k, v in terms.items()}
         if not all(map(math.isfinite, losses.values())):
-            raise self._diverged(str(losses))
+            raise self.diverged(str(losses))
         return losses
 
-    def _diverged(self, why: str) -> InputError:
+    def diverged(self, why: str) -> InputError:
         return InputError(
             f"{self.output}: the training diverged at iteration {self.index} ({why}); lower the "
             "learning rate"
         )
 
     def _report(self, terms: dict[str, Tensor]) -> None:
-        losses = self._check(terms)
+        losses = self.checked(terms)
         total = self.profile.iterations
         self.emit(
             {
@@ -414,29 +417,33 @@ class Trainer:
         if not self.holdout:
             return None
         try:
-            with devices.autocast(self.device, self.settings.half_precision):
-                return [self._found(case.opened(), should_stop) for case in self.holdout]
+            return [self.dice_of(case, self.saved_network, should_stop) for case in self.holdout]
         except Canceled:
             return None
 
-    def _found(self, case: PreparedCase, should_stop: Callable[[], bool]) -> float:
-        """Mean Dice of one case; raises Canceled."""
-        image = floats(case.image)
-        found = predict(
-            self._saved_network(), image, self.profile.batch.patch, canceled=should_stop
-        )
+    def dice_of(
+        self, case: PreparedCase, network: DualTaskVNet, should_stop: Callable[[], bool]
+    ) -> float:
+        """Mean Dice over the classes of ``network`` on one case, on the model's grid; raises
+        Canceled."""
+        case = case.opened()
+        image, patch = floats(case.image), self.profile.batch.patch
+        with devices.autocast(self.device, self.settings.half_precision):
+            found = predict(network, image, patch, canceled=should_stop)
         return _dice(found.foreground.cpu().numpy(), case)
 
-    def _saved_network(self) -> DualTaskVNet:
+    @property
+    def saved_network(self) -> DualTaskVNet:
+        """The network that becomes the model."""
         saved = self.profile.optimization.saved
         return self.teacher.network if saved == "teacher" else self.student
 
     def weights(self) -> dict[str, Tensor]:
         """The state of the network that becomes the model, without an auxiliary module."""
-        return without_auxiliary(self._saved_network().state_dict().items())
+        return without_auxiliary(self.saved_network.state_dict().items())
 
 
-def _refuse_twice(learned: Sequence[PreparedCase], held_out: Sequence[PreparedCase]) -> None:
+def refuse_twice(learned: Sequence[PreparedCase], held_out: Sequence[PreparedCase]) -> None:
     """Raise InputError if a hold-out image is among those that are learned from, in whatever file:
     it would show a model that remembers as a good one."""
 

@@ -19,7 +19,7 @@ REPORTED = ("dice", "jaccard", "asd_mm", "hd95_mm")
 _MANY = 6  # cases, below which an interval's width is that of their number
 FEWEST = 3
 """Cases below which nothing is concluded."""
-_CALLED = {"holdout": "hold-out", "leave-one-out": "left-out"}
+_CALLED = {"holdout": "hold-out", "leave-one-out": "left-out", "arrival": "newly accepted"}
 
 CaseMeasures = dict[str, Any]
 """The `REPORTED` measures, and `classes`, the Dice of each by name."""
@@ -54,7 +54,8 @@ def conclude(
     cases: Sequence[dict[str, Any]], kind: str, new: Sequence[str] = ()
 ) -> tuple[str, str]:
     """The verdict on a report's ``cases`` and a text with the reasons; ``kind`` is `holdout`,
-    `leave-one-out` or `none`; ``new`` are the names of the classes that the base does not have.
+    `leave-one-out`, `arrival` (cases that were measured before they were learned from) or `none`;
+    ``new`` are the names of the classes that the base does not have.
 
     `better` requires at least `FEWEST` cases, a mean Dice that rose, and either a rise in every
     case or a 95 % interval of the mean paired difference (Student's t) above zero.

@@ -17,7 +17,8 @@ from ..inference.settings import SegmentSettings
 from ..models.model import resolve
 from ..training.estimate import estimate
 from ..training.finetune import finetune
-from ..training.settings import FinetuneSettings
+from ..training.keep_learning import keep_learning
+from ..training.settings import FinetuneSettings, KeepLearningSettings
 from .protocol import EstimateRequest, EvaluateRequest, RankRequest, Request, SegmentRequest
 
 Send = Callable[..., None]
@@ -30,8 +31,15 @@ class RequestHandler:
         self._segmenter: Segmenter | None = None
         self._loaded: tuple[Any, ...] = ()
 
-    def do(self, request: Request, send: Send, canceled: Callable[[], bool]) -> dict[str, Any]:
-        """The content of the `result` event; raises InputError and Canceled."""
+    def do(
+        self,
+        request: Request,
+        send: Send,
+        canceled: Callable[[], bool],
+        told: Callable[[], list[str]] = list,
+    ) -> dict[str, Any]:
+        """The content of the `result` event; ``told()`` returns the commands about the request
+        that arrived since its last call. Raises InputError and Canceled."""
         if isinstance(request, SegmentRequest):
             return self._segment(request, ProgressEvents(send), canceled)
         if isinstance(request, FinetuneSettings):
@@ -39,6 +47,9 @@ class RequestHandler:
             if isinstance(request, EstimateRequest):
                 return estimate(request, send, ProgressEvents(send), canceled)
             return finetune(request, send, ProgressEvents(send), canceled)
+        if isinstance(request, KeepLearningSettings):
+            self._segmenter = None
+            return keep_learning(request, send, _without_end(send), canceled, told)
         if isinstance(request, RankRequest):
             return self._rank(request, send, canceled)
         return _evaluate(request)
@@ -124,6 +135,13 @@ def _evaluate(request: EvaluateRequest) -> dict[str, Any]:
             for s in found.structures
         ]
     }
+
+
+def _without_end(send: Send) -> Callable[[float, str], None]:
+    """Sends `progress` of work that has no end, and so no time that remains."""
+    return lambda fraction, text: send(
+        "progress", fraction=round(fraction, 4), text=text, remaining=None
+    )
 
 
 class ProgressEvents:

@@ -13,7 +13,7 @@ from ..data import pairing
 from ..data.limits import LARGEST_VALUE
 from ..errors import InputError
 from ..inference.settings import SegmentSettings, check_passes
-from ..training.settings import FinetuneSettings
+from ..training.settings import FinetuneSettings, KeepLearningSettings
 
 _FAR = 1e9  # mm; no image reaches as far
 Roi = tuple[float, float, float, float, float, float]
@@ -64,10 +64,18 @@ class EvaluateRequest:
     errors: str = ""
 
 
-Request = SegmentRequest | FinetuneSettings | EstimateRequest | RankRequest | EvaluateRequest
+Request = (
+    SegmentRequest
+    | FinetuneSettings
+    | KeepLearningSettings
+    | EstimateRequest
+    | RankRequest
+    | EvaluateRequest
+)
 KINDS: dict[str, type[Request]] = {
     "segment": SegmentRequest,
     "finetune": FinetuneSettings,
+    "keep_learning": KeepLearningSettings,
     "estimate": EstimateRequest,
     "rank": RankRequest,
     "evaluate": EvaluateRequest,

@@ -37,7 +37,10 @@ POLL = 0.05
 """Seconds between looks at the cancel file."""
 
 
-_CONTROLS = {"cancel": "canceling", "pause": "paused", "continue": "continued"}
+_CONTROLS = {
+    "cancel": "canceling", "pause": "paused", "continue": "continued",
+    **dict.fromkeys(("add_case", "take_model", "stop"), "told"),
+}  # fmt: skip
 
 
 class EventWriter:
@@ -68,6 +71,18 @@ class PendingRequest:
         self._stop = threading.Event()
         self._go = threading.Event()
         self._go.set()
+        self._told: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def tell(self, command: str) -> None:
+        """Pass a command on to a training that keeps learning."""
+        self._told.put(command)
+
+    def told(self) -> list[str]:
+        """The commands since the last call."""
+        found = []
+        while not self._told.empty():
+            found.append(self._told.get())
+        return found
 
     def cancel(self) -> None:
         """Stop it at its next window or step."""
@@ -164,9 +179,12 @@ class RequestReader:
         elif command == "cancel":
             self._events.send("canceling", id=identity)
             request.cancel()
-        else:
+        elif command in ("pause", "continue"):
             self._events.send(_CONTROLS[command], id=identity, step=request.step)
             request.hold(command == "pause")
+        else:
+            self._events.send(_CONTROLS[command], id=identity, what=command)
+            request.tell(command)
 
     def end(self) -> None:
         """Cancel what is open, and take nothing more."""
@@ -274,7 +292,7 @@ def _answer(work: Any, request: PendingRequest, events: EventWriter) -> int:
     try:
         if request.canceled():
             raise Canceled
-        result = work.do(protocol.parse(request.content), send, request.canceled)
+        result = work.do(protocol.parse(request.content), send, request.canceled, request.told)
         send("result", **result)
     except (Canceled, KeyboardInterrupt) as error:
         send("canceled")

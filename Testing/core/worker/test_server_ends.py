@@ -69,7 +69,7 @@ def test_a_stuck_request_does_not_keep_the_process():
     code = (
         "import sys, time; from ugmcl_core.worker import server; server.GRACE = 0.3\n"
         "class Stuck:\n"
-        "    def do(self, request, send, canceled): send('progress'); time.sleep(60)\n"
+        "    def do(self, request, send, canceled, told): send('progress'); time.sleep(60)\n"
         "server._start = lambda events: events.send('hello') or Stuck()\n"
         "sys.exit(server.serve())"
     )
@@ -88,7 +88,7 @@ def test_a_term_signal_ends_the_process_cleanly(busy):
         "import sys, time; from ugmcl_core import __main__\n"
         "from ugmcl_core.worker import server\n"
         "class Slow:\n"
-        "    def do(self, request, send, canceled):\n"
+        "    def do(self, request, send, canceled, told):\n"
         "        send('progress')\n"
         "        for _ in range(600): time.sleep(0.1)\n"
         "server._start = lambda events: events.send('hello') or Slow()\n"
@@ -136,7 +136,7 @@ def test_stray_prints_do_not_reach_the_protocol():
     code = (
         "import os, sys; from ugmcl_core.worker import server\n"
         "class Loud:\n"
-        "    def do(self, request, send, canceled):\n"
+        "    def do(self, request, send, canceled, told):\n"
         "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
         "        return {'value': float('nan')}\n"
         "server._start = lambda events: events.send('hello') or Loud()\n"
@@ -158,7 +158,7 @@ def test_memory_goes_back_to_the_system_after_a_request(ending):
         "from ugmcl_core.worker import server\n"
         "devices.prepare_cpu()\n"
         "class Work:\n"
-        "    def do(self, request, send, canceled):\n"
+        "    def do(self, request, send, canceled, told):\n"
         "        send('log', resident=psutil.Process().memory_info().rss)\n"
         "        blocks = [np.ones(1 << 19) for _ in range(100)]\n"
         f"        {ending}\n"
@@ -186,3 +186,54 @@ def test_the_process_ends_when_its_parent_dies():
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the worker outlived its parent"
         time.sleep(0.05)
+
+
+def keep_learning(folder, roles, **changes):
+    plain = training(folder, roles)
+    given = {k: plain[k] for k in ("case_list", "output", "base", "seed", "device")}
+    return {**given, "command": "keep_learning", "id": "k", "method": "supervised", "cores": 1.0,
+            **changes}  # fmt: skip
+
+
+def test_a_training_that_keeps_learning_takes_cases_and_ends_in_time(places, tmp_path):
+    process = Process(models=places / "models")
+    process.send(**keep_learning(tmp_path, ["labeled", "unlabeled", "holdout"]))
+    process.wait_for("metrics")
+    process.send(id="k", command="pause")
+    process.wait_for("paused")
+    process.send(id="k", command="continue")
+    process.wait_for("continued")
+    path = tmp_path / "cases.json"
+    content = json.loads(path.read_text())
+    content["cases"][1]["role"] = "labeled"
+    path.write_text(json.dumps(content))
+    began = time.monotonic()
+    process.send(id="k", command="add_case")
+    assert process.wait_for("told")["what"] == "add_case"
+    joined = process.wait_for("joined", "error")
+    assert joined["name"] == "phantom-001" and joined["cases"] == 2, joined
+    assert time.monotonic() - began < 10  # seconds, on a busy computer
+    process.send(id="k", command="take_model")
+    check = process.wait_for("check")
+    assert check["taken"] == (check["dice"] >= check["former"])
+    began = time.monotonic()
+    process.close()
+    assert time.monotonic() - began < 3
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_training_that_keeps_learning_resumes_after_a_kill_and_reports(places, tmp_path):
+    process = Process(models=places / "models")
+    request = keep_learning(tmp_path, ["labeled", "unlabeled", "holdout"])
+    process.send(**request)
+    process.wait_for("metrics")
+    process.process.kill()
+    process.process.wait()
+    process = Process(models=places / "models")
+    process.send(**request, resume=True)
+    process.wait_for("metrics")
+    process.send(id="k", command="stop")
+    result = process.wait_for("result", "error")
+    assert result["report"] == "holdout" and result["steps"] > 0, result
+    assert process.close() == 0
