@@ -170,7 +170,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..data.cases import find_cohort
     from ..models.network import check_model
     from ..nn import devices
-    from ..training import pace, profiles  # torch: after what can fail without it
+    from ..training import profiles  # torch: after what can fail without it
+    from ..training.planning import pace
     from ..training.planning.plan import PLAN, plan_cohort
     from ..training.profiles import keeping_laterality, laterality_notice, with_classes
     from ..training.train import TrainingSettings, describe, train

@@ -11,7 +11,7 @@ from ..errors import Canceled
 from ..nn import devices
 from .finetune import evaluate_every, parts_of, plan
 from .memory import attempts_for, run_with_fallback
-from .pace import Cost, Course, iterations_for, labeling_seconds, measure
+from .planning.pace import Cost, Course, iterations_for, labeling_seconds, measure
 from .settings import FinetuneSettings
 
 

@@ -20,9 +20,10 @@ from ..models.card import as_name
 from ..models.model import Model, open_model, record, resolve, update_card
 from ..models.network import check_model
 from ..nn import devices
-from . import pace, profiles, pseudo_labels
+from . import profiles, pseudo_labels
 from .case_list import join_classes, read_case_list
 from .memory import Attempt, attempts_for, run_with_fallback
+from .planning import pace
 from .planning.fingerprint import look
 from .planning.plan import Plan, contradiction, plan_cohort, sided, unmirrored
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes

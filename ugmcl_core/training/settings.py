@@ -62,7 +62,7 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class KeepLearningSettings:
-    """Train ``base`` further for as long as cases are being corrected (`keep_learning`).
+    """Train ``base`` further for as long as cases are being corrected (`keep_learning.learning`).
 
     The first fields are those of `FinetuneSettings`. Every ``check_minutes`` of training the
     averaged model is compared with the one in use. ``cores`` is the share of the computer's cores

@@ -17,7 +17,7 @@ from ..inference.settings import SegmentSettings
 from ..models.model import resolve
 from ..training.estimate import estimate
 from ..training.finetune import finetune
-from ..training.keep_learning import keep_learning
+from ..training.keep_learning.learning import keep_learning
 from ..training.settings import FinetuneSettings, KeepLearningSettings
 from .protocol import EstimateRequest, EvaluateRequest, RankRequest, Request, SegmentRequest
 

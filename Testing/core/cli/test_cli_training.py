@@ -163,7 +163,7 @@ def test_fine_tuning_by_a_case_list(model, tmp_path, capsys):
 
 def test_a_length_in_minutes_is_measured_once_and_kept_on_resume(tmp_path, monkeypatch, capsys):
     from ugmcl_core.data import phantoms
-    from ugmcl_core.training import pace
+    from ugmcl_core.training.planning import pace
     from ugmcl_core.training.profiles import with_iterations
 
     phantoms.write_cohort(tmp_path, 1, shape=(16, 16, 16), spacing=(5.0, 5.0, 4.0))

@@ -17,7 +17,7 @@ from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.methods import DualTask
-from ugmcl_core.training import pace
+from ugmcl_core.training.planning import pace
 from ugmcl_core.training.planning.plan import plan_cohort
 from ugmcl_core.training.profiles import COMPACT, with_classes
 from ugmcl_core.training.train import TrainingSettings, describe, train

@@ -7,7 +7,7 @@ import pytest
 from ugmcl_core.data.cases import Case, Cohort
 from ugmcl_core.errors import InputError
 from ugmcl_core.methods import METHODS
-from ugmcl_core.training.pace import Cost, Course, iterations_for
+from ugmcl_core.training.planning.pace import Cost, Course, iterations_for
 
 
 def course(method, labeled=2, unlabeled=3, holdout=1):

@@ -18,7 +18,8 @@ from ugmcl_core.errors import Canceled
 from ugmcl_core.inference.sliding_window import predict_mirrored
 from ugmcl_core.methods import DualTask, UGMCLVolumes
 from ugmcl_core.nn.network import DualTaskVNet
-from ugmcl_core.training import pace, pseudo_labels, trainer
+from ugmcl_core.training import pseudo_labels, trainer
+from ugmcl_core.training.planning import pace
 from ugmcl_core.training.profiles import with_classes
 from ugmcl_core.training.pseudo_labels import (
     PseudoLabel,

@@ -1,1 +1,1 @@
-"""Plans of trainings: the fingerprint of the cases, and what follows from it."""
+"""Plans of trainings: the fingerprint of cases, what follows from it, how long it takes."""

@@ -31,22 +31,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.cases import Case, PreparedCase, on_device, prepare_cases
-from ..errors import Canceled, InputError, in_one_line
-from ..files import plain, write_json
-from ..inference.segmenter import Segmenter
-from ..models import manifest
-from ..models.model import Model, open_model, record, save_model, update_card
-from ..nn import devices
-from ..nn.schedules import LearningRate, Step
-from . import checkpoint, courtesy
-from .case_list import read_case_list
-from .finetune import REPORT, FinetunePlan, nameless, plan
-from .memory import Attempt, attempts_for, run_with_fallback
-from .settings import FinetuneSettings, KeepLearningSettings
-from .train import held_for_training, model_card
-from .trainer import Trainer, TrainingSettings, TrainingTask, interruptible, refuse_twice
-from .verdict import CaseMeasures, conclude, measure
+from ...data.cases import Case, PreparedCase, on_device, prepare_cases
+from ...errors import Canceled, InputError, in_one_line
+from ...files import plain, write_json
+from ...inference.segmenter import Segmenter
+from ...models import manifest
+from ...models.model import Model, open_model, record, save_model, update_card
+from ...nn import devices
+from ...nn.schedules import LearningRate, Step
+from .. import checkpoint
+from ..case_list import read_case_list
+from ..finetune import REPORT, FinetunePlan, nameless, plan
+from ..memory import Attempt, attempts_for, run_with_fallback
+from ..settings import FinetuneSettings, KeepLearningSettings
+from ..train import held_for_training, model_card
+from ..trainer import Trainer, TrainingSettings, TrainingTask, interruptible, refuse_twice
+from ..verdict import CaseMeasures, conclude, measure
+from . import courtesy
 
 ADD_CASE, TAKE_MODEL, STOP = CONTROLS = ("add_case", "take_model", "stop")
 """What can be said to a training: the case list has grown; compare the models now; end with the

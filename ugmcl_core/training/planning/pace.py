@@ -14,18 +14,18 @@ from pathlib import Path
 
 import torch
 
-from ..data.augmentation import floats
-from ..data.cases import Case, Cohort, PreparedCase, prepare_case
-from ..errors import Canceled, InputError
-from ..inference.sliding_window import predict
-from ..methods.base import Method
-from ..models.model import Model
-from ..nn import devices
-from ..nn.schedules import Step
-from . import checkpoint
-from .memory import Attempt, Peak, attempts_for, run_with_fallback
-from .profiles import Profile, with_iterations
-from .trainer import Trainer, TrainingSettings, TrainingTask
+from ...data.augmentation import floats
+from ...data.cases import Case, Cohort, PreparedCase, prepare_case
+from ...errors import Canceled, InputError
+from ...inference.sliding_window import predict
+from ...methods.base import Method
+from ...models.model import Model
+from ...nn import devices
+from ...nn.schedules import Step
+from .. import checkpoint
+from ..memory import Attempt, Peak, attempts_for, run_with_fallback
+from ..profiles import Profile, with_iterations
+from ..trainer import Trainer, TrainingSettings, TrainingTask
 
 _STEPS, _SECONDS = 4, 10.0  # at most so many timed steps of a kind, and no new one after this
 _FEWEST = 20  # iterations, below which nothing is learned

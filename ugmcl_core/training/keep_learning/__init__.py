@@ -1,0 +1,1 @@
+"""Keep learning: a training that stays alive while cases are being corrected."""
