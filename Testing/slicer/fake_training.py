@@ -82,6 +82,65 @@ def finetune(request: dict, say, canceled, paused) -> bool:
     return True
 
 
+def keep_learning(request: dict, say, canceled, paused, told) -> bool:
+    """Step by step until it is stopped; each case that joins makes it better by FAKE_GAIN; False
+    if it was canceled, a checkpoint left behind."""
+    ident, content = request["id"], read_cases(request)
+    if copy := os.environ.get("FAKE_OPEN_AT"):
+        Path(copy).write_text(json.dumps({"request": request, "list": content}))
+    checkpoint = Path(request["output"]) / "checkpoint.json"
+    step, used, dice, taken = 0, 0.8, 0.8, 0
+    if request["resume"] and checkpoint.is_file():
+        step = json.loads(checkpoint.read_text())["step"]
+        say("log", id=ident, level="info", text=f"resumed at step {step}")
+    held = [case for case in content["cases"] if case["role"] == "holdout"]
+    known = {c["name"]: c for c in content["cases"] if c["role"] == "labeled"}
+    gain, ended = float(os.environ.get("FAKE_GAIN", 0.05)), False
+    while not ended:
+        if wait(step, ident, say, canceled, paused):
+            checkpoint.write_text(json.dumps({"step": step}))
+            return False
+        time.sleep(float(os.environ.get("FAKE_STEP", 0.005)))
+        step += 1
+        if step == int(os.environ.get("FAKE_DIE_AT", 0)) and not request["resume"]:
+            checkpoint.write_text(json.dumps({"step": step}))
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step % TOLD_EVERY == 0:
+            say("progress", id=ident, fraction=step % 50 / 50, remaining=None,
+                text=f"step {step}, {len(known)} labeled cases")  # fmt: skip
+            say("metrics", id=ident, step=step, part="", losses={"ce": 1 / step}, dice=None,
+                speed=1.0)  # fmt: skip
+        for command in told():
+            ended |= command == "stop"
+            if command == "add_case":
+                for case in read_cases(request)["cases"]:
+                    if case["role"] == "labeled" and known.get(case["name"]) != case:
+                        known[case["name"]] = case
+                        say("joined", id=ident, name=case["name"], step=step, cases=len(known),
+                            dice=used)  # fmt: skip
+                        dice += gain
+            if command == "take_model":
+                isTaken = dice >= used
+                if isTaken:
+                    write_model(request, content)
+                    taken += 1
+                say("check", id=ident, step=step, dice=dice, former=used, case="", taken=isTaken,
+                    cases=len(known), model=str(Path(request["output"]) / "model")
+                    if isTaken else None)  # fmt: skip
+                used = max(used, dice)
+        if why := os.environ.get("FAKE_WAITING"):
+            say("waiting", id=ident, why=why, step=step)
+    cases = [
+        {"name": c["name"], "before": {"dice": 0.8, "hd95_mm": 6.0},
+         "after": {"dice": used, "hd95_mm": 5.0}, "supervised": None} for c in held
+    ]  # fmt: skip
+    say("result", id=ident, model=str(Path(request["output"]) / "model") if taken else None,
+        report="holdout" if held else "none", cases=cases, steps=step, labeled=len(known),
+        taken=taken, verdict="better" if taken and len(held) > 2 else "not enough evidence",
+        text=f"Dice is {used:.3f} now.")  # fmt: skip
+    return True
+
+
 def wait(step: int, ident: str, say, canceled, paused) -> bool:
     """Hold while paused; whether it was canceled."""
     if paused():

@@ -147,7 +147,7 @@ def write(image, path: Path) -> None:
     sitk.WriteImage(image, str(path), useCompression=bool(os.environ.get("FAKE_COMPRESS")))
 
 
-def handle(request: dict, canceled, paused=lambda: False) -> None:
+def handle(request: dict, canceled, paused=lambda: False, told=list) -> None:
     try:
         command = request["command"]
         if command == "segment":
@@ -157,8 +157,8 @@ def handle(request: dict, canceled, paused=lambda: False) -> None:
         elif command in ("estimate", "evaluate"):
             rest = (canceled,) if command == "estimate" else ()
             getattr(fake_training, command)(request, say, *rest)
-        elif command in ("finetune", "rank"):
-            rest = (paused,) if command == "finetune" else ()
+        elif command in ("finetune", "rank", "keep_learning"):
+            rest = {"finetune": (paused,), "keep_learning": (paused, told)}.get(command, ())
             if not getattr(fake_training, command)(request, say, canceled, *rest):
                 raise Canceled
         else:
@@ -171,6 +171,7 @@ def serve() -> None:
     """Answer requests from stdin; the main thread listens, so that a cancel is heard at once."""
     canceled: set[str] = set()
     paused: set[str] = set()
+    said: list[str] = []
     deaf = bool(os.environ.get("FAKE_DEAF"))
     thread = None
     for line in sys.stdin:
@@ -186,6 +187,10 @@ def serve() -> None:
         if request["command"] in ("pause", "continue"):
             (paused.add if request["command"] == "pause" else paused.discard)(ident)
             continue
+        if request["command"] in ("add_case", "take_model", "stop"):
+            said.append(request["command"])
+            say("told", id=ident, what=request["command"])
+            continue
         say("accepted", id=ident)
         thread = threading.Thread(
             target=handle,
@@ -193,6 +198,7 @@ def serve() -> None:
                 request,
                 lambda ident=ident: ident in canceled,
                 lambda ident=ident: ident in paused,
+                lambda: [said.pop(0) for _ in range(len(said))],
             ),
             daemon=True,
         )

@@ -12,10 +12,12 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateTask
 from UGMCLSegmentationLib.panel.export import export
-from UGMCLSegmentationLib.panel.improve.cases import cases, structures
+from UGMCLSegmentationLib.panel.improve.cases import caseChecks, cases, structures
 from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport, finetuning
 from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneTask
+from UGMCLSegmentationLib.panel.improve.keepLearning import learning
+from UGMCLSegmentationLib.panel.improve.keepLearning.learning import Learning
 from UGMCLSegmentationLib.panel.improve.ranking import RankTask
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.segment.segmentation import SegmentQueue, SegmentTask, Settings
@@ -99,17 +101,7 @@ class Console:
         model, which is among the user's models from then on.
         """
         base = "" if fromScratch else _model(base)
-        found = [
-            *(cases.Case(v.GetName(), cases.LABELED, v, s) for v, s in labeled.items()),
-            *(cases.Case(v.GetName(), cases.UNLABELED, v) for v in unlabeled),
-            *(cases.Case(v.GetName(), cases.HOLDOUT, v, s) for v, s in (holdout or {}).items()),
-        ]
-        for case in found:
-            volumes.check(case.volumeNode)
-        classes = structures.modelClasses(base)
-        cases_ = caseListExport.prepare(
-            Contents(found, structures.find(found, classes, {}), classes)
-        )
+        cases_ = caseListExport.prepare(_contents(base, labeled, unlabeled, holdout or {}))
         settings = finetuning.newSettings(
             name, base=base, method=method, iterations=iterations, seed=seed, device=device,
             compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames,
@@ -119,9 +111,95 @@ class Console:
         task = FinetuneTask(finetuning.newRun(settings, cases_), waiting, cases_)
         return waiting.wait(lambda: WorkerTask(self.trainer, task, waiting))
 
+    def keepLearning(
+        self, labeled: Mapping, unlabeled: Sequence = (), holdout: Mapping | None = None,
+        base: str = "", name: str = "", method: str = "ugmcl", device: str = "auto", seed: int = 0,
+        keepNames: bool = False, checkMinutes: float = 3.0, cores: float = 0.5,
+    ) -> LearningHandle:  # fmt: skip
+        """Start a training that goes on while cases are being corrected, and return at once; the
+        handle adds cases and ends it. `labeled` and `holdout` map volumes to their segmentations.
+        The models are compared every `checkMinutes` of training; `cores` is the share of the
+        processor cores that it takes."""
+        base = _model(base)
+        first = _contents(base, labeled, unlabeled, holdout or {})
+        cases_ = caseListExport.prepare(first)
+        settings = learning.newSettings(
+            name, base=base, method=method, seed=seed, device=device, keep_names=keepNames,
+            check_minutes=float(checkMinutes), cores=float(cores),
+        )  # fmt: skip
+        return LearningHandle(self, finetuning.newRun(settings, cases_), cases_, first)
+
     def _do(self, task: Task) -> Any:
         waiting = Waiting()
         return waiting.wait(lambda: WorkerTask(self.worker, task, waiting))
+
+
+def _contents(base: str, labeled: Mapping, unlabeled: Sequence, holdout: Mapping) -> Contents:
+    """The cases, with the structures in their labels. Raises PanelError."""
+    found = [
+        *(cases.Case(v.GetName(), cases.LABELED, v, s) for v, s in labeled.items()),
+        *(cases.Case(v.GetName(), cases.UNLABELED, v) for v in unlabeled),
+        *(cases.Case(v.GetName(), cases.HOLDOUT, v, s) for v, s in holdout.items()),
+    ]
+    for case in found:
+        volumes.check(case.volumeNode)
+    classes = structures.modelClasses(base)
+    return Contents(found, structures.find(found, classes, {}), classes)
+
+
+class LearningHandle:
+    """A training that keeps learning. All of it raises PanelError, a RuntimeError."""
+
+    def __init__(self, console: Console, run: Any, first: Any, contents: Contents) -> None:
+        self._contents = contents
+        self._waiting = Waiting()
+        self._learning = Learning(console.trainer, console.worker, run, self._waiting, first)
+
+    @property
+    def running(self) -> bool:
+        return self._learning.running
+
+    @property
+    def model(self) -> str:
+        """The folder of the model that took over last, for `segment` and `rank`; "" before."""
+        return self._learning.model
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What joined, and how the models were compared: the worker's events `joined` and `check`
+        (docs/architecture.md)."""
+        return self._waiting.events
+
+    def add(self, volumeNode, segmentationNode) -> None:
+        """Learn from a corrected case, too."""
+        volumes.check(volumeNode)
+        case = cases.Case(volumeNode.GetName(), cases.LABELED, volumeNode, segmentationNode)
+        found = structures.find([case], self._contents.classes, {})
+        known = {structure.key for structure in self._contents.structures}
+        more = [s for s in found if s.key not in known]
+        contents = Contents([case], [*self._contents.structures, *more], self._contents.classes)
+        self._learning.add(caseChecks.check(case, contents.structures, contents.classes), contents)
+
+    def pause(self, isPaused: bool = True) -> None:
+        """Hold it, or let it continue. It pauses by itself while a volume is segmented."""
+        self._learning.pause(isPaused)
+
+    def compare(self) -> None:
+        """Compare the models now: the one that learns takes over if it is not worse."""
+        self._learning.compare()
+
+    def stop(self) -> dict[str, Any]:
+        """End it; returns the worker's result. Its `model` is among the user's models from then
+        on, or None if none took over."""
+        return self._waiting.wait(self._stop)
+
+    def cancel(self) -> None:
+        """End it at once; the panel can resume it."""
+        self._learning.cancel()
+
+    def _stop(self) -> Learning:
+        self._learning.stop()
+        return self._learning
 
 
 class Waiting:
@@ -131,6 +209,7 @@ class Waiting:
         self._loop = qt.QEventLoop()
         self._result: TaskResult = None
         self._run: Any = None
+        self.events: list[dict[str, Any]] = []
 
     def wait(self, begin: Callable[[], Any]) -> Any:
         """The value of the task; raises PanelError if it failed."""
@@ -150,7 +229,12 @@ class Waiting:
     def _ignore(self, *_arguments: Any) -> None:
         """The console shows no progress."""
 
-    onProgress = onEstimate = onMetrics = onPaused = _ignore
+    onProgress = onEstimate = onMetrics = onPaused = onWaiting = _ignore
+
+    def onJoined(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    onCheck = onJoined
 
     def onEnd(self, result: TaskResult) -> None:
         self._result = result

@@ -49,6 +49,8 @@ class Parameters:
     iterations: Annotated[int, WithinRange(1, 1_000_000)] = 1000
     minutes: Annotated[int, WithinRange(0, 10_000)] = 0  # above 0 they set the iterations
     method: str = "ugmcl"
+    checkMinutes: Annotated[int, WithinRange(1, 120)] = 3  # between two checks of Keep learning
+    cores: Annotated[int, WithinRange(10, 100)] = 50  # percent of them that it takes
     modelName: str = ""
     compare: bool = False
     leaveOneOut: bool = False

@@ -49,6 +49,7 @@ class Worker:
         self.hello: Event | None = None
         self.onHello: Callable[[Event], None] = lambda event: None
         self.onLog: Callable[[str, str], None] = lambda level, text: None
+        self.onBusy: Callable[[], None] = lambda: None  # a request began or ended
         self._oneShot = False
         self._isLoading = False
         self._child: Child | None = None
@@ -89,6 +90,7 @@ class Worker:
         self._count += 1
         content = {**content, "id": str(self._count)}
         self._request = Request(content, onEvent, folder=folder)
+        self.onBusy()
         if self._oneShot:
             self._startJob()
         else:
@@ -272,6 +274,7 @@ class Worker:
         request, self._request = self._request, None
         if request is not None:
             request.onEvent(event)
+            self.onBusy()
 
 
 def _why(ending: Ending) -> str:

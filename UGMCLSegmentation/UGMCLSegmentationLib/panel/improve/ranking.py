@@ -16,6 +16,7 @@ from UGMCLSegmentationLib.panel.improve.cases import caseFiles, cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
 from UGMCLSegmentationLib.panel.improve.cases.cases import Case, Rank
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
+from UGMCLSegmentationLib.panel.improve.keepLearning.section import KeepLearningSection
 from UGMCLSegmentationLib.panel.qtHelpers import enable
 from UGMCLSegmentationLib.panel.segment.segmentation import SegmentTask, Settings, settingsOf
 from UGMCLSegmentationLib.panel.shell import Shell
@@ -29,11 +30,18 @@ _PASSES = 4  # at least: without any, there is no uncertainty
 
 
 class RankingSection:
-    def __init__(self, shell: Shell, caseList: CaseListModel, casesSection: CasesSection) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        caseList: CaseListModel,
+        casesSection: CasesSection,
+        keepLearning: KeepLearningSection,
+    ) -> None:
         self._ui = ui = shell.ui
         self._logic = shell.logic
         self._caseList = caseList
         self._casesSection = casesSection
+        self._keepLearning = keepLearning
         self._showResult = shell.showResult
         self._parameters: Parameters | None = None
         log = ui.improveLogText.appendPlainText
@@ -72,7 +80,7 @@ class RankingSection:
     def _onRank(self, _checked: bool = False) -> None:
         def begin(listener: TaskListener) -> WorkerTask:
             self._caseList.update()
-            settings = settingsOf(self._parameters)
+            settings = self._settings()
             settings = replace(settings, passes=max(_PASSES, settings.passes))
             task = RankTask(self._unlabeled(), settings, self._setRank)
             return self._logic.start(task, listener)
@@ -99,8 +107,8 @@ class RankingSection:
             case = self._chosen()
             volumes.check(case.volumeNode)
             part = volumes.box(case.volumeNode, None)
-            settings = settingsOf(self._parameters)
-            return self._logic.start(SegmentTask(case.volumeNode, part, settings), listener)
+            task = SegmentTask(case.volumeNode, part, self._settings())
+            return self._logic.start(task, listener)
 
         self._view.start(begin, self._opened, self._parameters.model)
 
@@ -125,7 +133,14 @@ class RankingSection:
             cases.accept(*pair)
             self._view.show(_("{name} is Labeled now.").format(name=pair[0].GetName()))
             self._caseList.update()
+            self._keepLearning.add(pair[0])
             self.update()
+
+    def _settings(self) -> Settings:
+        """Those of Segment, with the model that has learned from the accepted cases if there is
+        one. Raises PanelError."""
+        settings = settingsOf(self._parameters)
+        return replace(settings, model=self._keepLearning.model or settings.model)
 
     def _toAccept(self) -> tuple | None:
         """The volume and the result that Accept takes: those that are shown."""

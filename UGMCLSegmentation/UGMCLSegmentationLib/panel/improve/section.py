@@ -6,6 +6,7 @@ from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Con
 from UGMCLSegmentationLib.panel.improve.cases.casesSection import CasesSection
 from UGMCLSegmentationLib.panel.improve.cases.structuresSection import StructuresSection
 from UGMCLSegmentationLib.panel.improve.finetuning.section import FinetuneSection
+from UGMCLSegmentationLib.panel.improve.keepLearning.section import KeepLearningSection
 from UGMCLSegmentationLib.panel.improve.ranking import RankingSection
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.parameters import Parameters
@@ -22,7 +23,8 @@ class ImproveSection:
         self.cases = CasesSection(ui, shell.connections, self.caseList)
         self.structures = StructuresSection(ui, shell.connections, self.caseList, self.cases)
         self.finetune = FinetuneSection(shell, self.caseList)
-        self.ranking = RankingSection(shell, self.caseList, self.cases)
+        self.keepLearning = KeepLearningSection(shell, self.caseList, self.finetune)
+        self.ranking = RankingSection(shell, self.caseList, self.cases, self.keepLearning)
         shell.connections.connect(
             ui.improveSection, "contentsCollapsed(bool)", lambda _isCollapsed: self.update()
         )
@@ -33,6 +35,7 @@ class ImproveSection:
         self.cases.setParameters(parameters)
         self.structures.setParameters(parameters)
         self.finetune.setParameters(parameters)
+        self.keepLearning.setParameters(parameters)
         self.ranking.setParameters(parameters)
         self.update()
 
@@ -47,6 +50,7 @@ class ImproveSection:
             self._applied = settings
             self.caseList.setParameters(parameters)
         self.finetune.update()
+        self.keepLearning.update()
         self.ranking.update()
 
     def refresh(self) -> None:
@@ -56,9 +60,11 @@ class ImproveSection:
     def close(self) -> None:
         """For the end of the panel."""
         self.finetune.close()
+        self.keepLearning.close()
 
     def _onCases(self, contents: Contents) -> None:
         self.cases.show(contents)
         self.structures.show(contents)
         self.finetune.update()
+        self.keepLearning.update()
         self.ranking.update()

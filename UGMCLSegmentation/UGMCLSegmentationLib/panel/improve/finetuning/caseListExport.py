@@ -13,10 +13,10 @@ from slicer.i18n import tr as _
 
 from ugmcl_core.data import pairing
 from ugmcl_core.models.card import ClassInfo
-from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.errors import PanelError, explaining
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, structures
 from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
-from UGMCLSegmentationLib.panel.improve.cases.cases import IGNORE, Case
+from UGMCLSegmentationLib.panel.improve.cases.cases import HOLDOUT, IGNORE, LABELED, Case
 from UGMCLSegmentationLib.scene import labelmaps, volumes
 from UGMCLSegmentationLib.storage import runFolder
 
@@ -88,8 +88,9 @@ def _place(path: str) -> str:
     return os.path.join(os.path.dirname(path), pairing.stem(path))
 
 
-def write(export: CaseListExport, folder: Path) -> Iterator[None]:
-    """Write the images, the labels and the case list into a run's folder. Raises PanelError."""
+def write(export: CaseListExport, folder: Path, mayIgnore: bool = False) -> Iterator[None]:
+    """Write the images, the labels and the case list into a run's folder; `mayIgnore` if cases
+    that are added later may have voxels that nobody annotated. Raises PanelError."""
     rows: list[dict[str, Any]] = []
     for number, (case, values) in enumerate(zip(export.cases, export.values, strict=True)):
         row = {"name": _unique(case.name, rows), "role": case.role}
@@ -103,9 +104,50 @@ def write(export: CaseListExport, folder: Path) -> Iterator[None]:
     content = {
         "cases": rows,
         "classes": [_classEntry(info) for info in export.classes],
-        "ignore": labelmaps.IGNORE_VALUE if export.hasIgnored else None,
+        "ignore": labelmaps.IGNORE_VALUE if export.hasIgnored or mayIgnore else None,
     }
     runFolder.write(folder / runFolder.CASE_LIST, json.dumps(content, indent=1))
+
+
+def add(case: Case, contents: Contents, folder: Path) -> Iterator[None]:
+    """Write a labeled case of the scene into a run's folder and its case list, where it takes the
+    place of the unlabeled or labeled case of its name. Raises PanelError."""
+    content = _read(folder)
+    values = _valuesFor(case, contents, [entry["name"] for entry in content["classes"]])
+    former = [row for row in content["cases"] if row["name"] == case.name]
+    if any(row["role"] == HOLDOUT for row in former):
+        raise PanelError(
+            _("{name} is a hold-out case of the run, which is not learned from.").format(
+                name=case.name
+            )
+        )
+    number = len(list((folder / runFolder.CASES).iterdir()))  # no file is written twice
+    row = {"name": case.name, "role": LABELED}
+    yield from _writeCase(case, values, folder, f"{runFolder.CASES}/{number:03d}-added", row)
+    content = _read(folder)
+    content["cases"] = [r for r in content["cases"] if r["name"] != case.name] + [row]
+    runFolder.write(folder / runFolder.CASE_LIST, json.dumps(content, indent=1))
+
+
+def _valuesFor(case: Case, contents: Contents, known: Sequence[str]) -> dict[str, int]:
+    """The labels of the segments of a case that joins a run with the `known` classes. Raises
+    PanelError."""
+    if case.problem:
+        raise PanelError(case.problem)
+    classes = structures.allClasses(contents.structures, contents.classes)
+    if [info.name for info in classes] != known:
+        raise PanelError(
+            _("{name}: the structures changed since the run began; start it again to use them.")
+            .format(name=case.name)
+        )  # fmt: skip
+    return structures.values(case, contents.structures, classes)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The case list of a run. Raises PanelError."""
+    path = folder / runFolder.CASE_LIST
+    with explaining(_("{path} cannot be read: {why}."), path=path):
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _writeCase(case: Case, values, folder: Path, stem: str, row: dict) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from slicer.i18n import tr as _
 
-from ugmcl_core.training.settings import FinetuneSettings
+from ugmcl_core.training.settings import FinetuneSettings, KeepLearningSettings
 from UGMCLSegmentationLib.errors import explaining
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
@@ -39,8 +39,10 @@ def newSettings(name: str, **choices: Any) -> FinetuneSettings:
     return replace(settings, case_list=str(folder / runFolder.CASE_LIST), output=str(folder))
 
 
-def newRun(settings: FinetuneSettings, cases: CaseListExport) -> runFolder.ResumableRun:
-    """The request of a fine-tuning on these cases, and the facts for its report."""
+def newRun(
+    settings: FinetuneSettings | KeepLearningSettings, cases: CaseListExport
+) -> runFolder.ResumableRun:
+    """The request of a training on these cases, and the facts for its report."""
     about = {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "base": settings.base,

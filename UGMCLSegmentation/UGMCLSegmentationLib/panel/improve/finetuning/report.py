@@ -21,7 +21,9 @@ _MEASURES = (("dice", "Dice", 3), ("hd95_mm", "95HD (mm)", 2))
 
 def summary(result: dict[str, Any]) -> str:
     """The panel's message, as confident as the cases allow."""
-    if result["verdict"] == BETTER:
+    if result["model"] is None:
+        lines = [_("The former model stays selected: none was better.")]
+    elif result["verdict"] == BETTER:
         lines = [_("Better: the new model is selected.")]
     elif result["verdict"] == NOT_BETTER:
         lines = [_("Not better: the former model stays selected.")]
@@ -32,6 +34,8 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(result["text"])  # the worker's numbers and their meaning
     if result.get("report") == "leave-one-out":
         lines.append(_("Each labeled case was measured with a model fine-tuned without it."))
+    if result.get("report") == "arrival":
+        lines.append(_("Each accepted case was measured before the model learned from it."))
     return " ".join(lines)
 
 
@@ -57,18 +61,24 @@ def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Model, base, method, steps, cases and date, as titles and texts."""
     about, request = result.get("about", {}), result.get("request", {})
     return [
-        (_("New model"), Path(result["model"]).name),
+        (_("New model"), nameOf(result)),
         (_("Started from"), about.get("base") or _("nothing (from scratch)")),
         (_("Method"), request.get("method", "")),
-        (_("Steps"), str(request.get("iterations", ""))),
+        (_("Steps"), str(request.get("iterations") or result.get("steps", ""))),
         (_("Cases"), about.get("cases", "")),
         (_("Date"), about.get("date") or time.strftime("%Y-%m-%d %H:%M")),
     ]
 
 
+def nameOf(result: dict[str, Any]) -> str:
+    """The name of the new model, of the run where it made none."""
+    model = result["model"]
+    return Path(model).name if model else result.get("request", {}).get("name", "")
+
+
 def show(result: dict[str, Any]):
     """Fill the table node of the scene, one for all reports; returns it."""
-    name = _("Report on {model}").format(model=Path(result["model"]).name)
+    name = _("Report on {model}").format(model=nameOf(result))
     node = taggedNodes.fillTable(_KIND, name, *rows(result))
     about = "\n".join(f"{title}: {text}" for title, text in facts(result) if text)
     node.SetDescription(f"{summary(result)}\n{about}")

@@ -27,6 +27,7 @@ from UGMCLSegmentationLib.panel.improve.finetuning.settings import (
     FinetuneChoices,
     baseOf,
 )
+from UGMCLSegmentationLib.panel.improve.keepLearning.learning import COMMAND
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable, fill
 from UGMCLSegmentationLib.panel.setup import dependencies
@@ -54,6 +55,8 @@ class FinetuneSection:
         self._checked: tuple[Contents | None, str] = (None, "")
         self._isSlow = False
         self._reportFile: Path | None = None
+        self.onResumeLearning: Callable[[runFolder.ResumableRun], None] = lambda run: None
+        self.occupation = ""  # why another training keeps this one from running
         self._view = TaskView(
             shell, ui.finetuneProgressBar, ui.cancelFinetuneButton, ui.improveMessageLabel,
             ui.improveLogText.appendPlainText, ui.finetuneProgressLabel, self._onChanged,
@@ -90,7 +93,7 @@ class FinetuneSection:
         facts = dependencies.facts()
         self._isSlow = bool(facts.torch) and facts.hasNvidia and not facts.torchUsesGpu
         self.choices.refresh()
-        self.resume.refresh(self.running)
+        self.resume.refresh(self.running or bool(self.occupation))
         self.update()
 
     def update(self) -> None:
@@ -122,8 +125,7 @@ class FinetuneSection:
             run = finetuning.newRun(self._settings(), cases)
             self._measured = self._measureKey(), self._steps()
             if not onlyEstimate:
-                self._curves.clear()
-                self._hideReport()
+                self.clear()
             isMeasured = self._measured[0] in self._estimates
             task = FinetuneTask(run, self, cases, not isMeasured, onlyEstimate)
             return self._begin(task, listener)
@@ -136,11 +138,12 @@ class FinetuneSection:
         return self._run
 
     def _onResume(self, run: runFolder.ResumableRun) -> None:
+        if run.request.get("command") == COMMAND:
+            self.onResumeLearning(run)
+            return
+
         def begin(listener: TaskListener) -> WorkerTask:
-            self._hideReport()
-            self._curves.clear()
-            for event in runFolder.metrics(run.folder):
-                self._curves.add(event)
+            self.clear(run.folder)
             return self._begin(FinetuneTask(run, self), listener)
 
         self._view.start(begin, self._onDone, run.request["base"])
@@ -174,13 +177,17 @@ class FinetuneSection:
         self.update()
 
     def onMetrics(self, event: dict) -> None:
+        self.showMetrics(event)
+        if not self._ui.pauseButton.enabled:
+            self.update()
+
+    def showMetrics(self, event: dict) -> None:
+        """Add to the curves of a run."""
         hadChart = curves.chart() is not None
         self._curves.add(event)
         self._curves.showSoon()
         if not hadChart and self._shell.isEntered:
             curves.openChart()
-        if not self._ui.pauseButton.enabled:
-            self.update()
         self._ui.curvesButton.setVisible(True)
 
     def onPaused(self, isPaused: bool) -> None:
@@ -197,19 +204,28 @@ class FinetuneSection:
 
     def _onDone(self, result: TaskResult) -> None:
         if result.value:  # an estimate has none
-            self._showReport(result.value)
+            self.showReport(result.value, self._task.folder)
 
-    def _showReport(self, result: dict) -> None:
+    def showReport(self, result: dict, folder: Path) -> None:
+        """Show the report of the run in `folder`, and offer the new model if there is one."""
         text = report.summary(result)
         messages.show(self._ui.reportLabel, text)
         self._ui.improveLogText.appendPlainText(text)
-        isSelected = result.get("verdict") != NOT_BETTER
-        self._shell.onNewModel(models.keyOf(Path(result["model"])), isSelected)
+        if result["model"] is not None:
+            isSelected = result.get("verdict") != NOT_BETTER
+            self._shell.onNewModel(models.keyOf(Path(result["model"])), isSelected)
         report.show(result)
-        self._reportFile = report.write(result, self._task.folder)
+        self._reportFile = report.write(result, folder)
         self._ui.reportButton.setVisible(True)
 
     # What the panel shows
+
+    def clear(self, folder: Path | None = None) -> None:
+        """Forget the last report and its curves; start with those of the run in `folder`."""
+        self._hideReport()
+        self._curves.clear()
+        for event in runFolder.metrics(folder) if folder is not None else ():
+            self._curves.add(event)
 
     def _hideReport(self) -> None:
         self._reportFile = None
@@ -220,11 +236,13 @@ class FinetuneSection:
         """Why no run can be started, "" if it can."""
         if self.running:
             return _("A run is in progress.")
+        if self.occupation:
+            return self.occupation
         if self._parameters is None:
             return _("Open a scene first.")
-        return self._missing()
+        return self.missing()
 
-    def _missing(self) -> str:
+    def missing(self) -> str:
         """Why the cases cannot be used for training, "" if they can; checked once per reading."""
         contents, reason = self._checked
         if contents is not self._caseList.contents:

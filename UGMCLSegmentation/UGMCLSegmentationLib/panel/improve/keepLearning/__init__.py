@@ -1,0 +1,1 @@
+"""Keep learning: a training that takes the cases that the user accepts, while it runs."""
