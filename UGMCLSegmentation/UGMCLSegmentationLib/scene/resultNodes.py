@@ -13,7 +13,15 @@ import vtk
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.scene import arrays, nrrd, overlays, results, subjectHierarchy, volumes
+from UGMCLSegmentationLib.scene import (
+    arrays,
+    corrections,
+    nrrd,
+    overlays,
+    results,
+    subjectHierarchy,
+    volumes,
+)
 from UGMCLSegmentationLib.scene.overlays import Overlay
 from UGMCLSegmentationLib.scene.results import LABELMAP
 
@@ -66,6 +74,7 @@ def build(
     for node in stale:  # of an earlier run without a counterpart in this one
         slicer.mrmlScene.RemoveNode(node)
     segmentationNode.SetAttribute(results.FINGERPRINT, mark)
+    corrections.begin(segmentationNode)
     return segmentationNode
 
 

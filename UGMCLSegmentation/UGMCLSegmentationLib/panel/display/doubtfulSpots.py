@@ -15,7 +15,8 @@ from ugmcl_core.inference.settings import UNSURE_MM
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable, setUpTable, silent
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import arrays, resultNodes, results, volumes
+from UGMCLSegmentationLib.scene import arrays, corrections, resultNodes, results, volumes
+from UGMCLSegmentationLib.worker.incremental import Deadline
 
 
 class ReviewSection:
@@ -23,6 +24,7 @@ class ReviewSection:
         self._ui = ui
         self._parameters: Parameters | None = None
         self._spots: list[Spot] | None = None
+        self._later = Deadline(self._tickEdited)
         table = ui.spotsTable
         setUpTable(table, {0: 54, 2: 80, 3: 90}, rowHeight=22)
         for widget, signal, slot in (
@@ -37,6 +39,7 @@ class ReviewSection:
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
+        self._later.stop()
         self.refresh()
 
     def refresh(self) -> None:
@@ -48,6 +51,24 @@ class ReviewSection:
         self.update()
         if not self._ui.spotsSection.collapsed:
             self._find()
+
+    def onEdited(self) -> None:
+        """The segments changed: soon tick the spots there."""
+        if self._spots:
+            self._later.start(_PAUSE)
+
+    def _tickEdited(self) -> None:
+        """Tick the spots within `_REACH` of voxels that changed since the run."""
+        node = self._parameters.segmentation if self._parameters else None
+        edited = corrections.changes(node) if resultNodes.isInScene(node) else None
+        if not edited or not self._spots:
+            return
+        spacing = np.array(self._error().GetSpacing())
+        table = self._ui.spotsTable
+        for row in range(table.rowCount):
+            spot = self._spots[int(table.item(row, 0).text()) - 1]
+            if not self._isTicked(row) and _isNear(spot, edited, spacing):
+                table.item(row, 0).setCheckState(qt.Qt.Checked)
 
     def update(self) -> None:
         reason = ""
@@ -116,6 +137,7 @@ class ReviewSection:
         self._spots = find(node)
         text = self._parameters.segmentation.GetAttribute(results.CHECKED)
         checked = results.fromJson(text, list)
+        isAccepted = self._parameters.segmentation.GetAttribute(results.ACCEPTED) == "1"
         table = self._ui.spotsTable
         with silent(table):
             table.setSortingEnabled(False)  # else rows move while they are being filled
@@ -126,7 +148,7 @@ class ReviewSection:
                     item = qt.QTableWidgetItem()
                     item.setData(qt.Qt.DisplayRole, value)  # numbers sort by value
                     if column == 0:
-                        isChecked = list(spot.ijk) in checked
+                        isChecked = isAccepted or list(spot.ijk) in checked
                         item.setCheckState(qt.Qt.Checked if isChecked else qt.Qt.Unchecked)
                     table.setItem(row, column, item)
             table.setSortingEnabled(True)
@@ -136,6 +158,23 @@ class ReviewSection:
         node = self._parameters.segmentation if self._parameters else None
         source = results.sourceOf(node) if resultNodes.isInScene(node) else None
         return results.surfaceErrorOf(source, node) if source is not None else None
+
+
+_PAUSE = 0.4  # seconds without an edit before its spots are ticked: brush strokes are many
+_REACH = 3.0  # mm around a spot in which an edit counts as its correction
+
+
+def _isNear(spot: Spot, edited: list[corrections.Mask], spacing: np.ndarray) -> bool:
+    """Whether one of the voxels lies within `_REACH` of the spot; `spacing` (i, j, k) in mm."""
+    for mask in edited:
+        center = np.array(spot.ijk[::-1]) - mask.start
+        reach = np.ceil(_REACH / spacing[::-1]).astype(int)
+        low = np.maximum(0, center - reach)
+        part = tuple(slice(a, max(a, b)) for a, b in zip(low, center + reach + 1, strict=True))
+        found = np.argwhere(mask.voxels[part]) + low - center
+        if (((found * spacing[::-1]) ** 2).sum(axis=1) <= _REACH**2).any():
+            return True
+    return False
 
 
 _APART = 10.0  # mm between two spots

@@ -14,7 +14,7 @@ from UGMCLSegmentationLib.panel.display import appearance, coloredSurface, surfa
 from UGMCLSegmentationLib.panel.display.doubtfulSpots import ReviewSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import results, segmentStatistics
+from UGMCLSegmentationLib.scene import corrections, results, segmentStatistics
 from UGMCLSegmentationLib.scene.overlays import OVERLAYS
 from UGMCLSegmentationLib.scene.resultNodes import isInScene
 
@@ -31,6 +31,7 @@ class DisplaySection(VTKObservationMixin):
         self._parameters: Parameters | None = None
         self._applied: tuple | None = None
         self._review = ReviewSection(ui, connections)
+        self._stopwatch = corrections.Stopwatch()
         self._updating = False
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)
         ui.resultSelector.addAttribute(
@@ -87,6 +88,7 @@ class DisplaySection(VTKObservationMixin):
         event = slicer.vtkSegmentation.SourceRepresentationModified
         if segmentation is None or not self.hasObserver(segmentation, event, self._onEdited):
             self.removeObservers()
+            self._stopwatch.start(node)
             if segmentation is not None:
                 self.addObserver(segmentation, event, self._onEdited)
 
@@ -94,6 +96,8 @@ class DisplaySection(VTKObservationMixin):
         """The colors of the surface are those of the run, so an edited one is plain."""
         node = self._parameters.segmentation if self._parameters is not None else None
         if isInScene(node) and not self._updating:
+            self._stopwatch.tick()
+            self._review.onEdited()
             appearance.applySurface(node, self._parameters, isEdited=True)
 
     def _settings(self, node) -> tuple:

@@ -14,7 +14,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.scene import results, volumes
+from UGMCLSegmentationLib.scene import corrections, results, volumes
 from UGMCLSegmentationLib.scene.results import ACCEPTED, LABEL
 from UGMCLSegmentationLib.scene.volumes import images, segmentationsOf
 
@@ -126,7 +126,9 @@ def setExcluded(volumeNode, segmentIds: set[str]) -> None:
 
 
 def accept(volumeNode, segmentationNode) -> None:
-    """Use the result, which the user confirmed, as the label of the volume."""
+    """Use the result, which the user confirmed, as the label of the volume, and keep with it how
+    it was corrected."""
+    corrections.finish(segmentationNode)
     segmentationNode.SetAttribute(ACCEPTED, "1")
     setLabel(volumeNode, segmentationNode)
     setRole(volumeNode, LABELED)

@@ -13,9 +13,11 @@ from slicer.i18n import tr as _
 from ugmcl_core.training.settings import FinetuneSettings, KeepLearningSettings
 from UGMCLSegmentationLib.errors import explaining
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks
+from UGMCLSegmentationLib.panel.improve.cases.cases import Case
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
 from UGMCLSegmentationLib.panel.improve.finetuning.caseListExport import CaseListExport
 from UGMCLSegmentationLib.panel.models import models
+from UGMCLSegmentationLib.scene import corrections
 from UGMCLSegmentationLib.storage import runFolder
 from UGMCLSegmentationLib.worker.run import MORE, Task
 from UGMCLSegmentationLib.worker.worker import Event
@@ -47,8 +49,16 @@ def newRun(
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "base": settings.base,
         "cases": caseChecks.summary(cases.cases),
+        "corrections": [row for case in cases.cases for row in correctionOf(case)],
     }
     return runFolder.ResumableRun(Path(settings.output), settings.request(), about)
+
+
+def correctionOf(case: Case) -> list[list[Any]]:
+    """How a labeled case was corrected, for the report: its name, the voxels changed, those of the
+    structures, and the minutes. Empty where that is unknown."""
+    found = corrections.of(case.segmentationNode) if case.needsLabel else None
+    return [] if found is None else [[case.name, found.edited, found.whole, found.minutes]]
 
 
 class FinetuneTask(Task):

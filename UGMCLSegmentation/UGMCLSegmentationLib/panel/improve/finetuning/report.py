@@ -66,8 +66,38 @@ def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
         (_("Method"), request.get("method", "")),
         (_("Steps"), str(request.get("iterations") or result.get("steps", ""))),
         (_("Cases"), about.get("cases", "")),
+        (_("Work saved"), workSaved(about.get("corrections", []))),
         (_("Date"), about.get("date") or time.strftime("%Y-%m-%d %H:%M")),
     ]
+
+
+def workSaved(corrections: list[list[Any]]) -> str:
+    """What the results of models saved in correcting these cases ([name, voxels changed, voxels of
+    the structures, minutes]); "" without any."""
+    if not corrections:
+        return ""
+    edited, whole, minutes = (sum(row[n] for row in corrections) for n in (1, 2, 3))
+    text = _(
+        "models drew {kept:.0f} % of the voxels of {count} corrected cases; {edited:.0f} voxels "
+        "and {minutes:.1f} min of corrections for each"
+    )
+    count = len(corrections)
+    return text.format(kept=100 * max(0.0, 1 - edited / whole) if whole else 0.0, count=count,
+                       edited=edited / count, minutes=minutes / count)  # fmt: skip
+
+
+def _work(corrections: list[list[Any]]) -> str:
+    """A table of the corrections, "" without any."""
+    if not corrections:
+        return ""
+    titles = (_("Corrected case"), _("Voxels changed"), _("of the structures"), _("Minutes"))
+    head = "".join(f"<th>{html.escape(t)}</th>" for t in titles)
+    body = ""
+    for name, edited, whole, minutes in corrections:
+        part = f"{100 * edited / whole:.1f} %" if whole else ""
+        cells = (str(name), str(edited), part, f"{minutes:.1f}")
+        body += "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>"
+    return f"<table class='plain'><tr>{head}</tr>{body}</table>"
 
 
 def nameOf(result: dict[str, Any]) -> str:
@@ -103,6 +133,7 @@ def page(result: dict[str, Any], events: list[dict[str, Any]]) -> str:
     total = [(e["step"], sum(e["losses"].values())) for e in events if e.get("losses")]
     pictures = _curve(total, _("Sum of the losses")) + _curve(dice, _("Hold-out Dice"))
     table = f"<table><tr>{head}</tr>{body}</table>" if texts else ""
+    work = _work(result.get("about", {}).get("corrections", []))
     note = _("Dice is 1 for a perfect overlap. 95HD is the distance within which 95 % of the "
              "surfaces agree. For research, not for clinical use.")  # fmt: skip
     return (
@@ -110,13 +141,16 @@ def page(result: dict[str, Any], events: list[dict[str, Any]]) -> str:
         "<style>body{font:15px sans-serif;max-width:52em;margin:2em auto;padding:0 1em}"
         "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3em .7em;"
         "text-align:right}td:first-child,th:first-child{text-align:left}"
-        "tr:last-child{font-weight:bold}dl{display:grid;grid-template-columns:9em 1fr}"
+        "table:not(.plain) tr:last-child{font-weight:bold}.plain{margin-top:1.5em}"
+        "dl{display:grid;grid-template-columns:9em 1fr}"
         "dd{margin:0}svg{width:100%;height:13em}figure{margin:1.5em 0}</style></head><body>"
         f"<h1>{html.escape(_('Fine-tuning report'))}</h1>"
         f"<p><strong>{html.escape(summary(result))}</strong></p>"
         "<dl>"
-        + "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts(result))
-        + f"</dl>{table}{pictures}<p>{html.escape(note)}</p></body></html>\n"
+        + "".join(
+            f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts(result) if v
+        )
+        + f"</dl>{table}{work}{pictures}<p>{html.escape(note)}</p></body></html>\n"
     )
 
 

@@ -15,7 +15,7 @@ from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
 from UGMCLSegmentationLib.panel.improve.cases.cases import Case
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
 from UGMCLSegmentationLib.panel.improve.finetuning.caseListExport import CaseListExport
-from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneTask
+from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneTask, correctionOf
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.storage import runFolder
 from UGMCLSegmentationLib.worker.incremental import IncrementalTask
@@ -102,6 +102,7 @@ class Learning:
     ) -> None:
         """Raises PanelError if another Slicer works on the run that is resumed."""
         self._trainer, self._others, self._listener = trainer, others, listener
+        self._resumable = run
         self.folder, self.name = run.folder, run.request["name"]
         self.model = ""  # the folder of the model that took over, "" before one did
         if cases is None and (run.folder / "model" / "model.json").is_file():
@@ -135,6 +136,9 @@ class Learning:
     def add(self, case: Case, contents: Contents) -> None:
         """Learn from an accepted case; the listener gets a warning if it cannot be used."""
         self._additions.append((case, contents))
+        about = self._resumable.about
+        rows = [row for row in about.get("corrections", []) if row[0] != case.name]
+        about["corrections"] = rows + correctionOf(case)
         self._addNext()
 
     def pause(self, isPaused: bool) -> None:
@@ -184,6 +188,7 @@ class Learning:
     def _onAdded(self, _nothing: Any) -> None:
         self._adding = None
         self._isUnannounced = True
+        runFolder.save(self._resumable)  # with how the case was corrected
         self._announce()
         self._addNext()
 
