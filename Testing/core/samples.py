@@ -19,10 +19,12 @@ SHAPE, SPACING = (36, 30, 22), (3.0, 3.0, 2.5)
 STAYS = (".hidden", "patients.txt")  # in a model's folder, and no part of it
 
 
-def tiny_model(folder: Path, classes: int = 2, name: str = "tiny", **changes) -> Model:
-    """An untrained network of 2 filters on a 2.5 mm grid, saved in `folder`."""
+def tiny_model(
+    folder: Path, classes: int = 2, name: str = "tiny", inputs: int = 1, **changes
+) -> Model:
+    """An untrained network of 2 filters on a 2.5 mm grid with so many inputs, in `folder`."""
     torch.manual_seed(7)
-    settings = NetworkSettings(classes=classes, filters=2)
+    settings = NetworkSettings(classes=classes, filters=2, channels=inputs)
     network = DualTaskVNet(settings)
     infos = (
         ClassInfo(1, "left atrium", (0.9, 0.3, 0.3), Terminology("SCT", "82471001", "LA")),

@@ -2,7 +2,8 @@
 
 `stack`: ten thick slices through two ventricles and the muscle between them, shifted against each
 other as breath holds shift them. `small`: a little gland beside bone in a fine CT-like volume.
-`sides`: two organs of one look, left and right, among others.
+`sides`: two organs of one look, left and right, among others. `halves`: two registered images of a
+lesion, of which each shows a half.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scipy import ndimage
 
 from ugmcl_core.data.volume import Grid, Volume, write
 
-FAMILIES: dict[str, Callable[[int], tuple[Volume, Volume]]] = {}
+FAMILIES: dict[str, Callable[[int], tuple[Volume | tuple[Volume, ...], Volume]]] = {}
 
 
 def family(make):
@@ -24,12 +25,18 @@ def family(make):
 
 
 def write_family(root: Path, name: str, count: int, first: int = 0) -> Path:
-    """So many cases as files in ``root``/images and ``root``/labels."""
+    """So many cases as files in ``root``/images and ``root``/labels; several images of a case are
+    numbered as nnU-Net does it."""
     for kind in ("images", "labels"):
         (root / kind).mkdir(parents=True, exist_ok=True)
     for seed in range(first, first + count):
-        for kind, content in zip(("images", "labels"), FAMILIES[name](seed), strict=True):
-            write(root / kind / f"{name}{seed:03d}.nrrd", content)
+        case, (images, labels) = f"{name}{seed:03d}", FAMILIES[name](seed)
+        write(root / "labels" / f"{case}.nrrd", labels)
+        if isinstance(images, Volume):
+            write(root / "images" / f"{case}.nrrd", images)
+            continue
+        for number, image in enumerate(images):
+            write(root / "images" / f"{case}_{number:04d}.nrrd", image)
     return root
 
 
@@ -146,3 +153,33 @@ def sides(seed: int) -> tuple[Volume, Volume]:
     image = ndimage.gaussian_filter(image, 0.5) + rng.normal(0, 18, shape)
     grid = Grid(shape, spacing)
     return Volume(image.round().astype(np.int16), grid), Volume(labels, grid)
+
+
+@family
+def halves(seed: int) -> tuple[tuple[Volume, Volume], Volume]:
+    """Two images of 56x56x32 voxels of 2 mm: 1 a lesion of two touching lobes in a random
+    direction, of which each image shows one, among spots that both show."""
+    rng = np.random.default_rng([seed, 4])
+    shape, spacing = (56, 56, 32), (2.0, 2.0, 2.0)
+    points = _points(shape, spacing)
+    points = points + np.stack([2 * _texture(rng, shape, 5) for _ in range(3)])
+    head = _ball(points, (0, 0, 0), (52, 50, 60)) < 1
+    place = rng.uniform((-18, -18, -8), (18, 18, 8))
+    way = rng.normal(size=3) * (1, 1, 0.7)
+    way /= np.linalg.norm(way)
+    centers = [place + side * 9.5 * way for side in (1, -1)]
+    lobes = [_ball(points, center, rng.uniform(9, 12, 3)) < 1 for center in centers]
+    lobes[1] &= ~lobes[0]
+    spots = [(rng.uniform(-40, 40, 3), rng.uniform(4, 9, 3), rng.uniform(0.2, 0.6))
+             for _ in range(8)]  # fmt: skip
+    images = []
+    for lobe, tissue in zip(lobes, (0.35, 0.5), strict=True):
+        image = np.where(head, tissue * (1 + 0.15 * _texture(rng, shape, 3)), 0.02)
+        for spot, radii, value in spots:
+            image[(_ball(points, spot, radii) < 1) & head & ~lobes[0] & ~lobes[1]] = value
+        image[lobe] = 0.95
+        image = ndimage.gaussian_filter(image, 0.6) + rng.normal(0, 0.05, shape)
+        images.append((image * rng.uniform(200, 900)).clip(0).astype(np.int16))
+    grid = Grid(shape, spacing)
+    labels = np.logical_or(*lobes).astype(np.uint8)
+    return tuple(Volume(image, grid) for image in images), Volume(labels, grid)

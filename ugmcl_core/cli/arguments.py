@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..data.dataset_json import DatasetJson
+from ..data.pairing import Channels
 from ..errors import InputError
 from ..inference.settings import MOST_PASSES
 from ..models.card import ClassInfo
@@ -14,14 +16,46 @@ DEFAULT_MODEL = "la-lge-mri"
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
-    """The images to work on, in any number."""
+    """The images to work on, in any number, and which of them are channels of one case."""
     parser.set_defaults(several="images")
     parser.add_argument(
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="image file (NRRD, NIfTI, MHA), folder of image files, or folder of a DICOM series",
+        help="image file (NRRD, NIfTI, MHA), folder of image files, or folder of a DICOM series; "
+        "for a model of several images a case also these with commas, in the model's order",
     )
+    add_channels(parser, "CASE_NAME of each of the model's channels, or CASE_0000, CASE_0001, ...")
+
+
+def add_channels(parser: argparse.ArgumentParser, default: str) -> None:
+    """--channels, as `channels_of` takes them."""
+    parser.add_argument(
+        "--channels",
+        type=channels_of,
+        metavar="NAME[=ENDING],...",
+        help="the images of a case, by name, and how the names of their files end, as in "
+        f"t1=_t1,flair=_flair (default: {default})",
+    )
+
+
+def channels_of(text: str) -> Channels:
+    """The channels in ``text``: names, each with an ending or none of them."""
+    words = [word.strip().partition("=") for word in text.split(",")]
+    names = tuple(name.strip() for name, _, _ in words)
+    endings = tuple(ending.strip() for _, sign, ending in words if sign)
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: give different names with commas")
+    if endings and not (len(endings) == len(names) == len(set(endings)) and all(endings)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give each channel an ending of its own, as in t1=_t1,flair=_flair, or none"
+        )
+    return Channels(names, endings)
+
+
+def as_given(paths: Sequence[Path]) -> str | list[str]:
+    """The images of a case as `--json` has them: a path, or the list of its channels' paths."""
+    return str(paths[0]) if len(paths) == 1 else [str(path) for path in paths]
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

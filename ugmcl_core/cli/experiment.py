@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         default="auto",
         metavar="LAYOUT",
-        help="la, la-h5, brats or folder (default: auto, detected)",
+        help="la, la-h5, brats, brats-4 (with all four MR sequences) or folder (default: auto, "
+        "detected; brats-4 only when given)",
     )
     add_profile(parser)
     add_iterations(parser, "every training")
@@ -200,7 +201,7 @@ def run(arguments: argparse.Namespace) -> int:
             lambda reference, other: running.iterations_in_time(place, reference, other),
         )
 
-    if dataset.layout == "brats":
+    if dataset.layout in datasets.BRATS_CHANNELS:
         datasets.write_lists(dataset, output / f"brats-split-{arguments.split_seed}")
     # `--only` trains a part; the table that follows still shows all that is there
     every = tuple(r for r in experiment.rows if r in rows or dataset.has_labels_for(r.share))

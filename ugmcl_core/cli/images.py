@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..data import guarded, pairing
+from ..data.pairing import Channels
 from ..errors import InputError
 from ..inference.result_files import is_output
+from ..models.card import images_of_a_case
+from ..models.model import Model
 
 
 def find_images(
@@ -43,6 +46,74 @@ def find_images(
                 "segment them into two folders"
             )
     return found, wrong
+
+
+def split(named: Sequence[str]) -> tuple[list[str], list[tuple[Path, ...]]]:
+    """What a user named, one by one, and which of it, given with commas between, is one case."""
+    single, together = [], []
+    for name in named:
+        parts = name.split(",") if "," in name and not Path(name).expanduser().exists() else []
+        if len(parts) > 1 and all(parts):
+            single += parts
+            together.append(tuple(Path(part).expanduser() for part in parts))
+        else:
+            single.append(name)
+    return single, together
+
+
+def cases_of(
+    images: Mapping[str, Path],
+    together: Sequence[tuple[Path, ...]],
+    model: Model,
+    channels: Channels | None,
+) -> tuple[dict[str, tuple[Path, ...]], dict[str, InputError]]:
+    """The images of each case by the stem of its outputs, in the order of the model's channels,
+    and the errors of images that belong to none. ``together`` are images that the user said are
+    one case, ``channels`` how the names of the others end, by default as `Channels` has it.
+
+    Raises InputError for channels that the model does not have.
+    """
+    own = model.card.channels
+    if channels is None:
+        channels = Channels(own) if len(own) > 1 else Channels()
+    else:
+        channels = _in_order(channels, model)
+    stems = {path: name for name, path in images.items()}
+    found: dict[str, tuple[Path, ...]] = {}
+    wrong: dict[str, InputError] = {}
+    for paths in together:
+        name = ",".join(map(str, paths))
+        if unknown := [path for path in paths if path not in stems]:
+            if all(path.exists() for path in unknown):  # else the error is known
+                wrong[name] = InputError(f"{unknown[0]}: is not one image")
+        elif len(paths) != len(own):
+            wrong[name] = InputError(
+                f"{name}: these are {len(paths)} images of a case, and model {model.name} takes "
+                f"{images_of_a_case(own)}"
+            )
+        else:
+            found[stems[paths[0]]] = paths
+    taken = {path for paths in together for path in paths}
+    rest = {name: path for name, path in images.items() if path not in taken}
+    cases, lines = pairing.grouped(rest, channels)
+    for line in lines:
+        wrong[line.split(": ")[0]] = InputError(line)
+    return {**found, **cases}, wrong
+
+
+def _in_order(channels: Channels, model: Model) -> Channels:
+    """``channels`` in the order of the model's; InputError for others."""
+    own = model.card.channels
+    if len(own) == len(channels.names) == 1:  # whose name says nothing
+        return channels
+    place = {name.casefold(): n for n, name in enumerate(channels.names)}
+    if place.keys() != {name.casefold() for name in own}:
+        raise InputError(
+            f"--channels names {channels.text}, and model {model.name} takes "
+            f"{images_of_a_case(own)}"
+        )
+    endings = channels.endings
+    return Channels(own, tuple(endings[place[name.casefold()]] for name in own if endings))
 
 
 def _by_stem(paths: Sequence[Path]) -> dict[str, list[Path]]:

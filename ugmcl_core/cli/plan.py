@@ -7,6 +7,7 @@ import json
 import sys
 
 from .arguments import (
+    add_channels,
     add_classes,
     add_device,
     add_ignore_label,
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "labels", metavar="LABELS", help="folder of label maps with the names of their images"
     )
+    add_channels(parser, "as `ugmcl train` finds them")
     add_labeled_list(parser, "use only these labels, one name a line; the others are unlabeled")
     add_classes(parser, "those of a dataset.json beside the images, else those in the labels")
     add_ignore_label(parser)
@@ -63,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.labels,
         labeled,
         notice=lambda line: print_line(f"plan: {line}", sys.stderr),
+        channels=arguments.channels,
     )
     with Progress("plan") as progress:
         made = plan_cohort(
@@ -73,11 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
             ignored,
             progress,
             values=[value for value, _ in dataset.classes] if dataset else (),
-            modality=dataset.modality if dataset else "",
+            modality=dataset.modality if dataset and len(cohort.channels) == 1 else "",
         )
     if arguments.json:
         names = [c.name for c in made.classes]
-        print(json.dumps({"classes": names, "modality": made.modality, "plan": made.record()}))
+        found = {"classes": names, "channels": cohort.channels, "modality": made.modality}
+        print(json.dumps({**found, "plan": made.record()}))
     else:
         print("\n".join(made.lines))
     return 0

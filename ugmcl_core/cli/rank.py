@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Canceled, in_one_line
 from ..inference.settings import MOST_PASSES, SegmentSettings
-from .arguments import add_device, add_images, add_model, some_passes
+from .arguments import add_device, add_images, add_model, as_given, some_passes
 
 if TYPE_CHECKING:
     from ..inference.ranking import Assessment
@@ -46,32 +46,35 @@ def run(arguments: argparse.Namespace) -> int:
     from ..data import guarded
     from ..models.model import resolve
     from ..nn import devices
-    from .images import find_images
+    from .images import cases_of, find_images, split
     from .progress import Progress, print_line
 
-    images, wrong = find_images(
-        arguments.images, lambda line: print_line(f"ugmcl: {line}", sys.stderr)
-    )
+    single, together = split(arguments.images)
+    images, wrong = find_images(single, lambda line: print_line(f"ugmcl: {line}", sys.stderr))
+    if images:
+        model = resolve(arguments.model)
+        cases, others = cases_of(images, together, model, arguments.channels)
+        wrong |= others
     for error in wrong.values():
         print(f"ugmcl: {in_one_line(error)}", file=sys.stderr)
     failed = len(wrong)
-    if not images:
+    if not images or not cases:
         return 2
-    model = resolve(arguments.model)
 
     from ..inference import ranking  # torch: after what can fail without it
     from ..inference.segmenter import Segmenter
 
     segmenter = Segmenter(model, arguments.device)
-    found: list[tuple[str, Assessment]] = []
+    found: list[tuple[str | list[str], Assessment]] = []
     with Progress("rank") as progress:
-        for number, (stem, path) in enumerate(images.items()):
-            progress(number / len(images), stem)
+        for number, (stem, paths) in enumerate(cases.items()):
+            progress(number / len(cases), stem)
             try:
-                image = guarded.read(path)
-                for remark in image.remarks:
+                channels = guarded.read_images(paths, len(model.card.channels))
+                for remark in dict.fromkeys(r for v in channels for r in v.remarks):
                     progress.write(remark)
-                found.append((str(path), ranking.assess(segmenter, image, arguments.passes)))
+                assessed = ranking.assess(segmenter, channels, arguments.passes)
+                found.append((as_given(paths), assessed))
             except Canceled:
                 raise
             except Exception as error:
@@ -90,11 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _table(order: list[tuple[str, Assessment]]) -> str:
+def _table(order: list[tuple[str | list[str], Assessment]]) -> str:
     lines = ["uncertainty  predicted Dice  image"]
     for path, item in order:
         unsure = (
             "no surface" if item.uncertainty != item.uncertainty else f"{item.uncertainty:.3f}"
         )
-        lines.append(f"{unsure:>11}  {item.predicted_dice:>14.3f}  {path}")
+        shown = path if isinstance(path, str) else ",".join(path)
+        lines.append(f"{unsure:>11}  {item.predicted_dice:>14.3f}  {shown}")
     return "\n".join(lines)

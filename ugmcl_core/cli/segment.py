@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Canceled, in_one_line
+from ..errors import Canceled, InputError, in_one_line
 from ..inference.settings import (
     MOST_OVERLAP,
     MOST_PASSES,
@@ -19,7 +19,7 @@ from ..inference.settings import (
     SegmentSettings,
 )
 from ..models import manifest
-from .arguments import add_device, add_images, add_model, passes
+from .arguments import add_device, add_images, add_model, as_given, passes
 
 if TYPE_CHECKING:
     from ..inference.segmenter import Segmenter
@@ -38,6 +38,8 @@ Segment 3D images and write, for each IMAGE named STEM, on its own grid:
                           stay within, where the true surface may be
 
 Images of one name take that of their folder too: p1_DICOM and p2_DICOM of p1/DICOM and p2/DICOM.
+A model of several images a case takes CASE_0000, CASE_0001, ... or CASE_t1, CASE_t2, ... as one
+case named CASE, or one file that holds all of them; images with commas between are one case too.
 Results of an earlier run are replaced. A file of such a name that ugmcl did not write is never
 replaced: its image fails. A folder given as IMAGE stands for its images, without such files."""
 EPILOG = """\
@@ -45,6 +47,7 @@ examples:
   ugmcl segment scan.nrrd --output results
   ugmcl segment scans/ dicom/patient1/ --output results --json
   ugmcl segment scan.nrrd --output results --uncertainty both
+  ugmcl segment t1.nrrd,flair.nrrd --output results --model runs/tumor/model
   ugmcl segment scan.nii.gz --output results --roi -60,60,-80,40,-50,50 --device cuda"""
 
 
@@ -129,21 +132,28 @@ def run(arguments: argparse.Namespace) -> int:
     from ..inference import result_files
     from ..models.model import resolve
     from ..nn import devices
-    from .images import find_images
+    from .images import cases_of, find_images, split
     from .progress import Progress, print_line
 
-    images, wrong = find_images(
-        arguments.images, lambda line: print_line(f"ugmcl: {line}", sys.stderr)
-    )
-    for name, error in wrong.items():
-        if arguments.debug:
-            traceback.print_exception(error)
-        print_line(f"ugmcl: {in_one_line(error)}", sys.stderr)
-        if arguments.json:
-            print_line(json.dumps({"image": name, "error": in_one_line(error)}), sys.stdout)
-    failed, total = len(wrong), len(wrong) + len(images)
+    def report(wrong: dict[str, InputError]) -> None:
+        for name, error in wrong.items():
+            if arguments.debug:
+                traceback.print_exception(error)
+            print_line(f"ugmcl: {in_one_line(error)}", sys.stderr)
+            if arguments.json:
+                print_line(json.dumps({"image": name, "error": in_one_line(error)}), sys.stdout)
+
+    single, together = split(arguments.images)
+    images, wrong = find_images(single, lambda line: print_line(f"ugmcl: {line}", sys.stderr))
+    report(wrong)
+    failed, cases = len(wrong), {}
     if images:
         model = resolve(arguments.model)
+        cases, wrong = cases_of(images, together, model, arguments.channels)
+        report(wrong)
+        failed += len(wrong)
+    total = failed + len(cases)
+    if cases:
         folder = result_files.make_folder(arguments.output)
 
         from ..inference.segmenter import Segmenter
@@ -155,10 +165,10 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.overlap,
             uncertainty=arguments.uncertainty,
         )
-    for stem, path in images.items():
+    for stem, paths in cases.items():
         with Progress(stem) as progress:
             try:
-                found = _segment(segmenter, settings, path, stem, folder, arguments, progress)
+                found = _segment(segmenter, settings, paths, stem, folder, arguments, progress)
             except Canceled:
                 raise
             except Exception as error:
@@ -169,7 +179,7 @@ def run(arguments: argparse.Namespace) -> int:
                     traceback.print_exc()
         devices.release_memory()
         if arguments.json:
-            print_line(json.dumps({"image": str(path), **found}), sys.stdout)
+            print_line(json.dumps({"image": as_given(paths), **found}), sys.stdout)
         elif "error" not in found:
             print_line(_text(stem, found), sys.stdout)
     if not failed:
@@ -182,7 +192,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _segment(
     segmenter: Segmenter,
     settings: SegmentSettings,
-    path: Path,
+    paths: tuple[Path, ...],
     stem: str,
     folder: Path,
     arguments: argparse.Namespace,
@@ -193,13 +203,14 @@ def _segment(
     from ..models.model import record as model_record
 
     result_files.check(folder, stem, segmenter.model, settings.passes > 0)
-    result = segmenter.segment(guarded.read(path), settings, roi=arguments.roi, progress=progress)
+    images = guarded.read_images(paths, len(segmenter.model.card.channels))
+    result = segmenter.segment(images, settings, roi=arguments.roi, progress=progress)
     written = result_files.write(result, segmenter.model, folder, stem)
     manifest.write(
         folder / f"{stem}_{manifest.NAME}",
         NAME,
         options=manifest.options_of(arguments),
-        inputs=[path],
+        inputs=paths,
         device=str(segmenter.device),
         seconds=result.seconds,
         model=model_record(segmenter.model),

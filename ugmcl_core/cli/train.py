@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..models.card import as_name
+from ..models.card import as_name, images_of_a_case
 from .arguments import (
+    add_channels,
     add_classes,
     add_device,
     add_ignore_label,
@@ -44,6 +45,7 @@ examples:
   ugmcl train --images images --labels labels --base la-lge-mri --iterations 300 --output runs/mine
   ugmcl train --images images --labels labels --labeled-list 16.txt --exclude-list test.txt \\
       --method ugmcl --option beta=0.5 --profile paper --device cuda --output runs/paper
+  ugmcl train --images images --labels labels --channels t1,t1c,t2,flair --output runs/brats
   torchrun --nproc-per-node 2 -m ugmcl_core train --images images --labels labels \\
       --profile paper --output runs/two-gpus"""
 
@@ -61,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR",
         help="folder of label maps with the names and on the grids of their images",
+    )
+    add_channels(
+        parser,
+        "one image a case, or those that nnU-Net's names, CASE_0000, CASE_0001, ..., or the data "
+        "set's description show; with --base those of the base",
     )
     add_labeled_list(parser, "use only these labels, one name a line; the others are unlabeled")
     parser.add_argument(
@@ -155,7 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..data import dataset_json
-    from ..data.pairing import read_list
+    from ..data.pairing import Channels, read_list
     from ..models.model import resolve
     from .progress import Progress, print_line
 
@@ -187,7 +194,9 @@ def _run(arguments: argparse.Namespace) -> int:
     ignored = arguments.ignore_label
     if ignored is None and dataset is not None:
         ignored = dataset.ignore
-    modality = arguments.modality or (dataset.modality if dataset else "")
+    channels = arguments.channels
+    if channels is None and base is not None and len(base.card.channels) > 1:
+        channels = Channels(base.card.channels)
     cohort = find_cohort(
         arguments.images,
         arguments.labels,
@@ -195,7 +204,11 @@ def _run(arguments: argparse.Namespace) -> int:
         lists[1] or (),
         lists[2] or (),
         notice=lambda line: print_line(f"train: {line}", sys.stderr),
+        channels=channels,
     )
+    modality = arguments.modality
+    if not modality and dataset is not None and len(cohort.channels) == 1:
+        modality = dataset.modality
     if arguments.label_geometry == "image":
         cohort = cohort.with_changes(label_on_image=True)
     if arguments.empty_labels:
@@ -217,6 +230,7 @@ def _run(arguments: argparse.Namespace) -> int:
             profile, classes, cohort = plan.profile, plan.classes, plan.used(cohort)
     iterations = arguments.iterations or profile.iterations
     if base is not None:
+        profiles.check_channels(base, cohort.channels)
         check_model(base)
         profile, classes = profiles.fine_tuning(base, profile, iterations), base.card.classes
     else:
@@ -268,7 +282,10 @@ def _run(arguments: argparse.Namespace) -> int:
     last: dict[str, Any] = {}
     with Progress("train") as progress:
         used = len(cohort.unlabeled) if method.uses_unlabeled else 0
-        progress.write(f"{method.name}, {len(cohort.labeled)} labeled and {used} unlabeled cases")
+        several = f" of {images_of_a_case(cohort.channels)}" if cohort.channels[1:] else ""
+        progress.write(
+            f"{method.name}, {len(cohort.labeled)} labeled and {used} unlabeled cases{several}"
+        )
         for line in plan.lines if plan is not None else ():
             progress.write(line)
         if text := laterality_notice(profile, classes, len(classes) if base else 0):

@@ -15,10 +15,16 @@ from ..errors import InputError
 from ..files import whole_folder
 from ..nn.level_sets import distance_to_store, signed_distance
 from .components import has_several_components
-from .guarded import read, read_labels
+from .guarded import read_images, read_labels, read_notes
 from .limits import GRID_TOLERANCE
-from .pairing import left_over, pair_folders
-from .preprocessing import Normalization, prepare, resize, to_canonical
+from .pairing import (
+    Channels,
+    Pair,
+    described_channels,
+    left_over,
+    pair_folders,
+)
+from .preprocessing import Normalizations, prepare, resize, to_canonical
 from .volume import Volume, resample
 
 _ARRAYS = ("image", "fractions", "distance", "valid", "distance_known")
@@ -32,6 +38,9 @@ _FAR = 1.5  # scales from which on every distance is the same, in a patch zoomed
 class Case:
     """One image, its label map or None, and its name (the file's stem).
 
+    A case of several channels has the files of those after the first as ``further``, or one file
+    which holds ``stacked`` of them.
+
     ``resample``: labels on another grid than the image are resampled onto it, not refused. For
     cases that someone paired by hand, as in a case list; in folders paired by name they are
     rather a mistake. ``label_on_image``: the label's header was lost, and its voxels are those of
@@ -44,25 +53,41 @@ class Case:
     resample: bool = False
     label_on_image: bool = False
     may_be_empty: bool = False
+    further: tuple[Path, ...] = ()
+    stacked: int = 1
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The image files, in the order of the channels."""
+        return (self.image, *self.further)
+
+    @property
+    def channels(self) -> int:
+        """How many images of the case there are."""
+        return max(self.stacked, len(self.images))
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """The cases of a training: ``holdout`` cases are labeled and never trained on."""
+    """The cases of a training: ``holdout`` cases are labeled and never trained on. Each has an
+    image for each of the ``channels``."""
 
     labeled: tuple[Case, ...]
     unlabeled: tuple[Case, ...] = ()
     holdout: tuple[Case, ...] = ()
+    channels: tuple[str, ...] = ("image",)
 
     def with_changes(self, **changes: bool) -> Cohort:
         """The same cases with changes to each, such as ``label_on_image``."""
         groups = (self.labeled, self.unlabeled, self.holdout)
-        return Cohort(*(tuple(replace(c, **changes) for c in cases) for cases in groups))
+        changed = (tuple(replace(c, **changes) for c in cases) for cases in groups)
+        return Cohort(*changed, self.channels)
 
 
 @dataclass(frozen=True)
 class Representation:
-    """How cases are represented for a model: its grid, its normalization, its level sets.
+    """How cases are represented for a model: its grid, its normalization (of all channels, or of
+    each), its level sets.
 
     ``sdf`` is ``truncated`` (clamp at ``scale`` mm) or ``published``; ``values`` are the label
     values of the classes 1, 2, ... where they are not these numbers themselves; ``ignore`` is the
@@ -70,7 +95,7 @@ class Representation:
     """
 
     spacing: tuple[float, float, float]
-    normalization: Normalization
+    normalization: Normalizations
     classes: int = 2
     sdf: str = "truncated"
     scale: float = 10.0
@@ -159,17 +184,21 @@ def find_cohort(
     exclude: Sequence[str] = (),
     holdout: Sequence[str] = (),
     notice: Callable[[str], None] | None = None,
+    channels: Channels | None = None,
 ) -> Cohort:
     """Pair the images of a folder with the labels in another (`pairing.pair_folders`).
 
     An image without a label, or outside the ``labeled`` names when they are given, is unlabeled;
-    ``exclude`` names take no part. ``notice`` gets a line
-    for each file that belongs to nothing. Raises InputError for names that are not there.
+    ``exclude`` names take no part. ``notice`` gets a line for each file that belongs to nothing.
+    ``channels`` are the images of a case; None for those that the files' names or the data set's
+    description show. Raises InputError for names that are not there.
     """
-    pairs = pair_folders(images, labels)
-    for line in left_over(images, labels) if notice is not None else ():
+    channels = channels or _stacked_channels(images)
+    pairs = pair_folders(images, labels, channels)
+    for line in left_over(images, labels, channels) if notice is not None else ():
         notice(line)
-    by_name = {pair.name: pair.image for pair in pairs}
+    by_name = {pair.name: (pair.image, *pair.further) for pair in pairs}
+    names_of = channels.names if channels else _channel_names(images, pairs)
     label_of = {pair.name: pair.label for pair in pairs if pair.label is not None}
     if not by_name:
         raise InputError(f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha)")
@@ -195,14 +224,39 @@ def find_cohort(
     rest = sorted(set(by_name) - teaching - set(exclude) - set(holdout))
 
     def case(name: str, label: Path | None) -> Case:
-        return Case(name, by_name[name], label)
+        first, *further = by_name[name]
+        stacked = 1 if further else len(names_of)
+        return Case(name, first, label, further=tuple(further), stacked=stacked)
 
     order = sorted(teaching) if labeled is None else [n for n in labeled if n in teaching]
     return Cohort(
         tuple(case(n, label_of[n]) for n in order),
         tuple(case(n, None) for n in rest),
         tuple(case(n, label_of[n]) for n in holdout),
+        names_of,
     )
+
+
+def _channel_names(images: str | Path, pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """The names of the channels that the files' names show: those of the data set's description,
+    else their numbers."""
+    count = max((1 + len(pair.further) for pair in pairs), default=1)
+    if count == 1:
+        return Cohort.channels
+    described = described_channels(images)
+    return described if len(described) == count else tuple(f"{n:04d}" for n in range(count))
+
+
+def _stacked_channels(images: str | Path) -> Channels | None:
+    """The channels that a data set's description names, if its images hold them as a fourth
+    dimension, as in the Medical Segmentation Decathlon; else None."""
+    names = described_channels(images)
+    first = next((pair.image for pair in pair_folders(images)), None) if len(names) > 1 else None
+    try:
+        is_stack = first is not None and read_notes(first).get("dim[0]") == "4"
+    except InputError:
+        return None
+    return Channels(names) if is_stack else None
 
 
 def _why_none(teaching: Set[str], exclude: Sequence[str], holdout: Sequence[str]) -> str:
@@ -219,20 +273,21 @@ def _why_none(teaching: Set[str], exclude: Sequence[str], holdout: Sequence[str]
 
 def read_pair(
     case: Case, notice: Callable[[str], None] | None = None
-) -> tuple[Volume, Volume | None]:
-    """The image of a case and its labels on the image's grid, None without.
+) -> tuple[tuple[Volume, ...], Volume | None]:
+    """The images of a case, one for each channel, and its labels on their grid, None without.
 
     Labels on another grid are resampled (nearest voxel; background where they do not reach) where
     the case allows it, and ``notice`` gets a line about it. Raises InputError otherwise, and for
     files that cannot be read.
     """
-    image = read(case.image)
+    images = read_images(case.images, case.channels)
+    image = images[0]
     labels = None if case.label is None else read_labels(case.label)
-    for read_volume in filter(None, (image, labels)):
-        for remark in read_volume.remarks if notice is not None else ():
-            notice(remark)
+    remarks = [r for v in filter(None, (*images, labels)) for r in v.remarks]
+    for remark in dict.fromkeys(remarks) if notice is not None else ():
+        notice(remark)
     if labels is None:
-        return image, None
+        return images, None
     if case.label_on_image and labels.grid.shape != image.grid.shape:
         raise InputError(
             f"{case.label}: has {_shown(labels)} voxels and {case.image.name} {_shown(image)}, so "
@@ -264,7 +319,7 @@ def read_pair(
             lost = f", {drawn - kept:.3g} mL of it lie outside"
             lost = lost if drawn - kept > _UNSAID * drawn else ""
             notice(f"{case.label}: resampled onto the grid of {case.image.name}{lost}")
-    return image, labels
+    return images, labels
 
 
 def empty_label(case: Case) -> str:
@@ -285,9 +340,9 @@ def prepare_case(
 ) -> PreparedCase:
     """Read and prepare one case; InputError names the file that cannot be used."""
     r = representation
-    volume, labels = read_pair(case, notice)
+    volumes, labels = read_pair(case, notice)
     try:
-        prepared = prepare(volume, r.spacing, r.normalization)
+        prepared = prepare(volumes, r.spacing, r.normalization)
     except InputError as error:
         raise InputError(f"{case.image}: {error}") from error
     image = prepared.image.numpy().astype(np.float16)
@@ -298,7 +353,7 @@ def prepare_case(
     )
     if not array.any() and not case.may_be_empty:
         raise InputError(empty_label(case))
-    spacing = tuple(volume.grid.spacing[a] for a in prepared.order)
+    spacing = tuple(prepared.grid.spacing[a] for a in prepared.order)
     size = image.shape[1:]
 
     def sampled(full: np.ndarray) -> np.ndarray:
@@ -391,9 +446,10 @@ def within_budget(
 
 def _key(case: Case, representation: Representation) -> str:
     """Changes whenever a file of the case or the representation does."""
-    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in (case.image, case.label)
+    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in (*case.images, case.label)
              if p is not None and p.is_file()]  # fmt: skip
     own = (case.label is None, case.label_on_image, case.may_be_empty)
+    own += (case.channels,) if case.channels > 1 else ()
     text = repr((_LAYOUT, case.name, files, own, representation))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 def read(path: str | Path) -> Volume:
     """`volume.read`; InputError too where it does not end, or ends its process."""
     return _child.call("read", path)
+
+
+def read_images(paths: Sequence[str | Path], count: int) -> tuple[Volume, ...]:
+    """`volume.read_images`, likewise."""
+    if len(paths) == 1 < count:
+        return volume.one_case(paths, [_child.call("read_channels", paths[0])], count)
+    return volume.one_case(paths, [[read(path)] for path in paths], count)
 
 
 def read_labels(path: str | Path) -> Volume:
@@ -146,16 +153,27 @@ def _ask(process: subprocess.Popen[bytes], request: list[str]) -> Any:
         return _ERRORS.get(answer["kind"], RuntimeError)(error)
     if "grid" not in answer:
         return answer["value"]
-    grid = {key: tuple(value) for key, value in answer["grid"].items()}
+    first = _received(process, answer)
+    if (count := answer["count"]) is None:
+        return first
+    return (first, *(_received(process, json.loads(process.stdout.readline() or b"{}"))
+                     for _ in range(count - 1)))  # fmt: skip
+
+
+def _received(process: subprocess.Popen[bytes], head: dict[str, Any]) -> Volume:
+    """The volume that follows its ``head``; EOFError where the process ended."""
+    if "grid" not in head:
+        raise EOFError
+    grid = {key: tuple(value) for key, value in head["grid"].items()}
     grid["axes"] = tuple(map(tuple, grid["axes"]))
-    array = np.empty(grid["shape"][::-1], answer["kind"])
+    array = np.empty(grid["shape"][::-1], head["kind"])
     buffer = memoryview(array).cast("B")
     while buffer:
         count = process.stdout.readinto(buffer)
         if not count:
             raise EOFError
         buffer = buffer[count:]
-    return Volume(array.transpose(2, 1, 0), Grid(**grid), tuple(answer["remarks"]))
+    return Volume(array.transpose(2, 1, 0), Grid(**grid), tuple(head["remarks"]))
 
 
 _ERRORS: dict[str, type[Exception]] = {"InputError": InputError, "MemoryError": MemoryError}
@@ -187,9 +205,17 @@ def _answer(answers: io.BufferedWriter, function: Callable[[str], Any], path: st
         text = str(error) if isinstance(error, InputError | MemoryError) else repr(error)
         head(error=text, kind=type(error).__name__)
         return
-    if not isinstance(value, Volume):
+    one = isinstance(value, Volume)
+    several = (value,) if one else value
+    if not all(isinstance(v, Volume) for v in several) or not several:
         head(value=value)
         return
-    array = np.ascontiguousarray(value.array.transpose(2, 1, 0))
-    head(grid=vars(value.grid), kind=array.dtype.str, remarks=value.remarks)
-    answers.write(memoryview(array).cast("B"))
+    for each in several:
+        array = np.ascontiguousarray(each.array.transpose(2, 1, 0))
+        head(
+            grid=vars(each.grid),
+            kind=array.dtype.str,
+            remarks=each.remarks,
+            count=None if one else len(several),
+        )
+        answers.write(memoryview(array).cast("B"))

@@ -1,4 +1,5 @@
-"""Which files are images, and which labels belong to which image: by their names.
+"""Which files are images, which are the channels of one case, and which labels belong to which
+image: by their names.
 
 Imports neither torch nor NumPy: Slicer reads it in its own process.
 """
@@ -6,11 +7,12 @@ Imports neither torch nor NumPy: Slicer reads it in its own process.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from . import dataset_json
 
 SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd")
 """Of image files, longer ones first."""
@@ -27,12 +29,41 @@ _RESULT = re.compile(r"(.+)(?:_labels|_uncertainty|_surface_error|_sdf(?:_[A-Za-
 
 
 @dataclass(frozen=True)
+class Channels:
+    """The images of a case: the ``names`` of its channels, in the order of the network's input.
+
+    Each may be a file of its own, whose stem is the case's name with one of the ``endings``
+    behind it. Without endings these are ``_NAME`` or, as in data sets for nnU-Net, ``_0000``,
+    ``_0001``, ...; if no file ends so, one file holds all channels of a case.
+    """
+
+    names: tuple[str, ...] = ("image",)
+    endings: tuple[str, ...] = ()
+
+    @property
+    def is_one_image(self) -> bool:
+        """Whether every image file is a case of its own."""
+        return len(self.names) == 1 and not self.endings
+
+    @property
+    def text(self) -> str:
+        """The names for people."""
+        return ", ".join(self.names)
+
+    def __str__(self) -> str:  # as --channels takes them
+        ends = [f"={ending}" for ending in self.endings] or [""] * len(self.names)
+        return ",".join(name + end for name, end in zip(self.names, ends, strict=True))
+
+
+@dataclass(frozen=True)
 class Pair:
-    """An image and its label map, or None."""
+    """An image and its label map, or None; ``further`` are the files of the channels after the
+    first, where each has its own."""
 
     name: str
     image: Path
     label: Path | None = None
+    further: tuple[Path, ...] = ()
 
 
 def stem(path: str | Path) -> str:
@@ -77,7 +108,113 @@ def source_of(stem: str) -> str | None:
     return match.group(1) if match else None
 
 
-def pair_folder(folder: str | Path) -> list[Pair]:
+def grouped(
+    files: Mapping[str, Path], channels: Channels, cases: Container[str] = ()
+) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
+    """The images of each case among ``files``, which are given by stem; and a line for each case
+    that lacks one, and, unless ``channels`` say how the files end, for those that are no channel.
+
+    Stems in ``cases`` are names of cases, whatever they end with. Raises InputError where the
+    names do not show which file is which channel.
+    """
+    if channels.is_one_image:
+        return {name: (path,) for name, path in files.items()}, []
+    endings = _endings(files, channels, cases)
+    if not endings:
+        return {name: (path,) for name, path in files.items()}, []
+    found: dict[str, dict[int, Path]] = {}
+    others = []
+    for name, path in files.items():
+        number = None if name in cases else _ending(name, endings)
+        if number is None:
+            others.append(path)
+            continue
+        case = name[: -len(endings[number])]
+        former = found.setdefault(case, {}).setdefault(number, path)
+        if former != path:
+            raise InputError(f"{former} and {path.name} are both the {channels.names[number]} of "
+                             f"{case}; move one away")  # fmt: skip
+    whole = {name: parts for name, parts in found.items() if len(parts) == len(endings)}
+    lines = []
+    for case in sorted(found.keys() - whole.keys()):
+        lacking = [n for n in range(len(endings)) if n not in found[case]]
+        shown = ", ".join(f"{channels.names[n]} ({case}{endings[n]})" for n in lacking)
+        beside = next(iter(found[case].values()))
+        lines.append(f"{beside}: {case} has no {shown}; the case is left out")
+    if others and not channels.endings:  # which the user gave, to choose
+        more = f" and {len(others) - 1} more are" if others[1:] else " is"
+        lines.append(f"{others[0]}{more} left out: channels end with {', '.join(endings)}")
+    order = range(len(endings))
+    return {name: tuple(whole[name][n] for n in order) for name in sorted(whole)}, lines
+
+
+def _endings(
+    files: Mapping[str, Path], channels: Channels, cases: Container[str]
+) -> tuple[str, ...]:
+    """How the files of the channels end; empty if each file holds all channels of a case."""
+    if channels.endings:
+        return channels.endings
+    stems = [name for name in files if name not in cases]
+    named = tuple(f"_{name}" for name in channels.names)
+    by_name = next((n for n in stems if _ending(n, named) is not None), None)
+    numbers = {n: int(n[-4:]) for n in stems if _CHANNEL.fullmatch(n[-5:])}
+    if by_name is None and not numbers:
+        return ()
+    if by_name is None:
+        beyond = max(numbers, key=lambda n: numbers[n])
+        if numbers[beyond] < len(channels.names):
+            return tuple(f"_{n:04d}" for n in range(len(channels.names)))
+        raise InputError(
+            f"{files[beyond]}: there are more channels than {channels.text}; name those that are "
+            "meant, as in --channels t1=_0000,flair=_0003"
+        )
+    if by_number := next((n for n in numbers if _ending(n, named) is None), None):
+        raise InputError(
+            f"{files[by_name]} is named by its channel and {files[by_number].name} by a number; "
+            "say which are meant, as in --channels t1=_t1,flair=_flair"
+        )
+    return named
+
+
+def _ending(name: str, endings: Sequence[str]) -> int | None:
+    """The number of the longest of the ``endings`` that a stem has, None without."""
+    fitting = [n for n, e in enumerate(endings) if name.lower().endswith(e.lower())
+               and len(name) > len(e)]  # fmt: skip
+    return max(fitting, key=lambda n: len(endings[n]), default=None)
+
+
+def numbered_channels(
+    files: Mapping[str, Path], cases: Container[str], folder: str | Path
+) -> Channels | None:
+    """The channels of the cases, if ``files`` (by stem) have the names that nnU-Net gives to
+    several: CASE_0000, CASE_0001, ..., with CASE among the ``cases``, the stems of label maps.
+    They are called as dataset.json beside ``folder`` has it, else by their numbers; None if they
+    are of one image."""
+    numbers = [
+        int(name[-4:])
+        for name in files
+        if _CHANNEL.fullmatch(name[-5:]) and name[:-5] in cases and name not in cases
+    ]
+    if not numbers or max(numbers) == 0:
+        return None
+    names = described_channels(folder)
+    if len(names) <= max(numbers):
+        names = tuple(f"{n:04d}" for n in range(max(numbers) + 1))
+    return Channels(names)
+
+
+def described_channels(folder: str | Path) -> tuple[str, ...]:
+    """The names of the channels that the dataset.json of a folder of images gives; empty without,
+    and if two are the same."""
+    try:
+        dataset = dataset_json.read_of(folder)
+    except InputError:
+        return ()
+    names = dataset.channels if dataset is not None else ()
+    return names if len(set(names)) == len(names) else ()
+
+
+def pair_folder(folder: str | Path, channels: Channels | None = None) -> list[Pair]:
     """The images in ``folder``, each with its label map, by name: ``images`` and ``labels`` in it
     if it has both, or ``imagesTr`` and ``labelsTr`` (`pair_folders`), otherwise the image files
     directly in it, of which ``scan-label.nrrd`` belongs to ``scan.nrrd`` (`LABEL_ENDINGS`, and
@@ -89,7 +226,7 @@ def pair_folder(folder: str | Path) -> list[Pair]:
     folder = Path(folder)
     for images, labels in _FOLDERS:
         if (folder / images).is_dir() and (folder / labels).is_dir():
-            return pair_folders(folder / images, folder / labels)
+            return pair_folders(folder / images, folder / labels, channels)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     images: dict[str, Path] = {}
@@ -97,41 +234,61 @@ def pair_folder(folder: str | Path) -> list[Pair]:
     for path in filter(_may_be_image, image_files(folder)):
         name = _image_of_label(path)
         _add(labels if name else images, name or stem(path), path)
-    return [Pair(name, path, labels.get(name)) for name, path in images.items()]
+    channels = channels or numbered_channels(images, labels, folder) or Channels()
+    cases, _ = grouped(images, channels, labels)
+    return [Pair(n, paths[0], labels.get(n), paths[1:]) for n, paths in cases.items()]
 
 
-def pair_folders(images: str | Path, labels: str | Path | None = None) -> list[Pair]:
+def pair_folders(
+    images: str | Path, labels: str | Path | None = None, channels: Channels | None = None
+) -> list[Pair]:
     """The images in one folder, each with the label map in another that has its name, or its name
     and one of `LABEL_ENDINGS`; errors and what is left out as in `pair_folder`. The folder of a
     data set stands for the ``images`` (``imagesTr``) or ``labels`` (``labelsTr``) in it.
 
     As in data sets for nnU-Net, ``case_0000.nii.gz`` belongs to ``case.nii.gz``, and such a pair
-    is called ``case``; InputError if it has further channels.
+    is called ``case``; with ``case_0001.nii.gz`` beside it the case has several ``channels``.
     """
+    return _paired(images, labels, channels)[0]
+
+
+def _paired(
+    images: str | Path, labels: str | Path | None, channels: Channels | None
+) -> tuple[list[Pair], list[str]]:
+    """`pair_folders`, and a line for each image file that belongs to no case."""
     images, labels = _of_data_set(images, 0), labels and _of_data_set(labels, 1)
     exact = by_stem(labels) if labels is not None else {}
-    image_of = _without_channel(by_stem(images), exact)
+    files = {name: path for name, path in by_stem(images).items() if _may_be_image(path)}
+    bases = exact.keys() | {_image_of_label(path) for path in exact.values()}
+    channels = channels or numbered_channels(files, bases, images) or Channels()
+    if channels.is_one_image:
+        image_of, lines = {n: (p,) for n, p in _without_channel(files, exact).items()}, []
+    else:
+        image_of, lines = grouped(files, channels, exact)
     ending: dict[str, Path] = {}
     for path in filter(_may_be_image, exact.values()):
         name = _image_of_label(path)
         if name in image_of and name not in exact and stem(path) not in image_of:
             _add(ending, name, path)
     found = {**ending, **exact}
-    return [Pair(n, p, found.get(n)) for n, p in image_of.items() if _may_be_image(p)]
+    return [Pair(n, p[0], found.get(n), p[1:]) for n, p in image_of.items()], lines
 
 
-def left_over(images: str | Path, labels: str | Path | None) -> list[str]:
+def left_over(
+    images: str | Path, labels: str | Path | None, channels: Channels | None = None
+) -> list[str]:
     """One line for each file in the two folders that `pair_folders` cannot use: label maps of
-    which there is no image, and links that lead nowhere."""
+    which there is no image, cases that lack a channel, and links that lead nowhere."""
     lines = []
     images, labels = _of_data_set(images, 0), labels and _of_data_set(labels, 1)
     for folder in filter(None, (images, labels)):
         for path in sorted(Path(folder).iterdir()):
             if path.is_symlink() and not path.exists():
                 lines.append(f"{path}: the link leads nowhere; the file is left out")
+    pairs, incomplete = _paired(images, labels, channels)
+    lines += incomplete
     if labels is None:
         return lines
-    pairs = pair_folders(images, labels)
     used = {pair.label for pair in pairs}
     by_lower = {pair.name.lower(): pair for pair in pairs}
     for path in by_stem(labels).values():
@@ -158,7 +315,7 @@ def _of_data_set(folder: str | Path, kind: int) -> Path:
     return folder
 
 
-def _without_channel(images: dict[str, Path], labels: Mapping[str, Path]) -> dict[str, Path]:
+def _without_channel(images: Mapping[str, Path], labels: Mapping[str, Path]) -> dict[str, Path]:
     """The images by stem, less the channel that nnU-Net adds where the label map has none."""
     named: dict[str, Path] = {}
     for name, path in images.items():
@@ -166,8 +323,8 @@ def _without_channel(images: dict[str, Path], labels: Mapping[str, Path]) -> dic
         if _CHANNEL.fullmatch(channel) and case in labels and name not in labels:
             if case in images or f"{case}_0001" in images:
                 raise InputError(
-                    f"{path}: {case} has several images or channels, and one is supported; keep "
-                    "the one that is meant in a folder of its own"
+                    f"{path}: {case} has several images or channels; name those that are meant, "
+                    "as in --channels t1=_0000,t2=_0001"
                 )
             name = case
         named[name] = path

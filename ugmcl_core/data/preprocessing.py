@@ -10,7 +10,7 @@ by less than half a voxel over the whole extent; the way back is the same map re
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,26 @@ class Normalization:
         return (array - mean) / deviation
 
 
+Normalizations = Normalization | tuple[Normalization, ...]
+"""That of every channel, each by its own voxels, or one for each channel."""
+
+
+def normalization_of(card: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Normalizations:
+    """What a model's card stores; TypeError and ValueError for what is none."""
+    if isinstance(card, Mapping):
+        return Normalization(**card)
+    return tuple(Normalization(**content) for content in card)
+
+
+def stored_normalization(
+    normalization: Normalizations,
+) -> dict[str, Any] | tuple[dict[str, Any], ...]:
+    """As a model's card has it."""
+    if isinstance(normalization, Normalization):
+        return normalization.to_dict()
+    return tuple(each.to_dict() for each in normalization)
+
+
 def _without_padding(values: np.ndarray) -> np.ndarray:
     """``values`` less those of an empty surrounding: the lowest one, where it fills more than
     ``_PADDING`` of the image, so that padding a scan with zeros does not change its contrast."""
@@ -148,7 +168,7 @@ def canonical_axes(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, 
 def prepare(
     volumes: Volume | Sequence[Volume],
     spacing: Sequence[float],
-    normalization: Normalization,
+    normalization: Normalizations,
     roi: Sequence[float] | None = None,
     *,
     box: tuple[slice, slice, slice] | None = None,
@@ -170,12 +190,28 @@ def prepare(
     arrays = [to_canonical(v.array[box], order, flips) for v in volumes]
     size = model_shape(arrays[0].shape, [grid.spacing[a] for a in order], spacing)
     resized = (resize(_tensor(a)[None], size)[0].numpy() for a in arrays)
-    image = torch.stack([torch.from_numpy(normalization(a)) for a in resized])
+    normalized = _normalized(resized, normalization, len(volumes))
+    image = torch.stack([torch.from_numpy(a) for a in normalized])
     true = tuple(
         float(n * grid.spacing[a] / m)
         for n, a, m in zip(arrays[0].shape, order, size, strict=True)
     )
     return Prepared(image, true, grid, box, order, flips)
+
+
+def _normalized(
+    arrays: Iterable[np.ndarray], normalization: Normalizations, count: int
+) -> Iterator[np.ndarray]:
+    """Each of the ``count`` channels normalized; InputError, with its number, if one is
+    constant."""
+    alike = isinstance(normalization, Normalization)
+    each = (normalization,) * count if alike else normalization
+    for number, (array, own) in enumerate(zip(arrays, each, strict=True), 1):
+        try:
+            yield own(array)
+        except InputError as error:
+            which = f"channel {number} of {count}: " if count > 1 else ""
+            raise InputError(f"{which}{error}") from None
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -124,6 +124,60 @@ def read(path: str | Path) -> Volume:
     return replace(volume, remarks=(*volume.remarks, *_left_out(path, beside)))
 
 
+def read_channels(path: str | Path) -> tuple[Volume, ...]:
+    """The images in a file that holds several channels of one case, as a fourth dimension (as in
+    the Medical Segmentation Decathlon) or as components of its voxels (a vector); one image if
+    the file is that of one. Errors as of `read`, and InputError for colors."""
+    import SimpleITK as sitk
+
+    path = Path(path)
+    if path.is_dir():  # a series is one image
+        return (read(path),)
+    image = _read_file(path, sitk)
+    count = image.GetNumberOfComponentsPerPixel()
+    if image.GetDimension() == 4 and count == 1:
+        parts = [image[:, :, :, n] for n in range(image.GetSize()[3])]
+    elif image.GetDimension() == 3 and count > 1:
+        keys = [k for k in image.GetMetaDataKeys() if k.startswith("NRRD_kinds")]
+        if any("color" in image.GetMetaData(k).lower() for k in keys):
+            raise InputError(f"{path}: the voxels are colors; give images of one channel each")
+        parts = [sitk.VectorIndexSelectionCast(image, n) for n in range(count)]
+    else:
+        parts = [image]
+    return tuple(_as_volume(path, part, sitk) for part in parts)
+
+
+def one_case(
+    paths: Sequence[str | Path], read_from: Sequence[Sequence[Volume]], count: int
+) -> tuple[Volume, ...]:
+    """The ``count`` channels of a case, read from its files, on the grid of the first one.
+
+    Raises InputError unless there are so many, and for grids that differ by over GRID_TOLERANCE.
+    """
+    found = [(path, v) for path, each in zip(paths, read_from, strict=True) for v in each]
+    if len(found) != count:
+        if len(paths) > 1:
+            what = f"with {Path(paths[-1]).name} these are {len(found)} images"
+        else:
+            what = "holds one image" if len(found) == 1 else f"holds {len(found)} channels"
+        raise InputError(f"{paths[0]}: {what}, and a case has {count}")
+    first = found[0][1]
+    for path, other in found[1:]:
+        if not other.grid.same_as(first.grid, GRID_TOLERANCE):
+            raise InputError(
+                f"{path}: lies on another grid than {Path(paths[0]).name}; the channels of a case "
+                "need the same one: resample it onto that grid"
+            )
+    return tuple(replace(v, grid=first.grid) for _, v in found)
+
+
+def read_images(paths: Sequence[str | Path], count: int) -> tuple[Volume, ...]:
+    """The ``count`` channels of a case from one file each, or all from one file (`one_case`)."""
+    if len(paths) == 1 < count:
+        return one_case(paths, [read_channels(paths[0])], count)
+    return one_case(paths, [[read(path)] for path in paths], count)
+
+
 def _as_volume(path: Path, image, sitk) -> Volume:
     """`read` of an image that ITK has read."""
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:

@@ -6,9 +6,10 @@
 ``la-h5``   the public LA files: CASE/mri_norm2.h5 with the data sets ``image`` (normalized) and
             ``label``; train.list and test.list beside or above them
 ``brats``   BraTS 2019: HGG/CASE and LGG/CASE with CASE_flair.nii.gz and CASE_seg.nii.gz
+``brats-4`` the same with CASE_t1, CASE_t1ce and CASE_t2 too: four images a case
 ``folder``  images/ and labels/ alone; an image without a label of its name is unlabeled
 
-The last three have no list of development cases: they are given, drawn, or done without.
+The last four have no list of development cases: they are given, drawn, or done without.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ..data import volume
+from ..data import pairing, volume
 from ..data.cases import Case, Cohort
 from ..data.pairing import pair_folders, read_list
 from ..data.preprocessing import Normalization
@@ -30,10 +32,11 @@ from ..errors import InputError, require
 from ..files import write_text
 from ..models.card import ClassInfo, Terminology
 
-LAYOUTS = ("la", "la-h5", "brats", "folder")
+LAYOUTS = ("la", "la-h5", "brats", "brats-4", "folder")
 LABELED_SHARE = 0.2  # of the training cases of la-h5: 16 of 80
 BRATS_SHARES = (25 / 335, 60 / 335)  # development and report cases of BraTS 2019
 BRATS_LABELED = 0.1  # of its training cases: 25 of 250
+BRATS_CHANNELS = {"brats": ("flair",), "brats-4": ("flair", "t1", "t1ce", "t2")}
 H5_NAME = "mri_norm2.h5"
 INTENSITY = "intensity.json"
 _H5_FOLDER, _BRATS_FOLDER = "2018LA_Seg_Training Set", "MICCAI_BraTS_2019_Data_Training"
@@ -60,7 +63,7 @@ class Dataset:
     ``report`` cases are never trained on. Where the data need it, ``spacing`` (mm) replaces
     that of the full-resolution profile, and ``normalization`` a profile's plain z-score.
     ``intensity`` is the mean and standard deviation of each case's whole scan, by which `usable`
-    normalizes the images.
+    normalizes the images. ``channels`` names the images of a case.
     """
 
     layout: str
@@ -74,6 +77,7 @@ class Dataset:
     spacing: float | None = None
     normalization: Normalization | None = None
     intensity: Mapping[str, tuple[float, float]] | None = None
+    channels: tuple[str, ...] = Cohort.channels
 
     def amount(self, share: float | None) -> int:
         """Number of labeled cases: ``share`` times the standard one, or all (None).
@@ -125,6 +129,7 @@ class Dataset:
         return Cohort(
             tuple(usable[n] for n in labeled),
             tuple(replace(usable[n], label=None) for n in unlabeled),
+            channels=self.channels,
         )
 
     def usable(
@@ -134,7 +139,7 @@ class Dataset:
         progress: Callable[[float, str], None] | None = None,
     ) -> dict[str, Case]:
         """The named cases as image files, see `cohort`."""
-        convert = {"la-h5": from_h5, "brats": from_brats}.get(self.layout)
+        convert = _CONVERTED.get(self.layout)
         if convert is None and self.intensity is not None:
             convert = self._from_scan
         if convert is None:
@@ -171,7 +176,8 @@ def find(
         raise InputError(f"{folder}: no such folder")
     if layout == "auto":
         layout = detect(folder)
-    finders = {"la": _la, "la-h5": _h5, "brats": _brats, "folder": _folder}
+    finders = {"la": _la, "la-h5": _h5, "folder": _folder}
+    finders |= {name: partial(_brats, name) for name in BRATS_CHANNELS}
     if layout not in finders:
         raise InputError(f"unknown layout {layout!r}; known are {', '.join(LAYOUTS)}")
     dataset = finders[layout](folder, lists, split_seed)
@@ -298,14 +304,15 @@ def _h5(folder: Path, lists: Lists, split_seed: int) -> Dataset:
     )
 
 
-def _brats(folder: Path, lists: Lists, split_seed: int) -> Dataset:
-    root = _brats_root(folder)
+def _brats(layout: str, folder: Path, lists: Lists, split_seed: int) -> Dataset:
+    root, channels = _brats_root(folder), BRATS_CHANNELS[layout]
     cases = {}
     for place in sorted(p for grade in ("HGG", "LGG") for p in root.glob(f"{grade}/*/")):
         name = place.name
-        cases[name] = Case(name, *(_brats_file(place, kind) for kind in ("flair", "seg")))
+        label, image, *further = (_brats_file(place, kind) for kind in ("seg", *channels))
+        cases[name] = Case(name, image, label, further=tuple(further))
     if not cases:
-        raise InputError(f"{folder}: the layout brats needs HGG/CASE or LGG/CASE folders in it")
+        raise InputError(f"{folder}: the layout {layout} needs HGG/CASE or LGG/CASE folders in it")
     order = [sorted(cases)[n] for n in np.random.default_rng(split_seed).permutation(len(cases))]
     dev, report = lists.dev, lists.report
     if dev is None or report is None:
@@ -318,7 +325,11 @@ def _brats(folder: Path, lists: Lists, split_seed: int) -> Dataset:
     training = (*labeled, *(n for n in order if n not in labeled))
     parts = (training, len(labeled), dev, report)
     normalization = Normalization("z-score-nonzero")
-    return Dataset("brats", cases, *parts, (TUMOR,), "T2-FLAIR MRI", 1.0, normalization)
+    modality = "T2-FLAIR MRI" if len(channels) == 1 else "FLAIR, T1, contrast T1 and T2 MRI"
+    named = channels if len(channels) > 1 else Cohort.channels
+    return Dataset(
+        layout, cases, *parts, (TUMOR,), modality, 1.0, normalization, channels=named
+    )
 
 
 def _brats_file(place: Path, kind: str) -> Path:
@@ -417,30 +428,41 @@ def from_h5(case: Case, folder: Path) -> Case:
     if not np.isfinite(image).all():
         raise InputError(f"{case.image}: the image has NaN or infinite voxels")
     grid = Grid(image.shape, LA_SPACING, axes=_LPS_AXES)
-    return _written(done, Volume(image, grid), Volume((label > 0).astype(np.uint8), grid))
+    return _written(done, [Volume(image, grid)], Volume((label > 0).astype(np.uint8), grid))
 
 
 def from_brats(case: Case, folder: Path) -> Case:
-    """T2-FLAIR and whole tumor (any label above 0) as images/ and labels/ in ``folder``, cut to
-    the box of the skull-stripped brain: all beyond it is 0. InputError for an empty image."""
+    """The images and the whole tumor (any label above 0) as images/ and labels/ in ``folder``
+    (in brats-4/ there, if they are several), cut to the box of the skull-stripped brain: all
+    beyond it is 0. InputError for an empty image."""
     done = _target(case, folder)
-    if done.image.exists() and done.label.exists():
+    if case.further:
+        done = _target(case, folder / "brats-4")
+        names = (pairing.stem(path) for path in case.images)
+        image, *further = (done.image.with_name(f"{name}.nrrd") for name in names)
+        done = replace(done, image=image, further=tuple(further))
+    if done.label.exists() and all(path.exists() for path in done.images):
         return done
-    image, label = volume.read(case.image), volume.read_labels(case.label)
-    if not label.grid.same_as(image.grid):
+    images = volume.read_images(case.images, case.channels)
+    grid, label = images[0].grid, volume.read_labels(case.label)
+    if not label.grid.same_as(grid):
         raise InputError(f"{case.label}: lies on another grid than {case.image.name}")
-    places = np.argwhere((image.array != 0) | (label.array > 0))
-    if not len(places):
-        raise InputError(f"{case.image}: the image is empty")
+    for path, image in zip(case.images, images, strict=True):
+        if not (image.array != 0).any() and not label.array.any():
+            raise InputError(f"{path}: the image is empty")
+    shown = np.logical_or.reduce([image.array != 0 for image in images])
+    places = np.argwhere(shown | (label.array > 0))
     low = np.maximum(places.min(axis=0) - _MARGIN, 0)
-    high = np.minimum(places.max(axis=0) + 1 + _MARGIN, image.array.shape)
+    high = np.minimum(places.max(axis=0) + 1 + _MARGIN, grid.shape)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    grid = image.grid.cropped(box)
-    return _written(
-        done,
-        Volume(np.ascontiguousarray(image.array[box], np.float32), grid),
-        Volume((label.array[box] > 0).astype(np.uint8), grid),
-    )
+    cut = [
+        Volume(np.ascontiguousarray(image.array[box], np.float32), grid.cropped(box))
+        for image in images
+    ]
+    return _written(done, cut, Volume((label.array[box] > 0).astype(np.uint8), cut[0].grid))
+
+
+_CONVERTED = {"la-h5": from_h5, "brats": from_brats, "brats-4": from_brats}
 
 
 def _target(case: Case, folder: Path) -> Case:
@@ -449,8 +471,8 @@ def _target(case: Case, folder: Path) -> Case:
     )
 
 
-def _written(target: Case, image: Volume, label: Volume) -> Case:
-    for path, content in ((target.image, image), (target.label, label)):
+def _written(target: Case, images: Sequence[Volume], label: Volume) -> Case:
+    for path, content in zip((*target.images, target.label), (*images, label), strict=True):
         _write(path, content)
     return target
 

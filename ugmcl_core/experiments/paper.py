@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 
-LAYOUTS = {"la": ("la", "la-h5"), "brats": ("brats",)}
+LAYOUTS = {"la": ("la", "la-h5"), "brats": ("brats", "brats-4")}
 """The layouts of files that hold the data of an `Experiment`'s published values."""
 
 Options = tuple[tuple[str, object], ...]

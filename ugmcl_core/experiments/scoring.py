@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from ..data import volume
 from ..data.cases import Case, read_pair
 from ..data.components import keep_largest
-from ..data.preprocessing import Normalization, prepare
+from ..data.preprocessing import normalization_of, prepare
 from ..data.volume import Volume
 from ..evaluation import metrics
 from ..inference.segmenter import Segmenter
@@ -62,13 +62,13 @@ def score_cases(
     rows = []
     for number, case in enumerate(cases):
         progress(number / len(cases), f"scoring {case.name}")
-        image, reference = read_pair(case)
+        images, reference = read_pair(case)
         assert reference is not None
         if scoring.paper_stride:
-            labels = segment_as_published(segmenter, image)
+            labels = segment_as_published(segmenter, images)
         else:
             settings = SegmentSettings(passes=0, all_components=True)
-            labels = segmenter.segment(image, settings).labels
+            labels = segmenter.segment(images, settings).labels
         volume.write(predictions / f"{case.name}.nrrd", labels)
         rows += case_rows(
             case.name, labels.array, reference, [c.value for c in model.card.classes]
@@ -98,14 +98,15 @@ def case_rows(
     return rows
 
 
-def segment_as_published(segmenter: Segmenter, image: Volume) -> Volume:
-    """The labels of ``image`` by the published inference: windows of the patch every 18x18x4
-    voxels of the model's grid, the mean of their probabilities, argmax; nothing mirrored."""
+def segment_as_published(segmenter: Segmenter, images: Volume | Sequence[Volume]) -> Volume:
+    """The labels of an image (or one for each channel) by the published inference: windows of the
+    patch every 18x18x4 voxels of the model's grid, the mean of their probabilities, argmax;
+    nothing mirrored."""
     card = segmenter.model.card
-    prepared = prepare(image, card.spacing, Normalization(**card.normalization))
+    prepared = prepare(images, card.spacing, normalization_of(card.normalization))
     with devices.autocast(segmenter.device):
         foreground = predict_strided(segmenter.network, prepared.image, card.patch, PAPER_STRIDE)
-    return Volume(class_map(prepared.restore(foreground.cpu()).numpy()), image.grid)
+    return Volume(class_map(prepared.restore(foreground.cpu()).numpy()), prepared.grid)
 
 
 @torch.inference_mode()

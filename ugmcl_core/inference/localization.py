@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import Tensor
 
-from ..data.preprocessing import Normalization, Prepared, prepare
+from ..data.preprocessing import Prepared, normalization_of, prepare
 from ..data.volume import Volume
 from ..models.card import ModelCard
 from ..nn.network import DualTaskVNet
@@ -49,7 +49,7 @@ def localize(
         crop = prepare(
             volumes,
             card.spacing,
-            Normalization(**card.normalization),
+            normalization_of(card.normalization),
             box=box_around(center, whole, card.field_of_view_mm[1]),
         )
         score = likeness(network, crop.image, card, canceled)

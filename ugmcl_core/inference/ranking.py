@@ -43,13 +43,14 @@ class Assessment:
 
 def assess(
     segmenter: Segmenter,
-    volume: Volume,
+    volume: Volume | Sequence[Volume],
     passes: int,
     *,
     progress: Callable[[float, str], None] | None = None,
     canceled: Callable[[], bool] | None = None,
 ) -> Assessment:
-    """Assess one volume by ``passes`` Monte Carlo passes; raises InputError and Canceled."""
+    """Assess one volume, or the channels of one case, by ``passes`` Monte Carlo passes; raises
+    InputError and Canceled."""
     prediction, prepared, _ = segmenter.predict(
         volume,
         SegmentSettings(passes),
@@ -70,8 +71,9 @@ def ranked(cases: Sequence[tuple[Key, Assessment]]) -> list[tuple[Key, Assessmen
     return sorted(cases, key=lambda pair: pair[1].order)
 
 
-def described(path: str, item: Assessment) -> dict[str, Any]:
-    """A case as the worker and `--json` report it (docs/architecture.md)."""
+def described(path: str | Sequence[str], item: Assessment) -> dict[str, Any]:
+    """A case as the worker and `--json` report it (docs/architecture.md); ``path`` is its image,
+    or those of its channels."""
     return {
         "image": path,
         "uncertainty": None if math.isnan(item.uncertainty) else item.uncertainty,

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from ..data.components import keep_largest
-from ..data.preprocessing import Normalization, Prepared, prepare
+from ..data.preprocessing import Prepared, normalization_of, prepare
 from ..data.volume import Volume
 from ..errors import Canceled, InputError
-from ..models.card import Calibration, ModelCard
+from ..models.card import Calibration, ModelCard, images_of_a_case
 from ..models.model import Model
 from ..models.network import build_network
 from ..nn import devices
@@ -98,7 +98,7 @@ class Segmenter:
             raise Canceled
         found = self._assemble(prediction, prepared, settings, wide, began)
         volumes = [volume] if isinstance(volume, Volume) else volume
-        remarks = [remark for v in volumes for remark in v.remarks]
+        remarks = dict.fromkeys(remark for v in volumes for remark in v.remarks)
         return replace(found, advice=(*remarks, *found.advice))
 
     def predict(
@@ -121,11 +121,11 @@ class Segmenter:
         volumes = [volume] if isinstance(volume, Volume) else list(volume)
         if len(volumes) != len(card.channels):
             raise InputError(
-                f"model {self.model.name} takes {len(card.channels)} images a case "
-                f"({', '.join(card.channels)}), {len(volumes)} given"
+                f"model {self.model.name} takes {images_of_a_case(card.channels)}, "
+                f"{len(volumes)} given"
             )
         progress(0.0, "preparing")
-        prepared = prepare(volumes, card.spacing, Normalization(**card.normalization), roi)
+        prepared = prepare(volumes, card.spacing, normalization_of(card.normalization), roi)
         if canceled is not None and canceled():
             raise Canceled
         whole = prepared

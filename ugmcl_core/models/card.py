@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -75,8 +76,10 @@ class ModelCard:
     """What a model is, expects and was made from.
 
     `spacing` (mm) and `patch` (voxels) are those of the model's grid, by array axis.
-    `normalization` is {"kind": ..., numbers}. `sdf` and `scale_mm` define what -1 to 1 of
-    the distance head mean. `network` holds the arguments of `network.NetworkSettings`.
+    `channels` names the images of a case, in the order of the network's input.
+    `normalization` is {"kind": ..., numbers}, of all channels, or one of these for each. `sdf` and
+    `scale_mm` define what -1 to 1 of the distance head mean. `network` holds the arguments of
+    `network.NetworkSettings`.
     `field_of_view_mm` is the range of extents seen in training, ((least by axis), (most by
     axis)), or None.
     `mirror_axes` are the canonical axes (0 to 2) along which training saw mirrored images, so that
@@ -92,7 +95,7 @@ class ModelCard:
     channels: tuple[str, ...]
     spacing: tuple[float, float, float]
     patch: tuple[int, int, int]
-    normalization: dict[str, Any]
+    normalization: dict[str, Any] | tuple[dict[str, Any], ...]
     network: dict[str, Any]
     sdf: str = "truncated"
     scale_mm: float = 10.0
@@ -145,6 +148,13 @@ def class_info(value: Any) -> ClassInfo:
         raise InputError(str(error)) from None
 
 
+def images_of_a_case(channels: Sequence[str]) -> str:
+    """What a model or a training takes, for people."""
+    if len(channels) == 1:
+        return "one image a case"
+    return f"{len(channels)} images a case ({', '.join(channels)})"
+
+
 def as_name(text: str) -> str:
     """`text` as a name that a card accepts: other characters become dashes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:100] or "model"
@@ -182,20 +192,16 @@ def _card(content: dict[str, Any]) -> ModelCard:
     sha256 = _text(content, "sha256")
     if not _SHA256.match(sha256):
         raise _Wrong("sha256 is not 64 hexadecimal digits")
-    normalization = _object(content, "normalization")
-    if not isinstance(normalization.get("kind"), str):
-        raise _Wrong("normalization has no kind")
-    if not all(_is_number(v) for k, v in normalization.items() if k != "kind"):
-        raise _Wrong("normalization holds something that is not a number")
+    channels = _channels(content["channels"])
     return ModelCard(
         name=name,
         description=_text(content, "description"),
         modality=_text(content, "modality"),
         classes=_classes(content["classes"]),
-        channels=_channels(content["channels"]),
+        channels=channels,
         spacing=_numbers(content["spacing"], "spacing", 3),
         patch=_sizes(content["patch"]),
-        normalization=normalization,
+        normalization=_normalization(content, len(channels)),
         network=_object(content, "network"),
         sdf=sdf,
         scale_mm=_numbers([content["scale_mm"]], "scale_mm", 1)[0],
@@ -276,6 +282,22 @@ def _calibration(value: Any) -> Calibration | None:
     if not all(_is_number(value[key]) for key in ("dice_slope", "dice_offset")):
         raise _Wrong("calibration holds something that is not a number")
     return Calibration(**{key: float(number) for key, number in value.items()})
+
+
+def _normalization(
+    content: dict[str, Any], channels: int
+) -> dict[str, Any] | tuple[dict[str, Any], ...]:
+    value = content["normalization"]
+    several = isinstance(value, list | tuple) and channels > 1
+    if several and len(value) != channels:
+        raise _Wrong(f"normalization is of {len(value)} channels, and there are {channels}")
+    for each in value if several else [value]:
+        _object({"normalization": each}, "normalization")
+        if not isinstance(each.get("kind"), str):
+            raise _Wrong("normalization has no kind")
+        if not all(_is_number(v) for k, v in each.items() if k != "kind"):
+            raise _Wrong("normalization holds something that is not a number")
+    return tuple(value) if several else value
 
 
 def _channels(value: Any) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,9 @@ def _inference(card: ModelCard) -> dict[str, Any]:
     ]  # fmt: skip
     classes = 1 + len(card.classes)
     return {
-        "imports": ["$import torch"],
+        "imports": ["$import torch", *(["$import monai"] if card.channels[1:] else [])],
         "bundle_root": ".",
-        "inputs": ["image.nii.gz"],
+        "inputs": [_files(card)],
         "output_dir": "$@bundle_root + '/eval'",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device)",
@@ -139,8 +140,39 @@ def _inference(card: ModelCard) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _files(card: ModelCard) -> str | list[str]:
+    """An example of the images of a case."""
+    if len(card.channels) == 1:
+        return "image.nii.gz"
+    return [f"{name}.nii.gz" for name in card.channels]
+
+
 def _normalization(card: ModelCard) -> list[dict[str, Any]]:
-    settings = dict(card.normalization)
+    """The transforms; several channels have each its own statistics, and own settings where the
+    card has them."""
+    several = len(card.channels) > 1
+    if isinstance(card.normalization, Mapping):
+        made = _transforms(dict(card.normalization))
+        by_percentiles = ("NormalizeIntensityd", "ScaleIntensityRangePercentilesd")
+        return [{**t, "channel_wise": True} if several and t["_target_"] in by_percentiles else t
+                for t in made]  # fmt: skip
+    channels = [_expression(n, dict(own)) for n, own in enumerate(card.normalization)]
+    joined = f"$lambda x: torch.cat([{', '.join(channels)}])"
+    return [{"_target_": "Lambdad", "keys": "image", "func": joined}]
+
+
+def _expression(channel: int, settings: dict[str, Any]) -> str:
+    """Python of the normalization of channel ``channel`` of ``x``, by MONAI's transforms of
+    arrays."""
+    text = f"x[{channel}:{channel + 1}]"
+    for transform in _transforms(settings):
+        values = {k: v for k, v in transform.items() if k not in ("_target_", "keys")}
+        words = ", ".join(f"{key}={value!r}" for key, value in values.items())
+        text = f"monai.transforms.{transform['_target_'].removesuffix('d')}({words})({text})"
+    return text
+
+
+def _transforms(settings: dict[str, Any]) -> list[dict[str, Any]]:
     kind, low, high = settings["kind"], settings.get("low", 1.0), settings.get("high", 99.0)
     normalize = {"_target_": "NormalizeIntensityd", "keys": "image"}
     if kind == "robust-z":
@@ -159,6 +191,10 @@ def _normalization(card: ModelCard) -> list[dict[str, Any]]:
 
 
 def _readme(card: ModelCard) -> str:
+    example = repr(_files(card)).replace("image", "scan")
+    several = ""
+    if len(card.channels) > 1:
+        several = f"\nA case is a list of files on one grid: {', '.join(card.channels)}.\n"
     return f"""# {card.name}
 
 {card.description}
@@ -166,8 +202,8 @@ def _readme(card: ModelCard) -> str:
 {card.intended_use}
 
     python -m monai.bundle run --config_file configs/inference.json \\
-        --meta_file configs/metadata.json --bundle_root . --inputs "['scan.nii.gz']"
-
+        --meta_file configs/metadata.json --bundle_root . --inputs "[{example}]"
+{several}
 The first channels of the network's output are the probabilities of the classes, those after them
 the signed distance to each structure divided by {card.scale_mm:g} mm, negative inside. Results
 differ a little from those of the program that exported this bundle, whose preprocessing is not

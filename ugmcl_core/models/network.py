@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..data.preprocessing import Normalization
+from ..data.preprocessing import normalization_of
 from ..errors import InputError
 from ..nn.network import DualTaskVNet, NetworkSettings, load_weights
 from .model import Model
@@ -46,7 +46,7 @@ def _settings(model: Model) -> NetworkSettings:
     card = model.card
     try:
         settings = NetworkSettings(**card.network)
-        Normalization(**card.normalization)
+        normalization_of(card.normalization)
     except (TypeError, ValueError, OverflowError) as error:
         wrong = " ".join(str(error).split())
     else:

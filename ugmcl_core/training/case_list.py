@@ -6,7 +6,7 @@ The layout is in docs/architecture.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ _KEYS = {"name", "role", "image", "label", "label_geometry", "empty"}
 @dataclass(frozen=True)
 class CaseList:
     """What a case list holds: ``classes`` with the values that they have in its labels, or None
-    for those of the base model; ``ignore``, the value of voxels that nobody annotated, or None."""
+    for those of the base model; ``ignore``, the value of voxels that nobody annotated, or None;
+    ``named``: whether it names the channels of the cohort."""
 
     cohort: Cohort
     classes: tuple[ClassInfo, ...] | None = None
     ignore: int | None = None
+    named: bool = False
 
 
 def read_case_list(path: str | Path) -> CaseList:
@@ -54,18 +56,21 @@ def read_case_list(path: str | Path) -> CaseList:
 def _case_list(content: Any, folder: Path) -> CaseList:
     if not isinstance(content, dict) or not isinstance(content.get("cases"), list):
         raise InputError('is no case list: it needs {"cases": [...]}')
-    if unknown := sorted(set(content) - {"cases", "classes", "ignore"}):
-        raise InputError(f"unknown key {unknown[0]!r}; known are cases, classes, ignore")
+    known = ("cases", "channels", "classes", "ignore")
+    if unknown := sorted(set(content) - set(known)):
+        raise InputError(f"unknown key {unknown[0]!r}; known are {', '.join(known)}")
     by_role: dict[str, list[Case]] = {role: [] for role in ROLES}
     by_image: dict[Path, str] = {}
     for number, item in enumerate(content["cases"], 1):
         role, case = _case(item, number, folder)
         if any(case.name == c.name for cases in by_role.values() for c in cases):
             raise InputError(f"two cases are named {case.name}; give each a name of its own")
-        other = by_image.setdefault(case.image.resolve(), case.name)
-        if other != case.name:  # a hold-out case would be trained on
-            raise InputError(f"cases {other} and {case.name} have the same image; keep one")
+        for path in case.images:
+            other = by_image.setdefault(path.resolve(), case.name)
+            if other != case.name:  # a hold-out case would be trained on
+                raise InputError(f"cases {other} and {case.name} have the same image; keep one")
         by_role[role].append(case)
+    channels = _channels(content.get("channels"), by_role)
     if not by_role["labeled"]:
         raise InputError("no case is labeled; at least one is needed to learn from")
     classes = _classes(content.get("classes"))
@@ -75,7 +80,43 @@ def _case_list(content: Any, folder: Path) -> CaseList:
     for item in classes or ():
         if item.value == ignore:
             raise InputError(f"ignore {ignore} is the label of {item.name}; choose another")
-    return CaseList(Cohort(*(tuple(by_role[role]) for role in ROLES)), classes, ignore)
+    stacked = len(channels or ())
+    groups = (
+        tuple(replace(c, stacked=stacked) if stacked > 1 and not c.further else c
+              for c in by_role[role])
+        for role in ROLES
+    )  # fmt: skip
+    cohort = Cohort(*groups, channels or _numbers(by_role))
+    return CaseList(cohort, classes, ignore, channels is not None)
+
+
+def _channels(
+    value: Any, by_role: Mapping[str, Sequence[Case]]
+) -> tuple[str, ...] | None:
+    """The names of the channels, None if the list has none; InputError unless each case has an
+    image for each, or one file that may hold all."""
+    names = None
+    if value is not None:
+        texts = isinstance(value, list) and all(isinstance(v, str) and v.strip() for v in value)
+        if not texts or not value or len(set(value)) < len(value):
+            raise InputError("channels is neither null nor a list of different names")
+        names = tuple(value)
+    cases = [case for group in by_role.values() for case in group]
+    count = len(names) if names else max((len(c.images) for c in cases), default=1)
+    for case in cases:
+        if len(case.images) != count and (case.further or names is None):
+            which = f" ({', '.join(names)})" if names else ""
+            raise InputError(
+                f"case {case.name} has {len(case.images)} images, and the cases have {count} "
+                f"channels{which}; add the image that is missing, or leave the case out"
+            )
+    return names
+
+
+def _numbers(by_role: Mapping[str, Sequence[Case]]) -> tuple[str, ...]:
+    """Names for channels that have none."""
+    count = max(len(case.images) for group in by_role.values() for case in group)
+    return Cohort.channels if count == 1 else tuple(f"{n:04d}" for n in range(count))
 
 
 def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
@@ -95,23 +136,32 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
         given = item.get(key)
         if given is None:
             continue
-        if not isinstance(given, str) or "\0" in given or not given:
-            raise InputError(f"case {name}: {key} is no path")
-        files[key] = folder / Path(given).expanduser()
-        if not files[key].exists():
-            raise InputError(f"case {name}: there is no {key} {files[key]}")
+        several = key == "image" and isinstance(given, list) and given
+        files[key] = [_path(one, name, key, folder) for one in (given if several else [given])]
     if "image" not in files:
         raise InputError(f"case {name} has no image")
+    image, *further = files["image"]
+    if len(set(files["image"])) < len(files["image"]):
+        raise InputError(f"case {name} has the same image for two channels")
     if role != "unlabeled" and "label" not in files:
         raise InputError(f"case {name} is {role} and has no label; add it or make it unlabeled")
-    label = files["label"] if role != "unlabeled" else None
+    label = files["label"][0] if role != "unlabeled" else None
     geometry = item.get("label_geometry", "file")
     if geometry not in ("file", "image"):
         raise InputError(f'case {name}: label_geometry is {geometry!r}, not "file" or "image"')
     empty = item.get("empty", False)
     if not isinstance(empty, bool):
         raise InputError(f"case {name}: empty is {empty!r}, neither true nor false")
-    return role, Case(name, files["image"], label, True, geometry == "image", empty)
+    return role, Case(name, image, label, True, geometry == "image", empty, tuple(further))
+
+
+def _path(given: Any, name: str, key: str, folder: Path) -> Path:
+    if not isinstance(given, str) or "\0" in given or not given:
+        raise InputError(f"case {name}: {key} is no path")
+    path = folder / Path(given).expanduser()
+    if not path.exists():
+        raise InputError(f"case {name}: there is no {key} {path}")
+    return path
 
 
 def _classes(value: Any) -> tuple[ClassInfo, ...] | None:

@@ -21,7 +21,7 @@ from ..models.model import Model, open_model, record, resolve, update_card
 from ..models.network import check_model
 from ..nn import devices
 from . import profiles, pseudo_labels
-from .case_list import join_classes, read_case_list
+from .case_list import CaseList, join_classes, read_case_list
 from .memory import Attempt, attempts_for, run_with_fallback
 from .planning import pace
 from .planning.fingerprint import look
@@ -98,6 +98,7 @@ def plan(
         own = own.lasting(profiles.with_iterations(own.profile, iterations), "given")
         profile = own.profile
     else:
+        listed = _of_base(listed, base)
         check_model(base)
         # for new classes the start is not good: they need the whole learning rate
         gentleness = 1.0 if len(classes) > len(base.card.classes) else profiles.GENTLE
@@ -140,6 +141,19 @@ def plan(
     return FinetunePlan(
         cohort, base, method, comparison, profile, description, report, tuple(notices), own
     )
+
+
+def _of_base(listed: CaseList, base: Model) -> CaseList:
+    """``listed`` with the names of the base's channels, if it has none of its own; InputError
+    for cases with others."""
+    cohort, known = listed.cohort, base.card.channels
+    if not listed.named and len(known) > 1:
+        if len(cohort.channels) == 1:  # one file may hold all of them
+            cohort = replace(cohort.with_changes(stacked=len(known)), channels=known)
+        elif len(cohort.channels) == len(known):
+            cohort = replace(cohort, channels=known)
+    profiles.check_channels(base, cohort.channels)
+    return replace(listed, cohort=cohort)
 
 
 def _comparison(method: Method) -> Method | None:
@@ -288,7 +302,7 @@ def finetune(
         output / manifest.NAME,
         "finetune",
         options=asdict(request),
-        inputs=[Path(request.case_list), *(p for c in listed for p in (c.image, c.label))],
+        inputs=[Path(request.case_list), *(p for c in listed for p in (*c.images, c.label))],
         device=run.device,
         seconds=time.monotonic() - began,
         model=record(model),

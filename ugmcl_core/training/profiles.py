@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from ..data.augmentation import Augmentation
 from ..data.batches import BatchSettings
 from ..data.cases import Representation
-from ..data.preprocessing import Normalization
+from ..data.preprocessing import Normalization, normalization_of
 from ..errors import InputError
 from ..methods import METHODS, Method
 from ..methods.options import with_options
-from ..models.card import ClassInfo, ModelCard
+from ..models.card import ClassInfo, ModelCard, images_of_a_case
 from ..models.model import Model
 from ..nn.network import NetworkSettings
 from ..nn.schedules import LearningRate
@@ -120,11 +120,28 @@ def profile_of(card: ModelCard, like: Profile) -> Profile:
         spacing=card.spacing,
         sdf=card.sdf,
         scale=card.scale_mm,
-        normalization=Normalization(**card.normalization),
+        normalization=normalization_of(card.normalization),
         classes=len(card.classes) + 1,
     )
     network, batch = NetworkSettings(**card.network), replace(like.batch, patch=card.patch)
     return replace(like, representation=representation, network=network, batch=batch)
+
+
+def check_channels(base: Model, channels: Sequence[str]) -> None:
+    """Raise InputError unless cases with these channels are what ``base`` takes. The name of one
+    image a case says nothing; those of several are compared, whatever their case."""
+    own = base.card.channels
+    given, wanted = ([name.casefold() for name in names] for names in (channels, own))
+    if len(own) != len(channels):
+        raise InputError(
+            f"model {base.name} takes {images_of_a_case(own)}, and the cases have "
+            f"{images_of_a_case(channels)}; choose another base, or train from scratch"
+        )
+    if len(own) > 1 and given != wanted:
+        raise InputError(
+            f"model {base.name} takes {', '.join(own)} in this order, and the cases have "
+            f"{', '.join(channels)}; name the channels of the cases in the model's order"
+        )
 
 
 GENTLE = 0.3
@@ -166,13 +183,7 @@ def fine_tuning(
     base: Model, like: Profile, iterations: int, gentleness: float = GENTLE
 ) -> Profile:
     """The protocol `like` from the weights of `base`: on its grid, with its network, `gentleness`
-    times its learning rate, and semi-supervised from the first iteration on. InputError for a base
-    of several images a case: a training has one."""
-    if len(base.card.channels) > 1:
-        raise InputError(
-            f"model {base.name} takes {len(base.card.channels)} images a case, and trainings are "
-            "of one; choose another base"
-        )
+    times its learning rate, and semi-supervised from the first iteration on."""
     profile = with_iterations(profile_of(base.card, like), iterations)
     rate = profile.optimization.rate
     optimization = replace(profile.optimization, rate=replace(rate, base=gentleness * rate.base))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..data.cases import Cohort
+from ..data.preprocessing import stored_normalization
 from ..errors import InputError
 from ..files import Busy, held, unwritable
 from ..methods.base import Method
@@ -42,7 +43,6 @@ class Description:
     description: str = ""
     modality: str = ""
     classes: tuple[ClassInfo, ...] = ()
-    channels: tuple[str, ...] = ("image",)
     provenance: dict[str, Any] = field(default_factory=dict)
     license: str = "Made by the user; the user's own terms apply."
     intended_use: str = "Research only; not for clinical use."
@@ -185,7 +185,7 @@ def _train(
                 output / manifest.NAME,
                 "train",
                 options={**fingerprint, "iterations_done": trainer.index},
-                inputs=[path for case in cases for path in (case.image, case.label)],
+                inputs=[path for case in cases for path in (*case.images, case.label)],
                 device=str(device),
                 seconds=time.monotonic() - began,
                 model=model_record(model),
@@ -218,7 +218,6 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
             f"Fine-tuned from {card.name}. {card.description}".strip(),
             card.modality,
             card.classes,
-            card.channels,
             license=card.license,
             intended_use=card.intended_use,
         )
@@ -281,10 +280,10 @@ def model_card(trainer: Trainer, description: Description) -> ModelCard:
         description=description.description,
         modality=description.modality,
         classes=_classes(trainer, description),
-        channels=description.channels,
+        channels=trainer.channels,
         spacing=r.spacing,
         patch=trainer.profile.batch.patch,
-        normalization=r.normalization.to_dict(),
+        normalization=stored_normalization(r.normalization),
         network=trainer.profile.network.to_dict(),
         sdf=r.sdf,
         scale_mm=r.scale,

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from ..data.augmentation import floats
 from ..data.batches import BatchSource, batches
 from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases, within_budget
+from ..data.preprocessing import stored_normalization
 from ..errors import Canceled, InputError, ending_signals
 from ..inference.sliding_window import class_map, predict
 from ..methods.base import Method
@@ -43,7 +44,7 @@ from ..nn.network import (
 from ..nn.schedules import Step
 from ..nn.teacher import Teacher
 from . import checkpoint, pseudo_labels
-from .profiles import Profile
+from .profiles import Profile, check_channels
 from .pseudo_labels import PseudoLabel, label_volume, renewal_steps
 
 Listener = Callable[[dict[str, Any]], None]
@@ -74,7 +75,7 @@ class TrainingSettings:
 class TrainingTask:
     """What is trained: ``method`` by ``profile`` on ``cohort``, from the weights of ``base`` if
     there is one, into the folder ``output``. The network has a distance head if the method needs
-    one."""
+    one, and an input for each channel of the cases."""
 
     cohort: Cohort
     method: Method
@@ -84,7 +85,13 @@ class TrainingTask:
     base: Model | None = None
 
     def __post_init__(self) -> None:
-        network = replace(self.profile.network, distance_head=self.method.uses_distance)
+        if self.base is not None:
+            check_channels(self.base, self.channels)
+        network = replace(
+            self.profile.network,
+            distance_head=self.method.uses_distance,
+            channels=len(self.channels),
+        )
         profile = replace(self.profile, network=network)
         if self.method.renewals:
             # a base has seen labels alone long enough, if it knows all the classes
@@ -92,6 +99,13 @@ class TrainingTask:
             start = 0.0 if known or not self.cohort.unlabeled else self.method.start
             profile = replace(profile, warmup=round(start * profile.iterations))
         object.__setattr__(self, "profile", profile)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the images of a case; that of one image is the base's, if there is one."""
+        own = self.cohort.channels
+        known = own if self.base is None else self.base.card.channels
+        return known if len(own) == len(known) == 1 else own
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -103,8 +117,8 @@ class TrainingTask:
         profile = asdict(self.profile)
         # as cards have them, so that a setting that is new and unused changes nothing
         profile["network"] = self.profile.network.to_dict()
-        normalization = self.profile.representation.normalization.to_dict()
-        profile["representation"]["normalization"] = normalization
+        normalization = self.profile.representation.normalization
+        profile["representation"]["normalization"] = stored_normalization(normalization)
         for key in ("patch", "labeled", "unlabeled"):
             del profile["batch"][key]
         if not self.profile.prior:
@@ -119,6 +133,8 @@ class TrainingTask:
             "labeled": [c.name for c in self.cohort.labeled],
             "unlabeled": [c.name for c in self.cohort.unlabeled],
         }
+        if self.base is None and self.channels != Cohort.channels:
+            content["channels"] = self.channels
         return json.loads(json.dumps(content))
 
 
@@ -130,7 +146,7 @@ class Trainer:
         self, task: TrainingTask, device: torch.device, emit: Listener = lambda event: None
     ) -> None:
         self.method, self.profile, self.settings = task.method, task.profile, task.settings
-        self.device, self.base = device, task.base
+        self.device, self.base, self.channels = device, task.base, task.channels
         self.output, self.fingerprint, self.emit = task.output, task.fingerprint, emit
         self.index, self.speed = 0, 0.0
         profile, settings, base = self.profile, self.settings, self.base

@@ -37,11 +37,11 @@ def measure(
     Voxels that nobody annotated count as background in both. A class that the model does not
     have counts like one that it does not find. Raises InputError and Canceled.
     """
-    image, labels = read_pair(case)
+    images, labels = read_pair(case)
     truth, known = representation.numbered(labels.array, case.label)
-    found = segmenter.segment(image, SegmentSettings(passes=0), canceled=canceled)
+    found = segmenter.segment(images, SegmentSettings(passes=0), canceled=canceled)
     labels_found = found.labels.array * known
-    spacing = image.grid.spacing
+    spacing = labels.grid.spacing
     scores = [
         metrics.score(labels_found == value, truth == value, spacing)
         for value in (c.value for c in classes)

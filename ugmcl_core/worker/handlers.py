@@ -58,7 +58,8 @@ class RequestHandler:
         self, request: SegmentRequest, progress: ProgressEvents, canceled: Callable[[], bool]
     ) -> dict[str, Any]:
         progress(0.0, "reading")
-        image = volume.read(request.image)
+        channels = len(resolve(request.model).card.channels)
+        images = volume.read_images(request.image, channels)
         if canceled():
             raise Canceled
         progress(0.0, "loading the model")
@@ -69,7 +70,7 @@ class RequestHandler:
         folder, stem = result_files.make_folder(request.output), request.output_stem
         result_files.check(folder, stem, segmenter.model, settings.passes > 0)
         found = segmenter.segment(
-            image, settings, roi=request.roi, progress=progress, canceled=canceled
+            images, settings, roi=request.roi, progress=progress, canceled=canceled
         )
         if canceled():
             raise Canceled
@@ -87,26 +88,29 @@ class RequestHandler:
         progress = ProgressEvents(send)
         progress(0.0, "loading the model")
         segmenter = self._load(request.model, request.device)
-        found: list[tuple[str, Assessment]] = []
+        found: list[tuple[str | list[str], Assessment]] = []
         total = len(request.images)
-        for number, path in enumerate(request.images):
+        for number, paths in enumerate(request.images):
+            case = paths[0] if len(paths) == 1 else list(paths)
+            name = pairing.stem(paths[0])
 
-            def advance(fraction: float, _: str, number: int = number, path: str = path) -> None:
-                progress((number + fraction) / total, f"assessing {pairing.stem(path)}")
+            def advance(fraction: float, _: str, number: int = number, name: str = name) -> None:
+                progress((number + fraction) / total, f"assessing {name}")
 
             advance(0.0, "")
             if canceled():
                 raise Canceled
             try:
-                image, passes = guarded.read(path), request.passes
-                for remark in image.remarks:
+                images = guarded.read_images(paths, len(segmenter.model.card.channels))
+                for remark in dict.fromkeys(r for v in images for r in v.remarks):
                     send("log", level="warning", text=remark)
-                item = assess(segmenter, image, passes, progress=advance, canceled=canceled)
+                passes = request.passes
+                item = assess(segmenter, images, passes, progress=advance, canceled=canceled)
             except InputError as error:
                 send("log", level="warning", text=in_one_line(error))
                 continue
-            found.append((path, item))
-            send("ranked", **described(path, item))
+            found.append((case, item))
+            send("ranked", **described(case, item))
         if not found:
             raise InputError("rank: none of the images can be used")
         return {"cases": [described(*pair) for pair in ranked(found)]}

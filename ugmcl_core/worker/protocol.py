@@ -19,11 +19,15 @@ _FAR = 1e9  # mm; no image reaches as far
 Roi = tuple[float, float, float, float, float, float]
 
 
+Images = tuple[str, ...]
+"""The image files of a case, one for each channel; a request has a text for one alone."""
+
+
 @dataclass(frozen=True)
 class SegmentRequest:
-    """Segment one image file; `roi` in RAS mm of the file's own space."""
+    """Segment one case; `roi` in RAS mm of the space of its first file."""
 
-    image: str
+    image: Images
     output: str
     model: str
     device: str = "auto"
@@ -35,8 +39,8 @@ class SegmentRequest:
 
     @property
     def output_stem(self) -> str:
-        """The name of the outputs: `stem`, or the image's own as it was given."""
-        return self.stem or pairing.stem(os.path.abspath(self.image))
+        """The name of the outputs: `stem`, or the first image's own as it was given."""
+        return self.stem or pairing.stem(os.path.abspath(self.image[0]))
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class EstimateRequest(FinetuneSettings):
 
 @dataclass(frozen=True)
 class RankRequest:
-    """Sort image files by the model's uncertainty, the most uncertain first."""
+    """Sort cases by the model's uncertainty, the most uncertain first."""
 
-    images: tuple[str, ...]
+    images: tuple[Images, ...]
     model: str
     device: str = "auto"
     passes: int = SegmentSettings.passes
@@ -155,6 +159,20 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(_text(name, v) for v in value)
 
 
+def _images(name: str, value: Any) -> Images:
+    if not isinstance(value, list):
+        return (_text(name, value),)
+    if not value:
+        raise InputError(f"{name} must be a path, or a list of paths, one for each channel")
+    return _texts(name, value)
+
+
+def _cases(name: str, value: Any) -> tuple[Images, ...]:
+    if not isinstance(value, list):
+        raise InputError(f"{name} must be a list of texts")
+    return tuple(_images(name, v) for v in value)
+
+
 def _wholes(name: str, value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
@@ -188,5 +206,7 @@ _CHECKS: dict[Any, Callable[[str, Any], Any]] = {
     "bool": _flag,
     "Roi | None": _roi,
     "tuple[str, ...]": _texts,
+    "Images": _images,
+    "tuple[Images, ...]": _cases,
     "tuple[int, ...] | None": _wholes,
 }

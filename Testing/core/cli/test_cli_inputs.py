@@ -218,10 +218,10 @@ def test_whatever_fails_for_one_image_leaves_the_others(
 ):
     real = segmenter.Segmenter.segment
 
-    def broken(self, image, *arguments, **options):
-        if image.grid.same_as(volume.read(scan).grid):
+    def broken(self, images, *arguments, **options):
+        if images[0].grid.same_as(volume.read(scan).grid):
             raise error
-        return real(self, image, *arguments, **options)
+        return real(self, images, *arguments, **options)
 
     monkeypatch.setattr(segmenter.Segmenter, "segment", broken)
     other = tmp_path / "other.nrrd"

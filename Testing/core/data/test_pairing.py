@@ -6,7 +6,9 @@ import pytest
 
 from ugmcl_core.data.pairing import (
     LABELS,
+    Channels,
     Pair,
+    grouped,
     left_over,
     pair_folder,
     pair_folders,
@@ -64,9 +66,56 @@ def test_the_names_of_nnunet(tmp_path):
         Pair("a", tmp_path / "imagesTr/a_0000.nii.gz", tmp_path / "labelsTr/a.nii.gz"),
         Pair("b_0000", tmp_path / "imagesTr/b_0000.nii.gz"),
     ]
-    files(tmp_path, "imagesTr/a_0001.nii.gz")
-    with pytest.raises(InputError, match="several images or channels"):
-        pair_folder(tmp_path)
+
+
+def paired(folder, channels=None):
+    return {p.name: [f.name for f in (p.image, *p.further)] for p in pair_folder(folder, channels)}
+
+
+def test_the_channels_of_nnunet_are_one_case_and_a_missing_one_is_named(tmp_path):
+    files(tmp_path, *(f"imagesTr/{c}_000{n}.nii.gz" for c in "ab" for n in range(3)))
+    files(tmp_path, "imagesTr/c_0000.nii.gz", "imagesTr/c_0002.nii.gz", "imagesTr/d.nii.gz")
+    files(tmp_path, "labelsTr/a.nii.gz", "labelsTr/c.nii.gz")  # b is unlabeled
+    images, labels = tmp_path / "imagesTr", tmp_path / "labelsTr"
+    whole = {c: [f"{c}_000{n}.nii.gz" for n in range(3)] for c in "ab"}
+    assert paired(tmp_path) == whole
+    assert pair_folder(tmp_path)[0].label == labels / "a.nii.gz"
+    lines = left_over(images, labels)
+    first, other = images / "c_0000.nii.gz", images / "d.nii.gz"
+    assert lines[0] == f"{first}: c has no 0001 (c_0001); the case is left out"
+    assert lines[1] == f"{other} is left out: channels end with _0000, _0001, _0002"
+    assert lines[2].endswith("c.nii.gz: no image of that name; the label is left out")
+    names = '{"channel_names": {"0": "T1", "1": "T2", "2": "FLAIR"}}'
+    (tmp_path / "dataset.json").write_text(names)
+    assert paired(tmp_path) == whole
+    assert "c has no T2 (c_0001)" in left_over(images, labels)[0]
+    assert paired(tmp_path, Channels(("flair",), ("_0002",))) == {
+        c: [f"{c}_0002.nii.gz"] for c in "abc"
+    }
+    with pytest.raises(InputError, match=r"a_0002.nii.gz: there are more channels than T1, T2"):
+        paired(tmp_path, Channels(("T1", "T2")))
+
+
+def test_channels_are_found_by_their_names_and_by_given_endings(tmp_path):
+    files(tmp_path, "images/p_T1.nii.gz", "images/p_t1c.nii.gz", "images/q_t1.nrrd")
+    files(tmp_path, "images/q_t1c.nrrd", "labels/p_seg.nii.gz", "labels/q.nrrd")
+    two = {"p": ["p_T1.nii.gz", "p_t1c.nii.gz"], "q": ["q_t1.nrrd", "q_t1c.nrrd"]}
+    assert paired(tmp_path, Channels(("t1", "t1c"))) == two
+    assert all(pair.label for pair in pair_folder(tmp_path, Channels(("t1", "t1c"))))
+    swapped = Channels(("contrast", "plain"), ("_t1c", "_t1"))
+    assert paired(tmp_path, swapped) == {name: both[::-1] for name, both in two.items()}
+    assert set(paired(tmp_path)) == {"p_T1", "p_t1c", "q_t1", "q_t1c"}, "one image a case as ever"
+    files(tmp_path, "images/q_0000.nrrd")
+    with pytest.raises(InputError, match=r"named by its channel and q_0000.nrrd by a number"):
+        paired(tmp_path, Channels(("t1", "t1c")))
+    by_stem = {name: Path(f"{name}.nrrd") for name in ("p_t1", "p_T1")}
+    with pytest.raises(InputError, match=r"p_t1.nrrd and p_T1.nrrd are both the t1 of p"):
+        grouped(by_stem, Channels(("t1",), ("_t1",)))
+
+
+def test_without_channels_among_the_names_each_file_holds_them_all(tmp_path):
+    files(tmp_path, "images/a.nii.gz", "images/b.nii.gz", "labels/a.nii.gz")
+    assert paired(tmp_path, Channels(("t1", "t2"))) == {"a": ["a.nii.gz"], "b": ["b.nii.gz"]}
 
 
 def test_a_number_at_the_end_of_both_names_is_no_channel(tmp_path):

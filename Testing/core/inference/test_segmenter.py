@@ -98,7 +98,7 @@ def test_a_much_larger_field_of_view_is_advised_against(segmenter, case):
 
 
 def test_wrong_numbers_of_channels_and_passes_are_refused(segmenter, case):
-    with pytest.raises(InputError, match="takes 1 images"):
+    with pytest.raises(InputError, match="takes one image a case, 2 given"):
         segmenter.segment([case[0], case[0]])
     with pytest.raises(InputError, match="passes"):
         SegmentSettings(65)

@@ -10,6 +10,7 @@ import torch
 from samples import tiny_model
 
 from ugmcl_core.__main__ import main
+from ugmcl_core.models.card import ModelCard
 from ugmcl_core.models.model import resolve
 from ugmcl_core.models.network import build_network
 
@@ -195,3 +196,30 @@ def test_monai_normalizes_as_this_program_does(tmp_path, kind):
     image[:2] = 0.0 if kind == "z-score-nonzero" else image[:2]
     found = parser.get_parsed_content("t")({"image": torch.from_numpy(image)[None]})["image"]
     np.testing.assert_allclose(np.asarray(found)[0], normalization(image), atol=5e-3)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_monai_normalizes_each_channel_by_itself(tmp_path, alike):
+    monai = pytest.importorskip("monai.bundle", reason="MONAI is not installed")
+    from dataclasses import replace
+
+    from ugmcl_core.data.preprocessing import Normalization, stored_normalization
+    from ugmcl_core.models import monai as monai_bundle
+
+    robust, ct = Normalization(), Normalization("global", -20.0, 30.0, 4.0, 9.0)
+    normalization = robust if alike else (ct, robust)
+    card = tiny_model(tmp_path / "m").card
+    stored = stored_normalization(normalization)
+    card = replace(card, channels=("ct", "mr"), normalization=stored)
+    assert ModelCard.from_json(replace(card, sha256="0" * 64).to_json()).normalization == stored
+    config = monai_bundle._inference(card)
+    parser = monai.ConfigParser({"imports": config["imports"], "t": {
+        "_target_": "Compose", "transforms": monai_bundle._normalization(card)}})  # fmt: skip
+    random = np.random.default_rng(0)
+    image = np.stack([random.normal(3, 20, (12, 11, 10)), random.normal(300, 50, (12, 11, 10))])
+    image = image.astype(np.float32)
+    found = parser.get_parsed_content("t")({"image": torch.from_numpy(image)})["image"]
+    each = (robust, robust) if alike else normalization
+    wanted = np.stack([own(channel) for own, channel in zip(each, image, strict=True)])
+    np.testing.assert_allclose(np.asarray(found), wanted, atol=5e-3)
+    assert config["inputs"] == [["ct.nii.gz", "mr.nii.gz"]]

@@ -14,6 +14,7 @@ import torch
 
 from ugmcl_core.data import volume
 from ugmcl_core.data.cases import find_cohort
+from ugmcl_core.data.pairing import Channels
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.methods import DualTask
@@ -73,6 +74,42 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2.0 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_channels_show_what_one_alone_misses(tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=time.process_time))
+    root = structure_samples.write_family(tmp_path, "halves", TRAINED + TESTED)
+    names = sorted(p.stem for p in (root / "labels").iterdir())
+    found = {}
+    kinds = {"both": None, **{kind: Channels((kind,), (kind,)) for kind in ("_0000", "_0001")}}
+    for kind, channels in kinds.items():
+        cohort = find_cohort(
+            root / "images", root / "labels", names[:TRAINED], exclude=names[TRAINED:],
+            channels=channels,
+        )  # fmt: skip
+        plan = plan_cohort(cohort, (), CPU, [f"filters={FILTERS}"])
+        profile = pace.fit(plan.profile, 1.5, [pace.Course(cohort, DualTask())], "cpu", 1)
+        model = train(
+            cohort,
+            DualTask(),
+            profile,
+            tmp_path / kind,
+            TrainingSettings(1, "cpu"),
+            description=replace(describe(None, kind, profile), classes=plan.classes),
+        )
+        assert len(model.card.channels) == model.card.network["channels"] == len(cohort.channels)
+        segmenter, scores = Segmenter(model, "cpu"), []
+        for case in names[TRAINED:]:
+            paths = sorted((root / "images").glob(f"{case}{kind if channels else ''}*"))
+            images = volume.read_images(paths, len(cohort.channels))
+            truth = volume.read_labels(root / "labels" / f"{case}.nrrd").array
+            labels = segmenter.segment(images, SegmentSettings(passes=0)).labels.array
+            scores.append(_dice(labels == 1, truth == 1))
+        found[kind] = float(np.mean(scores))
+    print(found)
+    assert found["both"] > 0.8 and max(found["_0000"], found["_0001"]) < 0.7, found
+
+
 @pytest.mark.parametrize("name", structure_samples.FAMILIES)
 def test_each_family_is_planned_as_it_is(tmp_path, name):
     root = structure_samples.write_family(tmp_path, name, 2)
@@ -80,10 +117,12 @@ def test_each_family_is_planned_as_it_is(tmp_path, name):
     r, network = plan.profile.representation, plan.profile.network
     kind, classes, axes = {
         "stack": ("", 4, (0, 1)), "small": ("CT", 2, (0, 1)), "sides": ("CT", 3, (1,)),
+        "halves": ("", 2, (0, 1)),
     }[name]  # fmt: skip
     assert (plan.modality, network.classes) == (kind, classes)
     assert r.normalization.kind == ("global" if kind else "robust-z")
     assert plan.profile.batch.augmentation.mirror_axes == axes
+    assert network.channels == (2 if name == "halves" else 1)
     if name == "stack":
         assert r.spacing == (1.8, 1.8, 10.0) and network.kernels[0] == (3, 3, 1)
     if name == "small":

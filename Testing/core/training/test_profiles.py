@@ -51,10 +51,18 @@ def test_fine_tuning_is_on_the_bases_grid_and_gentle(tmp_path):
     assert rate == pytest.approx(profiles.GENTLE * COMPACT.optimization.rate.base)
 
 
-def test_a_base_of_several_images_a_case_is_refused(tmp_path):
+def test_a_base_with_other_channels_is_refused(tmp_path):
+    one = tiny_model(tmp_path / "one")
     two = tiny_model(tmp_path / "two", channels=("T1", "T2"))
-    with pytest.raises(InputError, match="model tiny takes 2 images a case"):
-        profiles.fine_tuning(two, COMPACT, 100)
+    profiles.check_channels(one, ("whatever",))
+    profiles.check_channels(two, ("t1", "t2"))
+    for base, channels, words in (
+        (one, ("T1", "T2"), r"takes one image a case, and the cases have 2 images .*\(T1, T2\)"),
+        (two, ("T1",), r"takes 2 images a case \(T1, T2\), and the cases have one image"),
+        (two, ("T2", "T1"), r"takes T1, T2 in this order, and the cases have T2, T1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            profiles.check_channels(base, channels)
 
 
 def test_unknown_names_list_what_there_is():

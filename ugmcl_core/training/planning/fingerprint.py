@@ -61,11 +61,20 @@ class Twins:
 
 
 @dataclass(frozen=True)
+class ImageFacts:
+    """``modality`` is that of the DICOM header, else CT where the values are those of CT, else
+    empty. ``histogram`` holds the percentiles `_PERCENTILES` of the voxels, 0 and 1 being the
+    percentiles 0.5 and 99.5."""
+
+    modality: str
+    histogram: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class CaseFacts:
-    """What one case looks like. ``modality`` is that of its DICOM header, else CT where the values
-    are those of CT, else empty. ``histogram`` holds the percentiles `_PERCENTILES` of the voxels,
-    0 and 1 being the percentiles 0.5 and 99.5. ``extent`` (mm) is that of all structures together;
-    without labels the last three are empty."""
+    """What one case looks like. ``modality`` and ``histogram`` are those of its first image (see
+    `ImageFacts`), ``further`` those of its other channels. ``extent`` (mm) is that of all
+    structures together; without labels it is empty, like structures and twins."""
 
     name: str
     shape: tuple[int, int, int]
@@ -75,6 +84,12 @@ class CaseFacts:
     structures: tuple[Structure, ...] = ()
     extent: tuple[float, float, float] = (0.0, 0.0, 0.0)
     twins: tuple[Twins, ...] = ()
+    further: tuple[ImageFacts, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageFacts, ...]:
+        """The facts of each channel."""
+        return (ImageFacts(self.modality, self.histogram), *self.further)
 
     @property
     def size(self) -> tuple[float, float, float]:
@@ -95,13 +110,21 @@ class Inside:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The cases of a training; ``others`` counts unlabeled ones that were not looked at, since
-    reading all of them would take long."""
+    """The cases of a training; ``inside`` is that of the first channel, ``further`` are those of
+    the others. ``others`` counts unlabeled ones that were not looked at, since reading all of them
+    would take long."""
 
     labeled: tuple[CaseFacts, ...]
     unlabeled: tuple[CaseFacts, ...]
     inside: Inside
     others: int = 0
+    channels: tuple[str, ...] = Cohort.channels
+    further: tuple[Inside, ...] = ()
+
+    @property
+    def insides(self) -> tuple[Inside, ...]:
+        """The intensities of the structures in each channel."""
+        return (self.inside, *self.further)
 
     @property
     def cases(self) -> tuple[CaseFacts, ...]:
@@ -113,15 +136,26 @@ class Fingerprint:
         """The label values of the structures in any case."""
         return tuple(sorted({s.value for c in self.labeled for s in c.structures}))
 
-    def said_to_be(self, modality: str) -> Fingerprint:
-        """The same with ``modality`` for the labeled cases and for those that look like them;
-        "" changes nothing."""
-        guessed = {c.modality for c in self.labeled} if modality else ()
+    def said_to_be(self, modalities: Sequence[str]) -> Fingerprint:
+        """The same with these ``modalities`` of the channels of the labeled cases and of those
+        that look like them; "" changes nothing."""
+        if not any(modalities):
+            return self
+        guessed = zip(*(c.images for c in self.labeled), strict=True)
+        known = [
+            {image.modality for image in images} if said else set()
+            for images, said in zip(guessed, modalities, strict=True)
+        ]
 
         def of(cases: tuple[CaseFacts, ...]) -> tuple[CaseFacts, ...]:
-            return tuple(
-                replace(c, modality=modality) if c.modality in guessed else c for c in cases
+            return tuple(map(told, cases))
+
+        def told(case: CaseFacts) -> CaseFacts:
+            first, *further = (
+                replace(image, modality=said) if image.modality in guesses else image
+                for image, said, guesses in zip(case.images, modalities, known, strict=True)
             )
+            return replace(case, modality=first.modality, further=tuple(further))
 
         return replace(self, labeled=of(self.labeled), unlabeled=of(self.unlabeled))
 
@@ -151,14 +185,20 @@ def take(
         facts.append(found)
         samples.append(inside)
     count = len(cohort.labeled)
-    inside = np.concatenate(samples)
-    low, high = map(float, np.percentile(inside, [0.5, 99.5]))
+    first, *further = (_inside(channel) for channel in np.concatenate(samples, axis=1))
     return Fingerprint(
         tuple(facts[:count]),
         tuple(facts[count:]),
-        Inside(low, high, float(inside.mean()), float(inside.std())),
+        first,
         len(cohort.unlabeled) - len(unlabeled),
+        cohort.channels,
+        tuple(further),
     )
+
+
+def _inside(values: np.ndarray) -> Inside:
+    low, high = map(float, np.percentile(values, [0.5, 99.5]))
+    return Inside(low, high, float(values.mean()), float(values.std()))
 
 
 def unlike(case: CaseFacts, labeled: Sequence[CaseFacts]) -> str:
@@ -168,12 +208,13 @@ def unlike(case: CaseFacts, labeled: Sequence[CaseFacts]) -> str:
     body part, or intensities distributed like those of none of them. The limits are wide: what is
     left out by mistake teaches nothing, what is let in by mistake mostly little.
     """
-    kinds = {c.modality for c in labeled}
-    both_known = case.modality and "" not in kinds
-    if all((case.modality == "CT") != (k == "CT") for k in kinds) or (
-        both_known and case.modality not in kinds
-    ):
-        return f"it is {case.modality or 'no CT'}, the labeled ones are {_listed(kinds)}"
+    for own, *others in zip(case.images, *(c.images for c in labeled), strict=True):
+        kinds = {other.modality for other in others}
+        both_known = own.modality and "" not in kinds
+        if all((own.modality == "CT") != (k == "CT") for k in kinds) or (
+            both_known and own.modality not in kinds
+        ):
+            return f"it is {own.modality or 'no CT'}, the labeled ones are {_listed(kinds)}"
     ratios = np.array([np.divide(c.spacing, min(c.spacing)) for c in labeled])
     own = np.divide(case.spacing, min(case.spacing))
     for a in range(3):
@@ -183,9 +224,10 @@ def unlike(case: CaseFacts, labeled: Sequence[CaseFacts]) -> str:
     for a, size in enumerate(case.size):
         if size > _LARGER * sizes[:, a].max() or size < sizes[:, a].min() / _LARGER:
             return f"its field of view of {_mm(case.size)} is another one along {'RAS'[a]}"
-    gaps = [np.abs(np.subtract(case.histogram, c.histogram)).max() for c in labeled]
-    if min(gaps) > _DIFFERENT:
-        return "its intensities are distributed like those of no labeled case"
+    for own, *others in zip(case.images, *(c.images for c in labeled), strict=True):
+        gaps = [np.abs(np.subtract(own.histogram, other.histogram)).max() for other in others]
+        if min(gaps) > _DIFFERENT:
+            return "its intensities are distributed like those of no labeled case"
     return ""
 
 
@@ -199,7 +241,7 @@ def _mm(values: Sequence[float]) -> str:
 
 def _some(cases: Sequence[Case]) -> list[Case]:
     """The ``cases``, or an even choice of them that holds about `_MOST_BYTES`."""
-    size = sum(c.image.stat().st_size for c in cases if c.image.is_file())
+    size = sum(p.stat().st_size for c in cases for p in c.images if p.is_file())
     every = max(1, -(-size // _MOST_BYTES))
     return list(cases[::every])
 
@@ -207,28 +249,30 @@ def _some(cases: Sequence[Case]) -> list[Case]:
 def look(
     case: Case, values: Sequence[int] = (), ignore: int | None = None
 ) -> tuple[CaseFacts, np.ndarray]:
-    """The facts of one case, and intensities of some voxels of its structures."""
-    image, labels = read_pair(case)
-    order, flips = canonical_axes(image.grid)
-    array = to_canonical(image.array, order, flips)
-    spacing = tuple(float(image.grid.spacing[a]) for a in order)
-    sample = array.ravel(order="K")[:: max(1, array.size // _SAMPLE)]
-    low, *middle, high = map(float, np.percentile(sample, [0.5, *_PERCENTILES, 99.5]))
-    histogram = tuple((v - low) / max(high - low, 1e-9) for v in middle)
-    modality = _modality(case.image, sample, low)
-    facts = CaseFacts(case.name, array.shape, spacing, modality, histogram)
+    """The facts of one case, and intensities of some voxels of its structures, (channels, n)."""
+    images, labels = read_pair(case)
+    grid = images[0].grid
+    order, flips = canonical_axes(grid)
+    arrays = [to_canonical(image.array, order, flips) for image in images]
+    spacing = tuple(float(grid.spacing[a]) for a in order)
+    paths = case.images if case.further else case.images * len(arrays)
+    first, *further = map(_look_at, arrays, paths)
+    facts = CaseFacts(
+        case.name, arrays[0].shape, spacing, first.modality, first.histogram,
+        further=tuple(further),
+    )  # fmt: skip
     if labels is None:
-        return facts, np.empty(0)
+        return facts, np.empty((len(arrays), 0))
     marked = to_canonical(labels.array, order, flips)
     found = [v for v in np.unique(marked).tolist() if v and v != ignore]
     found = [v for v in found if v in values] if values else found
     if not found and case.may_be_empty:
-        return facts, np.empty(0)
+        return facts, np.empty((len(arrays), 0))
     if not found:
         raise InputError(empty_label(case))
     known = np.isin(marked, found)
     box = bounding_box(known)
-    inside = array[box][known[box]]
+    inside = np.stack([array[box][known[box]] for array in arrays])
     masks = _masks(marked, found)
     structures = tuple(_structure(marked, masks[v], v, spacing) for v in found)
     facts = replace(
@@ -237,7 +281,14 @@ def look(
         extent=tuple((b.stop - b.start) * s for b, s in zip(box, spacing, strict=True)),
         twins=tuple(_twins(marked, masks, structures, spacing)),
     )
-    return facts, inside[:: max(1, inside.size // _INSIDE)].astype(np.float64)
+    return facts, inside[:, :: max(1, inside.shape[1] // _INSIDE)].astype(np.float64)
+
+
+def _look_at(array: np.ndarray, path: Path) -> ImageFacts:
+    sample = array.ravel(order="K")[:: max(1, array.size // _SAMPLE)]
+    low, *middle, high = map(float, np.percentile(sample, [0.5, *_PERCENTILES, 99.5]))
+    histogram = tuple((v - low) / max(high - low, 1e-9) for v in middle)
+    return ImageFacts(_modality(path, sample, low), histogram)
 
 
 def _modality(path: Path, sample: np.ndarray, low: float) -> str:

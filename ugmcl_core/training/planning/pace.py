@@ -9,7 +9,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -65,7 +65,7 @@ def measure(
     devices.release_memory()
     device = torch.device(attempt.device)
     whole = course.cohort
-    cohort = Cohort(whole.labeled[:1], whole.unlabeled[:1])
+    cohort = replace(whole, labeled=whole.labeled[:1], unlabeled=whole.unlabeled[:1], holdout=())
     nowhere = Path(tempfile.gettempdir())  # nothing exceeds the budget, so nothing is written
     settings = TrainingSettings(seed, attempt.device, memory=1 << 62, resident=False)
     task = TrainingTask(cohort, course.method, attempt.profile, nowhere, settings, course.base)

@@ -29,7 +29,7 @@ from ...data.augmentation import Augmentation, thick_axes
 from ...data.batches import BatchSettings
 from ...data.cases import Cohort, Representation
 from ...data.dataset_json import modality_of
-from ...data.preprocessing import Normalization
+from ...data.preprocessing import Normalization, Normalizations
 from ...errors import InputError
 from ...inference.settings import MOST_PATCHES
 from ...models.card import ClassInfo, ModelCard
@@ -183,7 +183,9 @@ def plan_cohort(
     """
     given = overrides_of(overrides)
     values = tuple(values) or tuple(c.value for c in classes)
-    found = fingerprint.take(cohort, values, ignore, progress).said_to_be(modality_of(modality))
+    found = fingerprint.take(cohort, values, ignore, progress)
+    said = (modality_of(name) or modality_of(modality) for name in cohort.channels)
+    found = found.said_to_be(tuple(said))
     if not classes:
         values = _usual(found)
         names = ["structure"] if values == (1,) else [f"class {v}" for v in values]
@@ -236,6 +238,7 @@ class _Planner:
             dropout=self.dropout(),
             distance_dropout=False,
             kernels=kernels,
+            channels=len(self.found.channels),
         )
         labeled, unlabeled = self.batch(patch)
         representation = Representation(
@@ -259,7 +262,7 @@ class _Planner:
             with_iterations(profile, iterations),
             tuple(self.made),
             tuple(self.classes),
-            modality(self.found.labeled),
+            ", ".join(k for k in dict.fromkeys(modalities(self.found.labeled)) if k),
             tuple(self.left_out.items()),
         )
 
@@ -414,16 +417,29 @@ class _Planner:
         cases = self.found.labeled
         return tuple(sum(s.share for s in self.found.of(v)) / len(cases) for v in self.values)
 
-    def normalization(self) -> Normalization:
-        inside, kind = self.found.inside, modality(self.found.labeled)
-        if kind == "CT" and inside.deviation > 0 and inside.low < inside.high:
-            rounded = (inside.low, inside.high, inside.mean, inside.deviation)
-            value = Normalization("global", *(float(f"{v:.5g}") for v in rounded))
-            why = "CT: clipped and scaled as the structures' intensities over all cases ask for"
+    def normalization(self) -> Normalizations:
+        """That of all channels if their intensities have no unit, else one for each."""
+        each, kinds = [], modalities(self.found.labeled)
+        for kind, inside in zip(kinds, self.found.insides, strict=True):
+            if kind == "CT" and inside.deviation > 0 and inside.low < inside.high:
+                rounded = (inside.low, inside.high, inside.mean, inside.deviation)
+                each.append(Normalization("global", *(float(f"{v:.5g}") for v in rounded)))
+            else:
+                each.append(COMPACT.representation.normalization)
+        whys = [
+            "CT: clipped and scaled as the structures' intensities over all cases ask for"
+            if own.kind == "global"
+            else f"{kind or 'no CT'}: intensities have no unit, so each image by its own"
+            for kind, own in zip(kinds, each, strict=True)
+        ]
+        if len(set(each)) == 1:
+            value, why = each[0], whys[0]
         else:
-            value = COMPACT.representation.normalization
-            why = f"{kind or 'no CT'}: intensities have no unit, so each image by its own"
-        return self.decide("normalization", value, why, _normalization, _normalization_text)
+            value = tuple(each)
+            named = zip(self.found.channels, whys, strict=True)
+            why = "; ".join(f"{name}, {text}" for name, text in named)
+        parse = _normalization(len(each))
+        return self.decide("normalization", value, why, parse, _normalization_text)
 
     def scale(self, grid: tuple[float, ...]) -> float:
         radius = float(np.median(self.radii))
@@ -452,7 +468,7 @@ class _Planner:
             degrees, why = 30.0, f"degrees, within the slices along {_names(thick)} alone"
         degrees = self.decide("rotation", degrees, why, _number, "{:g}".format)
         strength, why = 1.0, "of gain, gamma, bias field, blur and noise, as compact"
-        if modality(self.found.labeled) == "CT":
+        if set(modalities(self.found.labeled)) == {"CT"}:
             strength, why = 0.5, "CT: scanners differ less in their intensities than in MR"
         strength = self.decide("intensity", strength, why, _share, "{:g}".format)
         flips = tuple(0.5 if a in axes else 0.0 for a in range(3))
@@ -528,32 +544,40 @@ def kernels_for(grid: Sequence[float], patch: Sequence[int], strides: Strides) -
     return tuple(kernels)
 
 
-def modality(cases: Sequence[CaseFacts]) -> str:
-    """The kind of image that most of the cases are."""
-    kinds = [c.modality for c in cases]
-    return max(sorted(set(kinds)), key=kinds.count) if kinds else ""
+def modalities(cases: Sequence[CaseFacts]) -> tuple[str, ...]:
+    """The kind of image that each channel is in most of the cases."""
+    by_channel = zip(*([image.modality for image in c.images] for c in cases), strict=True)
+    return tuple(max(sorted(set(kinds)), key=kinds.count) for kinds in by_channel)
 
 
 def contradiction(card: ModelCard, cases: Sequence[CaseFacts]) -> str:
     """Advice to train from scratch where cases do not fit a base model: another modality, slices
     between which its grid would make up most, or structures that vanish on it. "" else."""
-    is_ct, of_ct = modality(cases) == "CT", card.normalization.get("kind") in ("global", "window")
-    known_mr = "MR" in card.modality.upper() and not of_ct
     grid, spacing = np.array(card.spacing), _median([c.spacing for c in cases])
     thinnest = min((2.0 * s.radius for c in cases for s in c.structures), default=math.inf)
-    why = ""
-    if is_ct and known_mr:
-        why = f"the images are CT, and it was trained on {card.modality}"
-    elif modality(cases) in ("MR", "PT") and of_ct:
-        why = f"the images are {modality(cases)}, and it was trained on CT"
-    elif (spacing > 3 * grid).any():
+    why = _other_kind(card, modalities(cases))
+    if not why and (spacing > 3 * grid).any():
         why = f"the voxels are of {_shown(spacing)} mm, and its grid is of {_shown(grid)} mm"
-    elif thinnest < 3 * grid.min():
+    elif not why and thinnest < 3 * grid.min():
         why = (
             f"a structure is {thinnest:.2g} mm thick, less than three voxels of its grid of "
             f"{_shown(grid)} mm"
         )
     return why and f"{card.name} hardly fits these cases: {why}. Consider training from scratch."
+
+
+def _other_kind(card: ModelCard, kinds: Sequence[str]) -> str:
+    """That the images of a channel are of another modality than a model's, "" if none is."""
+    alike = isinstance(card.normalization, Mapping)
+    each = [card.normalization] * len(kinds) if alike else card.normalization
+    for kind, own in zip(kinds, each, strict=True):
+        of_ct = own.get("kind") in ("global", "window")
+        known_mr = "MR" in card.modality.upper() and not of_ct
+        if kind == "CT" and known_mr:
+            return f"the images are CT, and it was trained on {card.modality}"
+        if kind in ("MR", "PT") and of_ct:
+            return f"the images are {kind}, and it was trained on CT"
+    return ""
 
 
 def _median(rows: Sequence[Any]) -> np.ndarray:
@@ -577,9 +601,12 @@ def _digits(triples: Strides) -> str:
     return " ".join("".join(map(str, t)) for t in triples)
 
 
-def _normalization_text(value: Normalization) -> str:
-    numbers = [v for k, v in value.to_dict().items() if k != "kind"]
-    return ",".join([value.kind, *(f"{v:g}" for v in numbers)])
+def _normalization_text(value: Normalizations) -> str:
+    each = (value,) if isinstance(value, Normalization) else value
+    numbers = ([v for k, v in n.to_dict().items() if k != "kind"] for n in each)
+    return "; ".join(
+        ",".join([n.kind, *(f"{v:g}" for v in own)]) for n, own in zip(each, numbers, strict=True)
+    )
 
 
 def _alike_or_all(text: str) -> str:
@@ -641,9 +668,19 @@ def _axes(text: str) -> tuple[int, ...]:
     return tuple(_AXES.index(word.strip()) for word in text.upper().split(","))
 
 
-def _normalization(text: str) -> Normalization:
-    kind, *numbers = text.split(",")
-    try:
-        return Normalization(kind, *map(float, numbers))
-    except TypeError as error:
-        raise ValueError(text) from error
+def _normalization(channels: int) -> Callable[[str], Normalizations]:
+    """Reads one of all channels, or one of each with semicolons between them."""
+
+    def parse(text: str) -> Normalizations:
+        each = []
+        for part in text.split(";"):
+            kind, *numbers = part.strip().split(",")
+            try:
+                each.append(Normalization(kind, *map(float, numbers)))
+            except TypeError as error:
+                raise ValueError(text) from error
+        if len(each) not in (1, channels):
+            raise ValueError(text)
+        return each[0] if len(each) == 1 else tuple(each)
+
+    return parse
