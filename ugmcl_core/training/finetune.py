@@ -98,7 +98,7 @@ def plan(
         own = own.lasting(profiles.with_iterations(own.profile, iterations), "given")
         profile = own.profile
     else:
-        listed = _of_base(listed, base)
+        listed = of_base(listed, base)
         check_model(base)
         # for new classes the start is not good: they need the whole learning rate
         gentleness = 1.0 if len(classes) > len(base.card.classes) else profiles.GENTLE
@@ -143,7 +143,7 @@ def plan(
     )
 
 
-def _of_base(listed: CaseList, base: Model) -> CaseList:
+def of_base(listed: CaseList, base: Model) -> CaseList:
     """``listed`` with the names of the base's channels, if it has none of its own; InputError
     for cases with others."""
     cohort, known = listed.cohort, base.card.channels

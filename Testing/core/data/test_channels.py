@@ -51,7 +51,7 @@ def test_one_file_holds_the_channels_of_a_case(tmp_path, vector, suffix, reader)
         assert one.grid.spacing == pytest.approx(SPACING)
     with pytest.raises(InputError, match="holds 3 channels, and a case has 2"):
         reader([path], 2)
-    with pytest.raises(InputError, match="4 dimensions|3 components"):
+    with pytest.raises(InputError, match=r"4 dimensions|3 components"):
         reader([path], 1)  # no series over time for an image
 
 

@@ -118,7 +118,7 @@ def test_rows_of_table_1_differ_in_their_terms_alone(dataset):
 
 
 def test_data_of_another_kind_are_refused():
-    with pytest.raises(InputError, match="layout brats, and this is la"):
+    with pytest.raises(InputError, match="layout brats or brats-4, and this is la"):
         check_layout(EXPERIMENTS["table4"], "la")
     with pytest.raises(InputError, match=r"table3 .* la or la-h5, and this is brats"):
         check_layout(TABLE_3, "brats")

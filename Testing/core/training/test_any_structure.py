@@ -95,7 +95,7 @@ def test_two_channels_show_what_one_alone_misses(tmp_path, monkeypatch):
             profile,
             tmp_path / kind,
             TrainingSettings(1, "cpu"),
-            description=replace(describe(None, kind, profile), classes=plan.classes),
+            description=replace(describe(None, f"of{kind}", profile), classes=plan.classes),
         )
         assert len(model.card.channels) == model.card.network["channels"] == len(cohort.channels)
         segmenter, scores = Segmenter(model, "cpu"), []

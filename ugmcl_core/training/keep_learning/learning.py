@@ -41,7 +41,7 @@ from ...nn import devices
 from ...nn.schedules import LearningRate, Step
 from .. import checkpoint
 from ..case_list import read_case_list
-from ..finetune import REPORT, FinetunePlan, nameless, plan
+from ..finetune import REPORT, FinetunePlan, nameless, of_base, plan
 from ..memory import Attempt, attempts_for, run_with_fallback
 from ..settings import FinetuneSettings, KeepLearningSettings
 from ..train import held_for_training, model_card
@@ -198,7 +198,7 @@ def keep_learning(
             output / manifest.NAME,
             "keep_learning",
             options={**asdict(request), "iterations_done": result["steps"]},
-            inputs=[Path(request.case_list), *(p for c in listed for p in (c.image, c.label))],
+            inputs=[Path(request.case_list), *(p for c in listed for p in (*c.images, c.label))],
             device=device,
             seconds=time.monotonic() - began,
             model=record(open_model(result["model"])) if result["model"] else None,
@@ -325,7 +325,8 @@ class Learning:
         self._asked |= TAKE_MODEL in said
         if ADD_CASE in said:
             try:
-                cohort = read_case_list(self.request.case_list).cohort
+                listed = read_case_list(self.request.case_list)
+                cohort = of_base(listed, self.plan.base).cohort
             except InputError as error:
                 self.send("log", level="warning", text=in_one_line(error))
                 return
