@@ -115,7 +115,8 @@ def test_a_cohort_has_the_channels_that_its_names_show(folder):
     assert [c.name for c in (*found.labeled, *found.unlabeled)] == ["a", "b", "c"]
     assert [len(c.images) for c in found.labeled] == [3, 3]
     assert find_cohort(*places, channels=Channels(NAMES)).channels == NAMES
-    (folder / "dataset.json").write_text('{"channel_names": {"0": "T1", "1": "T2", "2": "PD"}}')
+    names = '{"labels": {"x": 1}, "channel_names": {"0": "T1", "1": "T2", "2": "PD"}}'
+    (folder / "dataset.json").write_text(names)
     assert find_cohort(*places).channels == ("T1", "T2", "PD")
     (folder / "images/b_0001.nrrd").unlink()
     said = []
@@ -128,7 +129,8 @@ def test_files_with_four_dimensions_are_channels_where_the_data_set_says_so(fold
         path.unlink()
     for name in "ab":
         one_file(folder / "images" / f"{name}.nii.gz", images())
-    (folder / "dataset.json").write_text('{"modality": {"0": "FLAIR", "1": "T1w", "2": "T2w"}}')
+    names = '{"0": "FLAIR", "1": "T1w", "2": "T2w"}'
+    (folder / "dataset.json").write_text(f'{{"labels": {{"1": "x"}}, "modality": {names}}}')
     found = find_cohort(folder / "images", folder / "labels")
     assert found.channels == ("FLAIR", "T1w", "T2w")
     assert {c.stacked for c in found.labeled} == {3} and found.labeled[0].channels == 3

@@ -85,7 +85,7 @@ def test_the_channels_of_nnunet_are_one_case_and_a_missing_one_is_named(tmp_path
     assert lines[0] == f"{first}: c has no 0001 (c_0001); the case is left out"
     assert lines[1] == f"{other} is left out: channels end with _0000, _0001, _0002"
     assert lines[2].endswith("c.nii.gz: no image of that name; the label is left out")
-    names = '{"channel_names": {"0": "T1", "1": "T2", "2": "FLAIR"}}'
+    names = '{"labels": {"x": 1}, "channel_names": {"0": "T1", "1": "T2", "2": "FLAIR"}}'
     (tmp_path / "dataset.json").write_text(names)
     assert paired(tmp_path) == whole
     assert "c has no T2 (c_0001)" in left_over(images, labels)[0]
