@@ -230,5 +230,7 @@ def _text(stem: str, found: dict) -> str:
         tail = "" if unsure is None else (
             f", {100 * unsure:.0f} % of the surface may be off by more than {UNSURE_MM:g} mm"
         )
-        parts.append(f"{info['name']} {info['volume_ml']:.1f} mL{tail}")
+        low, high = info["volume_interval_ml"] or (None, None)
+        interval = "" if low is None else f" (95 % interval {low:.1f} to {high:.1f})"
+        parts.append(f"{info['name']} {info['volume_ml']:.1f} mL{interval}{tail}")
     return f"{stem}: {'; '.join(parts)} ({found['seconds']:.1f} s) -> {found['labels']}"

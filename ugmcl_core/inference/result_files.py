@@ -186,6 +186,7 @@ def describe(
                 "terminology": asdict(info.terminology) if info.terminology else None,
                 "sdf": None if sdf is None else str(sdf),
                 "volume_ml": found.volume_ml,
+                "volume_interval_ml": found.volume_interval_ml and list(found.volume_interval_ml),
                 "mean_uncertainty": found.mean_uncertainty,
                 "unsure_surface": found.unsure_surface,
             }

@@ -24,6 +24,7 @@ from .localization import exceeds, localize
 from .settings import BAND_MM, UNSURE_MM, SegmentSettings
 from .sliding_window import Prediction, class_map, predict_mirrored
 from .surface_error import band, bound, expected_offset, near_surface, surface_voxels
+from .volume_interval import volume_interval
 
 _SEED = 2022
 # Times the largest extent seen in training from which on ...
@@ -35,13 +36,15 @@ _TOO_WIDE = 1.5  # ... a region of interest is advised.
 class ClassResult:
     """One class of a segmentation: volume in ml; mean uncertainty within 5 mm of its surface, and
     the part of its surface where the error may exceed 2 mm, or None where there is no surface or
-    no uncertainty."""
+    no uncertainty; the bounds of the volume's 95 % interval in ml, or None without an
+    uncertainty."""
 
     value: int
     name: str
     volume_ml: float
     mean_uncertainty: float | None
     unsure_surface: float | None = None
+    volume_interval_ml: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -199,12 +202,16 @@ class Segmenter:
         if prediction.uncertainty is not None:
             uncertainty = Volume(prepared.place(back(prediction.uncertainty)[0], 0.0), grid)
             error = Volume(np.zeros(grid.shape, np.float32), grid)
-            bounds, dice = self._doubt(prediction, prepared, settings)
+            bounds, intervals, dice = self._doubt(prediction, prepared, settings)
         results = []
         for n, item in enumerate(card.classes):
             mask = labels == item.value
             volume_ml = float(np.count_nonzero(mask)) * grid.voxel_ml
-            mean = unsure = None
+            mean = unsure = interval = None
+            if uncertainty is not None:
+                low, high = intervals[n]
+                # the full grid's own volume lies within, too
+                interval = min(low, volume_ml), max(high, volume_ml)
             if uncertainty is not None and mask.any():
                 where, distance = near_surface(mask, grid.spacing)
                 near = distance <= BAND_MM
@@ -214,7 +221,8 @@ class Segmenter:
                     shown = error.array[where]
                     np.maximum(shown, band(found, mask[where], distance), out=shown)
                     unsure = float((found[surface_voxels(mask[where])] > UNSURE_MM).mean())
-            results.append(ClassResult(item.value, item.name, volume_ml, mean, unsure))
+            results.append(ClassResult(
+                item.value, item.name, volume_ml, mean, unsure, interval))  # fmt: skip
         return Segmentation(
             Volume(labels, grid),
             tuple(sdf),
@@ -229,21 +237,26 @@ class Segmenter:
 
     def _doubt(
         self, prediction: Prediction, prepared: Prepared, settings: SegmentSettings
-    ) -> tuple[list[torch.Tensor], tuple[float, float, float] | None]:
-        """The bound of each class's surface error in mm on the model's grid, (I', J', K'), and
-        the expected Dice with its interval, None where nothing was found."""
+    ) -> tuple[
+        list[torch.Tensor], list[tuple[float, float]], tuple[float, float, float] | None
+    ]:
+        """The bound of each class's surface error in mm on the model's grid, (I', J', K'), the
+        interval of its volume in ml, and the expected Dice with its interval, None where nothing
+        was found."""
         card, samples = self.model.card, prediction.sampled.cpu()
         calibration = card.calibration or Calibration()
         found = class_map(prediction.foreground.cpu().numpy())
         for item in card.classes:
             if item.largest_component and not settings.all_components:
                 keep_largest(found, item.value)
-        bounds = []
+        bounds, intervals = [], []
         for n, item in enumerate(card.classes):
             offset = expected_offset(samples[n].numpy(), found == item.value, prepared.spacing)
             bounds.append(torch.from_numpy(bound(offset, calibration)))
+            mask = found == item.value
+            intervals.append(volume_interval(samples[n].numpy(), mask, prepared.spacing))
         dice = calibration.dice(agreement(samples, torch.from_numpy(found)))
-        return bounds, dice if found.any() else None
+        return bounds, intervals, dice if found.any() else None
 
 
 def _advice(card: ModelCard, wide: bool, results: Sequence[ClassResult]) -> list[str]:

@@ -7,7 +7,8 @@ For every case of LIST, which the model was not trained on: the true distance of
 predicted surface to the reference's, against the map that `ugmcl segment` writes. Prints the AUROC
 for points that are off by more than 3 mm (pooled and as the mean over the cases that have some),
 of the expected offset and, beside it, of the entropy at the point and of its mean within 5 mm;
-of the points said to be within 2 mm the part that is; and the expected against the true Dice.
+of the points said to be within 2 mm the part that is; the expected against the true Dice; and
+how often the interval of the volume holds the true one.
 With --fit, the calibration for the model's card from the cases of that list.
 """
 
@@ -33,6 +34,7 @@ from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import BAND_MM, UNSURE_MM, SegmentSettings
 from ugmcl_core.inference.sliding_window import class_map
 from ugmcl_core.inference.surface_error import bound, expected_offset, surface_voxels
+from ugmcl_core.inference.volume_interval import volume_interval
 from ugmcl_core.models.card import Calibration
 from ugmcl_core.models.model import resolve
 from ugmcl_core.nn.level_sets import signed_distance
@@ -43,7 +45,8 @@ WRONG_MM = 3.0
 @dataclass(frozen=True)
 class Case:
     """The points of one predicted surface: their true ``error`` and the measures of doubt, each
-    (N,); the Dice of the case and its `agreement`."""
+    (N,); the Dice of the case and its `agreement`; the reference's volume in mL, the predicted
+    one, and its interval."""
 
     error: np.ndarray
     offset: np.ndarray
@@ -51,6 +54,9 @@ class Case:
     nearby: np.ndarray
     dice: float
     agreement: float
+    volume: float
+    predicted: float
+    interval: tuple[float, float]
 
 
 def main() -> int:
@@ -101,6 +107,9 @@ def measure(segmenter: Segmenter, image: Path, label: Path) -> Case:
         nearby=nearby[points],
         dice=2.0 * (mask & share).sum() / (mask.sum() + share.sum()),
         agreement=agreement(samples, torch.from_numpy(found)),
+        volume=truth.sum() * np.prod(fine) / 1000,
+        predicted=mask.sum() * np.prod(spacing) / 1000,
+        interval=volume_interval(samples[0].numpy(), mask, spacing),
     )
 
 
@@ -182,6 +191,11 @@ def report(cases: list[Case], calibration: Calibration) -> None:
     true = [c.dice for c in cases]
     print(f"Dice: rank correlation {stats.spearmanr(expected, true)[0]:.2f}, mean absolute error "
           f"{np.abs(np.subtract(expected, true)).mean():.3f}")  # fmt: skip
+    held = [c.interval[0] <= c.volume <= c.interval[1] for c in cases]
+    wide = np.mean([(c.interval[1] - c.interval[0]) / c.predicted for c in cases])
+    off = np.mean([abs(c.predicted - c.volume) / c.volume for c in cases])
+    print(f"volume: off by {100 * off:.1f} % on average; {sum(held)} of {len(cases)} true volumes "
+          f"are in their interval, which is {100 * wide:.0f} % of the volume wide")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def test_segment(running, places, tmp_path):
         "terminology",
         "sdf",
         "volume_ml",
+        "volume_interval_ml",
         "mean_uncertainty",
         "unsure_surface",
     }

@@ -248,7 +248,8 @@ def _terminology(entry: dict[str, str] | None) -> str:
 
 def _summary(result: dict[str, Any]) -> dict[str, Any]:
     """The part of the worker's result that stays in the scene."""
-    keys = ("value", "name", "color", "volume_ml", "mean_uncertainty", "unsure_surface")
+    keys = ("value", "name", "color", "volume_ml", "volume_interval_ml", "mean_uncertainty",
+            "unsure_surface")  # fmt: skip
     return {
         "classes": [{k: info.get(k) for k in keys} for info in result["classes"]],
         "scale": result["sdf_scale_mm"],

@@ -20,7 +20,11 @@ def lines(segmentationNode) -> list[str]:
             continue
         volume, former = _milliliters(segment), info["volume_ml"] or 0.0
         text = _("{name}: {volume:.1f} mL").format(name=segment.GetName(), volume=volume)
-        if abs(volume - former) > 0.05 + 1e-3 * former:
+        isSame = abs(volume - former) <= 0.05 + 1e-3 * former
+        if isSame and info.get("volume_interval_ml"):
+            low, high = info["volume_interval_ml"]
+            text += _(" (95 % interval {low:.1f} to {high:.1f})").format(low=low, high=high)
+        if not isSame:
             text += _(", {volume:.1f} mL before it was changed").format(volume=former)
             isEdited = True
         elif info.get("unsure_surface") is not None:
