@@ -197,7 +197,8 @@ def test_another_structure_has_the_color_of_its_model(panel, monkeypatch):
 def test_the_measures_are_of_what_is_there_now(panel):
     volume = support.add_volume()
     node = panel.segment(volume)
-    before = panel.ui.statisticsLabel.text.split(",")[0]
+    before, interval = panel.ui.statisticsLabel.text.split(",")[0].split(" (")
+    assert interval.startswith("95 % interval ")
     voxels = support.fill(node, volume, slice(15), 0)
     panel.loaded.exit()
     panel.loaded.enter()
@@ -205,7 +206,8 @@ def test_the_measures_are_of_what_is_there_now(panel):
     expected = voxels.sum() * 1.25 * 1.25 * 2 / 1000
     assert float(text.split(":")[1].split("mL")[0]) == pytest.approx(expected, abs=0.051)
     former = before.split(": ")[1]
-    assert f"{former} before it was changed" in text and "uncertainty" not in text
+    assert f"{former} before it was changed" in text and "interval" not in text
+    assert "uncertainty" not in text
     node.GetSegmentation().RemoveSegment("class_1")
     panel.loaded.exit()
     panel.loaded.enter()
