@@ -24,7 +24,7 @@ def sphere(radius: float, width: float) -> np.ndarray:
 def test_the_surface_moves_as_a_whole():
     p = sphere(15.0, 4.0)
     low, high = volume_interval(p, p > 0.5, SPACING)
-    for bound, radius in ((low, 15 - 0.95 * 2), (high, 15 + 0.95 * 2)):
+    for bound, radius in ((low, 15 - 0.4 * 2), (high, 15 + 0.4 * 2)):
         assert bound == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=0.02)
     narrow = volume_interval(sphere(15.0, 1.0), p > 0.5, SPACING)
     assert low < narrow[0] <= narrow[1] < high
@@ -37,7 +37,7 @@ def test_other_structures_and_edges():
     mask = (p > 0.5) & (sphere(8.0, 2.0) > 0)
     assert volume_interval(p, mask, SPACING) == inside
     assert volume_interval(p, np.zeros_like(mask), SPACING) == (0.0, 0.0)
-    low, high = volume_interval(np.full_like(p, 0.2), mask, SPACING)
+    low, high = volume_interval(np.full_like(p, 0.4), mask, SPACING)
     assert low < mask.sum() * 3.0 / 1000 < high, "the volume of the mask lies within"
 
 
