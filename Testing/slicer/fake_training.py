@@ -96,6 +96,9 @@ def keep_learning(request: dict, say, canceled, paused, told) -> bool:
     held = [case for case in content["cases"] if case["role"] == "holdout"]
     known = {c["name"]: c for c in content["cases"] if c["role"] == "labeled"}
     gain, ended = float(os.environ.get("FAKE_GAIN", 0.05)), False
+    if held_bytes := os.environ.get("FAKE_MEMORY"):
+        say("memory", id=ident, resident=int(held_bytes), total=16 * 10**9, gpu=None,
+            gpu_total=None)  # fmt: skip
     while not ended:
         if wait(step, ident, say, canceled, paused):
             checkpoint.write_text(json.dumps({"step": step}))

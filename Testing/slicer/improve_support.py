@@ -12,7 +12,7 @@ import harness
 import module_support as support
 import numpy as np
 
-NAMES = ("Case", "Role", "Label", "Uncertainty")
+NAMES = ("Case", "Role", "Label", "Uncertainty", "Size")
 
 
 def add_segmentation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -104,6 +105,28 @@ class Peak:
             self.bytes = max(self.bytes, resident())
             if self._end.wait(self._EVERY):
                 return
+
+
+def in_use() -> dict[str, int | None]:
+    """Bytes of the computer's memory that this process holds (`resident`), and of a GPU's that
+    torch reserved (`gpu`), and how much there is of each (`total`, `gpu_total`); None for a GPU
+    that is not used, and for what the system does not show."""
+    found: dict[str, int | None] = {"resident": resident() or None, "total": _total(),
+                                    "gpu": None, "gpu_total": None}  # fmt: skip
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        devices = range(torch.cuda.device_count())
+        most = max(devices, key=torch.cuda.memory_reserved)
+        if reserved := torch.cuda.memory_reserved(most):
+            found["gpu"] = reserved
+            found["gpu_total"] = torch.cuda.get_device_properties(most).total_memory
+    return found
+
+
+def _total() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has none of it
+        return None
 
 
 def resident() -> int:

@@ -6,6 +6,7 @@ protocol is docs/architecture.md; `handlers` does the work.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,8 +32,13 @@ GRACE = 3.0
 """Seconds that a running step has to end after stdin closed, before the process ends anyway."""
 TRAINING_GRACE = 60.0
 """The same for a fine-tuning, whose checkpoint is to be written after the step under way."""
+LEARNING_GRACE = 2.0
+"""The same for a training that keeps learning: Slicer, which is closing, waits for it. Its last
+checkpoint is at most a minute old, and the cases are in its list."""
 LONGEST_LINE = 16 << 20
 """Bytes of a request; a longer line is passed over in small parts."""
+MEMORY_EVERY = 2.0
+"""Seconds between two `memory` events of a request."""
 POLL = 0.05
 """Seconds between looks at the cancel file."""
 
@@ -193,8 +199,8 @@ class RequestReader:
         for request in waiting:
             request.cancel()
         self._queue.put(None)
-        training = any(t.content.get("command") == "finetune" for t in waiting)
-        grace = TRAINING_GRACE if training else GRACE
+        graces = {"finetune": TRAINING_GRACE, "keep_learning": LEARNING_GRACE}
+        grace = max([graces.get(str(t.content.get("command")), GRACE) for t in waiting] or [GRACE])
         watchdog = threading.Timer(grace, os._exit, args=(130,))
         watchdog.daemon = True
         watchdog.start()
@@ -282,6 +288,26 @@ def _start(events: EventWriter):
     return RequestHandler()
 
 
+@contextlib.contextmanager
+def _showing_memory(send: Callable[..., None]) -> Iterator[None]:
+    """Send `memory` events while the block runs."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        from ..training.memory import in_use
+
+        while not ended.wait(MEMORY_EVERY):
+            send("memory", **in_use())
+
+    thread = threading.Thread(target=watch, daemon=True, name="memory")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()  # no event comes after the last one
+
+
 def _answer(work: Any, request: PendingRequest, events: EventWriter) -> int:
     """Do one request and send how it ended; the exit code that a single job has."""
 
@@ -292,7 +318,9 @@ def _answer(work: Any, request: PendingRequest, events: EventWriter) -> int:
     try:
         if request.canceled():
             raise Canceled
-        result = work.do(protocol.parse(request.content), send, request.canceled, request.told)
+        with _showing_memory(send):
+            asked = protocol.parse(request.content)
+            result = work.do(asked, send, request.canceled, request.told)
         send("result", **result)
     except (Canceled, KeyboardInterrupt) as error:
         send("canceled")

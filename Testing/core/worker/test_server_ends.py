@@ -86,7 +86,7 @@ def test_a_stuck_request_does_not_keep_the_process():
 def test_a_term_signal_ends_the_process_cleanly(busy):
     code = (
         "import sys, time; from ugmcl_core import __main__\n"
-        "from ugmcl_core.worker import server\n"
+        "from ugmcl_core.worker import server; server.MEMORY_EVERY = 60\n"
         "class Slow:\n"
         "    def do(self, request, send, canceled, told):\n"
         "        send('progress')\n"
@@ -199,6 +199,8 @@ def test_a_training_that_keeps_learning_takes_cases_and_ends_in_time(places, tmp
     process = Process(models=places / "models")
     process.send(**keep_learning(tmp_path, ["labeled", "unlabeled", "holdout"]))
     process.wait_for("metrics")
+    memory = process.wait_for("memory")
+    assert 0 < memory["resident"] < memory["total"] and memory["gpu"] is None
     process.send(id="k", command="pause")
     process.wait_for("paused")
     process.send(id="k", command="continue")

@@ -90,6 +90,7 @@ class WorkerTask:
         self.occupation = task.occupation()
         self._isRequested = False  # and the worker has not ended the request yet
         self._canceling = False
+        self._memory = ""
         self.isWriting = True
         self._folder: Path | None = temporaryFolders.makeFolder()
         self._grace = Deadline(self._onGraceOver)
@@ -160,7 +161,10 @@ class WorkerTask:
             if not self._canceling:
                 first, last = self._task.span
                 fraction = first + float(event["fraction"]) * (last - first)
-                self._listener.onProgress(fraction, event["text"], event.get("remaining"))
+                text = ", ".join(part for part in (event["text"], self._memory) if part)
+                self._listener.onProgress(fraction, text, event.get("remaining"))
+        elif name == "memory":
+            self._memory = memoryText(event)
         elif name == "log":
             self._listener.onLog(event["level"], event["text"])
         elif name == "canceled" or (isLast and self._canceling):
@@ -228,6 +232,21 @@ class WorkerTask:
         if self._folder is not None and not self._isRequested:
             temporaryFolders.removeFolder(self._folder)
             self._folder = None
+
+
+def memoryText(event: Event) -> str:
+    """A worker's `memory` event in words, "" if it knows nothing."""
+    parts = []
+    for text, key, totalKey in (
+        (_("memory {used}"), "resident", "total"), (_("GPU {used}"), "gpu", "gpu_total")
+    ):  # fmt: skip
+        used, total = event.get(key), event.get(totalKey)
+        if used:
+            amount = _("{n:.1f} GB").format(n=used / 1e9)
+            if total:
+                amount = _("{n:.1f} of {total:.0f} GB").format(n=used / 1e9, total=total / 1e9)
+            parts.append(text.format(used=amount))
+    return ", ".join(parts)
 
 
 def lineOf(error: Exception) -> str:

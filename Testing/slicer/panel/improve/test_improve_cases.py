@@ -26,6 +26,9 @@ def test_volumes_are_listed_and_labels_found(panel):
     assert improve.rows(panel) == {
         "drawn": ("Labeled", "drawn drawn", ""), "bare": ("Unlabeled", "", ""),
     }  # fmt: skip
+    size = panel.ui.casesTable.item(0, 4)
+    assert size.text() == "x".join(map(str, drawn.GetImageData().GetDimensions()))
+    assert " mm: " in size.toolTip()
     lines = panel.ui.casesLabel.text.splitlines()
     assert lines[0] == "1 labeled, 1 unlabeled, 0 hold-out"
     assert lines[1:] == ["drawn: without scar, which is learned as not being there."]

@@ -183,6 +183,23 @@ def test_the_process_ends_with_slicer(panel):
     assert not process.is_running()
 
 
+def test_memory_is_shown_while_it_runs(panel, monkeypatch):
+    monkeypatch.setenv("FAKE_MEMORY", "1230000000")
+    start(panel, 1, 1, 0)
+    text = "labeled cases, memory 1.2 of 16 GB"
+    assert panel.ui.learningProgressLabel.text.endswith(text)
+    panel.click("cancelLearningButton")
+    finish(panel)
+
+
+def test_memory_in_words():
+    from UGMCLSegmentationLib.worker.run import memoryText
+
+    gpu = {"resident": 2e9, "total": None, "gpu": 3.2e9, "gpu_total": 24e9}
+    assert memoryText(gpu) == "memory 2.0 GB, GPU 3.2 of 24 GB"
+    assert memoryText({"resident": None}) == ""
+
+
 def test_other_structures_do_not_join(panel):
     start(panel, 1, 1, 0)
     volume = support.add_volume(support.blob(seed=5), name="other")

@@ -16,8 +16,8 @@ from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, fill
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, subjectHierarchy, volumes
 
-_NAME, _ROLE, _LABEL, _RANK = range(4)
-_WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 80}
+_NAME, _ROLE, _LABEL, _RANK, _SIZE = range(5)
+_WIDTHS = {_ROLE: 92, _LABEL: 100, _RANK: 76, _SIZE: 84}
 _WHOLE = 0  # of the subject hierarchy
 
 
@@ -126,6 +126,7 @@ class CasesSection:
             table.setCellWidget(row, _ROLE, self._roleSelector(case))
             self._fillLabel(row, case, options)
             table.setItem(row, _RANK, _rankItem(case))
+            table.setItem(row, _SIZE, _sizeItem(case))
             if case.key in chosen:
                 table.selectionModel().select(
                     table.model().index(row, 0),
@@ -205,7 +206,8 @@ def _segmentations() -> list:
 def _signature(case: cases.Case) -> tuple:
     """All that a row shows."""
     label = case.segmentationNode.GetID() if case.segmentationNode is not None else case.label
-    return (case.key, case.name, case.role, label, case.rank, case.problem, case.notices)
+    return (case.key, case.name, case.role, label, case.rank, case.problem, case.notices,
+            _sizeOf(case))  # fmt: skip
 
 
 def _rankOrder(case: cases.Case) -> tuple:
@@ -223,6 +225,32 @@ def _rankItem(case: cases.Case):
         if rank.predictedDice is not None:
             text += " " + _("It expects a Dice of {dice:.2f}.").format(dice=rank.predictedDice)
         item.setToolTip(text)
+    return item
+
+
+def _sizeOf(case: cases.Case) -> tuple[str, str]:
+    """How large the image is, and that in more words, to tell cases apart."""
+    if case.volumeNode is None:
+        try:
+            megabytes = Path(case.image).stat().st_size / 1e6
+        except OSError:
+            return "", ""
+        return _("{n:.1f} MB").format(n=megabytes), _("Size of the file.")
+    count = volumes.dimensions(case.volumeNode)
+    spacing = case.volumeNode.GetSpacing()
+    text = _("{n} voxels of {mm} mm: {extent} mm.")
+    text = text.format(
+        n="x".join(map(str, count)),
+        mm="x".join(f"{s:.3g}" for s in spacing),
+        extent="x".join(f"{c * s:.0f}" for c, s in zip(count, spacing, strict=True)),
+    )
+    return "x".join(map(str, count)), text
+
+
+def _sizeItem(case: cases.Case):
+    text, toolTip = _sizeOf(case)
+    item = qt.QTableWidgetItem(text)
+    item.setToolTip(toolTip)
     return item
 
 
