@@ -158,7 +158,7 @@ def sides(seed: int) -> tuple[Volume, Volume]:
 @family
 def halves(seed: int) -> tuple[tuple[Volume, Volume], Volume]:
     """Two images of 56x56x32 voxels of 2 mm: 1 a lesion of two touching lobes in a random
-    direction, of which each image shows one, among spots that both show."""
+    direction, of which each image shows one, among dark spots that both show."""
     rng = np.random.default_rng([seed, 4])
     shape, spacing = (56, 56, 32), (2.0, 2.0, 2.0)
     points = _points(shape, spacing)
@@ -170,14 +170,14 @@ def halves(seed: int) -> tuple[tuple[Volume, Volume], Volume]:
     centers = [place + side * 9.5 * way for side in (1, -1)]
     lobes = [_ball(points, center, rng.uniform(9, 12, 3)) < 1 for center in centers]
     lobes[1] &= ~lobes[0]
-    spots = [(rng.uniform(-40, 40, 3), rng.uniform(4, 9, 3), rng.uniform(0.2, 0.6))
+    spots = [(rng.uniform(-40, 40, 3), rng.uniform(4, 9, 3), rng.uniform(0.1, 0.25))
              for _ in range(8)]  # fmt: skip
     images = []
     for lobe, tissue in zip(lobes, (0.35, 0.5), strict=True):
         image = np.where(head, tissue * (1 + 0.15 * _texture(rng, shape, 3)), 0.02)
         for spot, radii, value in spots:
             image[(_ball(points, spot, radii) < 1) & head & ~lobes[0] & ~lobes[1]] = value
-        image[lobe] = 0.95
+        image[lobe] = 1.0
         image = ndimage.gaussian_filter(image, 0.6) + rng.normal(0, 0.05, shape)
         images.append((image * rng.uniform(200, 900)).clip(0).astype(np.int16))
     grid = Grid(shape, spacing)

@@ -199,7 +199,8 @@ def rank(request: dict, say, canceled) -> bool:
     for number, image in enumerate(request["images"]):
         if canceled():
             return False
-        array = sitk.GetArrayFromImage(sitk.ReadImage(image)).astype(float)
+        first = image[0] if isinstance(image, list) else image
+        array = sitk.GetArrayFromImage(sitk.ReadImage(first)).astype(float)
         noise = float(np.abs(np.diff(array, axis=2)).mean() / (np.ptp(array) or 1))
         unsure = min(1.0, 3 * noise) if np.ptp(array) else None
         case = {"image": image, "uncertainty": unsure, "predicted_dice": 1 - noise}

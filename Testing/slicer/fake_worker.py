@@ -75,7 +75,10 @@ def outputs(request: dict) -> dict:
     import SimpleITK as sitk
 
     started = time.monotonic()
-    image = sitk.Cast(sitk.ReadImage(request["image"]), sitk.sitkFloat32)
+    given = request["image"]
+    paths = given if isinstance(given, list) else [given]  # of several channels the mean
+    channels = [sitk.Cast(sitk.ReadImage(path), sitk.sitkFloat32) for path in paths]
+    image = sum(channels[1:], channels[0]) / len(channels) if channels[1:] else channels[0]
     folder, stem = Path(request["output"]), request["stem"]
     level = float(os.environ.get("FAKE_LEVEL", 100))
     classes = CLASSES[: int(os.environ.get("FAKE_CLASSES", 1))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from UGMCLSegmentationLib.panel.improve.ranking import RankTask
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.segment.segmentation import SegmentQueue, SegmentTask, Settings
 from UGMCLSegmentationLib.parameters import PATTERN
-from UGMCLSegmentationLib.scene import volumes
+from UGMCLSegmentationLib.scene import channels, volumes
 from UGMCLSegmentationLib.worker.run import DONE, Task, TaskResult, WorkerTask
 from UGMCLSegmentationLib.worker.worker import Worker
 
@@ -74,6 +75,8 @@ class Console:
     ) -> list[tuple]:
         """The volumes with what the model thinks of them (cases.Rank), most uncertain first."""
         ranks: dict[str, cases.Rank] = {}
+        settings = Settings(_model(model), device, passes)
+        volumeNodes = channels.leads(volumeNodes, settings.channels)
         listed = [cases.Case(n.GetName(), cases.UNLABELED, n) for n in volumeNodes]
         for node in volumeNodes:
             volumes.check(node)
@@ -81,7 +84,7 @@ class Console:
         def keep(case: cases.Case, rank: cases.Rank) -> None:
             ranks[case.key] = rank
 
-        self._do(RankTask(listed, Settings(_model(model), device, passes), keep))
+        self._do(RankTask(listed, settings, keep))
         found = [(node, ranks[node.GetID()]) for node in volumeNodes if node.GetID() in ranks]
         return sorted(found, key=lambda pair: -pair[1].uncertainty)
 
@@ -90,18 +93,22 @@ class Console:
         base: str = "", name: str = "", iterations: int = 1000, method: str = "ugmcl",
         device: str = "auto", compare: bool = False, seed: int = 0, leaveOneOut: bool = False,
         keepNames: bool = False, fromScratch: bool = False, minutes: float = 0.0,
-        overrides: Sequence[str] = (),
+        overrides: Sequence[str] = (), channels: Sequence[str] = (),
     ) -> dict[str, Any]:  # fmt: skip
         """Train a new model. `labeled` and `holdout` map volumes to their segmentations;
         `compare`, `leaveOneOut` and `keepNames` are the choices of the panel's Advanced.
         `fromScratch` trains without a base, by a plan, of which `overrides` ("patch=96,96,10")
-        change lines; `minutes` above 0 set the iterations.
+        change lines and whose `channels` are the names of a case's images, if there are several;
+        `minutes` above 0 set the iterations. The volumes of the other channels are found by study
+        and name.
 
         Returns the worker's result (docs/architecture.md); `model` in it is the folder of the new
         model, which is among the user's models from then on.
         """
         base = "" if fromScratch else _model(base)
-        cases_ = caseListExport.prepare(_contents(base, labeled, unlabeled, holdout or {}))
+        names = models.channelsOf(base) if base else tuple(channels) or ("image",)
+        found = _contents(base, labeled, unlabeled, holdout or {}, names)
+        cases_ = caseListExport.prepare(found)
         settings = finetuning.newSettings(
             name, base=base, method=method, iterations=iterations, seed=seed, device=device,
             compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames,
@@ -121,7 +128,8 @@ class Console:
         The models are compared every `checkMinutes` of training; `cores` is the share of the
         processor cores that it takes."""
         base = _model(base)
-        first = _contents(base, labeled, unlabeled, holdout or {})
+        names = models.channelsOf(base)
+        first = _contents(base, labeled, unlabeled, holdout or {}, names)
         cases_ = caseListExport.prepare(first)
         settings = learning.newSettings(
             name, base=base, method=method, seed=seed, device=device, keep_names=keepNames,
@@ -134,8 +142,11 @@ class Console:
         return waiting.wait(lambda: WorkerTask(self.worker, task, waiting))
 
 
-def _contents(base: str, labeled: Mapping, unlabeled: Sequence, holdout: Mapping) -> Contents:
-    """The cases, with the structures in their labels. Raises PanelError."""
+def _contents(
+    base: str, labeled: Mapping, unlabeled: Sequence, holdout: Mapping, names: Sequence[str]
+) -> Contents:
+    """The cases, with the structures in their labels, and an image for each of the channels'
+    `names`. Raises PanelError."""
     found = [
         *(cases.Case(v.GetName(), cases.LABELED, v, s) for v, s in labeled.items()),
         *(cases.Case(v.GetName(), cases.UNLABELED, v) for v in unlabeled),
@@ -143,8 +154,16 @@ def _contents(base: str, labeled: Mapping, unlabeled: Sequence, holdout: Mapping
     ]
     for case in found:
         volumes.check(case.volumeNode)
+    found = [_withChannels(case, names) for case in found]
     classes = structures.modelClasses(base)
-    return Contents(found, structures.find(found, classes, {}), classes)
+    return Contents(found, structures.find(found, classes, {}), classes, tuple(names))
+
+
+def _withChannels(case: cases.Case, names: Sequence[str]) -> cases.Case:
+    """The case with the volumes of its channels, if there are several. Raises PanelError."""
+    if len(names) < 2:
+        return case
+    return replace(case, channelNodes=tuple(channels.check(case.volumeNode, names)))
 
 
 class LearningHandle:
@@ -174,6 +193,7 @@ class LearningHandle:
         """Learn from a corrected case, too."""
         volumes.check(volumeNode)
         case = cases.Case(volumeNode.GetName(), cases.LABELED, volumeNode, segmentationNode)
+        case = _withChannels(case, self._contents.channels)
         found = structures.find([case], self._contents.classes, {})
         known = {structure.key for structure in self._contents.structures}
         more = [s for s in found if s.key not in known]

@@ -9,6 +9,7 @@ from ugmcl_core.inference.settings import MOST_PASSES, UNCERTAINTIES
 from UGMCLSegmentationLib.scene.overlays import OVERLAYS
 
 FORMATS = (".nrrd", ".nii.gz", ".seg.nrrd")
+SCRATCH = "(scratch)"  # the base of a training from scratch; no model can have that name
 PATTERN = "{result}"  # of the names of exported files
 
 
@@ -44,6 +45,7 @@ class Parameters:
     showLegends: bool = True
 
     base: str = ""  # the model that fine-tuning starts from, see finetuning.settings
+    channels: str = ""  # of a training from scratch: names of the images of a case, with commas
     caseFiles: str = ""  # see caseFiles.toText
     targets: str = ""  # the use of segments, see structures.toText
     iterations: Annotated[int, WithinRange(1, 1_000_000)] = 1000

@@ -80,6 +80,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(scene, scene.NodeRemovedEvent, self.onNodeRemoved)
         layoutManager = slicer.app.layoutManager()
         if layoutManager is not None:
@@ -184,6 +185,11 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.display.refresh()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, _caller, _event, node) -> None:
+        if node is not None and node.IsA("vtkMRMLScalarVolumeNode"):
+            self.segment.showChannels()  # of which it may be one
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, _caller, _event, node) -> None:
         isResult = node is not None and node.GetAttribute(results.ROLE) is not None
         if isResult and not slicer.mrmlScene.IsClosing():
@@ -192,6 +198,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if self.parameters and results.isResultVolume(self.parameters.inputVolume):
             # the selector moved on to the neighbor of the removed volume
             self.parameters.inputVolume = self.logic.firstVolume()
+        self.segment.showChannels()
 
     def onLayoutModified(self, _caller, _event) -> None:
         if not slicer.mrmlScene.IsBatchProcessing():

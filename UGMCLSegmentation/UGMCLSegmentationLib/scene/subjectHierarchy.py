@@ -21,6 +21,17 @@ def studyOf(node):
     return tree().GetItemAncestorAtLevel(item, level) if item else tree().GetInvalidItemID()
 
 
+def ancestors(node) -> list[int]:
+    """The items of the study and of the patient that the node is in, where there are any."""
+    constants, hierarchy = slicer.vtkMRMLSubjectHierarchyConstants, tree()
+    item, invalid = hierarchy.GetItemByDataNode(node), hierarchy.GetInvalidItemID()
+    if item == invalid:
+        return []
+    levels = constants.GetDICOMLevelStudy(), constants.GetDICOMLevelPatient()
+    found = (hierarchy.GetItemAncestorAtLevel(item, level) for level in levels)
+    return [ancestor for ancestor in found if ancestor != invalid]
+
+
 def beneath(item) -> list[int]:
     """All items beneath this one."""
     items = vtk.vtkIdList()

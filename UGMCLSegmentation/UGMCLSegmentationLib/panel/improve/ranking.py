@@ -22,7 +22,7 @@ from UGMCLSegmentationLib.panel.segment.segmentation import SegmentTask, Setting
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import resultNodes, results, volumes
+from UGMCLSegmentationLib.scene import channels, resultNodes, results, volumes
 from UGMCLSegmentationLib.worker.run import Task, TaskListener, TaskResult, WorkerTask
 from UGMCLSegmentationLib.worker.worker import Event
 
@@ -186,31 +186,35 @@ class RankTask(Task):
         self._cases = list(cases)
         self._settings = settings
         self._onRank = onRank
-        self._byImage: dict[str, Case] = {}
+        self._byImage: dict[tuple[str, ...], Case] = {}
 
     def occupation(self) -> str:
         return _("A ranking is running.")
 
     def write(self, folder: Path) -> Iterator[None]:
         for number, case in enumerate(self._cases):
-            path = case.image
+            paths = case.images
             if case.volumeNode is not None:
-                path = str(folder / f"{number:03d}.nrrd")
-                box = volumes.fullBox(case.volumeNode)
-                yield from volumes.write(case.volumeNode, box, Path(path))
-            self._byImage[path] = case
+                names = self._settings.channels  # the list may be that of another model
+                several = len(names) > 1
+                nodes = channels.check(case.volumeNode, names) if several else [case.volumeNode]
+                paths = channels.paths(folder / f"{number:03d}.nrrd", len(nodes))
+                for node, path in zip(nodes, paths, strict=True):
+                    yield from volumes.write(node, volumes.fullBox(node), Path(path))
+            self._byImage[paths] = case
 
     def request(self, folder: Path) -> dict[str, Any]:
         return {
             "command": "rank",
-            "images": list(self._byImage),
+            "images": [list(p) if len(p) > 1 else p[0] for p in self._byImage],
             "model": self._settings.model,
             "device": self._settings.device,
             "passes": self._settings.passes,
         }
 
     def names(self, folder: Path) -> dict[str, str]:
-        return {path: case.name for path, case in self._byImage.items() if case.volumeNode}
+        mine = (pair for pair in self._byImage.items() if pair[1].volumeNode)
+        return {path: case.name for paths, case in mine for path in paths}
 
     def onEvent(self, event: Event) -> None:
         if event["event"] == "ranked":
@@ -221,7 +225,11 @@ class RankTask(Task):
         for row in event["cases"]:
             self._report(row)
             yield
-        return [self._byImage[row["image"]].name for row in event["cases"]]
+        return [self._caseOf(row).name for row in event["cases"]]
+
+    def _caseOf(self, row: dict[str, Any]) -> Case:
+        image = row["image"]
+        return self._byImage[tuple(image) if isinstance(image, list) else (image,)]
 
     def _report(self, row: dict[str, Any]) -> None:
         uncertainty, dice = row["uncertainty"], row.get("predicted_dice")
@@ -230,4 +238,4 @@ class RankTask(Task):
             None if dice is None else float(dice),
             self._settings.model,
         )
-        self._onRank(self._byImage[row["image"]], rank)
+        self._onRank(self._caseOf(row), rank)

@@ -11,7 +11,7 @@ from UGMCLSegmentationLib.panel.improve.ranking import RankingSection
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.parameters import Parameters
 
-_READ = ("base", "caseFiles", "targets")  # the parameters that the cases depend on
+_READ = ("base", "channels", "caseFiles", "targets")  # the parameters that the cases depend on
 
 
 class ImproveSection:

@@ -48,9 +48,25 @@ def fromFolder(folder: str) -> ModelInfo:
     return _info(str(model.folder), model.card)
 
 
+def channelsOf(key: str) -> tuple[str, ...]:
+    """The names of the images of a case that a model takes; one for a model that is not found,
+    which a run reports."""
+    for model in find():
+        if model.name == key:
+            return model.card.channels
+    try:
+        return read(key).card.channels if key else ("image",)
+    except (InputError, OSError):
+        return ("image",)
+
+
 def _info(key: str, card) -> ModelInfo:
     structures = ", ".join(info.name for info in card.classes)
-    lines = [card.description, card.intended_use, card.license]
+    several = ""
+    if len(card.channels) > 1:
+        several = _("Takes several registered images a case: {channels}.")
+        several = several.format(channels=", ".join(card.channels))
+    lines = [card.description, several, card.intended_use, card.license]
     return ModelInfo(key, f"{card.name} ({structures})", "\n\n".join(t for t in lines if t))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel.improve.cases import cases
+from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.qtHelpers import enable
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
@@ -42,7 +43,9 @@ class BatchSection:
     def _onBatch(self, _checked: bool = False) -> None:
         self._view.start(
             lambda listener: self._logic.startBatch(
-                cases.segmentable(), self._parameters, listener
+                cases.segmentable(models.channelsOf(self._parameters.model)),
+                self._parameters,
+                listener,
             ),
             self._done,
             self._parameters.model,

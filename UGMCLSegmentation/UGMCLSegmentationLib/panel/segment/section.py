@@ -6,6 +6,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.panel import messages
+from UGMCLSegmentationLib.panel.channelTable import ChannelTable
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, enable, fill
 from UGMCLSegmentationLib.panel.setup import dependencies
@@ -25,6 +26,7 @@ class SegmentSection:
         ui.inputVolumeSelector.setMRMLScene(slicer.mrmlScene)
         ui.roiSelector.setMRMLScene(slicer.mrmlScene)
         self.choices = Choices(ui, shell.connections)
+        self._channels = ChannelTable(ui.channelsTable, self.update)
         self._view = TaskView(shell, ui.progressBar, ui.cancelButton, ui.messageLabel)
         logic.worker.onHello = self._onHello
         logic.worker.onLog = self._onLog
@@ -51,8 +53,17 @@ class SegmentSection:
             reason = _("Select a volume first.")
         elif not parameters.model:
             reason = _("Select a model first.")
+        self.showChannels()
         text = _("Segment the volume. The result appears over it in the slice views.")
         enable(self._ui.segmentButton, text, unless=reason)
+
+    def showChannels(self) -> None:
+        """A volume for each channel, if the model takes several images a case."""
+        parameters = self._parameters
+        isOpen = parameters is not None and not slicer.mrmlScene.IsClosing()
+        volumeNode = parameters.inputVolume if isOpen else None
+        names = models.channelsOf(parameters.model) if volumeNode is not None else ()
+        self._channels.show(volumeNode, names)
 
     def showMessage(self, text: str) -> None:
         self._view.show(text)

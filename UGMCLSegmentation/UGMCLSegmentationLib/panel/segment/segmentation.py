@@ -10,7 +10,8 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.scene import resultNodes, results, volumes
+from UGMCLSegmentationLib.panel.models import models
+from UGMCLSegmentationLib.scene import channels, resultNodes, results, volumes
 from UGMCLSegmentationLib.scene.volumes import Box
 from UGMCLSegmentationLib.worker.run import (
     CANCELED,
@@ -33,6 +34,11 @@ class Settings:
     uncertainty: str = "dropout"
     allComponents: bool = False
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The images of a case that the model takes."""
+        return models.channelsOf(self.model)
+
 
 def settingsOf(parameters) -> Settings:
     """The settings in the panel's parameters. Raises PanelError without a model."""
@@ -48,10 +54,15 @@ def settingsOf(parameters) -> Settings:
 
 
 class SegmentTask(Task):
-    """Segments `part` of the volume. Updates its newest result if `resultNodes.build` may."""
+    """Segments `part` of the volume, with the other volumes of its case if the model takes
+    several. Updates its newest result if `resultNodes.build` may."""
 
     def __init__(self, volumeNode, part: Box, settings: Settings, former=None) -> None:
+        """Raises PanelError for channels that are missing or do not fit."""
         self._volumeNode = volumeNode
+        self._images = [volumeNode]
+        if len(settings.channels) > 1:
+            self._images = channels.check(volumeNode, settings.channels)
         self._part = part
         self._settings = settings
         isOwn = results.sourceOf(former) is volumeNode
@@ -61,12 +72,14 @@ class SegmentTask(Task):
         return _("A segmentation is running.")
 
     def write(self, folder: Path) -> Iterator[None]:
-        yield from volumes.write(self._volumeNode, self._part, folder / "image.nrrd")
+        for node, path in zip(self._images, self._paths(folder), strict=True):
+            yield from volumes.write(node, self._part, Path(path))
 
     def request(self, folder: Path) -> dict[str, Any]:
+        paths = self._paths(folder)
         return {
             "command": "segment",
-            "image": str(folder / "image.nrrd"),
+            "image": list(paths) if len(paths) > 1 else paths[0],
             "output": str(folder),
             "model": self._settings.model,
             "device": self._settings.device,
@@ -78,7 +91,11 @@ class SegmentTask(Task):
         }
 
     def names(self, folder: Path) -> dict[str, str]:
-        return {str(folder / "image.nrrd"): self._volumeNode.GetName()}
+        pairs = zip(self._paths(folder), self._images, strict=True)
+        return {path: node.GetName() for path, node in pairs}
+
+    def _paths(self, folder: Path) -> tuple[str, ...]:
+        return channels.paths(folder / "image.nrrd", len(self._images))
 
     def read(self, event: Event, folder: Path) -> Generator[None, None, Any]:
         return (yield from resultNodes.build(event, self._volumeNode, self._part, self._former))
@@ -98,8 +115,8 @@ class SegmentQueue:
             raise PanelError(_("There is no volume to segment."))
         self.occupation = _("A batch is running.")
         self._worker = worker
-        self._waiting = list(volumeNodes)
-        self._count = len(volumeNodes)
+        self._waiting = channels.leads(volumeNodes, settings.channels)
+        self._count = len(self._waiting)
         self._settings = settings
         self._listener = listener
         self._made: list = []

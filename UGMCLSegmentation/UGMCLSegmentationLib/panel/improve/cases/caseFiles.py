@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from UGMCLSegmentationLib.scene import labelmaps, results
 @dataclass(frozen=True)
 class CaseFile:
     """An image file, its label map ("" without one) and its role; see `_mismatch` for `problem`
-    and `notice`."""
+    and `notice`. `further` are the files of the other channels."""
 
     image: str
     label: str
@@ -27,28 +28,36 @@ class CaseFile:
     problem: str = ""
     rank: Rank | None = None
     notice: str = ""
+    further: tuple[str, ...] = ()
 
-    def case(self) -> Case:
+    def case(self, channels: Sequence[str] = ("image",)) -> Case:
         needsLabel = self.role not in (UNLABELED, "ignore")
         problem = self.problem if needsLabel else ""
-        if not Path(self.image).is_file():
-            problem = _("{file} does not exist any more.").format(file=self.image)
+        missing = next((f for f in (self.image, *self.further) if not Path(f).is_file()), None)
+        if missing is not None:
+            problem = _("{file} does not exist any more.").format(file=missing)
+        elif self.further and len(self.further) + 1 != len(channels):
+            problem = _("{name} has {n} images, and a case has {count} here.").format(
+                name=pairing.stem(self.image), n=len(self.further) + 1, count=len(channels)
+            )
         elif needsLabel and not self.label:
             problem = _("{file} has no label map beside it.").format(file=Path(self.image).name)
         return Case(
             name=pairing.stem(self.image), role=self.role, image=self.image, label=self.label,
             rank=self.rank, problem=problem if self.role != "ignore" else "",
-            notices=(self.notice,) if self.notice and needsLabel else (),
+            notices=(self.notice,) if self.notice and needsLabel else (), further=self.further,
         )  # fmt: skip
 
 
-def find(folder: Path) -> list[CaseFile]:
-    """The images in a folder, labeled where it has their label maps (`pairing.pair_folder`).
+def find(folder: Path, names: Sequence[str] = ("image",)) -> list[CaseFile]:
+    """The cases in a folder, labeled where it has their label maps (`pairing.pair_folder`), each
+    with an image for each of the channels' `names`.
 
     Raises PanelError if there is none, and where names are ambiguous.
     """
     with explaining(_("{folder} cannot be read: {why}."), folder=folder):
-        pairs = pairing.pair_folder(folder)
+        channels = pairing.Channels(tuple(names)) if len(names) > 1 else None
+        pairs = pairing.pair_folder(folder, channels)
     if not pairs:
         raise PanelError(
             _("{folder} holds no images ({kinds}).").format(
@@ -60,7 +69,9 @@ def find(folder: Path) -> list[CaseFile]:
         image, label = pair.image, pair.label
         problem, notice = _mismatch(image, label) if label else ("", "")
         role = LABELED if label else UNLABELED
-        found.append(CaseFile(str(image), str(label or ""), role, problem, notice=notice))
+        further = tuple(map(str, pair.further))
+        file = CaseFile(str(image), str(label or ""), role, problem, None, notice, further)
+        found.append(file)
     return found
 
 
@@ -69,7 +80,8 @@ def toText(files: list[CaseFile]) -> str:
     rows = []
     for file in files:
         rank = file.rank and [file.rank.uncertainty, file.rank.predictedDice, file.rank.model]
-        rows.append([file.image, file.label, file.role, file.problem, rank, file.notice])
+        row = [file.image, file.label, file.role, file.problem, rank, file.notice]
+        rows.append([*row, file.further] if file.further else row)
     return json.dumps(rows)
 
 
@@ -77,8 +89,8 @@ def fromText(text: str) -> list[CaseFile]:
     try:
         return [
             CaseFile(image, label, role if role in ROLES else UNLABELED, problem,
-                     Rank(*rank) if rank else None, notice)
-            for image, label, role, problem, rank, notice in results.fromJson(text, list)
+                     Rank(*rank) if rank else None, notice, tuple(further[0]) if further else ())
+            for image, label, role, problem, rank, notice, *further in results.fromJson(text, list)
         ]  # fmt: skip
     except (ValueError, TypeError):
         return []

@@ -11,8 +11,9 @@ from slicer.util import VTKObservationMixin
 
 from ugmcl_core.models.card import ClassInfo
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases, structures
-from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import results, volumes
+from UGMCLSegmentationLib.panel.models import models
+from UGMCLSegmentationLib.parameters import SCRATCH, Parameters
+from UGMCLSegmentationLib.scene import channels, results, volumes
 from UGMCLSegmentationLib.worker.incremental import Deadline, IncrementalTask, finish
 
 _PAUSE = 0.15  # seconds without a change before the cases are read: brush strokes are many
@@ -20,11 +21,20 @@ _PAUSE = 0.15  # seconds without a change before the cases are read: brush strok
 
 @dataclass(frozen=True)
 class Contents:
-    """The cases with their problems, the structures in their labels, and the base's classes."""
+    """The cases with their problems, the structures in their labels, the base's classes, and the
+    names of the images of a case."""
 
     cases: list[cases.Case] = field(default_factory=list)
     structures: list[structures.Structure] = field(default_factory=list)
     classes: list[ClassInfo] = field(default_factory=list)
+    channels: tuple[str, ...] = ("image",)
+
+
+def channelsOf(parameters: Parameters) -> tuple[str, ...]:
+    """The names of the images of a case: those of the base, or the user's from scratch."""
+    if parameters.base != SCRATCH:
+        return models.channelsOf(parameters.base)
+    return channels.parse(parameters.channels) or ("image",)
 
 
 class CaseListModel(VTKObservationMixin):
@@ -93,18 +103,21 @@ class CaseListModel(VTKObservationMixin):
         classes = structures.modelClasses(parameters.base)
         yield
         found = []
+        names = channelsOf(parameters)
         for volumeNode in volumes.images():
             for node in volumes.segmentationsOf(volumeNode):
                 yield from self._lookForEdits(node)
-            found.append(cases.read(volumeNode, self._isEdited))
             yield
-        found += [file.case() for file in caseFiles.fromText(parameters.caseFiles)]
+        for volumeNode in channels.leads(volumes.images(), names):
+            found.append(cases.read(volumeNode, self._isEdited, names))
+            yield
+        found += [file.case(names) for file in caseFiles.fromText(parameters.caseFiles)]
         inLabels = structures.find(found, classes, structures.fromText(parameters.targets))
         checked = []
         for case in found:
             checked.append(caseChecks.check(case, inLabels, classes))
             yield
-        return Contents(checked, inLabels, classes)
+        return Contents(checked, inLabels, classes, names)
 
     def _lookForEdits(self, node) -> Generator[None, None, None]:
         """Find out whether the user edited a result. Read only results that changed since the last

@@ -7,14 +7,14 @@ with the scene and drops them with a removed volume.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
-from UGMCLSegmentationLib.scene import corrections, results, volumes
+from UGMCLSegmentationLib.scene import channels, corrections, results, volumes
 from UGMCLSegmentationLib.scene.results import ACCEPTED, LABEL
 from UGMCLSegmentationLib.scene.volumes import images, segmentationsOf
 
@@ -39,7 +39,9 @@ class Rank:
 class Case:
     """A volume of the scene, or the file `image`, and what it is used for.
 
-    `problem` is why it cannot be used, `notices` are changes that will be made to it.
+    `problem` is why it cannot be used, `notices` are changes that will be made to it. If a case
+    has several images, `channelNodes` are their volumes, None for a missing one, or `further` the
+    files after the first.
     """
 
     name: str
@@ -52,6 +54,18 @@ class Case:
     rank: Rank | None = None
     problem: str = ""
     notices: tuple[str, ...] = ()
+    channelNodes: tuple = ()
+    further: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The files of the images; none of a volume of the scene."""
+        return (self.image, *self.further) if self.image else ()
+
+    @property
+    def imageNodes(self) -> tuple:
+        """The volumes of the images, in the order of the channels."""
+        return self.channelNodes or (self.volumeNode,)
 
     @property
     def key(self) -> str:
@@ -71,15 +85,22 @@ def roleText(role: str) -> str:
     }[role]
 
 
-def read(volumeNode, isEdited: Callable[[Any], bool]) -> Case:
-    """The case of a volume; `isEdited` returns whether the user changed a result."""
-    segmentationNode = labelOf(volumeNode, isEdited)
+def read(
+    volumeNode, isEdited: Callable[[Any], bool], names: Sequence[str] = ("image",)
+) -> Case:
+    """The case of a volume, or that it leads if a case has an image for each of the `names`;
+    `isEdited` returns whether the user changed a result."""
+    found = channels.volumesOf(volumeNode, names)
+    drawnOn = [node for node in found if node not in (None, volumeNode)]
+    segmentationNode = labelOf(volumeNode, isEdited, drawnOn)
     role = volumeNode.GetAttribute(_ROLE)
     role = _FORMER_ROLES.get(role, role)
     if role not in ROLES:
         role = LABELED if segmentationNode is not None else UNLABELED
     problem = ""
     try:
+        if len(names) > 1:
+            channels.check(volumeNode, names)
         volumes.check(volumeNode)
     except PanelError as error:
         problem = str(error)
@@ -91,16 +112,19 @@ def read(volumeNode, isEdited: Callable[[Any], bool]) -> Case:
         excluded=frozenset(results.fromJson(volumeNode.GetAttribute(_EXCLUDED), list)),
         rank=rankOf(volumeNode),
         problem=problem if role != IGNORE else "",
+        channelNodes=tuple(found) if len(names) > 1 else (),
     )
 
 
-def labelOf(volumeNode, isEdited: Callable[[Any], bool]):
+def labelOf(volumeNode, isEdited: Callable[[Any], bool], others: Sequence = ()):
     """The segmentation that labels the volume: the chosen one, else the newest that was drawn on
-    it. The module's own results count once they are accepted or edited."""
+    it or on the `others` of its case. The module's own results count once they are accepted or
+    edited."""
     chosen = volumeNode.GetNodeReference(LABEL)
     if chosen is not None:
         return chosen
-    found = [node for node in segmentationsOf(volumeNode) if _counts(node, isEdited)]
+    drawn = (node for v in (*others, volumeNode) for node in segmentationsOf(v))
+    found = [node for node in drawn if _counts(node, isEdited)]
     return found[-1] if found else None
 
 
@@ -145,6 +169,8 @@ def rankOf(volumeNode) -> Rank | None:
     return Rank(*content) if len(content) == 3 else None
 
 
-def segmentable() -> list:
-    """The volumes that a batch segments: all but those that the user ignores."""
-    return [node for node in images() if node.GetAttribute(_ROLE) != IGNORE]
+def segmentable(names: Sequence[str] = ("image",)) -> list:
+    """The volumes that a batch segments, one for each case of these channels: all but those that
+    the user ignores."""
+    leads = channels.leads(images(), names)
+    return [node for node in leads if node.GetAttribute(_ROLE) != IGNORE]

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
+from UGMCLSegmentationLib.panel.channelTable import ChannelTable
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, caseFiles, cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel, Contents
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, fill, setUpTable
@@ -32,6 +33,8 @@ class CasesSection:
         self._shown: list[tuple] | None = None
         table = ui.casesTable
         setUpTable(table, _WIDTHS)
+        self._channels = ChannelTable(ui.caseChannelsTable, caseList.refresh)
+        connections.connect(table, "itemSelectionChanged()", self._showChannels)
         table.horizontalHeader().setHighlightSections(False)  # bold titles would be cut off
         for widget, signal, slot in (
             (ui.caseFilterEdit, "textChanged(QString)", self._onFilter),
@@ -74,6 +77,7 @@ class CasesSection:
             self._shown = shown
             self._fill(options, chosen)
         self._onFilter()
+        self._showChannels()
         used = [case for case in contents.cases if case.role != cases.IGNORE]
         lines = [caseChecks.summary(used)] if used else [_("The scene has no volumes yet.")]
         lines += [case.problem for case in used if case.problem]
@@ -88,7 +92,7 @@ class CasesSection:
 
     def addFolder(self, folder: str) -> None:
         try:
-            added = caseFiles.find(Path(folder))
+            added = caseFiles.find(Path(folder), self._caseList.contents.channels)
         except PanelError as error:
             self._ui.casesLabel.text = str(error)
             return
@@ -118,7 +122,8 @@ class CasesSection:
         table.setRowCount(len(self._rows))
         for row, case in enumerate(self._rows):
             item = qt.QTableWidgetItem(case.name)
-            lines = (case.image or case.name, case.problem, *case.notices)
+            own = _imagesOf(case, self._caseList.contents.channels)
+            lines = (case.image or case.name, *own, case.problem, *case.notices)
             item.setToolTip("\n".join(line for line in lines if line))
             if case.problem:
                 item.setForeground(qt.QBrush(qt.QColor(messages.ERROR_COLOR)))
@@ -132,6 +137,13 @@ class CasesSection:
                     table.model().index(row, 0),
                     qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows,
                 )
+
+    def _showChannels(self) -> None:
+        """The volumes of the selected case, or of the first that lacks one."""
+        names = self._caseList.contents.channels
+        chosen = [case for case in self.selected if case.volumeNode is not None]
+        chosen += [case for case in self._visible if None in case.channelNodes]
+        self._channels.show(chosen[0].volumeNode if chosen else None, names)
 
     def _roleSelector(self, case: cases.Case):
         selector = qt.QComboBox()
@@ -203,11 +215,19 @@ def _segmentations() -> list:
     return [node for node in nodes if not node.GetAttribute(results.OVERLAY)]
 
 
+def _imagesOf(case: cases.Case, names) -> list[str]:
+    """A line for each channel of a case of several images."""
+    nodes = [node.GetName() if node is not None else "-" for node in case.channelNodes]
+    files = [Path(file).name for file in case.images] if case.further else []
+    return [f"{name}: {image}" for name, image in zip(names, nodes or files, strict=False)]
+
+
 def _signature(case: cases.Case) -> tuple:
     """All that a row shows."""
     label = case.segmentationNode.GetID() if case.segmentationNode is not None else case.label
-    return (case.key, case.name, case.role, label, case.rank, case.problem, case.notices,
-            _sizeOf(case))  # fmt: skip
+    images = tuple(node and node.GetID() for node in case.channelNodes)
+    row = (case.key, case.name, case.role, label, case.rank, case.problem, case.notices)
+    return (*row, images, case.further, _sizeOf(case))
 
 
 def _rankOrder(case: cases.Case) -> tuple:

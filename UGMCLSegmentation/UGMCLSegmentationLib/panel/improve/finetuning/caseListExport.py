@@ -17,7 +17,7 @@ from UGMCLSegmentationLib.errors import PanelError, explaining
 from UGMCLSegmentationLib.panel.improve.cases import caseChecks, structures
 from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
 from UGMCLSegmentationLib.panel.improve.cases.cases import HOLDOUT, IGNORE, LABELED, Case
-from UGMCLSegmentationLib.scene import labelmaps, volumes
+from UGMCLSegmentationLib.scene import channels, labelmaps, volumes
 from UGMCLSegmentationLib.storage import runFolder
 
 
@@ -28,6 +28,7 @@ class CaseListExport:
     cases: tuple[Case, ...]
     values: tuple[dict[str, int], ...]
     classes: tuple[ClassInfo, ...]
+    channels: tuple[str, ...] = ("image",)
 
     @property
     def hasIgnored(self) -> bool:
@@ -47,7 +48,7 @@ def prepare(contents: Contents) -> CaseListExport:
         structures.values(case, contents.structures, classes) if case.needsLabel else {}
         for case in used
     ]
-    return CaseListExport(tuple(used), tuple(values), tuple(classes))
+    return CaseListExport(tuple(used), tuple(values), tuple(classes), contents.channels)
 
 
 def _checkFiles(used: Sequence[Case]) -> None:
@@ -55,10 +56,8 @@ def _checkFiles(used: Sequence[Case]) -> None:
     it, or files of two formats (case.nii.gz and case.nrrd). The model could learn from one of them
     while the other measures it."""
     known: dict[str, tuple[Case, str]] = {}
-    for case in sorted(used, key=lambda case: case.volumeNode is None):
-        path = _fileOf(case)
-        if not path:
-            continue
+    ordered = sorted(used, key=lambda case: case.volumeNode is None)
+    for case, path in [(c, path) for c in ordered for path in _filesOf(c)]:
         first, firstPath = known.setdefault(_place(path), (case, path))
         if first is case:
             continue
@@ -73,14 +72,16 @@ def _checkFiles(used: Sequence[Case]) -> None:
         )
 
 
-def _fileOf(case: Case) -> str:
-    """The image file of a case, "" for a volume that has none."""
+def _filesOf(case: Case) -> list[str]:
+    """The image files of a case; none of a volume that has none."""
     if case.volumeNode is None:
-        return os.path.realpath(case.image)
-    storage = case.volumeNode.GetStorageNode()
-    if storage is None or not storage.GetFileName():
-        return ""
-    return os.path.realpath(storage.GetFullNameFromFileName())
+        return [os.path.realpath(image) for image in case.images]
+    stored = [node.GetStorageNode() for node in case.imageNodes]
+    return [
+        os.path.realpath(storage.GetFullNameFromFileName())
+        for storage in stored
+        if storage is not None and storage.GetFileName()
+    ]
 
 
 def _place(path: str) -> str:
@@ -95,7 +96,7 @@ def write(export: CaseListExport, folder: Path, mayIgnore: bool = False) -> Iter
     for number, (case, values) in enumerate(zip(export.cases, export.values, strict=True)):
         row = {"name": _unique(case.name, rows), "role": case.role}
         if case.volumeNode is None:
-            row["image"] = case.image
+            row["image"] = list(case.images) if case.further else case.image
             if case.needsLabel:
                 row["label"] = case.label
         else:
@@ -106,6 +107,8 @@ def write(export: CaseListExport, folder: Path, mayIgnore: bool = False) -> Iter
         "classes": [_classEntry(info) for info in export.classes],
         "ignore": labelmaps.IGNORE_VALUE if export.hasIgnored or mayIgnore else None,
     }
+    if len(export.channels) > 1:
+        content["channels"] = list(export.channels)
     runFolder.write(folder / runFolder.CASE_LIST, json.dumps(content, indent=1))
 
 
@@ -151,9 +154,10 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _writeCase(case: Case, values, folder: Path, stem: str, row: dict) -> Iterator[None]:
-    row["image"] = f"{stem}.nrrd"
-    box = volumes.fullBox(case.volumeNode)
-    yield from volumes.write(case.volumeNode, box, folder / row["image"])
+    paths = channels.paths(Path(f"{stem}.nrrd"), len(case.imageNodes))
+    row["image"] = list(paths) if len(paths) > 1 else paths[0]
+    for node, path in zip(case.imageNodes, paths, strict=True):
+        yield from volumes.write(node, volumes.fullBox(node), folder / path)
     if case.needsLabel:
         row["label"] = f"{stem}-label.nrrd"
         path = folder / row["label"]

@@ -10,9 +10,7 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill, silent
-from UGMCLSegmentationLib.parameters import Parameters
-
-SCRATCH = "(scratch)"  # the parameter's value for no base; no model can have that name
+from UGMCLSegmentationLib.parameters import SCRATCH, Parameters
 
 
 def baseOf(parameters: Parameters) -> str:
@@ -67,6 +65,9 @@ class FinetuneChoices:
         if parameters is None:
             return
         self._ui.iterationsSpinBox.enabled = not parameters.minutes
+        isScratch = parameters.base == SCRATCH
+        for widget in (self._ui.channelsLabel, self._ui.channelsEdit):
+            widget.setVisible(isScratch)
         for selector, value in (
             (self._ui.presetSelector, presetFor(parameters.iterations, parameters.minutes)),
             (self._ui.baseSelector, parameters.base),
