@@ -151,6 +151,38 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     ui.exportAllCheckBox.checked = True
     ui.exportPatternEdit.text = "{name}-{model}"
     grab_section(panel, "batchSection", folder / "batch.png", last="exportSection")
+    show(panel, "improveSection")
+    improve.open_improve(panel)
+    keep_learning(panel, folder, scratch)
+
+
+def keep_learning(panel: Any, folder: Path, scratch: Path) -> None:
+    """Accept a case, switch Keep learning on, accept another, and let the model take over."""
+    ui = panel.ui
+    os.environ["FAKE_MEMORY"] = "1310000000"
+    panel.widget.logic.trainer.kill()  # a new one reads it
+    answer_with(panel, scratch / f"{NAMES[2]}-found.nrrd")
+    improve.select_rows(panel, NAMES[2])
+    panel.click("openNextButton")
+    settle(panel)
+    panel.click("acceptButton")
+    ui.keepLearningCheckBox.checked = True
+    harness.wait_until(lambda: "memory" in ui.learningProgressLabel.text, 60)
+    answer_with(panel, scratch / f"{NAMES[3]}-found.nrrd")
+    panel.click("openNextButton")
+    settle(panel)
+    panel.click("acceptButton")
+    harness.wait_until(lambda: "joined" in ui.improveLogText.toPlainText(), 60)
+    panel.click("compareLearningButton")
+    harness.wait_until(lambda: not ui.learningModelLabel.isHidden(), 60)
+    harness.wait_until(lambda: ui.learningProgressBar.value >= 60, 60)
+    panel.widget.improve.caseList.update()
+    grab_section(panel, "improveSection", folder / "improve-keep-learning.png")
+    panel.click("pauseLearningButton")
+    harness.wait_until(lambda: ui.learningProgressLabel.text == "Paused", 60)
+    grab_section(panel, "improveSection", folder / "improve-keep-learning-paused.png")
+    ui.keepLearningCheckBox.checked = False
+    harness.wait_until(lambda: not panel.widget.improve.keepLearning.running, 60)
 
 
 def answer_with(panel: Any, labels: Path) -> None:

@@ -18,7 +18,7 @@ from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, subjectHierarchy, volumes
 
 _NAME, _ROLE, _LABEL, _RANK, _SIZE = range(5)
-_WIDTHS = {_ROLE: 92, _LABEL: 100, _RANK: 76, _SIZE: 84}
+_WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 80, _SIZE: 84}
 _WHOLE = 0  # of the subject hierarchy
 
 
@@ -120,10 +120,15 @@ class CasesSection:
         table = self._ui.casesTable
         table.setRowCount(0)
         table.setRowCount(len(self._rows))
+        isRanked = any(case.rank is not None and case.role == cases.UNLABELED
+                       for case in self._rows)  # fmt: skip
+        table.setColumnHidden(_RANK, not isRanked)  # in a narrow panel there is room for one
+        table.setColumnHidden(_SIZE, isRanked)
         for row, case in enumerate(self._rows):
             item = qt.QTableWidgetItem(case.name)
             own = _imagesOf(case, self._caseList.contents.channels)
-            lines = (case.image or case.name, *own, case.problem, *case.notices)
+            size = _sizeOf(case)[1]
+            lines = (case.image or case.name, size, *own, case.problem, *case.notices)
             item.setToolTip("\n".join(line for line in lines if line))
             if case.problem:
                 item.setForeground(qt.QBrush(qt.QColor(messages.ERROR_COLOR)))
