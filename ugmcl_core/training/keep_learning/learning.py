@@ -53,8 +53,11 @@ ADD_CASE, TAKE_MODEL, STOP = CONTROLS = ("add_case", "take_model", "stop")
 """What can be said to a training: the case list has grown; compare the models now; end with the
 report."""
 HORIZON = 1000
-"""Steps over which the unlabeled terms gain weight, and the length of a fine-tuning whose memory
-the averaged model has."""
+"""Steps over which the unlabeled terms gain weight."""
+DECAY = 0.95
+"""Of the averaged model: it forgets within some 20 steps, so that it follows a new case soon. On
+six scans, 60 steps from a base of two labels, its Dice was 0.76; with the 0.988 of a fine-tuning
+of 1000 iterations 0.73 to 0.75."""
 FRESH = 100
 """Steps after which a new case is sampled as often as the others; until then half of the labeled
 patches are of new cases."""
@@ -207,8 +210,8 @@ def keep_learning(
 
 
 def plan_of(request: KeepLearningSettings) -> FinetunePlan:
-    """The plan of a fine-tuning with the constant learning rate of this training. Raises
-    InputError."""
+    """The plan of a fine-tuning with the constant learning rate and the short memory of this
+    training. Raises InputError."""
     shared = ("case_list", "output", "base", "method", "seed", "device", "name", "keep_names")
     given = {name: getattr(request, name) for name in shared}
     planned = plan(FinetuneSettings(**given, iterations=HORIZON))
@@ -219,7 +222,8 @@ def plan_of(request: KeepLearningSettings) -> FinetunePlan:
         )
     optimization = planned.profile.optimization
     rate = LearningRate(optimization.rate.base, "constant", warmup=REWARM)
-    profile = replace(planned.profile, optimization=replace(optimization, rate=rate))
+    optimization = replace(optimization, rate=rate, decay=DECAY)
+    profile = replace(planned.profile, optimization=optimization)
     return replace(planned, profile=profile)
 
 
