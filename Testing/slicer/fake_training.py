@@ -2,7 +2,8 @@
 
 FAKE_STEP (seconds of a step, 0.005), FAKE_GAIN (how much Dice rises, 0.05), FAKE_OPEN_AT (a file
 to write the request to), FAKE_DIE_AT (a step that it dies at, unless it resumes), FAKE_HOLD_AT
-(a step after which it waits to be canceled, unless it resumes).
+(a step after which it waits to be canceled, unless it resumes), FAKE_SLOW_AT (a step that takes
+half a minute, unless it resumes).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def finetune(request: dict, say, canceled, paused) -> bool:
         if wait(step, ident, say, canceled, paused):
             checkpoint.write_text(json.dumps({"step": step - 1}))
             return False
-        time.sleep(seconds)
+        time.sleep(30 if isSlow(step, request) else seconds)
         if step == int(os.environ.get("FAKE_DIE_AT", 0)) and not request["resume"]:
             os.kill(os.getpid(), signal.SIGKILL)
         if step % CHECKPOINT_EVERY == 0:
@@ -142,6 +143,10 @@ def keep_learning(request: dict, say, canceled, paused, told) -> bool:
         taken=taken, verdict="better" if taken and len(held) > 2 else "not enough evidence",
         text=f"Dice is {used:.3f} now.")  # fmt: skip
     return True
+
+
+def isSlow(step: int, request: dict) -> bool:
+    return step == int(os.environ.get("FAKE_SLOW_AT", 0)) and not request["resume"]
 
 
 def wait(step: int, ident: str, say, canceled, paused) -> bool:

@@ -236,7 +236,8 @@ def main() -> None:
     if os.environ.get("FAKE_NO_STDIN"):
         return
     devices = [{"name": "cpu", "text": "CPU (2 threads)"}]
-    methods = [{"name": n, "text": f"{n} is one"} for n in ("supervised", "ugmcl", "ugmcl-plus")]
+    names = ("supervised", "ugmcl", "ugmcl-plus", "ugmcl-volumes")
+    methods = [{"name": name, "text": f"{name} is one"} for name in names]
     say("hello", pid=os.getpid(), protocol=1, version="0.0", torch="none", devices=devices,
         methods=methods)  # fmt: skip
     serve()

@@ -10,6 +10,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from ugmcl_core.training.settings import DEFAULT_METHOD
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateTask
 from UGMCLSegmentationLib.panel.export import export
@@ -90,7 +91,7 @@ class Console:
 
     def finetune(
         self, labeled: Mapping, unlabeled: Sequence = (), holdout: Mapping | None = None,
-        base: str = "", name: str = "", iterations: int = 1000, method: str = "ugmcl",
+        base: str = "", name: str = "", iterations: int = 1000, method: str = DEFAULT_METHOD,
         device: str = "auto", compare: bool = False, seed: int = 0, leaveOneOut: bool = False,
         keepNames: bool = False, fromScratch: bool = False, minutes: float = 0.0,
         overrides: Sequence[str] = (), channels: Sequence[str] = (),

@@ -6,6 +6,7 @@ from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmen
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from ugmcl_core.inference.settings import MOST_PASSES, UNCERTAINTIES
+from ugmcl_core.training.settings import DEFAULT_METHOD
 from UGMCLSegmentationLib.scene.overlays import OVERLAYS
 
 FORMATS = (".nrrd", ".nii.gz", ".seg.nrrd")
@@ -50,7 +51,7 @@ class Parameters:
     targets: str = ""  # the use of segments, see structures.toText
     iterations: Annotated[int, WithinRange(1, 1_000_000)] = 1000
     minutes: Annotated[int, WithinRange(0, 10_000)] = 0  # above 0 they set the iterations
-    method: str = "ugmcl"
+    method: str = DEFAULT_METHOD
     checkMinutes: Annotated[int, WithinRange(1, 120)] = 3  # between two checks of Keep learning
     cores: Annotated[int, WithinRange(10, 100)] = 50  # percent of them that it takes
     modelName: str = ""

@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_writable(Path(arguments.csv))
     if any(p.is_file() for p in places):
         if names is not None:
-            raise InputError("--cases is for folders; two files are one case")
+            raise InputError("--cases is for folders: give it with two folders")
         cases, missing = [compare.pair_of_files(*places)], []
         if arguments.errors:
             volume.write(Path(arguments.errors), compare.compare(*places).errors)

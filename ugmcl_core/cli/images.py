@@ -148,7 +148,7 @@ def _expanded(
     except InputError as error:
         yield path, error
     except OSError as error:
-        yield path, InputError(f"{path}: cannot be read ({error.strerror})")
+        yield path, InputError(f"{path}: cannot be read ({error.strerror}); check its permissions")
     else:
         if inside is None:
             yield path, None
@@ -159,7 +159,7 @@ def _expanded(
 def _inside(path: Path, notice: Callable[[str], None]) -> list[Path] | None:
     """The contents of a folder of images; None for a file and for a DICOM series."""
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: no such file or folder; check the name")
     if not path.is_dir():
         return None
     files = pairing.image_files(path)
@@ -171,9 +171,9 @@ def _inside(path: Path, notice: Callable[[str], None]) -> list[Path] | None:
         return images
     if not others:
         raise InputError(
-            f"{path}: the folder holds nothing but results of ugmcl"
+            f"{path}: the folder holds nothing but results of ugmcl; give the images"
             if seen
-            else f"{path}: the folder is empty"
+            else f"{path}: the folder is empty; give one with images"
         )
     folders = [p for p in others if not p.is_file()]
     if folders and not guarded.dicom_series(path):

@@ -21,8 +21,10 @@ the folders that the environment variable UGMCL_MODELS names.
   show MODEL           print the model's card
   verify [MODEL...]    read the weights and compare them with the card's checksum (default: all)
   known                list the models of the indexes (index.json) that can be imported by name
-  import SOURCE        copy a model folder, a zip of one, an https address of such a zip, or a
-                       known model into the first folder of UGMCL_MODELS, or that of --to
+  import SOURCE        copy a model folder, a zip of one, an https address of such a zip, a
+                       bundle of MONAI (a folder; it segments and cannot be trained), a model of
+                       Hugging Face (hf:OWNER/NAME@REVISION), or a known model into the first
+                       folder of UGMCL_MODELS, or that of --to
   export MODEL TARGET  write a copy: a folder, a .zip or .onnx file, or a MONAI bundle (--monai)
   rename MODEL NAME    give an imported model another name
   remove MODEL...      delete imported models, broken ones too"""
@@ -32,6 +34,7 @@ examples:
   ugmcl models show la-lge-mri
   ugmcl models verify runs/mine/model
   ugmcl models import https://example.org/model.zip --sha256 3a7b...
+  ugmcl models import hf:owner/name@v1.0
   ugmcl models export la-lge-mri la-lge-mri.zip"""
 
 
@@ -48,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="DIR", help="import: the folder of models to import into")
     parser.add_argument("--name", default="", help="import: the name to give to the model")
     parser.add_argument(
-        "--sha256", default="", metavar="HEX", help="import: of the zip; an address needs it"
+        "--sha256",
+        default="",
+        metavar="HEX",
+        help="import: of the zip (an address needs it), or of the weights on Hugging Face",
     )
     parser.add_argument("--monai", action="store_true", help="export: as a MONAI bundle")
 
@@ -96,7 +102,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     chosen = arguments.words or [*(m.folder for m in find_models()), *broken_models()]
     if not chosen:
-        raise InputError("there is no model to verify")
+        raise InputError("there is no model to verify; import one first")
     failed = 0
     for name in chosen:
         try:
@@ -134,7 +140,9 @@ def _import(arguments: argparse.Namespace) -> int:
     from ..models import store
 
     if len(arguments.words) != 1:
-        raise InputError("import needs one source: a folder, a zip, an address or a known model")
+        raise InputError(
+            "import needs one source: a folder, a zip, an address, hf:OWNER/NAME or a known model"
+        )
     model = store.add(
         arguments.words[0], _place(arguments.to), arguments.name, arguments.sha256,
         _progress(arguments.json),

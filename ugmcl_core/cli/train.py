@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.card import as_name, images_of_a_case
+from ..training.settings import DEFAULT_METHOD
 from .arguments import (
     add_channels,
     add_classes,
@@ -92,7 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="never train on these labeled cases, but report their Dice",
     )
-    parser.add_argument("--method", default="ugmcl", help="see `ugmcl methods` (default: ugmcl)")
+    parser.add_argument(
+        "--method", default=DEFAULT_METHOD, help="see `ugmcl methods` (default: %(default)s)"
+    )
     parser.add_argument(
         "--option",
         action="append",
@@ -324,9 +327,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     """InputError for arguments that exclude each other."""
     if arguments.base and arguments.classes:
-        raise InputError("--classes cannot be given with --base: the base's are used")
+        raise InputError("--classes is for a training from scratch: give it without --base")
     if arguments.base and arguments.profile == "plan":
-        raise InputError("--profile plan is for a training from scratch: a base keeps its grid")
+        raise InputError("--profile plan is for a training from scratch: give it without --base")
     if arguments.overrides and (arguments.base or arguments.profile not in (None, "plan")):
         raise InputError("--set overrides a plan: give it without --base and --profile")
     known = len(named_classes(arguments.classes)) if arguments.classes else 0

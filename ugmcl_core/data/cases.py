@@ -116,7 +116,8 @@ class Representation:
         if unknown.size:
             known = ", ".join(map(str, values))
             raise InputError(
-                f"{where}: label {unknown[-1]} is unknown; the labels of the classes are {known}"
+                f"{where}: label {unknown[-1]} is unknown; the labels of the classes are {known}; "
+                "correct it, or make it a class"
             )
         return classes, valid
 
@@ -201,17 +202,22 @@ def find_cohort(
     names_of = channels.names if channels else _channel_names(images, pairs)
     label_of = {pair.name: pair.label for pair in pairs if pair.label is not None}
     if not by_name:
-        raise InputError(f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha)")
+        raise InputError(
+            f"{images}: no images here (.nrrd, .nii.gz, .nii or .mha); check the folder"
+        )
     for what, names in (("labeled", labeled or ()), ("excluded", exclude), ("hold-out", holdout)):
         missing = [n for n in names if n not in by_name]
         if missing:
             raise InputError(
                 f"{images}: no image for the {what} case {missing[0]}"
                 + (f" and {len(missing) - 1} others" if missing[1:] else "")
+                + "; correct the list"
             )
     for name in [*(labeled or ()), *holdout]:
         if name not in label_of:
-            raise InputError(f"{labels}: no label for the case {name}")
+            raise InputError(
+                f"{labels}: no label for the case {name}; add it, or take it off the list"
+            )
     if both := set(labeled or ()) & set(holdout):
         raise InputError(
             f"{sorted(both)[0]} is both labeled for training and held out: choose one"
@@ -291,7 +297,7 @@ def read_pair(
     if case.label_on_image and labels.grid.shape != image.grid.shape:
         raise InputError(
             f"{case.label}: has {_shown(labels)} voxels and {case.image.name} {_shown(image)}, so "
-            "that it cannot take the image's geometry"
+            "that it cannot take the image's geometry; give the label that was drawn on it"
         )
     if case.label_on_image or labels.grid.same_as(image.grid, GRID_TOLERANCE):
         labels = Volume(labels.array, image.grid)
@@ -313,7 +319,7 @@ def read_pair(
         if kept < _LEAST_KEPT * drawn:
             raise InputError(
                 f"{case.label}: of {drawn:.3g} mL that are labeled, {drawn - kept:.3g} mL do not "
-                f"lie on {case.image.name}; does it belong to another image?"
+                f"lie on {case.image.name}; give the label of this image"
             )
         if notice is not None:
             lost = f", {drawn - kept:.3g} mL of it lie outside"

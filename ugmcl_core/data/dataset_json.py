@@ -52,7 +52,9 @@ def read_of(images: str | Path) -> DatasetJson | None:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from None
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise InputError(
             f"{path}: holds no \"labels\" as the Medical Segmentation Decathlon or nnU-Net write "

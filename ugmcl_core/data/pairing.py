@@ -90,7 +90,7 @@ def by_stem(folder: str | Path) -> dict[str, Path]:
     Raises InputError if there is no such folder, and for two files of one stem.
     """
     if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; check the name")
     found: dict[str, Path] = {}
     for path in image_files(folder):
         _add(found, stem(path), path)
@@ -228,7 +228,7 @@ def pair_folder(folder: str | Path, channels: Channels | None = None) -> list[Pa
         if (folder / images).is_dir() and (folder / labels).is_dir():
             return pair_folders(folder / images, folder / labels, channels)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; check the name")
     images: dict[str, Path] = {}
     labels: dict[str, Path] = {}
     for path in filter(_may_be_image, image_files(folder)):
@@ -363,11 +363,13 @@ def read_list(path: str | Path) -> list[str]:
         lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise InputError(f"{path}: cannot be read ({reason})") from None
+        raise InputError(
+            f"{path}: cannot be read ({reason}); give a text file with one name a line"
+        ) from None
     names = [line.split("#", 1)[0].strip() for line in lines]
     names = [stem(n) if n.lower().endswith(SUFFIXES) else n for n in names if n]
     if not names:
-        raise InputError(f"{path}: the list is empty")
+        raise InputError(f"{path}: the list is empty; write one name a line")
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise InputError(f"{path}: {twice[0]} is listed more than once; keep one line a case")
     return names

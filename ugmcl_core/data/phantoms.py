@@ -81,7 +81,7 @@ def phantom(
     `shape` counts voxels and `spacing` is in mm; the heart fills the volume whatever its extent.
     """
     if classes not in (2, 3):
-        raise InputError(f"a phantom has 2 or 3 classes, not {classes}")
+        raise InputError(f"choose 2 or 3 classes for a phantom, not {classes}")
     random = np.random.default_rng([seed, 1])
     scene = _Scene(_posed(shape, spacing, random), random)
     heart = _draw(scene)

@@ -249,7 +249,7 @@ def _check_voxels(path: Path, array: np.ndarray) -> None:
     """Raise InputError for no voxels, and for others than real numbers in the range of float32,
     in which everything is computed."""
     if array.size == 0:
-        raise InputError(f"{path}: the image has no voxels")
+        raise InputError(f"{path}: the image has no voxels; get the file again")
     if array.dtype.kind not in "iuf":
         raise InputError(f"{path}: the voxels are complex numbers; save their magnitude instead")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -284,11 +284,13 @@ def read_labels(path: str | Path) -> Volume:
         volume = read(path)
     array = volume.array
     if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
-        raise InputError(f"{path}: the labels are not whole numbers; is this an image?")
+        raise InputError(
+            f"{path}: the labels are not whole numbers; give the label map, not an image"
+        )
     if array.min() < 0 or array.max() > LARGEST_VALUE:
         raise InputError(
             f"{path}: labels must lie between 0 and {LARGEST_VALUE}, found {array.min()} to "
-            f"{array.max()}"
+            f"{array.max()}; renumber them"
         )
     return Volume(array.astype(np.uint16), volume.grid, volume.remarks)
 
@@ -392,7 +394,7 @@ def index_box(grid: Grid, ras_box: Sequence[float]) -> tuple[slice, slice, slice
 
 def _read_file(path: Path, sitk):
     if not path.exists():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file; check the name")
     if not path.is_file():  # a pipe would be waited for
         raise InputError(f"{path}: is no file; give an image file or the folder of a DICOM series")
     image_file.check(path)
@@ -454,7 +456,10 @@ def _read_dicom(folder: Path, sitk):
     reader = sitk.ImageSeriesReader()
     series = dicom_series(folder)
     if not series:
-        raise InputError(f"{folder}: the folder holds no DICOM series")
+        raise InputError(
+            f"{folder}: the folder holds no DICOM series; give image files, or the folder of a "
+            "series"
+        )
     if len(series) > 1:
         raise InputError(
             f"{folder}: the folder holds {len(series)} DICOM series; "

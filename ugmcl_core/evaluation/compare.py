@@ -91,7 +91,7 @@ def find_cases(
     if not cases:
         raise InputError(
             f"nothing to compare: no prediction in {predictions} is named like a reference in "
-            f"{references} (STEM_labels.nrrd or STEM.nrrd for STEM.nrrd)"
+            f"{references}; name them STEM_labels.nrrd or STEM.nrrd for STEM.nrrd"
         )
     return cases, sorted(set(wanted if names is None else names) - set(labels))
 
@@ -226,7 +226,7 @@ def _sdf_measures(path: Path, truth: np.ndarray, grid: volume.Grid) -> tuple[flo
 def _on_grid(path: Path, grid: volume.Grid) -> np.ndarray:
     found = guarded.read(path)
     if not found.grid.same_as(grid, GRID_TOLERANCE):
-        raise InputError(f"{path}: lies on another grid than the reference")
+        raise InputError(f"{path}: lies on another grid than the reference; resample it")
     return found.array
 
 

@@ -90,7 +90,7 @@ class Dataset:
         if wanted > self._known:
             raise InputError(
                 f"{wanted} labeled training cases are needed ({share:g} times "
-                f"{self.standard}) but only {self._known} have labels"
+                f"{self.standard}) but only {self._known} have labels; add some"
             )
         return wanted
 
@@ -173,7 +173,7 @@ def find(
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; check the name")
     if layout == "auto":
         layout = detect(folder)
     finders = {"la": _la, "la-h5": _h5, "folder": _folder}
@@ -195,7 +195,7 @@ def detect(folder: Path) -> str:
         return "brats"
     raise InputError(
         f"{folder}: no known layout; there is neither images/ with labels/, nor CASE/{H5_NAME}, "
-        "nor HGG/ or LGG/ of BraTS 2019"
+        "nor HGG/ or LGG/ of BraTS 2019; check the folder"
     )
 
 
@@ -245,7 +245,9 @@ def _intensity(folder: Path, dataset: Dataset) -> dict[str, tuple[float, float]]
         except (KeyError, TypeError, ValueError):
             raise InputError(f"{path}: has no mean and std of {name}; add them") from None
         if not (math.isfinite(mean) and math.isfinite(deviation) and deviation > 0):
-            raise InputError(f"{path}: mean {mean} and std {deviation} of {name} cannot be used")
+            raise InputError(
+                f"{path}: mean {mean} and std {deviation} of {name} cannot be used; correct them"
+            )
         found[name] = mean, deviation
     return found
 
@@ -272,7 +274,9 @@ def _pairs(
         for pair in pair_folders(folder / "images", folder / "labels")
     }
     if not cases:
-        raise InputError(f"{folder / 'images'}: no images here (.nrrd, .nii.gz, .nii or .mha)")
+        raise InputError(
+            f"{folder / 'images'}: no images here (.nrrd, .nii.gz, .nii or .mha); check the folder"
+        )
     held = {*dev, *report}
     if labeled is None:
         labeled = tuple(n for n in sorted(cases) if cases[n].label and n not in held)
@@ -337,7 +341,7 @@ def _brats_file(place: Path, kind: str) -> Path:
         path = place / f"{place.name}_{kind}{suffix}"
         if path.is_file():
             return path
-    raise InputError(f"{place}: {place.name}_{kind}.nii.gz is missing")
+    raise InputError(f"{place}: {place.name}_{kind}.nii.gz is missing; get the case again")
 
 
 def _h5_root(folder: Path) -> Path:
@@ -387,9 +391,9 @@ def _check(dataset: Dataset, folder: Path) -> None:
     for part, names in parts.items():
         for name in names:
             if name not in dataset.cases:
-                raise InputError(f"{folder}: there is no {part} case {name}")
+                raise InputError(f"{folder}: there is no {part} case {name}; correct its list")
             if part != "training" and dataset.cases[name].label is None:
-                raise InputError(f"{folder}: the {part} case {name} has no label")
+                raise InputError(f"{folder}: the {part} case {name} has no label; add it")
     for a, b in (("training", "development"), ("training", "report"), ("development", "report")):
         if both := sorted(set(parts[a]) & set(parts[b])):
             raise InputError(
@@ -416,17 +420,20 @@ def from_h5(case: Case, folder: Path) -> Case:
     try:
         with h5py.File(case.image, "r") as file:
             if missing := [k for k in ("image", "label") if k not in file]:
-                raise InputError(f"{case.image}: has no data set {missing[0]!r}")
+                raise InputError(f"{case.image}: has no data set {missing[0]!r}; convert it again")
             image = np.asarray(file["image"], np.float32)
             label = np.asarray(file["label"])
     except OSError as error:
-        raise InputError(f"{case.image}: is not a readable HDF5 file ({error})") from None
+        raise InputError(
+            f"{case.image}: is not a readable HDF5 file ({error}); get it again"
+        ) from None
     if image.ndim != 3 or image.shape != label.shape:
         raise InputError(
-            f"{case.image}: image {image.shape} and label {label.shape} are not one 3D grid"
+            f"{case.image}: image {image.shape} and label {label.shape} are not one 3D grid; "
+            "convert it again"
         )
     if not np.isfinite(image).all():
-        raise InputError(f"{case.image}: the image has NaN or infinite voxels")
+        raise InputError(f"{case.image}: the image has NaN or infinite voxels; correct them")
     grid = Grid(image.shape, LA_SPACING, axes=_LPS_AXES)
     return _written(done, [Volume(image, grid)], Volume((label > 0).astype(np.uint8), grid))
 
@@ -446,10 +453,10 @@ def from_brats(case: Case, folder: Path) -> Case:
     images = volume.read_images(case.images, case.channels)
     grid, label = images[0].grid, volume.read_labels(case.label)
     if not label.grid.same_as(grid):
-        raise InputError(f"{case.label}: lies on another grid than {case.image.name}")
+        raise InputError(f"{case.label}: lies on another grid than {case.image.name}; resample it")
     for path, image in zip(case.images, images, strict=True):
         if not (image.array != 0).any() and not label.array.any():
-            raise InputError(f"{path}: the image is empty")
+            raise InputError(f"{path}: the image is empty; get it again")
     shown = np.logical_or.reduce([image.array != 0 for image in images])
     places = np.argwhere(shown | (label.array > 0))
     low = np.maximum(places.min(axis=0) - _MARGIN, 0)

@@ -298,7 +298,7 @@ def only(experiment: Experiment, wanted: tuple[str, ...]) -> tuple[Row, ...]:
     for word in wanted:
         if not any(word in (row.method, row.label) for row in experiment.rows):
             known = ", ".join(dict.fromkeys(row.method for row in experiment.rows))
-            raise InputError(f"{experiment.name} has no row {word!r}; its methods are {known}")
+            raise InputError(f"{experiment.name} has no row {word!r}; known are {known}")
     return tuple(
         row for row in experiment.rows if not wanted or {row.method, row.label} & set(wanted)
     )

@@ -110,7 +110,9 @@ def data_for(dataset: Dataset, profile: Profile) -> Dataset:
 def method_of(row: Row) -> Method:
     """The row's method with its settings; InputError if this version does not have it."""
     if row.method not in METHODS:
-        raise InputError(f"row {row.label!r}: there is no method {row.method!r}")
+        raise InputError(
+            f"row {row.label!r}: there is no method {row.method!r}; see `ugmcl methods`"
+        )
     try:
         return METHODS[row.method](**dict(row.options))
     except TypeError as error:

@@ -202,7 +202,7 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
         )
         raise InputError(
             f"{source}: is none of the experiment's trainings; compared with {near.folder} it "
-            f"differs in {', '.join(wrong)}"
+            f"differs in {', '.join(wrong)}; adopt another, or train it"
         )
     training = same[0]
     if index < training.profile.iterations:
@@ -222,7 +222,9 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
         )
     batch = batch_text(training.profile)
     if (made := model.card.training.get("batch", batch)) != batch:
-        raise InputError(f"{source}: was trained on batches of {made} patches, not of {batch}")
+        raise InputError(
+            f"{source}: was trained on batches of {made} patches, not of {batch}; train it"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         shutil.rmtree(folder / "model", ignore_errors=True)
@@ -259,10 +261,12 @@ def _fingerprint(source: Path) -> tuple[int, dict[str, Any]]:
 
     path = source / checkpoint.NAME
     if not path.is_file():
-        raise InputError(f"{source}: there is no training here (no {checkpoint.NAME})")
+        raise InputError(
+            f"{source}: there is no training here (no {checkpoint.NAME}); check the folder"
+        )
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata()
         return int(header["index"]), json.loads(header["settings"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a usable checkpoint ({error})") from None
+        raise InputError(f"{path}: not a usable checkpoint ({error}); train again") from None

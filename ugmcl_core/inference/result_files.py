@@ -126,7 +126,9 @@ def write(
             raise InputError(str(error).replace(str(partial), str(folder))) from error
         except OSError as error:
             reason = error.strerror or error
-            raise InputError(f"{folder}: cannot write there ({reason})") from error
+            raise InputError(
+                f"{folder}: cannot write there ({reason}); check the free space"
+            ) from error
     last = (None, None) if segmentation.uncertainty is None else places[-2:]
     return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), *last)
 

@@ -14,6 +14,7 @@ from ..data.preprocessing import Prepared, normalization_of, prepare
 from ..data.volume import Volume
 from ..errors import Canceled, InputError
 from ..models.card import Calibration, ModelCard, images_of_a_case
+from ..models.foreign.settings import is_foreign
 from ..models.model import Model
 from ..models.network import build_network
 from ..nn import devices
@@ -74,7 +75,8 @@ class Segmenter:
         devices.prepare_cpu()
         self.model = model
         self.device = devices.resolve(device)
-        self.network = for_inference(build_network(model, self.device))
+        network = build_network(model, self.device)
+        self.network = network if is_foreign(model.card.network) else for_inference(network)
 
     def segment(
         self,

@@ -68,7 +68,7 @@ def with_options(kind: type[M], words: Sequence[str]) -> M:
             known = f"known are {', '.join(names)}" if names else "it has none"
             raise InputError(f"method {kind.name} has no option {name!r}; {known}")
         if name in values:
-            raise InputError(f"option {name!r} is given twice")
+            raise InputError(f"option {name!r} is given twice; keep one")
         values[name] = _parsed(hints[name], text)
         _check(kind, name, hints[name], values[name], text)
     return kind(**values)

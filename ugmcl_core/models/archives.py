@@ -40,9 +40,11 @@ def unpack(archive: Path, folder: Path) -> Path:
             for entry, name in entries:
                 room -= _extract(file, entry, folder / name, room, archive)
     except tuple(_DAMAGED) as error:
-        raise InputError(f"{archive} is not a readable zip file: {error}") from None
+        raise InputError(f"{archive} is not a readable zip file ({error}): get it again") from None
     except OSError as error:
-        raise InputError(f"{archive} cannot be unpacked: {error.strerror or error}") from None
+        raise InputError(
+            f"{archive} cannot be unpacked ({error.strerror or error}): check the free space"
+        ) from None
     return folder
 
 
@@ -50,7 +52,7 @@ def _checked(file: zipfile.ZipFile, archive: Path) -> Iterator[tuple[zipfile.Zip
     """The files to unpack and their plain names."""
     entries = [e for e in file.infolist() if not e.is_dir()]
     if len(entries) > MOST_FILES:
-        raise InputError(f"{archive} holds {len(entries)} files: it is no model's zip")
+        raise InputError(f"{archive} holds {len(entries)} files: give the zip of one model")
     if sum(e.file_size for e in entries) > MOST_BYTES:
         raise InputError(f"{archive} unpacks to more than {MOST_BYTES >> 30} GiB: refused")
     parents, names = set(), set()
@@ -68,11 +70,11 @@ def _checked(file: zipfile.ZipFile, archive: Path) -> Iterator[tuple[zipfile.Zip
             continue  # what macOS adds to every zip
         parents.add(path.parent)
         if path.name.lower() in names:
-            raise InputError(f"{archive} holds {path.name} twice")
+            raise InputError(f"{archive} holds {path.name} twice: get it again")
         names.add(path.name.lower())
         yield entry, path.name
     if len(parents) > 1 or any(len(p.parts) > 1 for p in parents):
-        raise InputError(f"{archive} holds more than one folder: a model's zip has one")
+        raise InputError(f"{archive} holds more than one folder: give the zip of one model")
 
 
 def _extract(

@@ -124,9 +124,9 @@ class ModelCard:
             content = json.loads(text)
             json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate is no text
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where} is not valid JSON ({error})") from None
+            raise InputError(f"{where} is not valid JSON ({error}): get the model again") from None
         if not isinstance(content, dict):
-            raise InputError(f"{where} is not a model card: it holds no JSON object")
+            raise InputError(f"{where} is not a model card (no JSON object): get the model again")
         if content.get("format") != FORMAT or isinstance(content.get("format"), bool):
             raise InputError(
                 f"{where} has format version {content.get('format')!r}; this version of ugmcl "
@@ -135,7 +135,9 @@ class ModelCard:
         try:
             return _card(content)
         except _Wrong as error:
-            raise InputError(f"{where} is not a usable model card: {error}") from None
+            raise InputError(
+                f"{where} is not a usable model card ({error}): get the model again"
+            ) from None
 
 
 def class_info(value: Any) -> ClassInfo:

@@ -19,6 +19,7 @@ MOST_BYTES = 4 << 30
 TIMEOUT = 30.0
 """Seconds without a byte after which the server is taken for gone."""
 _CHUNK = 1 << 18
+_MOST_TEXT = 1 << 20
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and in total (None where the server does not report it)."""
@@ -55,7 +56,7 @@ def fetch(
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise InputError("the SHA-256 of a download is 64 hexadecimal digits: give it with it")
     if not url.lower().startswith("https://"):
-        raise InputError(f"{url}: only https addresses are downloaded from")
+        raise InputError(f"{url}: only https addresses are downloaded from; give one")
     target, partial = folder / sha256, folder / f"{sha256}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,20 @@ def fetch(
     except (OSError, http.client.HTTPException) as error:
         raise InputError(_why(url, error)) from None
     return target
+
+
+def read_text(url: str, opener: Callable[..., Any] = _open) -> str:
+    """The text at an address, of at most `_MOST_TEXT` bytes; raises InputError as `fetch` does."""
+    try:
+        with contextlib.closing(opener(urllib.request.Request(url), timeout=TIMEOUT)) as answer:
+            content = answer.read(_MOST_TEXT + 1)
+        if len(content) > _MOST_TEXT:
+            raise InputError(f"{url} has more than {_MOST_TEXT >> 20} MiB: refused")
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{url} is no text: check the address") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(_why(url, error)) from None
 
 
 def _get(url: str, partial: Path, progress: Progress, opener: Callable[..., Any]) -> None:

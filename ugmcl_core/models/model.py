@@ -58,11 +58,15 @@ class Model:
         try:
             state = safetensors.torch.load(content)
         except Exception as error:  # safetensors raises its own type, and KeyError for odd dtypes
-            raise InputError(f"{self.folder / WEIGHTS} cannot be read: {_line(error)}") from None
+            raise InputError(
+                f"{self.folder / WEIGHTS} cannot be read ({_line(error)}): check it"
+            ) from None
         state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         for key, value in state.items():
             if not bool(torch.isfinite(value).all()):
-                raise InputError(f"{self.folder / WEIGHTS}: {key} is not finite everywhere")
+                raise InputError(
+                    f"{self.folder / WEIGHTS}: {key} is not finite everywhere: get the model again"
+                )
         return state
 
     def _read_verified(self) -> bytes:
@@ -73,7 +77,7 @@ class Model:
         except FileNotFoundError:
             raise InputError(f"{path} is missing: get the model again") from None
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+            raise InputError(f"{path} cannot be read ({error.strerror}): check it") from None
         if hashlib.sha256(content).hexdigest() != self.card.sha256:
             raise InputError(
                 f"{path} is not the file that {CARD} describes (its SHA-256 differs): "
@@ -91,15 +95,15 @@ def open_model(folder: Path | str) -> Model:
     if folder.is_file():
         raise InputError(_refuse_file(folder))
     if not folder.is_dir():
-        raise InputError(f"there is no model folder {folder}")
+        raise InputError(f"there is no model folder {folder}: check the name")
     if not card.is_file():
         if pickles := sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES):
             raise InputError(f"{folder} is not a model: {_refuse_file(folder / pickles[0])}")
-        raise InputError(f"{folder} is not a model: it has no {CARD}")
+        raise InputError(f"{folder} is not a model: it has no {CARD}; give the folder of one")
     try:
         text = card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{card} cannot be read: {_line(error)}") from None
+        raise InputError(f"{card} cannot be read ({_line(error)}): check it") from None
     model = Model(ModelCard.from_json(text, str(card)), folder)
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder / WEIGHTS} is missing: get the model again")
@@ -178,7 +182,7 @@ def _candidates(further: str | None = None) -> Iterator[tuple[Path, Model | Inpu
         try:
             folders = sorted(place.iterdir()) if place.is_dir() else []
         except OSError as error:
-            yield place, InputError(f"{place} cannot be read: {_line(error)}")
+            yield place, InputError(f"{place} cannot be read ({_line(error)}): check it")
             continue
         for folder in folders:
             if folder.name.startswith("."):
@@ -189,7 +193,7 @@ def _candidates(further: str | None = None) -> Iterator[tuple[Path, Model | Inpu
             except InputError as error:
                 yield folder, error
             except OSError as error:
-                yield folder, InputError(f"{folder} cannot be read: {_line(error)}")
+                yield folder, InputError(f"{folder} cannot be read ({_line(error)}): check it")
 
 
 def resolve(name_or_folder: str | Path) -> Model:

@@ -9,11 +9,18 @@ import torch
 from ..data.preprocessing import normalization_of
 from ..errors import InputError
 from ..nn.network import DualTaskVNet, NetworkSettings, load_weights
+from .foreign import settings as foreign
+from .foreign.network import ForeignNetwork, build
 from .model import Model
 
 
 def build_network(model: Model, device: torch.device) -> DualTaskVNet:
-    """The model's network with its weights, in evaluation mode; InputError if they do not fit."""
+    """The model's network with its weights, in evaluation mode; InputError if they do not fit.
+
+    A `foreign` one has the same methods for a segmentation, and no others.
+    """
+    if foreign.is_foreign(model.card.network):
+        return _foreign(model).to(device)
     settings = _settings(model)
     weights = model.load_weights()
     try:
@@ -27,6 +34,23 @@ def build_network(model: Model, device: torch.device) -> DualTaskVNet:
             f"({str(error).splitlines()[0]}); get the model again"
         ) from error
     return network.to(device, memory_format=torch.channels_last_3d).eval()
+
+
+def _foreign(model: Model) -> ForeignNetwork:
+    try:
+        network = build(model.card.network, model.load_weights())
+        settings = network.settings
+        if (settings.classes, settings.channels) != (
+            len(model.card.classes) + 1, len(model.card.channels)
+        ):  # fmt: skip
+            raise ValueError("the numbers of classes or channels differ")
+        normalization_of(model.card.normalization)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(
+            f"{model.folder}: the card and the weights do not fit "
+            f"({str(error).splitlines()[0]}); get the model again"
+        ) from error
+    return network
 
 
 def _compare(network: DualTaskVNet, weights: Mapping[str, torch.Tensor]) -> None:
@@ -68,4 +92,5 @@ def _settings(model: Model) -> NetworkSettings:
 def check_model(model: Model) -> None:
     """Raise InputError unless the model's card and weights make a network: before a training
     starts from them."""
+    foreign.refuse(model.card.network, model.name, "be trained further")
     build_network(model, torch.device("cpu"))

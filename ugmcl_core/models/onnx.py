@@ -80,8 +80,10 @@ def pure_network(model: Model) -> nn.Module:
     import torch
     from torch import nn
 
+    from .foreign.settings import refuse
     from .network import build_network
 
+    refuse(model.card.network, model.name, "be exported")
     class Plain(nn.Module):
         def __init__(self, network: nn.Module) -> None:
             super().__init__()

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import scratch, sha256_of, whole_file, whole_folder
-from . import archives, downloads
+from . import archives, downloads, hub
 from .card import ModelCard
+from .foreign import monai_bundle
 from .model import (
     CARD,
     PICKLES,
@@ -69,15 +70,15 @@ def _read_index(path: Path) -> list[KnownModel]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != 1:
-            raise InputError(f"{path} has format {content['format']!r}, not 1")
+            raise InputError(f"{path} has format {content['format']!r}, not 1: update ugmcl")
         entries = [KnownModel(**entry) for entry in content["models"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
         text = " ".join(str(error).split())
-        raise InputError(f"{path} is not an index of models ({text})") from None
+        raise InputError(f"{path} is not an index of models ({text}): correct it") from None
     for entry in entries:
         texts = (entry.name, entry.description, entry.license, entry.url, entry.sha256)
         if not all(isinstance(t, str) for t in texts) or not isinstance(entry.bytes, int):
-            raise InputError(f"{path}: an entry needs texts, and bytes as a number")
+            raise InputError(f"{path}: an entry needs texts, and bytes as a number; correct it")
     return entries
 
 
@@ -90,11 +91,22 @@ def add(
 ) -> Model:
     """Copy a model into a folder of that name in `place`; returns it as it stands there.
 
-    `source` is a model folder, a zip of one, an https address of such a zip (with the `sha256`
-    of the zip), or the name of a known model. Everything is checked before anything is in
-    `place`. Raises InputError, also if there is a model of that name already.
+    `source` is a model folder, a bundle of MONAI (`foreign.monai_bundle`), a zip of a model, an
+    https address of such a zip (with the `sha256` of the zip), a model of Hugging Face (`hub`), or
+    the name of a known model. Everything is checked before anything is in `place`. Raises
+    InputError, also if there is a model of that name already.
     """
     text = str(source)
+    if hub.is_named(text):
+        waiting = place / ".downloads"
+        with scratch(place) as folder:
+            try:
+                return _add_folder(
+                    hub.fetch(hub.parse(text), folder, waiting, sha256, progress), place, name
+                )
+            finally:
+                with suppress(OSError):
+                    waiting.rmdir()  # unless a download waits there to be resumed
     known = {entry.name: entry for entry in known_models()} if "/" not in text else {}
     if text in known:
         text, sha256 = known[text].url, known[text].sha256
@@ -107,12 +119,17 @@ def add(
             with suppress(OSError):
                 archive.parent.rmdir()  # unless another download waits there to be resumed
     path = Path(text).expanduser()
+    if monai_bundle.is_bundle(path):
+        with scratch(place) as folder:
+            return _add_folder(monai_bundle.convert(path, folder / "model"), place, name)
     if path.is_file() and path.suffix.lower() == ".zip":
         if sha256 and sha256_of(path) != sha256.strip().lower():
-            raise InputError(f"{path} is not what was announced: its SHA-256 differs")
+            raise InputError(
+                f"{path} is not what was announced (its SHA-256 differs): get it again"
+            )
         return _add_zip(path, place, name)
     if sha256:
-        raise InputError(f"{path} is no zip, so that it has no SHA-256 to compare")
+        raise InputError(f"{path} is no zip, so that it has no SHA-256 to compare: leave it out")
     return _add_folder(path, place, name)
 
 
@@ -147,13 +164,16 @@ def check_weights(model: Model) -> None:
             header = json.loads(file.read(size)) if 2 <= size <= _LARGEST_HEADER else None
         digest = sha256_of(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): check it") from None
     except ValueError:
         header, digest = None, ""  # no text, or no JSON
     if not isinstance(header, dict):
         raise InputError(f"{path} is not a safetensors file; a pickle is never read")
     if digest != model.card.sha256:
-        raise InputError(f"{path} is not the file that {CARD} describes: its SHA-256 differs")
+        raise InputError(
+            f"{path} is not the file that {CARD} describes (its SHA-256 differs): get the model "
+            "again"
+        )
 
 
 def to_change(name_or_folder: str | Path) -> Model:
@@ -170,7 +190,7 @@ def to_change(name_or_folder: str | Path) -> Model:
                 f"{path} is a link: give the folder that it leads to, or remove the link"
             )
         if not path.exists():
-            raise InputError(f"there is no model or model folder {wanted!r}")
+            raise InputError(f"there is no model or model folder {wanted!r}: see `ugmcl models`")
         return open_model(path)
     if model.folder.parent not in model_folders():
         raise InputError(
@@ -218,7 +238,9 @@ def rename(model: Model, name: str) -> Model:
     try:
         model.folder.rename(target)
     except OSError as error:
-        raise InputError(f"{model.name} cannot be renamed: {error.strerror}") from None
+        raise InputError(
+            f"{model.name} cannot be renamed ({error.strerror}): check its permissions"
+        ) from None
     try:
         return update_card(open_model(target), name=card.name)
     except InputError:
@@ -239,7 +261,9 @@ def remove(folder: Path) -> None:
         try:
             folder.rename(hidden)
         except OSError as error:
-            raise InputError(f"{folder} cannot be removed: {error.strerror}") from None
+            raise InputError(
+                f"{folder} cannot be removed ({error.strerror}): check its permissions"
+            ) from None
         try:
             _refuse_others(hidden, folder)
         except InputError:

@@ -44,9 +44,9 @@ def read_case_list(path: str | Path) -> CaseList:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the name") from None
     except ValueError as error:
-        raise InputError(f"{path}: is not valid JSON ({error})") from None
+        raise InputError(f"{path}: is not valid JSON ({error}); correct it") from None
     try:
         return _case_list(content, path.parent)
     except InputError as error:
@@ -72,7 +72,7 @@ def _case_list(content: Any, folder: Path) -> CaseList:
         by_role[role].append(case)
     channels = _channels(content.get("channels"), by_role)
     if not by_role["labeled"]:
-        raise InputError("no case is labeled; at least one is needed to learn from")
+        raise InputError("no case is labeled; give at least one to learn from")
     classes = _classes(content.get("classes"))
     ignore = content.get("ignore")
     if ignore is not None and not (_is_whole(ignore) and 1 <= ignore <= LARGEST_VALUE):
@@ -121,16 +121,18 @@ def _numbers(by_role: Mapping[str, Sequence[Case]]) -> tuple[str, ...]:
 
 def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
     if not isinstance(item, dict):
-        raise InputError(f"case {number} is no object")
+        raise InputError(f"case {number} is no object; write {{...}}")
     name, role = item.get("name"), item.get("role")
     if not isinstance(name, str) or not name.strip():
-        raise InputError(f"case {number} has no name")
+        raise InputError(f"case {number} has no name; add one")
     if isinstance(role, str):
         role = _FORMER_ROLES.get(role, role)
     if role not in ROLES:
-        raise InputError(f"case {name}: role is {role!r}, not one of {', '.join(ROLES)}")
+        raise InputError(f"case {name}: role is {role!r}; choose one of {', '.join(ROLES)}")
     if unknown := sorted(set(item) - _KEYS):
-        raise InputError(f"case {name}: unknown key {unknown[0]!r}")
+        raise InputError(
+            f"case {name}: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}"
+        )
     files = {}
     for key in ("image", "label"):
         given = item.get(key)
@@ -139,28 +141,28 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
         several = key == "image" and isinstance(given, list) and given
         files[key] = [_path(one, name, key, folder) for one in (given if several else [given])]
     if "image" not in files:
-        raise InputError(f"case {name} has no image")
+        raise InputError(f"case {name} has no image; add it")
     image, *further = files["image"]
     if len(set(files["image"])) < len(files["image"]):
-        raise InputError(f"case {name} has the same image for two channels")
+        raise InputError(f"case {name} has the same image for two channels; give one for each")
     if role != "unlabeled" and "label" not in files:
         raise InputError(f"case {name} is {role} and has no label; add it or make it unlabeled")
     label = files["label"][0] if role != "unlabeled" else None
     geometry = item.get("label_geometry", "file")
     if geometry not in ("file", "image"):
-        raise InputError(f'case {name}: label_geometry is {geometry!r}, not "file" or "image"')
+        raise InputError(f'case {name}: label_geometry is {geometry!r}, choose "file" or "image"')
     empty = item.get("empty", False)
     if not isinstance(empty, bool):
-        raise InputError(f"case {name}: empty is {empty!r}, neither true nor false")
+        raise InputError(f"case {name}: empty is {empty!r}; choose true or false")
     return role, Case(name, image, label, True, geometry == "image", empty, tuple(further))
 
 
 def _path(given: Any, name: str, key: str, folder: Path) -> Path:
     if not isinstance(given, str) or "\0" in given or not given:
-        raise InputError(f"case {name}: {key} is no path")
+        raise InputError(f"case {name}: {key} is no path; give a text")
     path = folder / Path(given).expanduser()
     if not path.exists():
-        raise InputError(f"case {name}: there is no {key} {path}")
+        raise InputError(f"case {name}: there is no {key} {path}; check the path")
     return path
 
 
@@ -168,12 +170,12 @@ def _classes(value: Any) -> tuple[ClassInfo, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not value:
-        raise InputError("classes is neither null nor a list of at least one class")
+        raise InputError("classes is no list; give null or at least one class")
     classes = tuple(class_info(item) for item in value)
     for what in ("value", "name"):
         seen = [getattr(c, what) for c in classes]
         if twice := [s for s in seen if seen.count(s) > 1]:
-            raise InputError(f"two classes have the {what} {twice[0]!r}")
+            raise InputError(f"two classes have the {what} {twice[0]!r}; keep one")
     return classes
 
 

@@ -17,7 +17,7 @@ from ..inference.segmenter import Segmenter
 from ..methods import DualTask, Method, Supervised
 from ..models import manifest
 from ..models.card import as_name
-from ..models.model import Model, open_model, record, resolve, update_card
+from ..models.model import Model, open_model, record, resolve, save_model, update_card
 from ..models.network import check_model
 from ..nn import devices
 from . import profiles, pseudo_labels
@@ -29,7 +29,7 @@ from .planning.plan import Plan, contradiction, plan_cohort, sided, unmirrored
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from .settings import FinetuneSettings
 from .train import Description, TrainingSettings, describe, train
-from .verdict import CaseMeasures, conclude, measure
+from .verdict import CaseMeasures, conclude, is_ahead, kept_text, measure
 
 Send = Callable[..., None]
 REPORT = "report.json"
@@ -283,16 +283,23 @@ def finetune(
     for number, part in enumerate(run.parts):
         models[part.name] = run.trained(part, number)
     after, supervised = run.judged(models, judged)
+    keeps_supervised = planned.report == "holdout" and is_ahead(supervised, after)
     cases = [
-        {"name": c.name, "before": b, "after": a, "supervised": s}
+        {"name": c.name, "before": b, "after": s if keeps_supervised else a, "supervised": s}
         for c, b, a, s in zip(judged, before, after, supervised, strict=True)
     ]
     names = [c.name for c in planned.description.classes]
     old = len(planned.base.card.classes) if planned.base else len(names)
     verdict, text = conclude(cases, planned.report, names[old:])
+    if keeps_supervised:
+        text += " " + kept_text(after, supervised)
     scores = {"report": planned.report, "verdict": verdict, "text": text,
               "cases": cases if request.keep_names else [nameless(c) for c in cases]}  # fmt: skip
-    model = update_card(models[""], scores=plain(scores) if cases else {})
+    model = models[""]
+    if keeps_supervised:
+        better = models["supervised"]
+        model = save_model(model.folder, better.card, better.load_weights())
+    model = update_card(model, scores=plain(scores) if cases else {})
     result = {"model": str(model.folder), "report": planned.report, "cases": cases,
               "verdict": verdict, "text": text}  # fmt: skip
     write_json(output / REPORT, result)

@@ -116,12 +116,12 @@ def _check(request: Request) -> None:
         if stem and (Path(stem).name != stem or stem in (".", "..") or "\\" in stem):
             raise InputError(f"stem {stem!r} is not a plain file name")
         if not Path(request.output).is_dir():
-            raise InputError(f"{request.output}: there is no such folder for the results")
+            raise InputError(f"{request.output}: there is no such folder for the results; make it")
         SegmentSettings(request.passes, uncertainty=request.uncertainty)  # checks them
     if isinstance(request, RankRequest):
         check_passes(request.passes, fewest=1)
         if not request.images:
-            raise InputError("there are no images")
+            raise InputError("there are no images; give some")
 
 
 def _text(name: str, value: Any) -> str:
@@ -130,7 +130,9 @@ def _text(name: str, value: Any) -> str:
     try:
         os.fsencode(value)
     except UnicodeEncodeError:
-        raise InputError(f"{name} {short(value)} holds a character that is none") from None
+        raise InputError(
+            f"{name} {short(value)} holds a character that is none; write it again"
+        ) from None
     return value
 
 

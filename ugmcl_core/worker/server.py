@@ -235,9 +235,9 @@ def run_job(job: str, cancel_file: str | None) -> int:
     try:
         content = json.loads(Path(job).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{job}: cannot be read as a request ({error})") from None
+        raise InputError(f"{job}: cannot be read as a request ({error}); check it") from None
     if not isinstance(content, dict):
-        raise InputError(f"{job}: holds no JSON object")
+        raise InputError(f"{job}: holds no JSON object; write one")
     events = EventWriter(_take_stdout())
     request = PendingRequest(content.get("id"), content)
     if cancel_file is not None:

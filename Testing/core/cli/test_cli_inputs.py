@@ -321,6 +321,7 @@ def test_images_of_one_name_in_one_folder_are_refused(model, scan, tmp_path, cap
     assert {n.split("_")[0] for n in files(tmp_path / "out")} == {"b"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_all_images_are_segmented_where_nobody_reads(stream, model, tmp_path):
     for name in ("a", "b"):

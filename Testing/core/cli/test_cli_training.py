@@ -81,6 +81,7 @@ def test_classes_named_left_and_right_are_not_mirrored(classes, axes, told, tmp_
     assert ("the right atrium too" in capsys.readouterr().err) is told
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
     from ugmcl_core.data import phantoms
     from ugmcl_core.models import model as models

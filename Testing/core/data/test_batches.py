@@ -110,7 +110,7 @@ def test_unknown_classes_and_empty_labels_are_refused(folder, tmp_path):
         prepare_case(Case("c0", folder / "images/c0.nrrd", label), REPRESENTATION)
     apart = Volume(np.ones(grid.shape, np.uint8), Grid(grid.shape, origin=(500, 0, 0)))
     empty = Volume(np.zeros(grid.shape, np.uint8), grid)
-    for given, words in ((empty, "label is empty"), (apart, "does it belong to another image")):
+    for given, words in ((empty, "label is empty"), (apart, "give the label of this image")):
         write(label, given)
         with pytest.raises(InputError, match=words):
             prepare_case(Case("c0", folder / "images/c0.nrrd", label, True), REPRESENTATION)

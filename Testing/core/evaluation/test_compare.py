@@ -276,7 +276,7 @@ def test_what_two_files_cannot_be_asked(folders, tmp_path, capsys):
     for places, more, why in (
         ((one, tmp_path / "none.nrrd"), (), "is no file"),
         ((one, folders[1]), (), "is no file"),
-        ((one, one), ("--cases", str(tmp_path / "list.txt")), "two files are one case"),
+        ((one, one), ("--cases", str(tmp_path / "list.txt")), "give it with two folders"),
         (folders, ("--errors", str(tmp_path / "e.nrrd")), "needs two files"),
     ):
         assert evaluate(places, *more) == 2

@@ -318,6 +318,11 @@ def test_adoption_of_half_a_training_is_refused(dataset, trained, tmp_path):
     whole = replace_batch(trained, tmp_path / "whole", "8+8")
     with pytest.raises(InputError, match=r"batches of 8\+8 patches, not of 2\+2"):
         adoption.adopt(whole, [item.training], place)
+    card = whole / "model" / "model.json"
+    content = json.loads(card.read_text(encoding="utf-8"))
+    card.write_text(json.dumps({**content, "patch": [32, 32, 32]}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"patches of \(32, 32, 32\) voxels, not of"):
+        adoption.adopt(whole, [item.training], place)
     path.unlink()
     with pytest.raises(InputError, match="no training here"):
         adoption.adopt(half, [item.training], place)

@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from multiframe_samples import enhanced
 
 from ugmcl_core.data import guarded
 from ugmcl_core.data.volume import Volume
@@ -98,6 +99,24 @@ def stated_dicom(folder: Path) -> list[np.ndarray]:
     return [affine_of((across, along, step), places[0], np.column_stack([rows, columns, normal]))]
 
 
+def stated_multiframe(path: Path) -> list[np.ndarray]:
+    data = pydicom.dcmread(path, stop_before_pixels=True)
+    shared = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    frames = data.PerFrameFunctionalGroupsSequence
+    cosines = np.array(frames[0].PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    rows, columns = cosines[:3], cosines[3:]
+    normal = np.cross(rows, columns)
+    positions = (np.array(f.PlanePositionSequence[0].ImagePositionPatient, float) for f in frames)
+    places = sorted(positions, key=normal.dot)
+    step = float(normal @ (places[-1] - places[0])) / (len(places) - 1)
+    along, across = map(float, shared.PixelSpacing)
+    return [affine_of((across, along, step), places[0], np.column_stack([rows, columns, normal]))]
+
+
+def multiframe(folder: Path) -> Path:
+    return enhanced(folder / "scan.dcm", range(11, -1, -1))
+
+
 def one_file(suffix: str, compress: bool) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         sitk.WriteImage(image(), str(folder / f"scan{suffix}"), useCompression=compress)
@@ -136,6 +155,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[np.ndarray]
     "mha zlib": (one_file(".mha", True), stated_metaio),
     "mhd": (one_file(".mhd", False), stated_metaio),
     "dicom": (series, stated_dicom),
+    "multi-frame dicom": (multiframe, stated_multiframe),
 }
 
 

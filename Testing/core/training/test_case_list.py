@@ -78,7 +78,7 @@ def cases(**changes):
             {"cases": [*cases()["cases"], *cases(name="c", role="holdout")["cases"]]},
             "cases a and c have the same image",
         ),
-        ({"colour": 1}, "unknown key 'colour'"),
+        ({"shade": 1}, "unknown key 'shade'"),
         ({"ignore": 0}, "ignore is 0"),
         ({"ignore": True}, "ignore is True"),
         ({"ignore": 7}, "ignore 7 is the label of Left atrium"),

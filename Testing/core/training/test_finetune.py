@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ugmcl_core.training import finetune as finetuning
 from ugmcl_core.training.estimate import estimate
 from ugmcl_core.training.finetune import finetune
 from ugmcl_core.training.trainer import Trainer
+from ugmcl_core.training.verdict import is_ahead
 from ugmcl_core.worker.server import protocol
 
 
@@ -45,7 +47,8 @@ def case_list(folder, labeled=2, unlabeled=1, holdout=1, phantoms=2, classes=Non
 
 def asked(places, output, kind="finetune", **changes):
     given = {"command": kind, "case_list": str(case_list(places)), "base": str(places / "tiny"),
-             "output": str(output), "iterations": 2, "seed": 1, "device": "cpu"}  # fmt: skip
+             "output": str(output), "iterations": 2, "seed": 1, "device": "cpu",
+             "method": "ugmcl"}  # fmt: skip
     return protocol.parse({**given, **changes})
 
 
@@ -122,6 +125,7 @@ def test_a_base_that_was_fine_tuned_itself_is_noticed(
         assert any("was fine-tuned itself" in n for n in planned.notices) == expected
 
 
+@pytest.mark.slow
 def test_leaving_one_out_trains_without_it(places, tmp_path):
     path = case_list(places, labeled=3, unlabeled=1, holdout=0)
     request = asked(
@@ -223,6 +227,7 @@ def same_weights(a, b):
     return all(torch.equal(v, two[k]) for k, v in one.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["", "supervised"])
 def test_a_cancel_in_any_part_can_be_resumed(places, tmp_path, part):
     def stop(told):
@@ -324,6 +329,32 @@ def test_the_label_of_a_class_cannot_be_ignored(places, tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "ignore": 1}))
     with pytest.raises(InputError, match="ignore 1 is the label of a class"):
         finetuning.plan(asked(places, tmp_path / "run", case_list=str(path)))
+
+
+def test_the_better_of_the_two_compared_models_is_kept(places, tmp_path, monkeypatch):
+    def judged(self, models, cases):
+        row = {"dice": 0.8, "jaccard": 0.7, "asd_mm": 1.0, "hd95_mm": 3.0, "classes": {}}
+        return [dict(row) for _ in cases], [{**row, "dice": 0.9} for _ in cases]
+
+    monkeypatch.setattr(finetuning._FinetuneRun, "judged", judged)
+    listed = case_list(places, 1, 1, 3)
+    request = asked(places, tmp_path / "run", case_list=str(listed), compare=True, name="mine")
+    result, _ = run(request)
+    assert "Dice 0.800 with them, 0.900 with the labels alone, whose model" in result["text"]
+    assert "Supervised fine-tuning on the same labels" not in result["text"]
+    assert all(case["after"]["dice"] == 0.9 for case in result["cases"])
+    model, alone = open_model(result["model"]), open_model(tmp_path / "run/supervised/model")
+    assert model.folder == (tmp_path / "run" / "model").resolve() and model.name == "mine"
+    assert model.card.sha256 == alone.card.sha256
+    assert model.card.training["method"] == "dual-task"
+    assert model.card.scores["text"] == result["text"]
+
+
+def test_fewer_cases_than_three_keep_no_other_model():
+    one, better = {"dice": 0.8}, {"dice": 0.9}
+    assert is_ahead([better] * 3, [one] * 3) and not is_ahead([better] * 2, [one] * 2)
+    assert not is_ahead([one] * 3, [better] * 3) and not is_ahead([None] * 3, [one] * 3)
+    assert not is_ahead([{"dice": math.nan}] * 3, [one] * 3)
 
 
 def test_a_card_is_updated_in_place(tmp_path):

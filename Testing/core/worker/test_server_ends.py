@@ -195,6 +195,7 @@ def keep_learning(folder, roles, **changes):
             **changes}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_training_that_keeps_learning_takes_cases_and_ends_in_time(places, tmp_path):
     process = Process(models=places / "models")
     process.send(**keep_learning(tmp_path, ["labeled", "unlabeled", "holdout"]))

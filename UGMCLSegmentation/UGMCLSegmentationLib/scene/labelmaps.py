@@ -177,6 +177,15 @@ def _makeLabelmaps(segmentationNode, volumeNode) -> None:
 def write(path: Path, segmentationNode, values: Mapping[str, int], volumeNode) -> Iterator[None]:
     """Write the label array as NRRD on the volume's grid. Raises PanelError."""
     array = yield from build(segmentationNode, values, volumeNode)
+    yield from _write(path, array, volumeNode)
+
+
+def writeEmpty(path: Path, volumeNode) -> Iterator[None]:
+    """Write a label array without any label on the volume's grid. Raises PanelError."""
+    yield from _write(path, np.zeros(volumes.dimensions(volumeNode)[::-1], np.uint8), volumeNode)
+
+
+def _write(path: Path, array: np.ndarray, volumeNode) -> Iterator[None]:
     text = _("The labels of {name} cannot be written: {why}.")
     with explaining(text, name=volumeNode.GetName()):
         yield from nrrd.write(path, array, volumes.ijkToRas(volumeNode))

@@ -40,12 +40,19 @@ class Worker:
     `message` for the panel and `details` for the log.
     """
 
-    def __init__(self, command: Sequence[str] | None = None, killAfter: float = 4.0) -> None:
-        """After `killAfter` seconds, a canceled request or an ending process is killed."""
+    def __init__(
+        self,
+        command: Sequence[str] | None = None,
+        killAfter: float = 4.0,
+        quitAfter: float = 0.3,
+    ) -> None:
+        """After `killAfter` seconds a canceled request is killed with its process, and after
+        `quitAfter` seconds the process when the panel ends."""
         self.command = list(command) if command else None
         self.helloTimeout = 10.0
         self.loadTimeout = 120.0  # in addition, while it reports that it is loading
         self.killAfter = killAfter
+        self.quitAfter = quitAfter
         self.hello: Event | None = None
         self.onHello: Callable[[Event], None] = lambda event: None
         self.onLog: Callable[[str, str], None] = lambda level, text: None
@@ -144,8 +151,7 @@ class Worker:
         if request is not None and request.cancelFile is not None:
             with contextlib.suppress(OSError):
                 request.cancelFile.touch()
-        # a running request may finish what it is writing, such as a checkpoint
-        child.stop(patience=int(1000 * self.killAfter) if request is not None else 300)
+        child.stop(patience=int(1000 * self.quitAfter))
 
     def _killChild(self) -> None:
         child, self._child = self._child, None

@@ -73,7 +73,9 @@ def check_folder(folder: Path, listed: Sequence[str], sop_class: str) -> None:
         except OSError as error:
             if not alike:
                 continue
-            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror or error}); check it"
+            ) from None
         if kind in ("", sop_class) or (kind is None and alike) or (kind and not _is_known(kind)):
             raise InputError(
                 f"{path}: the DICOM file is damaged or truncated, so the series is incomplete; "

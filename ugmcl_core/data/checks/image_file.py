@@ -74,7 +74,7 @@ def check(path: Path) -> None:
             f"{path}: the compressed file is damaged or truncated ({reason}); get it again"
         ) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check it") from None
 
 
 def explain(error: Exception) -> str:

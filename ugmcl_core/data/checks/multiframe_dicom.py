@@ -40,7 +40,9 @@ def frame_grid(path: Path, count: int) -> FrameGrid:
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
     except (OSError, ValueError, pydicom.errors.InvalidDicomError) as error:
-        raise InputError(f"{path}: the DICOM header cannot be read ({error})") from None
+        raise InputError(
+            f"{path}: the DICOM header cannot be read ({error}); get it again"
+        ) from None
     slices = [
         Slice(
             f"frame {n + 1}",

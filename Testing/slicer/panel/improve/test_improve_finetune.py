@@ -35,7 +35,8 @@ def test_a_run_from_the_cases_to_the_report(panel, tmp_path, monkeypatch):
     improve.finish(panel)
     asked = json.loads((tmp_path / "asked.json").read_text())
     request, content = asked["request"], asked["list"]
-    assert (request["base"], request["method"], request["name"]) == ("heart", "ugmcl", "My-heart")
+    assert (request["base"], request["name"]) == ("heart", "My-heart")
+    assert request["method"] == "ugmcl-volumes"
     assert (request["iterations"], request["compare"], request["resume"]) == (40, True, False)
     roles = [case["role"] for case in content["cases"]]
     assert [roles.count(r) for r in ("labeled", "unlabeled", "holdout")] == [2, 4, 3]
@@ -93,6 +94,35 @@ def test_what_the_worker_is_given_is_what_the_scene_holds(panel, tmp_path, monke
     assert np.allclose(np.diag([-1, -1, 1, 1]) @ lps, support.matrix(), atol=1e-3)
     panel.click("cancelFinetuneButton")
     improve.finish(panel, 2)
+
+
+def test_a_volume_may_show_nothing_of_the_structure(panel, tmp_path, monkeypatch):
+    import slicer
+
+    monkeypatch.setenv("FAKE_OPEN_AT", str(tmp_path / "asked.json"))
+    monkeypatch.setenv("FAKE_STEP", "0.1")
+    improve.prepare(panel, 1, 1, 1, iterations=20)
+    drawn = slicer.util.getNode("lab0 drawn")
+    improve.set_role(panel, "un0", "Labeled")
+    assert "un0: choose the segmentation" in panel.ui.casesLabel.text
+    improve.choose_label(panel, "un0", "Nothing is there")
+    assert improve.rows(panel)["un0"][:2] == ("Labeled", "Nothing is there")
+    assert "un0: the model learns that none of the structures" in panel.ui.casesLabel.text
+    panel.click("finetuneButton")
+    improve.wait_for_steps(panel)
+    content = json.loads((tmp_path / "asked.json").read_text())["list"]
+    case = next(c for c in content["cases"] if c["name"] == "un0")
+    assert case["empty"] is True and case["role"] == "labeled"
+    image, label = sitk.ReadImage(case["image"]), sitk.ReadImage(case["label"])
+    assert label.GetSize() == image.GetSize() and not sitk.GetArrayFromImage(label).any()
+    assert all("empty" not in c for c in content["cases"] if c is not case)
+    improve.finish(panel)
+    # alone it teaches nothing, and a segmentation takes its place again
+    improve.set_role(panel, "lab0", "Ignore")
+    assert not panel.ui.finetuneButton.enabled
+    assert "Mark at least one case as Labeled" in panel.ui.finetuneButton.toolTip
+    improve.choose_label(panel, "un0", drawn.GetName())
+    assert improve.rows(panel)["un0"][:2] == ("Labeled", "lab0 drawn")
 
 
 def test_curves_follow_the_run(panel, monkeypatch):
@@ -189,6 +219,11 @@ def test_estimate_before_a_run(panel):
     assert improve.user_runs() == []
     panel.ui.presetSelector.currentIndex = panel.ui.presetSelector.findData("quick")
     assert panel.parameters.iterations == 200 and "3 min" in panel.ui.estimateLabel.text
+    assert not panel.ui.compareCheckBox.checked
+    panel.ui.presetSelector.currentIndex = panel.ui.presetSelector.findData("thorough")
+    assert panel.ui.compareCheckBox.checked and panel.parameters.compare
+    panel.ui.presetSelector.currentIndex = panel.ui.presetSelector.findData("quick")
+    assert not panel.ui.compareCheckBox.checked
     panel.ui.compareCheckBox.checked = True
     assert "5 min" in panel.ui.estimateLabel.text
     for number in range(3):

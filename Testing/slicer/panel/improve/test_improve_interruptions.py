@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 
 import harness
 import improve_support as improve
@@ -112,6 +113,31 @@ def test_closing_slicer_ends_the_worker_after_a_checkpoint(scene, panel, monkeyp
     assert again.parameters.model == "my-model"
     again.close()
     panel.loaded = support.Panel().loaded  # for the fixture to close
+
+
+def test_slicer_quits_within_seconds_in_the_middle_of_a_long_step(scene, panel, monkeypatch):
+    monkeypatch.setenv("FAKE_SLOW_AT", "25")
+    improve.prepare(panel, iterations=100)
+    panel.click("finetuneButton")
+    run = improve.user_runs()[0]
+    harness.wait_until(lambda: '"step": 20' in text_of(run / "checkpoint.json"), 20)
+    time.sleep(0.3)  # into the long step
+    pid = panel.widget.logic.trainer.pid
+    began = time.monotonic()
+    panel.close()
+    assert time.monotonic() - began < 3
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    again = support.Panel()
+    again.ui.improveSection.collapsed = False
+    again.click("resumeButton")
+    improve.finish(again)
+    assert "resumed at 20" in again.ui.improveLogText.toPlainText()
+    again.close()
+    panel.loaded = support.Panel().loaded  # for the fixture to close
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
 def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):

@@ -24,6 +24,9 @@ def check(
     `classes` the base's."""
     if case.problem or not case.needsLabel or case.volumeNode is None:
         return case
+    if case.isEmpty:
+        text = _("{name}: the model learns that none of the structures is there.")
+        return replace(case, notices=(text.format(name=case.name),))
     try:
         return replace(case, notices=tuple(_notices(case, found, classes)))
     except PanelError as error:
@@ -51,9 +54,10 @@ def _notices(
             drawn.add(target)
     if not used and empty:
         raise PanelError(
-            _("{name}: empty segments ({segments}): draw them or choose another label.").format(
-                name=case.name, segments=", ".join(empty)
-            )
+            _(
+                "{name}: empty segments ({segments}): draw them, choose another label, or choose "
+                "that nothing is there."
+            ).format(name=case.name, segments=", ".join(empty))
         )
     if not used:
         raise PanelError(
@@ -103,7 +107,7 @@ def readiness(cases: Sequence[Case]) -> str:
     for case in cases:
         if case.problem:
             return case.problem
-    if not any(case.role == LABELED for case in cases):
+    if not any(case.role == LABELED and not case.isEmpty for case in cases):
         return _("Mark at least one case as Labeled: one with a segmentation of the structure.")
     return ""
 

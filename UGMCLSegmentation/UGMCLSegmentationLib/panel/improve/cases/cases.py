@@ -22,6 +22,7 @@ LABELED, UNLABELED, HOLDOUT, IGNORE = "labeled", "unlabeled", "holdout", "ignore
 _FORMER_ROLES = {"labelled": LABELED, "unlabelled": UNLABELED}  # as scenes up to 0.1 have them
 ROLES = (LABELED, UNLABELED, HOLDOUT, IGNORE)
 _ROLE = "UGMCLSegmentation.CaseRole"
+_EMPTY = "UGMCLSegmentation.CaseIsEmpty"
 _EXCLUDED = "UGMCLSegmentation.CaseExcluded"  # JSON: segments that are not used
 _RANK = "UGMCLSegmentation.CaseRank"  # JSON: the result of a ranking
 
@@ -39,9 +40,10 @@ class Rank:
 class Case:
     """A volume of the scene, or the file `image`, and what it is used for.
 
-    `problem` is why it cannot be used, `notices` are changes that will be made to it. If a case
-    has several images, `channelNodes` are their volumes, None for a missing one, or `further` the
-    files after the first.
+    `isEmpty` means that the user labeled it as a volume without any of the structures. `problem`
+    is why it cannot be used, `notices` are changes that will be made to it. If a case has several
+    images, `channelNodes` are their volumes, None for a missing one, or `further` the files after
+    the first.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Case:
     excluded: frozenset[str] = frozenset()
     image: str = ""
     label: str = ""
+    isEmpty: bool = False
     rank: Rank | None = None
     problem: str = ""
     notices: tuple[str, ...] = ()
@@ -92,11 +95,12 @@ def read(
     `isEdited` returns whether the user changed a result."""
     found = channels.volumesOf(volumeNode, names)
     drawnOn = [node for node in found if node not in (None, volumeNode)]
-    segmentationNode = labelOf(volumeNode, isEdited, drawnOn)
+    isEmpty = volumeNode.GetAttribute(_EMPTY) == "1"
+    segmentationNode = None if isEmpty else labelOf(volumeNode, isEdited, drawnOn)
     role = volumeNode.GetAttribute(_ROLE)
     role = _FORMER_ROLES.get(role, role)
     if role not in ROLES:
-        role = LABELED if segmentationNode is not None else UNLABELED
+        role = LABELED if segmentationNode is not None or isEmpty else UNLABELED
     problem = ""
     try:
         if len(names) > 1:
@@ -110,6 +114,7 @@ def read(
         volumeNode=volumeNode,
         segmentationNode=segmentationNode,
         excluded=frozenset(results.fromJson(volumeNode.GetAttribute(_EXCLUDED), list)),
+        isEmpty=isEmpty,
         rank=rankOf(volumeNode),
         problem=problem if role != IGNORE else "",
         channelNodes=tuple(found) if len(names) > 1 else (),
@@ -138,8 +143,13 @@ def setRole(volumeNode, role: str) -> None:
     volumeNode.SetAttribute(_ROLE, role)
 
 
-def setLabel(volumeNode, segmentationNode) -> None:
-    """Choose the segmentation that labels the volume; with None, `labelOf` finds one."""
+def setLabel(volumeNode, segmentationNode, isEmpty: bool = False) -> None:
+    """Choose the segmentation that labels the volume; with None, `labelOf` finds one, unless
+    `isEmpty`: the volume shows none of the structures."""
+    if isEmpty:
+        volumeNode.SetAttribute(_EMPTY, "1")
+    else:
+        volumeNode.RemoveAttribute(_EMPTY)
     volumeNode.SetNodeReferenceID(LABEL, segmentationNode.GetID() if segmentationNode else None)
     volumeNode.RemoveAttribute(_EXCLUDED)
 

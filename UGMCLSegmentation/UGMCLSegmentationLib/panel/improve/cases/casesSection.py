@@ -20,6 +20,7 @@ from UGMCLSegmentationLib.scene import results, subjectHierarchy, volumes
 _NAME, _ROLE, _LABEL, _RANK, _SIZE = range(5)
 _WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 80, _SIZE: 84}
 _WHOLE = 0  # of the subject hierarchy
+_EMPTY = "empty"  # instead of a segmentation's ID
 
 
 class CasesSection:
@@ -175,8 +176,12 @@ class CasesSection:
         selector.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
         current = case.segmentationNode.GetID() if case.segmentationNode is not None else ""
         entries = [(_("Choose…"), "", ""), *((name, key, "") for name, key in options)]
-        fill(selector, entries, current)
-        selector.toolTip = _("The segmentation that labels this volume.")
+        entries.append((_("Nothing is there"), _EMPTY, ""))
+        fill(selector, entries, _EMPTY if case.isEmpty else current)
+        selector.toolTip = _(
+            "The segmentation that labels this volume. Choose “Nothing is there” for a volume "
+            "without any of the structures, such as a scan without a lesion: it is an example too."
+        )
         selector.connect(
             "currentIndexChanged(int)",
             lambda index, node=case.volumeNode, box=selector: self._onLabel(node, box, index),
@@ -192,8 +197,9 @@ class CasesSection:
 
     def _onLabel(self, volumeNode, selector, index: int) -> None:
         if index >= 0:
-            node = slicer.mrmlScene.GetNodeByID(selector.itemData(index) or "")
-            cases.setLabel(volumeNode, node)
+            chosen = selector.itemData(index) or ""
+            node = None if chosen == _EMPTY else slicer.mrmlScene.GetNodeByID(chosen)
+            cases.setLabel(volumeNode, node, isEmpty=chosen == _EMPTY)
 
     def _onFilter(self, *_args) -> None:
         """Hide the cases that the filters leave out. They keep their roles."""
@@ -232,7 +238,7 @@ def _signature(case: cases.Case) -> tuple:
     label = case.segmentationNode.GetID() if case.segmentationNode is not None else case.label
     images = tuple(node and node.GetID() for node in case.channelNodes)
     row = (case.key, case.name, case.role, label, case.rank, case.problem, case.notices)
-    return (*row, images, case.further, _sizeOf(case))
+    return (*row, case.isEmpty, images, case.further, _sizeOf(case))
 
 
 def _rankOrder(case: cases.Case) -> tuple:

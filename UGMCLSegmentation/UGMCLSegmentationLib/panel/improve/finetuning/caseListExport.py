@@ -161,7 +161,11 @@ def _writeCase(case: Case, values, folder: Path, stem: str, row: dict) -> Iterat
     if case.needsLabel:
         row["label"] = f"{stem}-label.nrrd"
         path = folder / row["label"]
-        yield from labelmaps.write(path, case.segmentationNode, values, case.volumeNode)
+        if case.isEmpty:
+            row["empty"] = True
+            yield from labelmaps.writeEmpty(path, case.volumeNode)
+        else:
+            yield from labelmaps.write(path, case.segmentationNode, values, case.volumeNode)
 
 
 def _classEntry(info: ClassInfo) -> dict[str, Any]:

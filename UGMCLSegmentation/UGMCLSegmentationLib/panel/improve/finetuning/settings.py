@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from ugmcl_core.training.settings import DEFAULT_METHOD
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill, silent
@@ -22,7 +23,7 @@ class FinetuneChoices:
     def __init__(self, ui, connections: Connections) -> None:
         self._ui = ui
         self._parameters: Parameters | None = None
-        self._methods = [{"name": "ugmcl", "text": _("The default.")}]
+        self._methods = [{"name": DEFAULT_METHOD, "text": _("The default.")}]
         fill(ui.presetSelector, presets(), DEFAULT)
         for widget, slot in (
             (ui.baseSelector, self._onBase),
@@ -97,6 +98,7 @@ class FinetuneChoices:
         else:
             self._parameters.iterations = ITERATIONS[name]
             self._parameters.minutes = 0
+            self._parameters.compare = name == COMPARED
 
     def _isChoice(self, index: int) -> bool:
         return self._parameters is not None and index >= 0
@@ -104,9 +106,9 @@ class FinetuneChoices:
 
 def _text(name: str) -> str:
     return {
-        "ugmcl": _("UG-MCL (default)"),
+        "ugmcl": _("UG-MCL, as published"),
         "ugmcl-plus": _("UG-MCL, strong augmentation"),
-        "ugmcl-volumes": _("UG-MCL by volumes"),
+        "ugmcl-volumes": _("UG-MCL by volumes (default)"),
         "supervised": _("Labeled cases only"),
     }.get(name, name)
 
@@ -114,6 +116,7 @@ def _text(name: str) -> str:
 CUSTOM = "custom"
 ITERATIONS = {"quick": 200, "standard": 1000, "thorough": 4000}
 DEFAULT = "standard"
+COMPARED = "thorough"  # whoever has the time for it has that for a comparison
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 
 from slicer.i18n import tr as _
 
+from ugmcl_core.training.settings import DEFAULT_METHOD, KeepLearningSettings
 from UGMCLSegmentationLib.panel.improve.cases import cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport, finetuning
@@ -138,7 +139,7 @@ class KeepLearningSection:
             settings = learning.newSettings(
                 parameters.modelName,
                 base=baseOf(parameters),
-                method=parameters.method,
+                method=_method(parameters.method),
                 seed=SEED,
                 device=parameters.device,
                 keep_names=parameters.keepNames,
@@ -246,6 +247,11 @@ class KeepLearningSection:
 
     def _onDone(self, result: TaskResult) -> None:
         self._finetune.showReport(result.value, self._learning.folder)
+
+
+def _method(chosen: str) -> str:
+    """The chosen method, unless it labels volumes at set steps of a course, which there is not."""
+    return KeepLearningSettings.method if chosen == DEFAULT_METHOD else chosen
 
 
 def _isKnown(dice: float | None) -> bool:
