@@ -20,7 +20,8 @@ from samples import on_grid, tiny_model, write_case_list
 
 from ugmcl_core.__main__ import main
 from ugmcl_core.cli import experiment
-from ugmcl_core.data import phantoms, volume
+from ugmcl_core.cli.images import cases_of
+from ugmcl_core.data import pairing, phantoms, volume
 from ugmcl_core.data.checks import dicom, image_file, multiframe_dicom
 from ugmcl_core.data.dataset_json import read_of
 from ugmcl_core.data.preprocessing import Normalization, prepare
@@ -30,11 +31,12 @@ from ugmcl_core.experiments import datasets, paper, planning, records, running
 from ugmcl_core.files import Busy
 from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.models import archives, downloads, store
+from ugmcl_core.models.foreign import monai_bundle
 from ugmcl_core.nn import devices, parallel
 from ugmcl_core.training import finetune
 from ugmcl_core.training.case_list import join_classes, read_case_list
 from ugmcl_core.training.profiles import COMPACT
-from ugmcl_core.training.settings import FinetuneSettings
+from ugmcl_core.training.settings import FinetuneSettings, KeepLearningSettings
 from ugmcl_core.training.trainer import _optimizer
 from ugmcl_core.worker import protocol, server
 from ugmcl_core.worker.handlers import RequestHandler
@@ -42,7 +44,7 @@ from ugmcl_core.worker.handlers import RequestHandler
 LIST = message_sites.ROOT / "docs" / "messages.md"
 TO_DO = re.compile(
     r"\b(adopt|add|annotate|check|choose|close|convert|correct|delete|export|finish|get|give|"
-    r"import|install|keep|known are|leave|lower|make|mark|merge|move|name|need|needs|put|rename|"
+    r"download|import|install|keep|known are|leave|lower|make|mark|merge|move|name|need|needs|put|rename|"
     r"renumber|replace|resample|rescale|resume|save|say|see|set|split|start|take|train|unpack|"
     r"update|use|wait|write|"
     r"compare|may have|must|needed|not one of|or null|from \d|it has none|are the least|"
@@ -113,6 +115,16 @@ def test_of_the_command_line(tmp_path, capsys, monkeypatch):
         "--labeled-list", tmp_path / "lab.txt",
     )  # fmt: skip
     assert "no image for the labeled case x and 1 others; correct the list" in text
+
+
+def test_of_cases_with_several_images(tmp_path):
+    images = {name: tmp_path / f"{name}.nrrd" for name in ("a", "a_0000")}
+    assert "as in --channels t1=_0000" in told(
+        lambda: pairing._without_channel(images, {"a": tmp_path / "a.nrrd"})
+    )
+    model = SimpleNamespace(name="x", card=SimpleNamespace(channels=("t1", "t2")))
+    _, wrong = cases_of({}, [(tmp_path, tmp_path)], model, None)
+    assert "give a file or the folder of a series" in str(next(iter(wrong.values())))
 
 
 def test_of_files_that_cannot_be_read(tmp_path):
@@ -229,6 +241,12 @@ def test_of_models(tmp_path, monkeypatch):
             url, "0" * 64, nothing, lambda *_: None, opener=lambda *_, **__: answer
         )
     )
+    bundle = tmp_path / "bundle"
+    write(bundle / monai_bundle.METADATA, "{")
+    assert "is not valid JSON" in told(lambda: monai_bundle.convert(bundle, tmp_path / "x"))
+    (bundle / "models").mkdir()
+    torch.save([1], bundle / monai_bundle.WEIGHTS)
+    assert "holds no weights by name" in told(lambda: monai_bundle._weights(bundle))
     assert "twice" in told(lambda: archives.unpack(twice, tmp_path / "out"))
     long = tmp_path / "long.zip"
     with zipfile.ZipFile(long, "w") as file:
@@ -255,6 +273,12 @@ def refused(*_words: object) -> None:
 def test_of_trainings(tmp_path, monkeypatch):
     path = write_case_list(tmp_path, ["labeled", "holdout"])
     content = json.loads(path.read_text())
+    several = json.loads(json.dumps(content))
+    several["cases"][0]["image"] = [several["cases"][0]["image"]] * 2
+    write(path, json.dumps(several))
+    assert "same image for two channels" in told(lambda: read_case_list(path))
+    write(path, json.dumps({**content, "channels": ["a", "a"]}))
+    assert "list of different names" in told(lambda: read_case_list(path))
     for key, value, text in (
         ("label_geometry", "x", 'choose "file" or "image"'), ("empty", 1, "choose true or false")
     ):  # fmt: skip
@@ -275,6 +299,12 @@ def test_of_trainings(tmp_path, monkeypatch):
     settings = FinetuneSettings("cases.json", "base", "out")
     assert "choose a time from 0 on" in told(lambda: replace(settings, minutes=-1.0))
     assert "stays on its grid" in told(lambda: replace(settings, overrides=("patch=8,8,8",)))
+    learning = KeepLearningSettings("cases.json", "out", "base")
+    for change, text in (
+        ({"base": ""}, "give a base"), ({"check_minutes": 0.0}, "choose more than 0"),
+        ({"patience": 0}, "choose 1 check"), ({"wait_minutes": -1.0}, "choose a time from 0"),
+    ):  # fmt: skip
+        assert text in told(lambda change=change: replace(learning, **change))
     odd = replace(COMPACT, optimization=replace(COMPACT.optimization, optimizer="lion"))
     assert "unknown optimizer" in told(lambda: _optimizer([torch.zeros(1)], odd))
     assert "a window overlap of 2" in told(lambda: SegmentSettings(overlap=2.0))

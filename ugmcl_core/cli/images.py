@@ -85,7 +85,9 @@ def cases_of(
         name = ",".join(map(str, paths))
         if unknown := [path for path in paths if path not in stems]:
             if all(path.exists() for path in unknown):  # else the error is known
-                wrong[name] = InputError(f"{unknown[0]}: is not one image")
+                wrong[name] = InputError(
+                    f"{unknown[0]}: is not one image; give a file or the folder of a series"
+                )
         elif len(paths) != len(own):
             wrong[name] = InputError(
                 f"{name}: these are {len(paths)} images of a case, and model {model.name} takes "

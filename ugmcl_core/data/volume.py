@@ -160,7 +160,7 @@ def one_case(
             what = f"with {Path(paths[-1]).name} these are {len(found)} images"
         else:
             what = "holds one image" if len(found) == 1 else f"holds {len(found)} channels"
-        raise InputError(f"{paths[0]}: {what}, and a case has {count}")
+        raise InputError(f"{paths[0]}: {what}, and a case has {count}; name one for each")
     first = found[0][1]
     for path, other in found[1:]:
         if not other.grid.same_as(first.grid, GRID_TOLERANCE):

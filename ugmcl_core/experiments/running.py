@@ -218,7 +218,7 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
     if model.card.patch != training.profile.batch.patch:  # which checkpoints do not hold
         raise InputError(
             f"{source}: was trained on patches of {model.card.patch} voxels, not of "
-            f"{training.profile.batch.patch}"
+            f"{training.profile.batch.patch}; train it"
         )
     batch = batch_text(training.profile)
     if (made := model.card.training.get("batch", batch)) != batch:

@@ -99,7 +99,7 @@ def _channels(
     if value is not None:
         texts = isinstance(value, list) and all(isinstance(v, str) and v.strip() for v in value)
         if not texts or not value or len(set(value)) < len(value):
-            raise InputError("channels is neither null nor a list of different names")
+            raise InputError("channels is no list of different names; give one, or null")
         names = tuple(value)
     cases = [case for group in by_role.values() for case in group]
     count = len(names) if names else max((len(c.images) for c in cases), default=1)

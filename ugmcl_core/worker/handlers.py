@@ -112,7 +112,7 @@ class RequestHandler:
             found.append((case, item))
             send("ranked", **described(case, item))
         if not found:
-            raise InputError("rank: none of the images can be used")
+            raise InputError("rank: none of the images can be used; see the log for the reasons")
         return {"cases": [described(*pair) for pair in ranked(found)]}
 
     def _load(self, name: str, device: str) -> Segmenter:

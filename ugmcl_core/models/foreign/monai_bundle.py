@@ -101,7 +101,7 @@ class _Config:
 
     def refuse(self, why: str) -> None:
         """Raise InputError."""
-        raise InputError(f"{self.path}: the bundle cannot be carried over: {why}")
+        raise InputError(f"{self.path}: the bundle cannot be carried over ({why}): choose another")
 
     def at(self, key: str) -> dict[str, Any]:
         """An object of the file; an empty one if it is missing."""

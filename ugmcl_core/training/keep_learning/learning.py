@@ -132,10 +132,13 @@ class OpenTrainer(Trainer):
         checkpoint.save(self.output, self.index, kept, *nets)
 
     def restore(self, former: checkpoint.Checkpoint) -> None:
-        if former.settings.get("training") != self.fingerprint:
+        then, now = former.settings.get("training"), self.fingerprint
+        if then != now:
+            known = then if isinstance(then, dict) else {}
+            changed = ", ".join(key for key in now if known.get(key) != now[key])
             raise InputError(
-                f"{self.output}: holds a training with other settings; choose another folder or "
-                "the same settings"
+                f"{self.output}: holds a training with other settings ({changed}); choose another "
+                "folder or the same settings"
             )
         super().restore(former)
         self.state = State(**former.settings["state"])
