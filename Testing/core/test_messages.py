@@ -44,8 +44,8 @@ from ugmcl_core.worker.handlers import RequestHandler
 LIST = message_sites.ROOT / "docs" / "messages.md"
 TO_DO = re.compile(
     r"\b(adopt|add|annotate|check|choose|close|convert|correct|delete|export|finish|get|give|"
-    r"download|import|install|keep|known are|leave|lower|make|mark|merge|move|name|need|needs|put|rename|"
-    r"renumber|replace|resample|rescale|resume|save|say|see|set|split|start|take|train|unpack|"
+    r"download|import|install|keep|known are|leave|lower|make|mark|merge|move|name|need|needs|put|"
+    r"rename|renumber|replace|resample|rescale|resume|save|say|see|set|split|start|take|train|unpack|"
     r"update|use|wait|write|"
     r"compare|may have|must|needed|not one of|or null|from \d|it has none|are the least|"
     r"its message says why|never read|stays as it is|takes)\b|: refused|available: ",
