@@ -21,6 +21,12 @@ def studyOf(node):
     return tree().GetItemAncestorAtLevel(item, level) if item else tree().GetInvalidItemID()
 
 
+def studyName(node) -> str:
+    """The name of the study that the node is in, "" without one."""
+    item = studyOf(node)
+    return tree().GetItemName(item) if item != tree().GetInvalidItemID() else ""
+
+
 def ancestors(node) -> list[int]:
     """The items of the study and of the patient that the node is in, where there are any."""
     constants, hierarchy = slicer.vtkMRMLSubjectHierarchyConstants, tree()

@@ -37,6 +37,11 @@ class DisplaySection(VTKObservationMixin):
         ui.resultSelector.addAttribute(
             "vtkMRMLSegmentationNode", results.ROLE, results.SEGMENTATION
         )
+        for button, slot in (
+            (ui.segmentStatisticsButton, self._onSegmentStatistics),
+            (ui.resultsTableButton, self._onResultsTable),
+        ):
+            connections.connect(button, "clicked(bool)", slot)
         connections.connect(ui.classSelector, "currentIndexChanged(int)", self._onClassChanged)
 
     def setParameters(self, parameters: Parameters | None) -> None:
@@ -148,6 +153,16 @@ class DisplaySection(VTKObservationMixin):
         for widget in (self._ui.classLabel, self._ui.classSelector):
             widget.setVisible(len(classes) > 1)
 
+    def _onSegmentStatistics(self, _checked: bool = False) -> None:
+        segmentStatistics.openModule(self._parameters.segmentation)
+
+    def _onResultsTable(self, _checked: bool = False) -> None:
+        node = segmentStatistics.table()
+        if node is not None:
+            segmentStatistics.show(node)
+
     def _showStatistics(self, node) -> None:
+        for button in (self._ui.segmentStatisticsButton, self._ui.resultsTableButton):
+            button.setVisible(node is not None)
         lines = segmentStatistics.lines(node)
         messages.show(self._ui.statisticsLabel, "\n".join(lines))
