@@ -40,8 +40,11 @@ MISSING = $(strip $(shell PATH="$$PATH:/sbin:/usr/sbin"; known=$$(ldconfig -p 2>
 	for pair in $(LIBRARIES); do \
 	  echo "$$known" | grep -qF "$${pair%%:*} " || echo "$$pair" | cut -d: -f2; done))
 
+# and the server of the tests over ssh, which are skipped without it
+SSHD = $(shell PATH="$$PATH:/usr/sbin" command -v sshd >/dev/null || echo openssh-server)
+
 missing:
-	@echo "$(MISSING)"
+	@echo "$(strip $(MISSING) $(SSHD))"
 
 libraries:
 	@names="$(MISSING)"; if [ -n "$$names" ]; then \

@@ -27,7 +27,7 @@ AT_FILE_SCOPE |= set(sys.stdlib_module_names)
 LIGHT = {
     f"ugmcl_core.{name}" for name in (
         "data.limits", "data.pairing", "errors", "files", "inference.settings", "models.card",
-        "models.class_matching", "training.settings",
+        "models.class_matching", "remote.connection", "training.settings",
     )
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from . import __version__
 from .cli import COMMANDS
-from .errors import Canceled, InputError, ending_signals, in_one_line
+from .errors import Canceled, InputError, LeftAlone, ending_signals, in_one_line
 
 DONE, SOME_FAILED, BAD_INPUT, CANCELED = 0, 1, 2, 130
 
@@ -123,7 +123,7 @@ def _stopping_cleanly() -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise LeftAlone
 
     before = {number: signal.signal(number, stop) for number in ending_signals()}
     try:

@@ -12,6 +12,11 @@ class Canceled(Exception):
     """The user stopped the work; nothing half-written is left behind."""
 
 
+class LeftAlone(KeyboardInterrupt):
+    """The process is ended from outside, or its terminal was closed: unlike after Ctrl-C, what
+    runs at another computer goes on."""
+
+
 def ending_signals() -> list[int]:
     """The signals that end a process: SIGTERM and, of a closed terminal, SIGHUP, which Windows
     lacks and `nohup` keeps away."""

@@ -217,6 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--job", type=Path)
     parser.add_argument("--cancel-file", type=Path)
+    parser.add_argument("--on")
     arguments = parser.parse_args()
     if os.environ.get("FAKE_CRASH") == "start":
         sys.stderr.write("ImportError: no module named torch\n")
@@ -239,7 +240,7 @@ def main() -> None:
     names = ("supervised", "ugmcl", "ugmcl-plus", "ugmcl-volumes")
     methods = [{"name": name, "text": f"{name} is one"} for name in names]
     say("hello", pid=os.getpid(), protocol=1, version="0.0", torch="none", devices=devices,
-        methods=methods)  # fmt: skip
+        methods=methods, on=arguments.on)  # fmt: skip
     serve()
 
 

@@ -1,5 +1,5 @@
-"""Pictures of each state before a first run, of Advanced, and of Models and storage, taken in the
-test harness.
+"""Pictures of each state before a first run, of Advanced, of Models and storage and of Computers,
+taken in the test harness.
 
     python Testing/slicer/screenshots_setup.py [folder]
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -128,6 +129,39 @@ def grab_models(panel, path: Path, user: Path):
     return grab(panel, ui.modelsSection, path)
 
 
+def grab_computers(panel, path: Path):
+    """With a computer that was tested, here by the ssh of the tests, and one that is off."""
+    from UGMCLSegmentationLib.storage import computers
+
+    os.environ["UGMCL_SSH"] = f"{sys.executable} {HERE / 'fake_ssh.py'}"
+    section, ui = panel.widget.computersSection, panel.ui
+    for name in ("me@cluster.example.org", "gpu-box"):
+        computers.save(computers.KnownComputer(name))
+        section.refresh(name)
+        section._onTest()
+        harness.wait_until(lambda: not section.running, 60)
+    ui.haveGroup.visible = ui.importGroup.visible = ui.storageGroup.visible = False
+    shot = grab(panel, ui.modelsSection, path)
+    ui.modelsSection.collapsed = True
+    ui.segmentSection.collapsed = ui.advancedSection.collapsed = False
+    panel.parameters.device = "auto@gpu-box"
+    segment = grab(panel, ui.segmentSection, path)
+    return beside([shot, segment])
+
+
+def beside(pictures: list):
+    """One picture of several in a row."""
+    from PIL import Image
+
+    size = sum(p.width + 8 for p in pictures), max(p.height for p in pictures)
+    whole = Image.new("RGB", size, "white")
+    left = 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width + 8
+    return whole
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = HERE.parents[1] / "Resources" / "Screenshots"
@@ -143,8 +177,10 @@ def main() -> None:
         advanced = grab_advanced(panel, path)
         sheet = joined(grab_states(panel, path))
         models = grab_models(panel, path, Path(scratch) / "UGMCLSegmentation")
+        computers = grab_computers(panel, path)
         panel.close()
-    for name, picture in (("setup", sheet), ("advanced", advanced), ("models", models)):
+    pictures = {"setup": sheet, "advanced": advanced, "models": models, "computers": computers}
+    for name, picture in pictures.items():
         picture.quantize(64).save(folder / f"{name}.png", optimize=True)
 
 

@@ -18,16 +18,17 @@ from UGMCLSegmentationLib.panel.display.section import DisplaySection
 from UGMCLSegmentationLib.panel.evaluate.section import EvaluateSection
 from UGMCLSegmentationLib.panel.export.section import ExportSection
 from UGMCLSegmentationLib.panel.improve.section import ImproveSection
+from UGMCLSegmentationLib.panel.models.computersSection import ComputersSection
 from UGMCLSegmentationLib.panel.models.section import ModelsSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections
 from UGMCLSegmentationLib.panel.segment.batchSection import BatchSection
 from UGMCLSegmentationLib.panel.segment.section import SegmentSection
-from UGMCLSegmentationLib.panel.setup import license
+from UGMCLSegmentationLib.panel.setup import consent, license
 from UGMCLSegmentationLib.panel.setup.section import SetupSection
 from UGMCLSegmentationLib.panel.shortcuts import Shortcuts
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import overlays, resultNodes, results
-from UGMCLSegmentationLib.storage import runFolder, temporaryFolders
+from UGMCLSegmentationLib.storage import computers, runFolder, temporaryFolders
 
 _UI = ("Segment", "Display", "Improve", "Evaluate", "Batch", "Export", "Models")  # in this order
 
@@ -71,6 +72,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.batch = BatchSection(self)
         self.export = ExportSection(self.ui, self.connections)
         self.modelsSection = ModelsSection(self.ui, self.connections, self)
+        self.computersSection = ComputersSection(
+            self.ui, self.connections, self.onComputersChanged
+        )
         self.shortcuts = Shortcuts(self.ui, panel)
         # these follow the parameter node
         self._sections = (
@@ -97,6 +101,7 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """Leave nothing of the panel behind: no process, file, observer or connection."""
         self.improve.close()
         self.modelsSection.close()
+        self.computersSection.close()
         self.shortcuts.close()
         if self.logic is not None:
             self.logic.shutdown()
@@ -206,9 +211,12 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     # Runs
 
-    def isReady(self, model: str = "") -> bool:
-        if not self.setupSection.resolve():
+    def isReady(self, model: str = "", device: str = "") -> bool:
+        destination = computers.split(device)[1]
+        if not destination and not self.setupSection.resolve():
             return False
+        if destination and not consent.agreed(destination):
+            raise PanelError(_("Nothing was sent to {name}.").format(name=destination))
         if model and not license.acknowledge(model):
             raise PanelError(_("The model's license was not agreed to."))
         return True
@@ -271,6 +279,10 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onStorageMoved(self) -> None:
         self.logic.dropWorkers()  # they look for models in the former folder
         self._refreshModels()
+
+    def onComputersChanged(self) -> None:
+        self.logic.dropWorkers()  # the way to start one may be another
+        self.segment.choices.refresh()
 
     def _refreshModels(self) -> None:
         self.segment.choices.refresh()

@@ -6,7 +6,19 @@ No command imports torch, numpy or scipy before it runs.
 
 from types import ModuleType
 
-from . import evaluate, experiment, finetune, methods, models, plan, rank, segment, train, worker
+from . import (
+    computers,
+    evaluate,
+    experiment,
+    finetune,
+    methods,
+    models,
+    plan,
+    rank,
+    segment,
+    train,
+    worker,
+)
 
 COMMANDS: tuple[ModuleType, ...] = (
     segment,
@@ -18,5 +30,6 @@ COMMANDS: tuple[ModuleType, ...] = (
     experiment,
     methods,
     models,
+    computers,
     worker,
 )

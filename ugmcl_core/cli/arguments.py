@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..data.dataset_json import DatasetJson
 from ..data.pairing import Channels
 from ..errors import InputError
 from ..inference.settings import MOST_PASSES
 from ..models.card import ClassInfo
+
+if TYPE_CHECKING:
+    from ..remote.connection import Computer
 
 DEFAULT_MODEL = "la-lge-mri"
 
@@ -76,6 +80,34 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         metavar="DEVICE",
         help="auto, cpu, cuda, cuda:N or mps (default: auto, the fastest available)",
     )
+
+
+def add_on(parser: argparse.ArgumentParser) -> None:
+    """--on and --on-command: another computer that does the work."""
+    parser.add_argument(
+        "--on",
+        metavar="COMPUTER",
+        help="do the work at this computer, over ssh: user@host or a name of ~/.ssh/config "
+        "(see `ugmcl computers`)",
+    )
+    parser.add_argument(
+        "--on-command",
+        default="",
+        metavar="COMMAND",
+        help="with --on: what starts ugmcl there, such as 'module load python; ugmcl' (default: "
+        "the private environment that `ugmcl computers install` makes)",
+    )
+
+
+def computer_of(arguments: argparse.Namespace) -> Computer | None:
+    """The computer of --on, None for this one. InputError for what is none."""
+    if not arguments.on:
+        if arguments.on_command:
+            raise InputError("--on-command needs --on")
+        return None
+    from ..remote.connection import Computer
+
+    return Computer(arguments.on, arguments.on_command)
 
 
 def add_profile(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..files import plain
 from ..training.settings import FinetuneSettings
-from .arguments import add_device, add_iterations, add_minutes, add_overrides, add_seed
+from .arguments import (
+    add_device,
+    add_iterations,
+    add_minutes,
+    add_on,
+    add_overrides,
+    add_seed,
+    computer_of,
+)
+
+if TYPE_CHECKING:
+    from .progress import Progress
 
 NAME = "finetune"
 HELP = "fine-tune a model on the cases of a list"
@@ -26,14 +38,16 @@ CASES.json:
 Paths are absolute or relative to the file. "classes" are those of the labels (default: the
 base's); new ones get a head of their own. "ignore" is the label of voxels that nobody annotated.
 The model is written to OUTPUT/model, the report to OUTPUT/report.json; Ctrl-C leaves a usable
-model, and --resume continues."""
+model, and --resume continues. With --on, the run goes on there when the connection is lost or
+this program is ended, other than by Ctrl-C; --resume then follows it again."""
 EPILOG = """\
 examples:
   ugmcl finetune cases.json --base la-lge-mri --output runs/mine
   ugmcl finetune cases.json --base la-lge-mri --output runs/mine --iterations 600 --compare
   ugmcl finetune cases.json --base runs/mine/model --output runs/next --leave-one-out
   ugmcl finetune cases.json --base la-lge-mri --output runs/mine --estimate
-  ugmcl finetune cases.json --from-scratch --output runs/new --minutes 25"""
+  ugmcl finetune cases.json --from-scratch --output runs/new --minutes 25
+  ugmcl finetune cases.json --base la-lge-mri --output runs/mine --on me@gpu-box"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only measure the time and memory that it would take here; writes nothing",
     )
+    add_on(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
@@ -93,25 +108,9 @@ def run(arguments: argparse.Namespace) -> int:
     given = {f.name: getattr(arguments, f.name) for f in fields(FinetuneSettings)}
     given["overrides"] = tuple(arguments.overrides)
     settings = FinetuneSettings(**given)
-    if arguments.estimate:
-        from ..training.estimate import estimate as work
-    else:
-        from ..training.finetune import finetune as work
     with Progress(kind) as progress:
-
-        def send(event: str, **content: Any) -> None:
-            if event == "log":
-                progress.write(content["text"])
-            elif event == "metrics" and content["dice"] is not None:
-                part = f"{content['part']}: " if content["part"] else ""
-                progress.write(f"{part}hold-out Dice {content['dice']:.3f} at {content['step']}")
-
-        def advance(fraction: float, text: str, remaining: float | None = None) -> None:
-            left = "" if remaining is None else f", {remaining:.0f} s left"
-            progress(fraction, text + left)
-
         try:
-            result = work(settings, send, advance, lambda: False)
+            result = _done(arguments, settings, progress)
         except KeyboardInterrupt:
             progress.stopped(arguments.output)
             raise
@@ -120,6 +119,39 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(_estimated(result) if arguments.estimate else _text(result))
     return 0
+
+
+def _done(
+    arguments: argparse.Namespace, settings: FinetuneSettings, progress: Progress
+) -> dict[str, Any]:
+    """The result of the work, done here or at another computer."""
+    from ..remote.trainings import refuse_elsewhere
+    from .progress import sending
+
+    send = sending(progress)
+    computer = computer_of(arguments)
+    if computer is None:
+        refuse_elsewhere(Path(arguments.output), arguments.resume)
+        if arguments.estimate:
+            from ..training.estimate import estimate as work
+        else:
+            from ..training.finetune import finetune as work
+
+        def advance(fraction: float, text: str, remaining: float | None = None) -> None:
+            send("progress", fraction=fraction, text=text, remaining=remaining)
+
+        return work(settings, send, advance, lambda: False)
+
+    from ..remote.handler import RemoteHandler
+    from ..remote.session import GOING
+    from ..worker.protocol import EstimateRequest
+
+    kind = EstimateRequest if arguments.estimate else FinetuneSettings
+    handler = RemoteHandler(computer)
+    try:
+        return handler.do(kind(**vars(settings)), send, GOING)
+    finally:
+        handler.close()
 
 
 def _estimated(result: dict[str, Any]) -> str:

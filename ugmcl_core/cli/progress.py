@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -85,6 +86,23 @@ class Progress:
         elif kind == "holdout" and event["dice"]:
             mean = sum(event["dice"]) / len(event["dice"])
             self.write(f"hold-out Dice {100 * mean:.1f} % at {event['step']}")
+
+
+def sending(progress: Progress) -> Callable[..., None]:
+    """What shows the events of the worker protocol."""
+
+    def send(event: str, **content: Any) -> None:
+        if event == "log":
+            progress.write(content["text"])
+        elif event == "progress":
+            remaining = content.get("remaining")
+            left = "" if remaining is None else f", {remaining:.0f} s left"
+            progress(content["fraction"], content["text"] + left)
+        elif event == "metrics" and content["dice"] is not None:
+            part = f"{content['part']}: " if content["part"] else ""
+            progress.write(f"{part}hold-out Dice {content['dice']:.3f} at {content['step']}")
+
+    return send
 
 
 def _bar(title: str):

@@ -6,14 +6,25 @@ import argparse
 import json
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Canceled, in_one_line
+from ..files import plain
 from ..inference.settings import MOST_PASSES, SegmentSettings
-from .arguments import add_device, add_images, add_model, as_given, some_passes
+from .arguments import (
+    add_device,
+    add_images,
+    add_model,
+    add_on,
+    as_given,
+    computer_of,
+    some_passes,
+)
 
 if TYPE_CHECKING:
     from ..inference.ranking import Assessment
+    from ..remote.connection import Computer
 
 NAME = "rank"
 HELP = "sort images by how unsure a model is of them"
@@ -37,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--passes", type=some_passes, default=SegmentSettings.passes, metavar="T",
         help=f"Monte Carlo passes, 1 to {MOST_PASSES} (default: %(default)s)",
     )  # fmt: skip
+    add_on(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
@@ -60,6 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
     failed = len(wrong)
     if not images or not cases:
         return 2
+    computer = computer_of(arguments)
+    if computer is not None:
+        rows = _ranked_there(computer, list(cases.values()), arguments)
+        _print(rows, arguments.json)
+        return 1 if failed or len(rows) < len(cases) else 0
 
     from ..inference import ranking  # torch: after what can fail without it
     from ..inference.segmenter import Segmenter
@@ -85,20 +102,35 @@ def run(arguments: argparse.Namespace) -> int:
             devices.release_memory()
     if not found:
         return 2
-    order = ranking.ranked(found)
-    if arguments.json:
-        print(json.dumps({"cases": [ranking.described(*pair) for pair in order]}))
-    else:
-        print(_table(order))
+    _print([ranking.described(*pair) for pair in ranking.ranked(found)], arguments.json)
     return 1 if failed else 0
 
 
-def _table(order: list[tuple[str | list[str], Assessment]]) -> str:
-    lines = ["uncertainty  predicted Dice  image"]
-    for path, item in order:
-        unsure = (
-            "no surface" if item.uncertainty != item.uncertainty else f"{item.uncertainty:.3f}"
-        )
-        shown = path if isinstance(path, str) else ",".join(path)
-        lines.append(f"{unsure:>11}  {item.predicted_dice:>14.3f}  {shown}")
-    return "\n".join(lines)
+def _ranked_there(
+    computer: Computer, cases: list[tuple[Path, ...]], arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    from ..remote.handler import RemoteHandler
+    from ..remote.session import GOING
+    from ..worker.protocol import RankRequest
+    from .progress import Progress, sending
+
+    images = tuple(tuple(str(path) for path in paths) for paths in cases)
+    request = RankRequest(images, arguments.model, arguments.device, arguments.passes)
+    handler = RemoteHandler(computer)
+    try:
+        with Progress("rank") as progress:
+            return handler.do(request, sending(progress), GOING)["cases"]
+    finally:
+        handler.close()
+
+
+def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"cases": plain(rows)}))
+        return
+    print("uncertainty  predicted Dice  image")
+    for row in rows:
+        unsure, dice = row["uncertainty"], row["predicted_dice"]
+        text = "no surface" if unsure is None else f"{unsure:.3f}"
+        image = row["image"] if isinstance(row["image"], str) else ",".join(row["image"])
+        print(f"{text:>11}  {dice:>14.3f}  {image}")

@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +21,19 @@ from ..inference.settings import (
     SegmentSettings,
 )
 from ..models import manifest
-from .arguments import add_device, add_images, add_model, as_given, passes
+from .arguments import (
+    add_device,
+    add_images,
+    add_model,
+    add_on,
+    as_given,
+    computer_of,
+    passes,
+)
 
 if TYPE_CHECKING:
-    from ..inference.segmenter import Segmenter
+    from ..models.model import Model
+    from ..remote.connection import Computer
     from .progress import Progress
 
 NAME = "segment"
@@ -48,7 +59,8 @@ examples:
   ugmcl segment scans/ dicom/patient1/ --output results --json
   ugmcl segment scan.nrrd --output results --uncertainty both
   ugmcl segment t1.nrrd,flair.nrrd --output results --model runs/tumor/model
-  ugmcl segment scan.nii.gz --output results --roi -60,60,-80,40,-50,50 --device cuda"""
+  ugmcl segment scan.nii.gz --output results --roi -60,60,-80,40,-50,50 --device cuda
+  ugmcl segment scans/ --output results --on me@gpu-box"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"0 to {MOST_OVERLAP}; more takes longer and averages more (default: a scan of up to "
         f"{MOST_PATCHES} patches in one window, a larger one with 0.5)",
     )
+    add_on(parser)
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per image on stdout"
     )
@@ -147,6 +160,7 @@ def run(arguments: argparse.Namespace) -> int:
     images, wrong = find_images(single, lambda line: print_line(f"ugmcl: {line}", sys.stderr))
     report(wrong)
     failed, cases = len(wrong), {}
+    computer = computer_of(arguments)
     if images:
         model = resolve(arguments.model)
         cases, wrong = cases_of(images, together, model, arguments.channels)
@@ -155,33 +169,24 @@ def run(arguments: argparse.Namespace) -> int:
     total = failed + len(cases)
     if cases:
         folder = result_files.make_folder(arguments.output)
-
-        from ..inference.segmenter import Segmenter
-
-        segmenter = Segmenter(model, arguments.device)
-        settings = SegmentSettings(
-            arguments.uncertainty_passes,
-            arguments.all_components,
-            arguments.overlap,
-            uncertainty=arguments.uncertainty,
-        )
-    for stem, paths in cases.items():
-        with Progress(stem) as progress:
-            try:
-                found = _segment(segmenter, settings, paths, stem, folder, arguments, progress)
-            except Canceled:
-                raise
-            except Exception as error:
-                failed += 1
-                found = {"error": in_one_line(error)}
-                progress.write(f"failed: {found['error']}")
-                if arguments.debug:
-                    traceback.print_exc()
-        devices.release_memory()
-        if arguments.json:
-            print_line(json.dumps({"image": as_given(paths), **found}), sys.stdout)
-        elif "error" not in found:
-            print_line(_text(stem, found), sys.stdout)
+    with _segmenting(computer, model, folder, arguments) if cases else nullcontext() as segment:
+        for stem, paths in cases.items():
+            with Progress(stem) as progress:
+                try:
+                    found = segment(paths, stem, progress)
+                except Canceled:
+                    raise
+                except Exception as error:
+                    failed += 1
+                    found = {"error": in_one_line(error)}
+                    progress.write(f"failed: {found['error']}")
+                    if arguments.debug:
+                        traceback.print_exc()
+            devices.release_memory()
+            if arguments.json:
+                print_line(json.dumps({"image": as_given(paths), **found}), sys.stdout)
+            elif "error" not in found:
+                print_line(_text(stem, found), sys.stdout)
     if not failed:
         return 0
     if total > 1:
@@ -189,38 +194,93 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed < total else 2
 
 
-def _segment(
-    segmenter: Segmenter,
-    settings: SegmentSettings,
-    paths: tuple[Path, ...],
-    stem: str,
-    folder: Path,
-    arguments: argparse.Namespace,
-    progress: Progress,
-) -> dict:
-    from ..data import guarded
-    from ..inference import result_files
+Segment = Callable[[tuple[Path, ...], str, "Progress"], dict]
+"""Segments the images of a case by the stem of its results, and describes them."""
+
+
+@contextmanager
+def _segmenting(
+    computer: Computer | None, model: Model, folder: Path, arguments: argparse.Namespace
+) -> Iterator[Segment]:
+    """What segments one image after the other and writes its results, here or at another
+    computer."""
     from ..models.model import record as model_record
 
-    result_files.check(folder, stem, segmenter.model, settings.passes > 0)
-    images = guarded.read_images(paths, len(segmenter.model.card.channels))
-    result = segmenter.segment(images, settings, roi=arguments.roi, progress=progress)
-    written = result_files.write(result, segmenter.model, folder, stem)
-    manifest.write(
-        folder / f"{stem}_{manifest.NAME}",
-        NAME,
-        options=manifest.options_of(arguments),
-        inputs=paths,
-        device=str(segmenter.device),
-        seconds=result.seconds,
-        model=model_record(segmenter.model),
+    def finished(paths: tuple[Path, ...], stem: str, found: dict, progress: Progress) -> dict:
+        manifest.write(
+            folder / f"{stem}_{manifest.NAME}",
+            NAME,
+            options=manifest.options_of(arguments),
+            inputs=paths,
+            device=found["device"],
+            seconds=found["seconds"],
+            model=model_record(model),
+        )
+        if not arguments.json:
+            for advice in found["advice"]:
+                progress.write(advice)
+        return found
+
+    if computer is None:
+        segment = _segmenting_here(model, folder, arguments)
+        yield lambda paths, stem, progress: finished(
+            paths, stem, segment(paths, stem, progress), progress
+        )
+        return
+
+    from ..remote.handler import RemoteHandler
+    from ..remote.session import GOING
+    from ..worker.protocol import SegmentRequest
+    from .progress import sending
+
+    handler = RemoteHandler(computer)
+
+    def segment_there(paths: tuple[Path, ...], stem: str, progress: Progress) -> dict:
+        request = SegmentRequest(
+            tuple(str(path) for path in paths),
+            str(folder),
+            arguments.model,
+            arguments.device,
+            arguments.uncertainty_passes,
+            arguments.roi,
+            arguments.all_components,
+            stem,
+            arguments.uncertainty,
+            arguments.overlap,
+            compress=True,
+        )
+        found = handler.do(request, sending(progress), GOING)
+        return finished(paths, stem, found, progress)
+
+    try:
+        handler.session(lambda event, **content: None, GOING)  # fails once, not for each image
+        yield segment_there
+    finally:
+        handler.close()
+
+
+def _segmenting_here(model: Model, folder: Path, arguments: argparse.Namespace) -> Segment:
+    from ..data import guarded
+    from ..inference import result_files
+    from ..inference.segmenter import Segmenter
+
+    segmenter = Segmenter(model, arguments.device)
+    settings = SegmentSettings(
+        arguments.uncertainty_passes,
+        arguments.all_components,
+        arguments.overlap,
+        uncertainty=arguments.uncertainty,
     )
-    if not arguments.json:
-        for advice in result.advice:
-            progress.write(advice)
-    return result_files.describe(
-        result, segmenter.model, written, str(segmenter.device), settings.passes
-    )
+
+    def segment(paths: tuple[Path, ...], stem: str, progress: Progress) -> dict:
+        result_files.check(folder, stem, model, settings.passes > 0)
+        images = guarded.read_images(paths, len(model.card.channels))
+        result = segmenter.segment(images, settings, roi=arguments.roi, progress=progress)
+        written = result_files.write(result, model, folder, stem)
+        device = str(segmenter.device)
+        return result_files.describe(result, model, written, device, settings.passes)
+
+    return segment
 
 
 def _text(stem: str, found: dict) -> str:

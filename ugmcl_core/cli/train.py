@@ -8,9 +8,10 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..models.card import as_name, images_of_a_case
@@ -23,13 +24,18 @@ from .arguments import (
     add_iterations,
     add_labeled_list,
     add_minutes,
+    add_on,
     add_overrides,
     add_seed,
     classes_of,
+    computer_of,
     count,
     named_classes,
     whole,
 )
+
+if TYPE_CHECKING:
+    from ..remote.connection import Computer
 
 NAME = "train"
 HELP = "train or fine-tune a model"
@@ -38,7 +44,9 @@ Train a model from the images of one folder and the labels of another. An image 
 the same name, or outside the labeled list, is unlabeled: semi-supervised methods learn from it
 too. A model from scratch is trained by a plan that is made for these cases, see `ugmcl plan`. The
 model is written to OUTPUT/model, with a checkpoint beside it; Ctrl-C leaves a usable model, and
---resume continues where it stopped."""
+--resume continues where it stopped. With --on, the training goes on there when the connection is
+lost or this program is ended, other than by Ctrl-C; --resume then follows it again, or fetches
+its model."""
 EPILOG = """\
 examples:
   ugmcl train --images images --labels labels --output runs/first --minutes 25
@@ -48,7 +56,9 @@ examples:
       --method ugmcl --option beta=0.5 --profile paper --device cuda --output runs/paper
   ugmcl train --images images --labels labels --channels t1,t1c,t2,flair --output runs/brats
   torchrun --nproc-per-node 2 -m ugmcl_core train --images images --labels labels \\
-      --profile paper --output runs/two-gpus"""
+      --profile paper --output runs/two-gpus
+  ugmcl train --images images --labels labels --output runs/first --on me@gpu-box
+  ugmcl train --images images --labels labels --output runs/first --on me@gpu-box --resume"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +139,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="continue the training in --output; start one if there is none",
     )
+    add_on(parser)
+    parser.add_argument(
+        "--name", default="", help="name of the new model (default: that of --output)"
+    )
     add_classes(
         parser,
         "those of a dataset.json beside the images; else those in the labels by a plan, "
@@ -153,6 +167,8 @@ def samples(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and print where the model is; of several processes only the first prints."""
+    if (computer := computer_of(arguments)) is not None:
+        return _run_there(computer, arguments)
     if os.environ.get("RANK", "0") == "0":
         return _run(arguments)
     with (
@@ -167,11 +183,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..data import dataset_json
     from ..data.pairing import Channels, read_list
     from ..models.model import resolve
+    from ..remote.trainings import refuse_elsewhere
     from .progress import Progress, print_line
 
     def names(path: str | None) -> list[str] | None:
         return read_list(path) if path else None
 
+    refuse_elsewhere(Path(arguments.output), arguments.resume)
     lists = [
         names(p) for p in (arguments.labeled_list, arguments.exclude_list, arguments.holdout_list)
     ]
@@ -274,7 +292,7 @@ def _run(arguments: argparse.Namespace) -> int:
         why = "given"
     if plan is not None and why:
         plan = plan.lasting(profile, why)
-    description = describe(base, as_name(Path(arguments.output).resolve().name), profile)
+    description = describe(base, _name(arguments), profile)
     description = replace(
         description,
         classes=classes,
@@ -322,6 +340,84 @@ def _run(arguments: argparse.Namespace) -> int:
         if dice:
             print(f"hold-out Dice {100 * sum(dice) / len(dice):.1f} % over {len(dice)} cases")
     return 0
+
+
+def _name(arguments: argparse.Namespace) -> str:
+    return as_name(arguments.name or Path(arguments.output).resolve().name)
+
+
+_LISTS = ("labeled_list", "exclude_list", "holdout_list")
+
+
+def _run_there(computer: Computer, arguments: argparse.Namespace) -> int:
+    """Train at another computer with the same arguments."""
+    from ..remote import cases, runs, trainings
+    from ..remote.handler import RemoteHandler
+    from ..remote.session import GOING
+    from .progress import Progress, print_line, sending
+
+    _check(arguments)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("--on is for one process: start torchrun there")
+    lists = {n: Path(p) for n in _LISTS if (p := getattr(arguments, n))}
+    for path in lists.values():
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+    files = {}
+    output = Path(arguments.output).expanduser()
+    if not arguments.resume or trainings.Record.read(output) is None:
+        files = {
+            name: cases.images_of(getattr(arguments, name), kind)
+            for kind, name in enumerate(("images", "labels"))
+        }
+        files["lists"] = {f"{n}.txt": p for n, p in lists.items()}
+
+    def say(log: str, text: str) -> None:
+        print_line(text, sys.stderr if log == runs.ERRORS else sys.stdout)
+
+    handler = RemoteHandler(computer)
+    try:
+        with Progress("train") as progress:
+            try:
+                return trainings.train(
+                    handler,
+                    _words(arguments, lists),
+                    {name: several for name, several in files.items() if several},
+                    arguments.base or "",
+                    output,
+                    arguments.resume,
+                    sending(progress),
+                    say,
+                    GOING,
+                )
+            except KeyboardInterrupt:
+                progress.stopped(arguments.output)
+                raise
+    finally:
+        handler.close()
+
+
+def _words(arguments: argparse.Namespace, lists: Iterable[str]) -> list[str]:
+    """The arguments as words, with the places of the other computer (`trainings.train`)."""
+    given: dict[str, Any] = {
+        "images": "{cases}/images",
+        "labels": "{cases}/labels",
+        "output": "{output}",
+        "name": _name(arguments),
+        "base": "{base}" if arguments.base else None,
+        "channels": None if arguments.channels is None else str(arguments.channels),
+        "minutes": arguments.minutes or None,
+        "batch": "+".join(map(str, arguments.batch)) if arguments.batch else None,
+        **{name: f"{{cases}}/lists/{name}.txt" for name in lists},
+    }
+    for name in ("label_geometry", "method", "profile", "iterations", "seed", "device", "classes",
+                 "ignore_label", "modality"):  # fmt: skip
+        given[name] = getattr(arguments, name)
+    words = [f"--{k.replace('_', '-')}={v}" for k, v in given.items() if v not in (None, "")]
+    words += [f"--option={text}" for text in arguments.option]
+    words += [f"--set={text}" for text in arguments.overrides]
+    flags = ("empty_labels", "json", "debug")
+    return words + [f"--{f.replace('_', '-')}" for f in flags if getattr(arguments, f)]
 
 
 def _check(arguments: argparse.Namespace) -> None:

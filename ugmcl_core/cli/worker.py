@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import InputError
+from .arguments import add_on, computer_of
 
 NAME = "worker"
 HELP = "serve requests as JSON lines (used by the Slicer panel)"
@@ -15,7 +16,8 @@ stdin closes."""
 EPILOG = """\
 examples:
   ugmcl worker
-  ugmcl worker --job request.json --cancel-file stop"""
+  ugmcl worker --job request.json --cancel-file stop
+  ugmcl worker --on me@gpu-box"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +30,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cancel-file", metavar="FILE", help="with --job: cancel when this file appears"
     )
+    parser.add_argument(
+        "--pause-file", metavar="FILE", help="with --job: wait as long as this file exists"
+    )
+    add_on(parser)
+    parser.add_argument(
+        "--session",
+        action="store_true",
+        help="serve another computer over ssh, which starts this by itself",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until stdin closes or a shutdown arrives."""
+    if arguments.session:
+        from ..remote import agent
+
+        return agent.serve()
+    if (arguments.cancel_file or arguments.pause_file) and not arguments.job:
+        what = "--cancel-file" if arguments.cancel_file else "--pause-file"
+        raise InputError(f"{what} needs --job; without it send a request on stdin")
+    if arguments.on:
+        from ..remote import handler
+
+        return handler.serve(computer_of(arguments), arguments.job, arguments.cancel_file)
     from ..worker import server
 
     if arguments.job:
-        return server.run_job(arguments.job, arguments.cancel_file)
-    if arguments.cancel_file:
-        raise InputError("--cancel-file needs --job; without it send a cancel request on stdin")
+        return server.run_job(arguments.job, arguments.cancel_file, arguments.pause_file)
     return server.serve()

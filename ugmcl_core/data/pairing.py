@@ -256,7 +256,7 @@ def _paired(
     images: str | Path, labels: str | Path | None, channels: Channels | None
 ) -> tuple[list[Pair], list[str]]:
     """`pair_folders`, and a line for each image file that belongs to no case."""
-    images, labels = _of_data_set(images, 0), labels and _of_data_set(labels, 1)
+    images, labels = of_data_set(images, 0), labels and of_data_set(labels, 1)
     exact = by_stem(labels) if labels is not None else {}
     files = {name: path for name, path in by_stem(images).items() if _may_be_image(path)}
     bases = exact.keys() | {_image_of_label(path) for path in exact.values()}
@@ -280,7 +280,7 @@ def left_over(
     """One line for each file in the two folders that `pair_folders` cannot use: label maps of
     which there is no image, cases that lack a channel, and links that lead nowhere."""
     lines = []
-    images, labels = _of_data_set(images, 0), labels and _of_data_set(labels, 1)
+    images, labels = of_data_set(images, 0), labels and of_data_set(labels, 1)
     for folder in filter(None, (images, labels)):
         for path in sorted(Path(folder).iterdir()):
             if path.is_symlink() and not path.exists():
@@ -306,7 +306,7 @@ def left_over(
     return lines
 
 
-def _of_data_set(folder: str | Path, kind: int) -> Path:
+def of_data_set(folder: str | Path, kind: int) -> Path:
     """The images (0) or labels (1) in the folder of a data set, any other folder as it is."""
     folder = Path(folder)
     if folder.is_dir() and not image_files(folder):

@@ -118,19 +118,34 @@ def write(
     _check(places)
     with scratch(folder) as partial:
         try:
-            for place, (_, content, notes) in zip(places, files, strict=True):
-                volume.write(partial / place.name, content, notes=notes, compress=compress)
-            outdated = _outdated(folder, stem, {suffix for suffix, _, _ in files})
-            exchange(partial, folder, [p.name for p in places], [p.name for p in outdated])
+            for path, (_, content, notes) in zip(places, files, strict=True):
+                volume.write(partial / path.name, content, notes=notes, compress=compress)
         except InputError as error:
             raise InputError(str(error).replace(str(partial), str(folder))) from error
         except OSError as error:
-            reason = error.strerror or error
-            raise InputError(
-                f"{folder}: cannot write there ({reason}); check the free space"
-            ) from error
+            raise _unwritable(folder, error) from error
+        place(partial, folder, stem, [path.name for path in places])
     last = (None, None) if segmentation.uncertainty is None else places[-2:]
     return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), *last)
+
+
+def place(partial: Path, folder: Path, stem: str, names: Sequence[str]) -> None:
+    """Move the files of a segmentation from a `scratch` folder of ``folder`` into it, all
+    together, and remove what an earlier run wrote for the ``stem`` and these do not replace.
+    Raises InputError as `write` does."""
+    _check([folder / name for name in names])
+    try:
+        suffixes = {pairing.stem(name)[len(stem) :] for name in names}
+        outdated = _outdated(folder, stem, suffixes)
+        exchange(partial, folder, names, [p.name for p in outdated])
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{folder}: cannot write there ({error.strerror or error}); check the free space"
+    )
 
 
 def _is_folder(path: Path) -> bool:

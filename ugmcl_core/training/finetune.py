@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from ..inference.segmenter import Segmenter
 from ..methods import DualTask, Method, Supervised
 from ..models import manifest
 from ..models.card import as_name
-from ..models.model import Model, open_model, record, resolve, save_model, update_card
+from ..models.model import Model, record, resolve, save_model, update_card
 from ..models.network import check_model
 from ..nn import devices
 from . import profiles, pseudo_labels
@@ -27,12 +26,11 @@ from .planning import pace
 from .planning.fingerprint import look
 from .planning.plan import Plan, contradiction, plan_cohort, sided, unmirrored
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
-from .settings import FinetuneSettings
+from .settings import REPORT, FinetuneSettings, finished
 from .train import Description, TrainingSettings, describe, train
 from .verdict import CaseMeasures, conclude, is_ahead, kept_text, measure
 
 Send = Callable[..., None]
-REPORT = "report.json"
 _BEFORE, _AFTER = 0.03, 0.95  # parts of the progress bar that the first and last measures take
 _LOOKED_AT = 3  # labeled cases, to see whether they fit a base
 _CHECKPOINT_EVERY = 25  # iterations, up to a minute's work on two cores
@@ -249,7 +247,7 @@ def finetune(
     """
     output = Path(request.output)
     if request.resume and (output / REPORT).is_file():
-        return _finished(output, request)
+        return finished(output, request)
     began = time.monotonic()
 
     def looking(fraction: float, text: str) -> None:
@@ -314,23 +312,6 @@ def finetune(
         seconds=time.monotonic() - began,
         model=record(model),
     )
-    return result
-
-
-def _finished(output: Path, request: FinetuneSettings) -> dict[str, Any]:
-    """The result of a finished run; InputError if ``request`` is another one."""
-    try:
-        result = json.loads((output / REPORT).read_text(encoding="utf-8"))
-        done = open_model(result["model"]).card.training
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{output / REPORT}: cannot be read ({error}); delete it") from None
-    names = ("method", "seed") if request.minutes else ("method", "iterations", "seed")
-    for name in names:
-        if done.get(name) != getattr(request, name):
-            raise InputError(
-                f"{output}: holds a finished fine-tuning with other settings ({name} "
-                f"{done.get(name)}); choose another folder or the same settings"
-            )
     return result
 
 

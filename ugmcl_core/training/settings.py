@@ -5,11 +5,14 @@ Imports no torch: Slicer reads it in its own process.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
 from ..errors import InputError
+from ..models.model import open_model
 
 DEFAULT_METHOD = "ugmcl-volumes"
 """That of trainings: with few labels it was never worse than labels alone by more than seeds vary,
@@ -17,6 +20,7 @@ and mostly better (docs/results/few-labels)."""
 _LARGEST = 2**31 - 1  # iterations and seed
 BETTER, NOT_BETTER, UNKNOWN = "better", "not better", "not enough evidence"
 """What a fine-tuning's hold-out cases show."""
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -108,3 +112,20 @@ class KeepLearningSettings:
     def request(self) -> dict[str, Any]:
         """The worker's request by these settings."""
         return {"command": "keep_learning", **asdict(self)}
+
+
+def finished(output: Path, request: FinetuneSettings) -> dict[str, Any]:
+    """The result of a finished run; InputError if ``request`` is another one."""
+    try:
+        result = json.loads((output / REPORT).read_text(encoding="utf-8"))
+        done = open_model(result["model"]).card.training
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{output / REPORT}: cannot be read ({error}); delete it") from None
+    names = ("method", "seed") if request.minutes else ("method", "iterations", "seed")
+    for name in names:
+        if done.get(name) != getattr(request, name):
+            raise InputError(
+                f"{output}: holds a finished fine-tuning with other settings ({name} "
+                f"{done.get(name)}); choose another folder or the same settings"
+            )
+    return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from ..training.estimate import estimate
 from ..training.finetune import finetune
 from ..training.keep_learning.learning import keep_learning
 from ..training.settings import FinetuneSettings, KeepLearningSettings
+from .progress import Control, ProgressEvents, Send
 from .protocol import EstimateRequest, EvaluateRequest, RankRequest, Request, SegmentRequest
-
-Send = Callable[..., None]
 
 
 class RequestHandler:
@@ -31,15 +29,9 @@ class RequestHandler:
         self._segmenter: Segmenter | None = None
         self._loaded: tuple[Any, ...] = ()
 
-    def do(
-        self,
-        request: Request,
-        send: Send,
-        canceled: Callable[[], bool],
-        told: Callable[[], list[str]] = list,
-    ) -> dict[str, Any]:
-        """The content of the `result` event; ``told()`` returns the commands about the request
-        that arrived since its last call. Raises InputError and Canceled."""
+    def do(self, request: Request, send: Send, control: Control) -> dict[str, Any]:
+        """The content of the `result` event; raises InputError and Canceled."""
+        canceled = control.canceled
         if isinstance(request, SegmentRequest):
             return self._segment(request, ProgressEvents(send), canceled)
         if isinstance(request, FinetuneSettings):
@@ -49,7 +41,7 @@ class RequestHandler:
             return finetune(request, send, ProgressEvents(send), canceled)
         if isinstance(request, KeepLearningSettings):
             self._segmenter = None
-            return keep_learning(request, send, _without_end(send), canceled, told)
+            return keep_learning(request, send, _without_end(send), canceled, control.told)
         if isinstance(request, RankRequest):
             return self._rank(request, send, canceled)
         return _evaluate(request)
@@ -65,7 +57,10 @@ class RequestHandler:
         progress(0.0, "loading the model")
         segmenter = self._load(request.model, request.device)
         settings = SegmentSettings(
-            request.passes, request.all_components, uncertainty=request.uncertainty
+            request.passes,
+            request.all_components,
+            request.overlap,
+            uncertainty=request.uncertainty,
         )
         folder, stem = result_files.make_folder(request.output), request.output_stem
         result_files.check(folder, stem, segmenter.model, settings.passes > 0)
@@ -75,8 +70,8 @@ class RequestHandler:
         if canceled():
             raise Canceled
         progress(0.95, "writing")
-        # uncompressed: the panel reads them once, in small steps, and deletes them
-        written = result_files.write(found, segmenter.model, folder, stem, False)
+        # the panel wants them uncompressed: it reads them once, in small steps, and deletes them
+        written = result_files.write(found, segmenter.model, folder, stem, request.compress)
         return result_files.describe(
             found, segmenter.model, written, str(segmenter.device), settings.passes
         )
@@ -146,27 +141,3 @@ def _without_end(send: Send) -> Callable[[float, str], None]:
     return lambda fraction, text: send(
         "progress", fraction=round(fraction, 4), text=text, remaining=None
     )
-
-
-class ProgressEvents:
-    """Sends `progress` events, at most 20 a second, with the time that remains: as given, or
-    estimated from the fraction."""
-
-    _EVERY = 0.05
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._began = time.monotonic()
-        self._last = 0.0
-        self._text = ""
-
-    def __call__(self, fraction: float, text: str, remaining: float | None = None) -> None:
-        now = time.monotonic()
-        if text == self._text and now - self._last < self._EVERY:
-            return
-        self._last, self._text = now, text
-        fraction = min(max(fraction, 0.0), 1.0)
-        passed = now - self._began
-        if remaining is None and fraction > 0.05 and passed > 0.5:
-            remaining = round(passed * (1 - fraction) / fraction, 1)
-        self._send("progress", fraction=round(fraction, 4), text=text, remaining=remaining)

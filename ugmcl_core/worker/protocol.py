@@ -36,6 +36,8 @@ class SegmentRequest:
     all_components: bool = False
     stem: str = ""
     uncertainty: str = SegmentSettings.uncertainty
+    overlap: float | None = None
+    compress: bool = False
 
     @property
     def output_stem(self) -> str:
@@ -117,7 +119,9 @@ def _check(request: Request) -> None:
             raise InputError(f"stem {stem!r} is not a plain file name")
         if not Path(request.output).is_dir():
             raise InputError(f"{request.output}: there is no such folder for the results; make it")
-        SegmentSettings(request.passes, uncertainty=request.uncertainty)  # checks them
+        SegmentSettings(  # checks them
+            request.passes, overlap=request.overlap, uncertainty=request.uncertainty
+        )
     if isinstance(request, RankRequest):
         check_passes(request.passes, fewest=1)
         if not request.images:
@@ -147,6 +151,10 @@ def _number(name: str, value: Any) -> float:
     if not is_number or not abs(value) < _FAR:
         raise InputError(f"{name} must be a number, not {short(value)}")
     return float(value)
+
+
+def _number_or_none(name: str, value: Any) -> float | None:
+    return None if value is None else _number(name, value)
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -205,6 +213,7 @@ _CHECKS: dict[Any, Callable[[str, Any], Any]] = {
     "str": _text,
     "int": _whole,
     "float": _number,
+    "float | None": _number_or_none,
     "bool": _flag,
     "Roi | None": _roi,
     "tuple[str, ...]": _texts,

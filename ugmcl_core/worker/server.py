@@ -74,6 +74,7 @@ class PendingRequest:
         self.id = identity
         self.content = content
         self.step = 0  # the last one that was reported
+        self.left = False
         self._stop = threading.Event()
         self._go = threading.Event()
         self._go.set()
@@ -89,6 +90,21 @@ class PendingRequest:
         while not self._told.empty():
             found.append(self._told.get())
         return found
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was canceled."""
+        return self._stop.is_set()
+
+    @property
+    def held(self) -> bool:
+        """Whether it is on hold."""
+        return not self._go.is_set()
+
+    def leave(self) -> None:
+        """Stop it because nobody waits for it any more."""
+        self.left = True
+        self.cancel()
 
     def cancel(self) -> None:
         """Stop it at its next window or step."""
@@ -197,7 +213,7 @@ class RequestReader:
         with self._lock:
             waiting = list(self._open.values())
         for request in waiting:
-            request.cancel()
+            request.leave()
         self._queue.put(None)
         graces = {"finetune": TRAINING_GRACE, "keep_learning": LEARNING_GRACE}
         grace = max([graces.get(str(t.content.get("command")), GRACE) for t in waiting] or [GRACE])
@@ -206,12 +222,13 @@ class RequestReader:
         watchdog.start()
 
 
-def serve() -> int:
-    """Answer requests from stdin until it closes."""
+def serve(start: Callable[[EventWriter], Any] | None = None) -> int:
+    """Answer requests from stdin until it closes. ``start`` sends hello and returns what does
+    them; by default they are done here, with torch."""
     stream = sys.stdin.buffer
     print(LOADING, file=sys.stderr, flush=True)
-    events = EventWriter(_take_stdout())
-    work = _start(events)
+    events = EventWriter(take_stdout())
+    work = (start or _start)(events)
     if work is None:
         return 2
     requests = RequestReader(stream, events)
@@ -230,31 +247,44 @@ def serve() -> int:
     return 0
 
 
-def run_job(job: str, cancel_file: str | None) -> int:
-    """Answer the one request in the file `job`; `cancel_file` cancels it by appearing."""
+def run_job(
+    job: str,
+    cancel_file: str | None,
+    pause_file: str | None = None,
+    start: Callable[[EventWriter], Any] | None = None,
+) -> int:
+    """Answer the one request in the file `job`; `cancel_file` cancels it by appearing, and
+    `pause_file` holds it as long as it exists. ``start`` as of `serve`."""
     try:
         content = json.loads(Path(job).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{job}: cannot be read as a request ({error}); check it") from None
     if not isinstance(content, dict):
         raise InputError(f"{job}: holds no JSON object; write one")
-    events = EventWriter(_take_stdout())
+    events = EventWriter(take_stdout())
     request = PendingRequest(content.get("id"), content)
-    if cancel_file is not None:
-        watch = (Path(cancel_file), request, events)
+    files = [Path(f) if f is not None else None for f in (cancel_file, pause_file)]
+    if any(files):
+        watch = (*files, request, events)
         threading.Thread(target=_watch, args=watch, daemon=True).start()
-    work = _start(events)
+    work = (start or _start)(events)
     return 2 if work is None else _answer(work, request, events)
 
 
-def _watch(path: Path, request: PendingRequest, events: EventWriter) -> None:
-    while not path.exists():
+def _watch(
+    cancel: Path | None, pause: Path | None, request: PendingRequest, events: EventWriter
+) -> None:
+    while cancel is None or not cancel.exists():
+        if pause is not None and pause.exists() != request.held:
+            request.hold(not request.held)
+            events.send("paused" if request.held else "continued", id=request.id,
+                        step=request.step)  # fmt: skip
         time.sleep(POLL)
     events.send("canceling", id=request.id)
     request.cancel()
 
 
-def _take_stdout() -> IO[bytes]:
+def take_stdout() -> IO[bytes]:
     """Keep stdout for protocol lines; whatever else is printed, in C too, goes to stderr."""
     sys.stdout.flush()
     private = os.fdopen(os.dup(1), "wb")
@@ -318,9 +348,10 @@ def _answer(work: Any, request: PendingRequest, events: EventWriter) -> int:
     try:
         if request.canceled():
             raise Canceled
-        with _showing_memory(send):
-            asked = protocol.parse(request.content)
-            result = work.do(asked, send, request.canceled, request.told)
+        # what works at another computer reports the memory there by itself
+        elsewhere = getattr(work, "is_elsewhere", False)
+        with contextlib.nullcontext() if elsewhere else _showing_memory(send):
+            result = work.do(protocol.parse(request.content), send, request)
         send("result", **result)
     except (Canceled, KeyboardInterrupt) as error:
         send("canceled")

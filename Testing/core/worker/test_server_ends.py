@@ -69,7 +69,7 @@ def test_a_stuck_request_does_not_keep_the_process():
     code = (
         "import sys, time; from ugmcl_core.worker import server; server.GRACE = 0.3\n"
         "class Stuck:\n"
-        "    def do(self, request, send, canceled, told): send('progress'); time.sleep(60)\n"
+        "    def do(self, request, send, control): send('progress'); time.sleep(60)\n"
         "server._start = lambda events: events.send('hello') or Stuck()\n"
         "sys.exit(server.serve())"
     )
@@ -88,7 +88,7 @@ def test_a_term_signal_ends_the_process_cleanly(busy):
         "import sys, time; from ugmcl_core import __main__\n"
         "from ugmcl_core.worker import server; server.MEMORY_EVERY = 60\n"
         "class Slow:\n"
-        "    def do(self, request, send, canceled, told):\n"
+        "    def do(self, request, send, control):\n"
         "        send('progress')\n"
         "        for _ in range(600): time.sleep(0.1)\n"
         "server._start = lambda events: events.send('hello') or Slow()\n"
@@ -136,7 +136,7 @@ def test_stray_prints_do_not_reach_the_protocol():
     code = (
         "import os, sys; from ugmcl_core.worker import server\n"
         "class Loud:\n"
-        "    def do(self, request, send, canceled, told):\n"
+        "    def do(self, request, send, control):\n"
         "        print('python'); os.write(1, b'C\\n'); sys.stdout.flush()\n"
         "        return {'value': float('nan')}\n"
         "server._start = lambda events: events.send('hello') or Loud()\n"
@@ -158,7 +158,7 @@ def test_memory_goes_back_to_the_system_after_a_request(ending):
         "from ugmcl_core.worker import server\n"
         "devices.prepare_cpu()\n"
         "class Work:\n"
-        "    def do(self, request, send, canceled, told):\n"
+        "    def do(self, request, send, control):\n"
         "        send('log', resident=psutil.Process().memory_info().rss)\n"
         "        blocks = [np.ones(1 << 19) for _ in range(100)]\n"
         f"        {ending}\n"

@@ -25,9 +25,9 @@ class Shell(Protocol):
     def isEntered(self) -> bool:
         """Whether the panel is open, so that it may change the views."""
 
-    def isReady(self, model: str = "") -> bool:
-        """Whether a run with that model can start, after all confirmations. Raises PanelError if
-        the user did not accept its license."""
+    def isReady(self, model: str = "", device: str = "") -> bool:
+        """Whether a run with that model on that device can start, after all confirmations. Raises
+        PanelError if the user did not accept its license, or to send images to the device."""
 
     def updateButtons(self) -> None:
         """A run started or ended."""

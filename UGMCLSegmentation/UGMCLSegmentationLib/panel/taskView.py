@@ -60,6 +60,7 @@ class TaskView:
         begin: Callable[[TaskListener], Run],
         onDone: Callable[[TaskResult], None],
         model: str = "",
+        device: str = "",
     ) -> None:
         """Call `begin` with this listener to start the run, and later `onDone` with its result.
         The label shows a PanelError of either."""
@@ -67,7 +68,7 @@ class TaskView:
         self._warnings.clear()
         self.isPaused = False
         with messages.showingErrors(self._label, _("The run cannot be started.")):
-            if not self._shell.isReady(model):
+            if not self._shell.isReady(model, device):
                 return
             self._onDone = onDone
             self._run = begin(self)

@@ -34,6 +34,7 @@ class Ending:
         return self.signal == _KILLED or self.code == 128 + _KILLED  # the latter of a launcher
 
 
+_LIBRARIES = "UGMCL_SYSTEM_LIBRARIES"  # as ugmcl_core.remote.connection reads it
 _KILLED = 9  # SIGKILL, which Windows does not have
 
 
@@ -180,9 +181,15 @@ def _environment():
     paths = [_packagePlace(), os.environ.get("PYTHONPATH", "")]
     environment.insert("PYTHONPATH", os.pathsep.join(p for p in paths if p))
     environment.insert("UGMCL_MODELS", userFolder.modelPlaces())
+    environment.insert(_LIBRARIES, _systemLibraries())
     environment.insert("PYTHONUNBUFFERED", "1")
     environment.insert("PYTHONIOENCODING", "utf-8")
     return environment
+
+
+def _systemLibraries() -> str:
+    """Where programs of the system find libraries: Slicer's own would break their ssh."""
+    return getattr(slicer.util, "startupEnvironment", dict)().get("LD_LIBRARY_PATH", "")
 
 
 def killTree(pids: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from UGMCLSegmentationLib.storage import computers
 from UGMCLSegmentationLib.worker.child import Child, Ending, workerCommand
 from UGMCLSegmentationLib.worker.incremental import Deadline
 
@@ -33,6 +34,9 @@ class Request:
 
 class Worker:
     """The child process, started when it is first needed, one request at a time.
+
+    The device of a request may be one of another computer (`computers.split`). The process then
+    speaks for the worker there; another one replaces it when a request is for another computer.
 
     If its stdin does not reach it (no hello, an immediate end, or a request that it does not
     accept within `helloTimeout`), every request gets a process of its own, which reads the request
@@ -58,6 +62,7 @@ class Worker:
         self.onLog: Callable[[str, str], None] = lambda level, text: None
         self.onBusy: Callable[[], None] = lambda: None  # a request began or ended
         self._oneShot = False
+        self._destination = ""  # of the child
         self._isLoading = False
         self._child: Child | None = None
         self._request: Request | None = None
@@ -80,7 +85,10 @@ class Worker:
         if self._child is None and not self._oneShot:
             self._isLoading = False
             self._helloDeadline.start(self.helloTimeout)
-            self._launch(self.command or workerCommand())
+            self._launch(self._command())
+
+    def _command(self) -> list[str]:
+        return [*(self.command or workerCommand()), *computers.words(self._destination)]
 
     def request(
         self,
@@ -96,6 +104,7 @@ class Worker:
             self.kill()
         self._count += 1
         content = {**content, "id": str(self._count)}
+        self._goTo(content)
         self._request = Request(content, onEvent, folder=folder)
         self.onBusy()
         if self._oneShot:
@@ -104,6 +113,16 @@ class Worker:
             self.start()
             self._send()
         return content["id"]
+
+    def _goTo(self, content: dict[str, Any]) -> None:
+        """End the process if the request is for another computer than its own."""
+        device, destination = computers.split(content.get("device", ""))
+        if "device" in content:
+            content["device"] = device
+        if destination != self._destination:
+            self._helloDeadline.stop()
+            self._killChild()
+            self._destination = destination
 
     @property
     def canSend(self) -> bool:
@@ -188,8 +207,8 @@ class Worker:
             return
         request.sent = True
         self._killChild()  # of the previous request; it is ending anyway
-        command = self.command or workerCommand()
-        self._launch([*command, "--job", str(job), "--cancel-file", str(request.cancelFile)])
+        more = ["--job", str(job), "--cancel-file", str(request.cancelFile)]
+        self._launch([*self._command(), *more])
 
     def _touch(self, cancelFile: Path) -> None:
         try:
@@ -234,7 +253,8 @@ class Worker:
             self.hello = event
             if self._child is not None:
                 self._child.workerPid = int(event.get("pid") or 0)
-            self.onHello(event)
+            if not self._destination:
+                self.onHello(event)
             self._send()
             return
         if name == "error" and event.get("id") is None:

@@ -41,9 +41,9 @@ from ...nn import devices
 from ...nn.schedules import LearningRate, Step
 from .. import checkpoint
 from ..case_list import read_case_list
-from ..finetune import REPORT, FinetunePlan, nameless, of_base, plan
+from ..finetune import FinetunePlan, nameless, of_base, plan
 from ..memory import Attempt, attempts_for, run_with_fallback
-from ..settings import FinetuneSettings, KeepLearningSettings
+from ..settings import REPORT, FinetuneSettings, KeepLearningSettings
 from ..train import held_for_training, model_card
 from ..trainer import Trainer, TrainingSettings, TrainingTask, interruptible, refuse_twice
 from ..verdict import CaseMeasures, conclude, measure

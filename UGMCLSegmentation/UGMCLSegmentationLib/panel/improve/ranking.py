@@ -85,7 +85,9 @@ class RankingSection:
             task = RankTask(self._unlabeled(), settings, self._setRank)
             return self._logic.start(task, listener)
 
-        self._view.start(begin, self._ranked, self._parameters.model)
+        self._view.start(
+            begin, self._ranked, self._parameters.model, self._parameters.device
+        )
 
     def _setRank(self, case: cases.Case, rank: cases.Rank) -> None:
         if case.volumeNode is not None:
@@ -110,7 +112,9 @@ class RankingSection:
             task = SegmentTask(case.volumeNode, part, self._settings())
             return self._logic.start(task, listener)
 
-        self._view.start(begin, self._opened, self._parameters.model)
+        self._view.start(
+            begin, self._opened, self._parameters.model, self._parameters.device
+        )
 
     def _opened(self, result: TaskResult) -> None:
         node = result.value

@@ -17,6 +17,7 @@ from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, fill
 from UGMCLSegmentationLib.storage import runFolder, temporaryFolders, userFolder
+from UGMCLSegmentationLib.worker import elsewhere
 from UGMCLSegmentationLib.worker.child import Child, Ending, pythonExecutable
 
 _TITLE = "UGMCL Segmentation"
@@ -286,6 +287,7 @@ class ModelsSection:
     def _free(places: list[Path]) -> None:
         for place in places:
             if not runFolder.isTaken(place):  # resumed in another Slicer meanwhile
+                elsewhere.forget(place)
                 runFolder.discard(place)
 
     def _showMessage(self, text: str, isError: bool = False) -> None:

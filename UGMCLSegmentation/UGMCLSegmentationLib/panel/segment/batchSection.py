@@ -49,6 +49,7 @@ class BatchSection:
             ),
             self._done,
             self._parameters.model,
+            self._parameters.device,
         )
 
     def _done(self, result: TaskResult) -> None:

@@ -14,6 +14,7 @@ from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import volumes
+from UGMCLSegmentationLib.storage import computers
 from UGMCLSegmentationLib.worker.run import TaskResult
 
 
@@ -79,6 +80,7 @@ class SegmentSection:
             lambda listener: self._logic.startSegment(parameters, listener),
             self._onDone,
             parameters.model,
+            parameters.device,
         )
 
     def _onDone(self, result: TaskResult) -> None:
@@ -169,9 +171,16 @@ class Choices:
         for device in self._devices:
             if device["name"] != "cpu":
                 entries.append((device["text"], device["name"], ""))
+        for computer in computers.listing():
+            name = computer.destination
+            entries.append((name, computers.joined("auto", name), computer.state))
+            gpus = [d for d in computer.devices if d[0] != "cpu"]
+            for device, text in gpus if len(gpus) > 1 else ():
+                label = _("{name}: {device}").format(name=name, device=text)
+                entries.append((label, computers.joined(device, name), device))
         current = self._parameters.device
         if current not in [entry[1] for entry in entries]:
-            entries.append((current, current, ""))
+            entries.append((computers.split(current)[1] or current, current, ""))
         fill(self._ui.deviceSelector, entries, current)
 
     def _onModelChanged(self, index: int) -> None:

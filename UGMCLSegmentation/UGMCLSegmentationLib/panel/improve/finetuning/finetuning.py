@@ -18,7 +18,7 @@ from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
 from UGMCLSegmentationLib.panel.improve.finetuning.caseListExport import CaseListExport
 from UGMCLSegmentationLib.panel.models import models
 from UGMCLSegmentationLib.scene import corrections
-from UGMCLSegmentationLib.storage import runFolder
+from UGMCLSegmentationLib.storage import computers, runFolder
 from UGMCLSegmentationLib.worker.run import MORE, Task
 from UGMCLSegmentationLib.worker.worker import Event
 
@@ -98,7 +98,9 @@ class FinetuneTask(Task):
         return _("Preparing the cases")
 
     def starting(self) -> str:
-        return _("Measuring this computer") if self._needsEstimate else _("Starting")
+        place = computers.split(self._run.request["device"])[1] or _("this computer")
+        measuring = _("Measuring {name}").format(name=place)
+        return measuring if self._needsEstimate else _("Starting")
 
     def write(self, folder: Path) -> Iterator[None]:
         if self._cases is not None:

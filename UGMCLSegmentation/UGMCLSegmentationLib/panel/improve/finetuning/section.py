@@ -34,7 +34,8 @@ from UGMCLSegmentationLib.panel.setup import dependencies
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.storage import runFolder
+from UGMCLSegmentationLib.storage import computers, runFolder
+from UGMCLSegmentationLib.worker import elsewhere
 from UGMCLSegmentationLib.worker.run import TaskListener, TaskResult, WorkerTask
 
 SEED = 0
@@ -130,7 +131,9 @@ class FinetuneSection:
             task = FinetuneTask(run, self, cases, not isMeasured, onlyEstimate)
             return self._begin(task, listener)
 
-        self._view.start(begin, self._onDone, baseOf(self._parameters))
+        self._view.start(
+            begin, self._onDone, baseOf(self._parameters), self._parameters.device
+        )
 
     def _begin(self, task: FinetuneTask, listener: TaskListener) -> WorkerTask:
         self._task = task
@@ -146,7 +149,7 @@ class FinetuneSection:
             self.clear(run.folder)
             return self._begin(FinetuneTask(run, self), listener)
 
-        self._view.start(begin, self._onDone, run.request["base"])
+        self._view.start(begin, self._onDone, run.request["base"], run.request["device"])
 
     def _onPause(self, _checked: bool = False) -> None:
         if self.running:
@@ -173,7 +176,7 @@ class FinetuneSection:
         plan = tuple(f"{d['what']} {d['value']}: {d['why']}" for d in event.get("plan", ()))
         estimate = Estimate(*(float(event[k]) for k in keys), steps, plan)
         self._estimates[key] = estimate
-        self._ui.improveLogText.appendPlainText(estimate.text(steps))
+        self._ui.improveLogText.appendPlainText(estimate.text(steps, computers.split(key[2])[1]))
         self.update()
 
     def onMetrics(self, event: dict) -> None:
@@ -279,14 +282,18 @@ class FinetuneSection:
         lines = []
         if self._parameters is not None and self._measureKey() in self._estimates:
             estimate = self._estimates[self._measureKey()]
-            lines.append(estimate.text(self._steps()))
-        if self._isSlow:
+            lines.append(estimate.text(self._steps(), self._place()))
+        if self._isSlow and not self._place():
             lines.append(
                 _("This computer has an NVIDIA GPU, but the installed PyTorch uses the CPU only: "
                   "training takes many times longer than it needs to.")
             )  # fmt: skip
         messages.show(self._ui.estimateLabel, "\n".join(lines))
         messages.show(self._ui.planLabel, self._plan())
+
+    def _place(self) -> str:
+        """The other computer that would do the work, "" for this one."""
+        return "" if self._parameters is None else computers.split(self._parameters.device)[1]
 
     def _plan(self) -> str:
         """How a training from scratch is planned; "" of one from a base."""
@@ -332,7 +339,7 @@ class ResumeSection:
         self._runs = [] if isRunning else runFolder.unfinished()
         selector = self._ui.runSelector
         current = selector.itemData(selector.currentIndex)
-        entries = [(run.text, str(run.folder), str(run.folder)) for run in self._runs]
+        entries = [(_textOf(run), str(run.folder), str(run.folder)) for run in self._runs]
         known = [entry[1] for entry in entries]
         fill(selector, entries, current if current in known else next(iter(known), ""))
         for widget in (selector, self._ui.resumeButton, self._ui.discardButton):
@@ -352,5 +359,11 @@ class ResumeSection:
         question = _("Delete this run and its progress?")
         if run is not None and slicer.util.confirmOkCancelDisplay(question):
             if not runFolder.isTaken(run.folder):  # else another Slicer has just resumed it
+                elsewhere.forget(run.folder)
                 runFolder.discard(run.folder)
             self.refresh(False)
+
+
+def _textOf(run: runFolder.ResumableRun) -> str:
+    place = elsewhere.computerOf(run.folder)
+    return _("{run} at {name}").format(run=run.text, name=place) if place else run.text

@@ -131,10 +131,12 @@ class Estimate:
     steps: int
     plan: tuple[str, ...] = ()
 
-    def text(self, steps: int) -> str:
-        """The estimate for a run that differs from the measured one in the number of `steps`."""
+    def text(self, steps: int, place: str = "") -> str:
+        """The estimate for a run that differs from the measured one in the number of `steps`, at
+        the computer of that name or at this one."""
         seconds = self.seconds + self.secondsPerStep * (steps - self.steps)
-        return _("Takes about {time} and {memory} of memory on this computer.").format(
+        return _("Takes about {time} and {memory} of memory on {computer}.").format(
+            computer=place or _("this computer"),
             time=messages.duration(max(0.0, seconds)),
             memory=_("{n:.1f} GB").format(n=max(0.1, self.memoryBytes / 1e9)),
         )

@@ -7,6 +7,7 @@ import math
 from slicer.i18n import tr as _
 
 from ugmcl_core.training.settings import DEFAULT_METHOD, KeepLearningSettings
+from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases import cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport, finetuning
@@ -18,7 +19,7 @@ from UGMCLSegmentationLib.panel.qtHelpers import enable, silent
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.storage import runFolder
+from UGMCLSegmentationLib.storage import computers, runFolder
 from UGMCLSegmentationLib.worker.run import TaskListener, TaskResult
 
 
@@ -135,6 +136,10 @@ class KeepLearningSection:
         parameters = self._parameters
 
         def begin(listener: TaskListener) -> Learning:
+            if computers.split(parameters.device)[1]:
+                raise PanelError(
+                    _("Models keep learning on this computer only: select another device.")
+                )
             contents = caseListExport.prepare(self._caseList.update())
             settings = learning.newSettings(
                 parameters.modelName,
