@@ -93,8 +93,8 @@ def _hold(lock: IO[bytes]) -> None:
 
 def state(folder: Path) -> str:
     """RUNNING, DONE, STOPPED (it can be continued) or GONE."""
-    for process in [p for p in _children if p.poll() is not None]:
-        _children.remove(process)
+    for process in _children:
+        process.poll()  # so that none stays a zombie
     if not (folder / JOB).is_file():
         return GONE
     if _is_held(folder):

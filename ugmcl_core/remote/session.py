@@ -97,7 +97,7 @@ class Session:
         total = sum(p.stat().st_size for p in found.values()) or 1
         done = 0
         for name, path in found.items():
-            tag, connection = 0, self.connection
+            tag, is_stored, connection = 0, False, self.connection
             try:
                 for part in wire.chunks(path):
                     if control.stopped:
@@ -107,11 +107,13 @@ class Session:
                     while (event := connection.next(0.0)) is not None:  # a full disk there
                         if event["event"] == "refused":
                             raise InputError(f"{self.name}: {event.get('message')}")
+                        is_stored |= event["event"] == "stored" and event.get("tag") == tag
                     if advance is not None:
                         advance(done / total, f"sending to {self.name}")
             except OSError as error:
                 raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-            connection.wait(tag, "stored", canceled=lambda: control.stopped)
+            if not is_stored:
+                connection.wait(tag, "stored", canceled=lambda: control.stopped)
 
     def drop(self, *folders: str) -> None:
         """Remove folders of the session; a lost connection removes them anyway."""

@@ -1,6 +1,8 @@
 """One clear line for each way in which a computer cannot be used, without a server."""
 
 import json
+import sys
+import time
 
 import pytest
 
@@ -91,8 +93,6 @@ def test_there_is_no_ssh(monkeypatch):
 
 
 def test_a_session_takes_and_gives_files_and_leaves_nothing(standing_in, tmp_path):
-    import sys
-
     standing_in()
     image = tmp_path / "scan.nrrd"
     image.write_bytes(bytes(2_000_000))
@@ -116,3 +116,22 @@ def test_a_session_takes_and_gives_files_and_leaves_nothing(standing_in, tmp_pat
     assert list(place.iterdir()) == []
     with pytest.raises(ConnectionLost):
         session.do("about", "about")
+
+
+def test_an_answer_that_comes_at_once_is_not_missed(standing_in, tmp_path, monkeypatch):
+    """The answer to the last part of a file may be there before it is waited for."""
+    standing_in()
+    session = Session(Computer("gpu", f"{sys.executable} -m ugmcl_core"))
+    send = session.connection.send
+
+    def slow(command: str, *arguments, **content):
+        tag = send(command, *arguments, **content)
+        if "sha256" in content:
+            time.sleep(0.3)
+        return tag
+
+    monkeypatch.setattr(session.connection, "send", slow)
+    monkeypatch.setattr(session.connection, "wait", lambda *a, **k: pytest.fail("it waits"))
+    (tmp_path / "scan.nrrd").write_bytes(b"content")
+    assert session.put(tmp_path / "scan.nrrd")[1] == "image.nrrd"
+    session.close()
