@@ -36,10 +36,11 @@ from ugmcl_core.nn import devices, parallel
 from ugmcl_core.training import finetune
 from ugmcl_core.training.case_list import join_classes, read_case_list
 from ugmcl_core.training.profiles import COMPACT
-from ugmcl_core.training.settings import FinetuneSettings, KeepLearningSettings
+from ugmcl_core.training.settings import FinetuneSettings, KeepLearningSettings, finished
 from ugmcl_core.training.trainer import _optimizer
 from ugmcl_core.worker import protocol, server
 from ugmcl_core.worker.handlers import RequestHandler
+from ugmcl_core.worker.server import PendingRequest
 
 LIST = message_sites.ROOT / "docs" / "messages.md"
 TO_DO = re.compile(
@@ -288,7 +289,7 @@ def test_of_trainings(tmp_path, monkeypatch):
         assert text in told(lambda: read_case_list(path))
     write(tmp_path / finetune.REPORT, "{")
     assert "cannot be read" in told(
-        lambda: finetune._finished(tmp_path, FinetuneSettings("c", "b", str(tmp_path)))
+        lambda: finished(tmp_path, FinetuneSettings("c", "b", str(tmp_path)))
     )
     base = tiny_model(tmp_path / "tiny", classes=2).card.classes
     new = replace(base[0], value=7, terminology=None)
@@ -331,7 +332,7 @@ def test_of_requests(tmp_path):
     model = tiny_model(tmp_path / "tiny")
     request = protocol.RankRequest((str(tmp_path / "none.nrrd"),), str(model.folder), "cpu", 1)
     assert "none of the images can be used" in told(
-        lambda: RequestHandler().do(request, lambda *_, **__: None, lambda: False)
+        lambda: RequestHandler().do(request, lambda *_, **__: None, PendingRequest("1", {}))
     )
 
     def asked(**content: object) -> str:

@@ -362,7 +362,7 @@ def _run_there(computer: Computer, arguments: argparse.Namespace) -> int:
     lists = {n: Path(p) for n in _LISTS if (p := getattr(arguments, n))}
     for path in lists.values():
         if not path.is_file():
-            raise InputError(f"{path}: no such file")
+            raise InputError(f"{path}: no such file; check its name")
     files = {}
     output = Path(arguments.output).expanduser()
     if not arguments.resume or trainings.Record.read(output) is None:

@@ -45,7 +45,9 @@ def serve() -> int:
     output = Output(take_stdout())
     try:
         if os.name != "posix":
-            raise InputError("ugmcl serves other computers on Linux and macOS only")
+            raise InputError(
+                "ugmcl serves other computers on Linux and macOS only; choose one of those"
+            )
         place = home()
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         with scratch(place / "sessions") as folder:
@@ -135,7 +137,7 @@ class Session:
                 *lines, left = (left + content).split(b"\n")
                 yield from lines
                 if len(left) > wire.LONGEST_LINE:
-                    raise InputError("a line is too long")
+                    raise InputError("a line is too long; update ugmcl on both computers")
 
     def _rest(self) -> None:
         worker = self._worker
@@ -229,7 +231,7 @@ class Session:
         source = wire.inside(self._folder, message["folder"])
         target = self._place / "models" / _key(message)
         if wire.model_key(source) != target.name:
-            raise InputError("the model arrived damaged; try again")
+            raise InputError("the model arrived damaged; start again")
         target.parent.mkdir(mode=0o700, exist_ok=True)
         try:
             source.rename(target)
@@ -343,7 +345,7 @@ _COMMANDS: dict[str, Callable[[Session, dict[str, Any], Callable[..., None]], No
 def _key(message: dict[str, Any]) -> str:
     key = message["key"]
     if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
-        raise InputError(f"{key!r} is no SHA-256")
+        raise InputError(f"{key!r} is no SHA-256; update ugmcl on both computers")
     return key
 
 

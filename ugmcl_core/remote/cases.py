@@ -62,9 +62,9 @@ def read(path: Path) -> ListedCases:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check it") from None
     except ValueError as error:
-        raise InputError(f"{path}: is not valid JSON ({error})") from None
+        raise InputError(f"{path}: is not valid JSON ({error}); correct it") from None
     listed = content.get("cases") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise InputError(f'{path}: is no case list: it needs {{"cases": [...]}}')
@@ -77,7 +77,9 @@ def read(path: Path) -> ListedCases:
                 continue  # none, or what is refused there
             several = tuple(path.parent / Path(name).expanduser() for name in named)
             if missing := next((file for file in several if not file.exists()), None):
-                raise InputError(f"{path}: case {item.get('name')}: there is no {key} {missing}")
+                raise InputError(
+                    f"{path}: case {item.get('name')}: there is no {key} {missing}; correct it"
+                )
             files[number, key] = several
     return ListedCases(content, files)
 
@@ -130,12 +132,12 @@ def images_of(folder: str, kind: int) -> dict[str, Path]:
     `dataset.json`. Raises InputError."""
     place = pairing.of_data_set(Path(folder).expanduser(), kind)
     if not place.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; check its name")
     found: dict[str, Path] = {}
     for path in pairing.image_files(place):
         several = contents(path)
         found.update(several if len(several) > 1 else {path.name: path})
     if not found:
-        raise InputError(f"{folder}: no images here")
+        raise InputError(f"{folder}: no images here; choose another folder")
     about = next((p for p in (place / _DATASET, place.parent / _DATASET) if p.is_file()), None)
     return {**found, _DATASET: about} if about is not None and kind == 0 else found

@@ -104,7 +104,8 @@ class Connection:
         self.computer = computer
         self._process = start(computer, computer.starting("worker --session"))
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._words: collections.deque[str] = collections.deque(maxlen=30)
+        self._words: collections.deque[str] = collections.deque(maxlen=30)  # of stderr
+        self._greeting: collections.deque[str] = collections.deque(maxlen=30)
         self._lock = threading.Lock()
         self._tag = 0
         self._closed = threading.Event()
@@ -211,7 +212,7 @@ class Connection:
                 if event is not None and isinstance(event.get("event"), str):
                     self._events.put(event)
                 elif text := line.decode(errors="replace").strip():
-                    self._words.append(text[:400])  # a shell's greeting, or an error
+                    self._greeting.append(text[:400])  # of a shell
         except (OSError, ValueError):
             pass
         self._events.put(None)
@@ -244,7 +245,9 @@ class Connection:
             if event["event"] == "session":
                 check_version(self.name, event)
                 return event
-        raise InputError(f"{self.name}: ugmcl did not start there within {PATIENCE:.0f} s")
+        raise InputError(
+            f"{self.name}: ugmcl did not start there within {PATIENCE:.0f} s; check it with ssh"
+        )
 
     def _why(self) -> InputError:
         """The end of the connection, as an error."""
@@ -252,8 +255,9 @@ class Connection:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             code = -1
-        self._reads[1].join(timeout=1)
-        words = list(self._words)
+        for thread in self._reads:
+            thread.join(timeout=1)
+        words = [*self._greeting, *self._words]
         text = explained(self.name, code, words, bool(self.hello))
         if self.hello:
             return ConnectionLost(text)

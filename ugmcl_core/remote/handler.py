@@ -108,7 +108,9 @@ class RemoteHandler:
                 moved = {}
                 for file in fetched:
                     if "/" in file or not file.startswith(f"{_STEM}_"):
-                        raise InputError(f"{session.name} sent {file!r}, which is no result")
+                        raise InputError(
+                            f"{session.name} sent {file!r}, which is no result; update ugmcl there"
+                        )
                     new = f"{stem}{file.removeprefix(_STEM)}"
                     (partial / file).rename(partial / new)
                     moved[session.path(f"{results}/{file}")] = str(folder / new)
@@ -139,7 +141,7 @@ class RemoteHandler:
                     continue
                 images.append(_one_or_several(there))
             if not images:
-                raise InputError("rank: none of the images can be used")
+                raise InputError("rank: none of the images can be used; see the warnings")
             content = {**asdict(request), "command": "rank", "images": images, "model": model}
             with names.in_errors():
                 result = session.ask(content, names.forwarding(send, (0.5, 1.0)), control)

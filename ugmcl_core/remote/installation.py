@@ -179,7 +179,9 @@ def _run(computer: Computer, command: str, given: bytes, say: Callable[[str], No
         raise InputError(explained(computer.destination, code, [w for w in words if w], False))
     if code:
         line = last or (words[-1] if words else f"exit code {code}")
-        raise InputError(f"{computer.destination}: the installation failed: {line}")
+        raise InputError(
+            f"{computer.destination}: the installation failed, see its last line: {line}"
+        )
 
 
 def _write(process: subprocess.Popen[bytes], given: bytes) -> None:

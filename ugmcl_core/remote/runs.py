@@ -36,7 +36,7 @@ def start(folder: Path, words: Sequence[str], request: dict[str, Any] | None, wh
     """Start ugmcl with these words, detached, in the run's folder; the process's ID. Where there
     is a ``request`` the words name its file. InputError if it runs already."""
     if state(folder) == RUNNING:
-        raise InputError("this training runs already")
+        raise InputError("this training runs already; wait for its end")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / OUTPUT).mkdir(exist_ok=True)
     for name in (CODE, CANCEL, PAUSE):
@@ -86,7 +86,7 @@ def _hold(lock: IO[bytes]) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError("this training runs already") from None
+        raise InputError("this training runs already; wait for its end") from None
     except OSError:
         pass  # a file system without locks: `_pid` is looked at
 

@@ -111,7 +111,7 @@ class Session:
                     if advance is not None:
                         advance(done / total, f"sending to {self.name}")
             except OSError as error:
-                raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+                raise InputError(f"{path}: cannot be read ({error.strerror}); check it") from None
             if not is_stored:
                 connection.wait(tag, "stored", canceled=lambda: control.stopped)
 
@@ -153,7 +153,7 @@ class Session:
                     file = wire.IncomingFile(place)
                     names.append(str(event["file"]))
                 if file.path != place:
-                    raise InputError(f"{self.name} sent a file in another")
+                    raise InputError(f"{self.name} sent a file in another; update ugmcl there")
                 if file.add(event):
                     file = None
             except OSError as error:

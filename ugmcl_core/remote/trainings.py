@@ -146,7 +146,8 @@ def finetune(
             follower.forget()
         raise InputError(str(last.get("message")))
     why = "was killed, probably for lack of memory" if code is None else f"ended ({last_words})"
-    raise InputError(f"the training at {handler.computer.destination} {why}; it can be resumed")
+    place = handler.computer.destination
+    raise InputError(f"the training at {place} {why}; resume it to continue")
 
 
 def train(
@@ -198,7 +199,7 @@ def train(
     if code is None:
         raise InputError(
             f"the training at {handler.computer.destination} was killed, probably for lack of "
-            "memory; it can be resumed"
+            "memory; resume it to continue"
         )
     if resumable:
         follower.fetch("model")

@@ -74,14 +74,14 @@ class IncomingFile:
         if "sha256" in part:
             self.close()
             if self._digest.hexdigest() != part["sha256"]:
-                raise InputError(f"{self.path.name} arrived damaged; try again")
+                raise InputError(f"{self.path.name} arrived damaged; start again")
             return True
         try:
             content = base64.b64decode(part["data"], validate=True)
             if part["packed"]:
                 content = zlib.decompressobj().decompress(content, CHUNK)
         except (binascii.Error, zlib.error, KeyError, TypeError) as error:
-            raise InputError(f"{self.path.name} arrived damaged ({error}); try again") from None
+            raise InputError(f"{self.path.name} arrived damaged ({error}); start again") from None
         self._digest.update(content)
         self._file.write(content)
         return False
@@ -102,10 +102,10 @@ def contents(path: Path) -> dict[str, Path]:
             if p.is_file() and not p.name.startswith(".")
         }
         if not found:
-            raise InputError(f"{path}: the folder is empty")
+            raise InputError(f"{path}: the folder is empty; choose another")
         return {f"image/{name}": file for name, file in found.items()}
     if not path.is_file():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: no such file or folder; check its name")
     lower = path.name.lower()
     if lower.endswith((".mhd", ".nhdr")):
         stem = path.name.rpartition(".")[0]
@@ -134,12 +134,12 @@ def inside(place: Path, name: Any) -> Path:
     parts = PurePosixPath(name).parts if isinstance(name, str) else ()
     wrong = not parts or any(p in ("..", "/") or "\\" in p or "\0" in p for p in parts)
     if wrong or PurePosixPath(name).is_absolute() or (os.name == "nt" and ":" in name):
-        raise InputError(f"{name!r} is no name of a file in the session")
+        raise InputError(f"{name!r} is no name of a file in the session; update ugmcl")
     return place.joinpath(*parts)
 
 
 def run_name(value: Any) -> str:
     """``value`` if it is the name of a training; InputError otherwise."""
     if not isinstance(value, str) or not _RUN.match(value):
-        raise InputError(f"{value!r} is no training")
+        raise InputError(f"{value!r} is no training; see `ugmcl computers test`")
     return value

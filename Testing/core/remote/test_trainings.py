@@ -175,7 +175,7 @@ def test_a_killed_training_is_one_line_and_can_be_resumed(sshd, tmp_path, comput
 
     request = asked(tmp_path / "t", iterations=10)
     handler = RemoteHandler(computer)
-    with pytest.raises(InputError, match=r"at gpu-box was killed, .*; it can be resumed"):
+    with pytest.raises(InputError, match=r"at gpu-box was killed, .*; resume it"):
         handler.do(request, Events(kill), GOING)
     result = handler.do(protocol.parse({**request.request(), "resume": True}), Events(), GOING)
     assert Path(result["model"]).is_dir()
