@@ -17,13 +17,17 @@ _BELOW_NORMAL, _NORMAL = 0x4000, 0x20  # priority classes of Windows
 
 @contextlib.contextmanager
 def courteous(share: float) -> Iterator[None]:
-    """Compute with a ``share`` (0 to 1) of the cores and at a lower priority while the block runs.
+    """Compute with a ``share`` (0 to 1) of the cores and at a lower priority while the block runs;
+    with all of them as before.
 
     Threads are back to their number afterwards. Where the system lets nobody raise a priority
     again, as most Unix systems do, the process keeps the lower one until it ends.
     """
     import torch
 
+    if share >= 1:
+        yield
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, min(threads, round(share * _cores()))))
     former = _lower()
