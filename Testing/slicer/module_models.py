@@ -10,12 +10,14 @@ import numpy as np
 LEVEL = 100.0  # of the images of `module_support.blob`: what is brighter is the structure
 
 
-def train_tiny(folder: Path, iterations: int = 50) -> Path:
-    """A few dozen iterations on `blob` images, on one thread; returns the model's folder."""
+def train_tiny(folder: Path, iterations: int = 50, channels: tuple[str, ...] = ()) -> Path:
+    """A few dozen iterations on `blob` images, on one thread; returns the model's folder. Of
+    several `channels` the first shows the blob, and the others do not."""
     import torch
 
     from ugmcl_core.data.batches import BatchSettings
     from ugmcl_core.data.cases import Representation, find_cohort
+    from ugmcl_core.data.pairing import Channels
     from ugmcl_core.data.preprocessing import Normalization
     from ugmcl_core.data.volume import Grid, Volume, write
     from ugmcl_core.methods import DualTask
@@ -28,9 +30,13 @@ def train_tiny(folder: Path, iterations: int = 50) -> Path:
     for seed, name in enumerate(names):
         image = support.blob(seed=seed).T
         grid = Grid(image.shape, (1.25, 1.25, 2.0))
-        for kind, array in (("images", image), ("labels", (image > LEVEL).astype(np.uint8))):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            write(folder / kind / f"{name}.nrrd", Volume(np.ascontiguousarray(array), grid))
+        files = {f"labels/{name}": (image > LEVEL).astype(np.uint8)}
+        for number, channel in enumerate(channels or ("",)):
+            ending = f"_{channel}" if channel else ""
+            files[f"images/{name}{ending}"] = image if number == 0 else image[::-1, ::-1]
+        for place, array in files.items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            write(folder / f"{place}.nrrd", Volume(np.ascontiguousarray(array), grid))
     profile = Profile(
         "tiny",
         "for tests",
@@ -42,5 +48,6 @@ def train_tiny(folder: Path, iterations: int = 50) -> Path:
     )
     torch.set_num_threads(1)
     settings = TrainingSettings(seed=1, device="cpu", half_precision=False)
-    cohort = find_cohort(folder / "images", folder / "labels", names)
+    named = Channels(channels) if channels else None
+    cohort = find_cohort(folder / "images", folder / "labels", names, channels=named)
     return train(cohort, DualTask(), profile, folder / "run", settings).folder

@@ -199,7 +199,7 @@ def find_cohort(
     for line in left_over(images, labels, channels) if notice is not None else ():
         notice(line)
     by_name = {pair.name: (pair.image, *pair.further) for pair in pairs}
-    names_of = channels.names if channels else _channel_names(images, pairs)
+    names_of = channels.names if channels else channel_names(images, pairs)
     label_of = {pair.name: pair.label for pair in pairs if pair.label is not None}
     if not by_name:
         raise InputError(
@@ -243,7 +243,7 @@ def find_cohort(
     )
 
 
-def _channel_names(images: str | Path, pairs: Sequence[Pair]) -> tuple[str, ...]:
+def channel_names(images: str | Path, pairs: Sequence[Pair]) -> tuple[str, ...]:
     """The names of the channels that the files' names show: those of the data set's description,
     else their numbers."""
     count = max((1 + len(pair.further) for pair in pairs), default=1)

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import pairing, volume
-from ..data.cases import Case, Cohort
+from ..data.cases import Case, Cohort, channel_names
 from ..data.pairing import pair_folders, read_list
 from ..data.preprocessing import Normalization
 from ..data.volume import Grid, Volume
@@ -225,6 +225,11 @@ def _la(folder: Path, lists: Lists, split_seed: int) -> Dataset:
     intensity = _intensity(folder, dataset)
     if intensity is None:
         return dataset
+    if len(dataset.channels) > 1:
+        raise InputError(
+            f"{folder / INTENSITY}: is of one image a case, and there are "
+            f"{', '.join(dataset.channels)}; move it away"
+        )
     return replace(dataset, intensity=intensity, normalization=Normalization("none"))
 
 
@@ -269,10 +274,8 @@ def _pairs(
     for part in ("images", "labels"):
         if not (folder / part).is_dir():
             raise InputError(f"{folder}: the layout {layout} needs the folder {part}/ in it")
-    cases = {
-        pair.name: Case(pair.name, pair.image, pair.label)
-        for pair in pair_folders(folder / "images", folder / "labels")
-    }
+    pairs = pair_folders(folder / "images", folder / "labels")
+    cases = {p.name: Case(p.name, p.image, p.label, further=p.further) for p in pairs}
     if not cases:
         raise InputError(
             f"{folder / 'images'}: no images here (.nrrd, .nii.gz, .nii or .mha); check the folder"
@@ -284,7 +287,10 @@ def _pairs(
     rest = sorted(set(cases) - held - set(labeled) - set(order))
     classes = (ClassInfo(1, "structure", largest_component=None),)
     training = (*labeled, *order, *rest)
-    return Dataset(layout, cases, training, len(labeled), dev, report, classes, "")
+    channels = channel_names(folder / "images", pairs)
+    return Dataset(
+        layout, cases, training, len(labeled), dev, report, classes, "", channels=channels
+    )
 
 
 def _h5(folder: Path, lists: Lists, split_seed: int) -> Dataset:

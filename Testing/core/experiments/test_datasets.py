@@ -370,3 +370,39 @@ def test_an_empty_brats_image_is_named(tmp_path):
     case = datasets.Case(name, flair, seg)
     with pytest.raises(InputError, match="the image is empty"):
         datasets.from_brats(case, tmp_path / "out")
+
+
+def test_brats_with_all_four_sequences(tmp_path):
+    write_brats(tmp_path / "data", 6)
+    for path in sorted((tmp_path / "data").glob("*/*/*_flair.nii.gz")):
+        flair = volume.read(path)
+        for number, kind in enumerate(("t1", "t1ce", "t2"), 1):
+            other = Volume(flair.array * number, flair.grid)
+            volume.write(path.with_name(path.name.replace("flair", kind)), other)
+    assert datasets.find(tmp_path / "data").layout == "brats", "FLAIR alone unless it is asked for"
+    found = datasets.find(tmp_path / "data", "brats-4")
+    assert found.channels == ("flair", "t1", "t1ce", "t2")
+    alone = datasets.find(tmp_path / "data", "brats")
+    assert (found.training, found.report) == (alone.training, alone.report)
+    cohort = found.cohort(found.training[:1], found.training[1:2], tmp_path / "cases")
+    assert cohort.channels == found.channels
+    (case,) = cohort.labeled
+    images = volume.read_images(case.images, 4)
+    (single,) = alone.cohort(found.training[:1], (), tmp_path / "cases").labeled
+    assert np.array_equal(images[0].array, volume.read(single.image).array)
+    assert [float(v.array.sum()) for v in images[1:]] == pytest.approx(
+        [float(images[0].array.sum()) * n for n in (1, 2, 3)], rel=1e-5
+    )
+    next((tmp_path / "data").glob("*/*/*_t2.nii.gz")).unlink()
+    with pytest.raises(InputError, match=r"_t2.nii.gz is missing"):
+        datasets.find(tmp_path / "data", "brats-4")
+
+
+def test_a_folder_of_several_channels_has_them_all(tmp_path):
+    grid = Grid((6, 5, 4), (1.0, 1.0, 1.0))
+    for place in ("images/a_0000", "images/a_0001", "labels/a"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        volume.write(tmp_path / f"{place}.nrrd", Volume(np.ones((6, 5, 4), np.uint8), grid))
+    found = datasets.find(tmp_path)
+    assert found.channels == ("0000", "0001") and len(found.cases["a"].images) == 2
+    assert found.cohort(("a",), (), tmp_path).channels == found.channels

@@ -192,3 +192,27 @@ def test_files_of_several_channels_are_cases(panel, tmp_path):
     found = {case.name: case for case in panel.widget.improve.caseList.contents.cases}
     assert [Path(p).name for p in found["p_t1"].images] == ["p_t1.nrrd", "p_flair.nrrd"]
     assert (found["p_t1"].role, found["q_t1"].role) == ("labeled", "unlabeled")
+
+
+@pytest.mark.slow
+def test_the_worker_gets_all_channels(scene, tmp_path, monkeypatch):
+    """The real one, by the panel and by the console: a segmentation and a fine-tuning."""
+    import module_models as models
+    import slicer
+
+    from ugmcl_core.models.model import open_model
+
+    model = models.train_tiny(tmp_path / "tiny", channels=("T1", "FLAIR"))
+    panel = improve.real_panel(model, monkeypatch)
+    first = support.add_volume(support.blob(seed=9), name="a T1")
+    support.add_volume(support.blob(seed=9)[:, ::-1, ::-1].copy(), name="a FLAIR")
+    panel.parameters.passes = 0
+    found = support.segment_array(panel.segment(first), first) > 0
+    truth = slicer.util.arrayFromVolume(first) > models.LEVEL
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.7
+    drawn = improve.add_segmentation(first, {"class 1": truth})
+    result = panel.widget.logic.finetune(
+        {first: drawn}, base=str(model), name="tuned", iterations=2, method="dual-task"
+    )
+    assert open_model(result["model"]).card.channels == ("T1", "FLAIR")
+    panel.close()
