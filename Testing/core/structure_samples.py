@@ -157,20 +157,20 @@ def sides(seed: int) -> tuple[Volume, Volume]:
 
 @family
 def halves(seed: int) -> tuple[tuple[Volume, Volume], Volume]:
-    """Two images of 56x56x32 voxels of 2 mm: 1 a lesion of two touching lobes in a random
+    """Two images of 48x48x28 voxels of 2 mm: 1 a lesion of two touching lobes in a random
     direction, of which each image shows one, among dark spots that both show."""
     rng = np.random.default_rng([seed, 4])
-    shape, spacing = (56, 56, 32), (2.0, 2.0, 2.0)
+    shape, spacing = (48, 48, 28), (2.0, 2.0, 2.0)
     points = _points(shape, spacing)
     points = points + np.stack([2 * _texture(rng, shape, 5) for _ in range(3)])
-    head = _ball(points, (0, 0, 0), (52, 50, 60)) < 1
-    place = rng.uniform((-18, -18, -8), (18, 18, 8))
+    head = _ball(points, (0, 0, 0), (45, 43, 55)) < 1
+    place = rng.uniform((-14, -14, -5), (14, 14, 5))
     way = rng.normal(size=3) * (1, 1, 0.7)
     way /= np.linalg.norm(way)
-    centers = [place + side * 9.5 * way for side in (1, -1)]
-    lobes = [_ball(points, center, rng.uniform(9, 12, 3)) < 1 for center in centers]
+    centers = [place + side * 8.5 * way for side in (1, -1)]
+    lobes = [_ball(points, center, rng.uniform(11, 13, 3)) < 1 for center in centers]
     lobes[1] &= ~lobes[0]
-    spots = [(rng.uniform(-40, 40, 3), rng.uniform(4, 9, 3), rng.uniform(0.1, 0.25))
+    spots = [(rng.uniform(-34, 34, 3), rng.uniform(4, 9, 3), rng.uniform(0.1, 0.25))
              for _ in range(8)]  # fmt: skip
     images = []
     for lobe, tissue in zip(lobes, (0.35, 0.5), strict=True):

@@ -26,6 +26,7 @@ from ugmcl_core.training.train import TrainingSettings, describe, train
 TRAINED, TESTED = 5, 2
 CPU = torch.device("cpu")
 FILTERS = 8  # of both, to save time
+MINUTES_OF_TWO = 1.2
 
 
 @pytest.mark.slow
@@ -81,14 +82,14 @@ def test_two_channels_show_what_one_alone_misses(tmp_path, monkeypatch):
     root = structure_samples.write_family(tmp_path, "halves", TRAINED + TESTED)
     names = sorted(p.stem for p in (root / "labels").iterdir())
     found = {}
-    kinds = {"both": None, **{kind: Channels((kind,), (kind,)) for kind in ("_0000", "_0001")}}
+    kinds = {"both": None, "_0000": Channels(("one",), ("_0000",))}
     for kind, channels in kinds.items():
         cohort = find_cohort(
             root / "images", root / "labels", names[:TRAINED], exclude=names[TRAINED:],
             channels=channels,
         )  # fmt: skip
         plan = plan_cohort(cohort, (), CPU, [f"filters={FILTERS}"])
-        profile = pace.fit(plan.profile, 1.5, [pace.Course(cohort, DualTask())], "cpu", 1)
+        profile = pace.fit(plan.profile, MINUTES_OF_TWO, [pace.Course(cohort, DualTask())], "cpu", 1)
         model = train(
             cohort,
             DualTask(),
@@ -106,8 +107,7 @@ def test_two_channels_show_what_one_alone_misses(tmp_path, monkeypatch):
             labels = segmenter.segment(images, SegmentSettings(passes=0)).labels.array
             scores.append(_dice(labels == 1, truth == 1))
         found[kind] = float(np.mean(scores))
-    print(found)
-    assert found["both"] > 0.8 and max(found["_0000"], found["_0001"]) < 0.7, found
+    assert found["both"] > 0.8 and found["_0000"] < 0.7, found
 
 
 @pytest.mark.parametrize("name", structure_samples.FAMILIES)
