@@ -36,10 +36,11 @@ CASES.json:
    "classes": [{"value": 1, "name": "left atrium"}], "ignore": 255}
 
 Paths are absolute or relative to the file. "classes" are those of the labels (default: the
-base's); new ones get a head of their own. "ignore" is the label of voxels that nobody annotated.
-The model is written to OUTPUT/model, the report to OUTPUT/report.json; Ctrl-C leaves a usable
-model, and --resume continues. With --on, the run goes on there when the connection is lost or
-this program is ended, other than by Ctrl-C; --resume then follows it again."""
+base's); new ones get a head of their own. A case of several images has the list of their files
+as "image", and "channels": ["t1", "flair"] names them. "ignore" is the label of voxels that nobody
+annotated. The model is written to OUTPUT/model, the report to OUTPUT/report.json; Ctrl-C leaves a
+usable model, and --resume continues. With --on, the run goes on there when the connection is lost
+or this program is ended, other than by Ctrl-C; --resume then follows it again."""
 EPILOG = """\
 examples:
   ugmcl finetune cases.json --base la-lge-mri --output runs/mine

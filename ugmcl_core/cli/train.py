@@ -42,11 +42,12 @@ HELP = "train or fine-tune a model"
 DESCRIPTION = """\
 Train a model from the images of one folder and the labels of another. An image without a label of
 the same name, or outside the labeled list, is unlabeled: semi-supervised methods learn from it
-too. A model from scratch is trained by a plan that is made for these cases, see `ugmcl plan`. The
-model is written to OUTPUT/model, with a checkpoint beside it; Ctrl-C leaves a usable model, and
---resume continues where it stopped. With --on, the training goes on there when the connection is
-lost or this program is ended, other than by Ctrl-C; --resume then follows it again, or fetches
-its model."""
+too. Files named CASE_0000, CASE_0001, ... as for nnU-Net, or as --channels has it, are the images
+of one case. A model from scratch is trained by a plan that is made for these cases, see
+`ugmcl plan`. The model is written to OUTPUT/model, with a checkpoint beside it; Ctrl-C leaves a
+usable model, and --resume continues where it stopped. With --on, the training goes on there when
+the connection is lost or this program is ended, other than by Ctrl-C; --resume then follows it
+again, or fetches its model."""
 EPILOG = """\
 examples:
   ugmcl train --images images --labels labels --output runs/first --minutes 25

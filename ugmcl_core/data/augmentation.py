@@ -33,6 +33,7 @@ class Augmentation:
     # by 180° only where patch or spacing differ between i and j
     surroundings: bool = False  # what lies outside the volume: repeated, mirrored or dark
     intensity: float = 0.0  # probability scale of each intensity change
+    reflected: bool = True  # whether mirrored surroundings may show a structure's mirror image
 
     @property
     def mirror_axes(self) -> tuple[int, ...]:
@@ -73,9 +74,10 @@ def draw_pose(
             place = min(max(target[axis] + 0.5 * ((size - 1) % 2), low), low + slack)
         moved = place + settings.shift * size * rng.uniform(-1.0, 1.0)
         center.append(place + round(moved - place) if axis in thick else float(moved))
-    outside = (
-        str(rng.choice(["border", "reflection", "dark"])) if settings.surroundings else "border"
-    )
+    outside = "border"
+    if settings.surroundings:
+        reflection = ["reflection"] if settings.reflected else []
+        outside = str(rng.choice(["border", *reflection, "dark"]))
     turned = rng.random() < settings.affine
     if not turned and settings.shift == 0:
         return Pose(tuple(center), None, 1.0, outside)

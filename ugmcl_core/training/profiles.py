@@ -212,7 +212,8 @@ def keeping_laterality(profile: Profile, classes: Sequence[ClassInfo]) -> Profil
     if not has_contralateral(classes):
         return profile
     augmentation = profile.batch.augmentation
-    augmentation = replace(augmentation, flips=(0.0, *augmentation.flips[1:]), quarter_turns=False)
+    flips = (0.0, *augmentation.flips[1:])
+    augmentation = replace(augmentation, flips=flips, quarter_turns=False, reflected=False)
     return replace(profile, batch=replace(profile.batch, augmentation=augmentation))
 
 

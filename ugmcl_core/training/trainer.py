@@ -121,6 +121,8 @@ class TrainingTask:
         profile["representation"]["normalization"] = stored_normalization(normalization)
         for key in ("patch", "labeled", "unlabeled"):
             del profile["batch"][key]
+        if self.profile.batch.augmentation.reflected:
+            del profile["batch"]["augmentation"]["reflected"]
         if not self.profile.prior:
             del profile["prior"]
         if not self.profile.batch.balanced:

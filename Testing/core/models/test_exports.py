@@ -223,3 +223,44 @@ def test_monai_normalizes_each_channel_by_itself(tmp_path, alike):
     wanted = np.stack([own(channel) for own, channel in zip(each, image, strict=True)])
     np.testing.assert_allclose(np.asarray(found), wanted, atol=5e-3)
     assert config["inputs"] == [["ct.nii.gz", "mr.nii.gz"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alike", [True, False])
+def test_exports_of_a_model_of_two_channels(tmp_path, alike):
+    """By MONAI's own runner, from two files to one; and the inputs of the ONNX file."""
+    monai = pytest.importorskip("monai.bundle", reason="MONAI is not installed")
+    pytest.importorskip("nibabel", reason="nibabel, by which MONAI reads files, is not installed")
+    onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
+    from ugmcl_core.data import phantoms, volume
+    from ugmcl_core.data.preprocessing import normalization_of, prepare
+    from ugmcl_core.models import monai as monai_bundle
+    from ugmcl_core.models import onnx as onnx_file
+
+    robust = {"kind": "robust-z", "low": 1.0, "high": 99.0}
+    ct = {"kind": "global", "low": -20.0, "high": 300.0, "mean": 50.0, "deviation": 60.0}
+    model = tiny_model(
+        tmp_path / "two", inputs=2, channels=("a", "b"),
+        normalization=robust if alike else (ct, robust),
+    )  # fmt: skip
+    card = model.card
+    images = [phantoms.phantom(seed, card.patch, card.spacing)[0] for seed in (1, 2)]
+    paths = [str(tmp_path / f"{name}.nii.gz") for name in card.channels]
+    for path, image in zip(paths, images, strict=True):
+        volume.write(path, image)
+    bundle = monai_bundle.export(model, tmp_path / "bundle")
+    monai.run(
+        config_file=str(bundle / "configs" / "inference.json"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        bundle_root=str(bundle), inputs=[paths], output_dir=str(tmp_path / "out"),
+        device="$torch.device('cpu')",
+    )  # fmt: skip
+    (path,) = (tmp_path / "out").rglob("*.nii.gz")
+    prepared = prepare(images, card.spacing, normalization_of(card.normalization))
+    with torch.no_grad():
+        output = build_network(model, torch.device("cpu"))(prepared.image[None])
+    wanted = prepared.restore(output.probabilities[0]).argmax(0).numpy()
+    assert (volume.read(path).array == wanted).mean() > 0.995
+    found = onnx.load(str(onnx_file.export(model, tmp_path / "two.onnx")))
+    (given,) = found.graph.input
+    assert given.type.tensor_type.shape.dim[1].dim_value == 2

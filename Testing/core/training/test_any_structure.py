@@ -89,7 +89,8 @@ def test_two_channels_show_what_one_alone_misses(tmp_path, monkeypatch):
             channels=channels,
         )  # fmt: skip
         plan = plan_cohort(cohort, (), CPU, [f"filters={FILTERS}"])
-        profile = pace.fit(plan.profile, MINUTES_OF_TWO, [pace.Course(cohort, DualTask())], "cpu", 1)
+        course = pace.Course(cohort, DualTask())
+        profile = pace.fit(plan.profile, MINUTES_OF_TWO, [course], "cpu", 1)
         model = train(
             cohort,
             DualTask(),
@@ -122,6 +123,7 @@ def test_each_family_is_planned_as_it_is(tmp_path, name):
     assert (plan.modality, network.classes) == (kind, classes)
     assert r.normalization.kind == ("global" if kind else "robust-z")
     assert plan.profile.batch.augmentation.mirror_axes == axes
+    assert plan.profile.batch.augmentation.reflected == (name != "sides")
     assert network.channels == (2 if name == "halves" else 1)
     if name == "stack":
         assert r.spacing == (1.8, 1.8, 10.0) and network.kernels[0] == (3, 3, 1)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ugmcl_core.data.augmentation import draw_flips
+from ugmcl_core.data.augmentation import draw_flips, draw_pose
 from ugmcl_core.inference.sliding_window import predict_mirrored
 from ugmcl_core.models.card import ClassInfo
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
+from ugmcl_core.training.planning.plan import unmirrored
 from ugmcl_core.training.profiles import (
     COMPACT,
     PAPER,
@@ -56,6 +57,24 @@ def test_patches_of_twins_are_never_mirrored_left_to_right(profile):
     former = [draw_flips(rng, profile.batch.augmentation, patch, (1, 1, 1)) for _ in range(100)]
     assert any(0 in axes for _, axes in former)
     assert keeping_laterality(profile, classes("left atrium")) == profile
+
+
+def test_surroundings_of_twins_are_not_mirrored():
+    """Beyond the border a mirrored left one would be labeled left, and look like the right one."""
+    sided = keeping_laterality(COMPACT, classes("left kidney", "right kidney"))
+
+    def kinds(profile):
+        batch = profile.batch
+        rngs = (np.random.default_rng(seed) for seed in range(40))
+        poses = (
+            draw_pose(rng, batch.augmentation, (90, 90, 40), batch.patch, (1.25,) * 3)
+            for rng in rngs
+        )
+        return {pose.outside for pose in poses}
+
+    assert kinds(COMPACT) == {"border", "reflection", "dark"}
+    assert kinds(sided) == {"border", "dark"}
+    assert kinds(unmirrored(COMPACT, (0,))) == {"border", "dark"}
 
 
 def test_a_mean_over_mirrored_views_cannot_tell_twins_apart():

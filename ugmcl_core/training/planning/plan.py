@@ -473,7 +473,11 @@ class _Planner:
         strength = self.decide("intensity", strength, why, _share, "{:g}".format)
         flips = tuple(0.5 if a in axes else 0.0 for a in range(3))
         return replace(
-            COMPACT.batch.augmentation, rotation=degrees, flips=flips, intensity=strength
+            COMPACT.batch.augmentation,
+            rotation=degrees,
+            flips=flips,
+            intensity=strength,
+            reflected=not twins,  # whose mirror images would have the label of the wrong side
         )
 
     def iterations(self) -> int:
@@ -512,7 +516,7 @@ def unmirrored(profile: Profile, axes: Sequence[int]) -> Profile:
         return profile
     augmentation = profile.batch.augmentation
     flips = tuple(0.0 if a in axes else f for a, f in enumerate(augmentation.flips))
-    augmentation = replace(augmentation, flips=flips, quarter_turns=False)
+    augmentation = replace(augmentation, flips=flips, quarter_turns=False, reflected=False)
     return replace(profile, batch=replace(profile.batch, augmentation=augmentation))
 
 
