@@ -70,6 +70,8 @@ def read(path: Path) -> ListedCases:
         raise InputError(f'{path}: is no case list: it needs {{"cases": [...]}}')
     files = {}
     for number, item in enumerate(listed):
+        if item.get("role") in ("unlabeled", "unlabelled"):
+            item.pop("label", None)  # nobody reads it, so it is not sent
         for key in ("image", "label"):
             given = item.get(key)
             named = given if isinstance(given, list) else [given]
