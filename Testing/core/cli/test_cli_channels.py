@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -162,12 +163,13 @@ def test_a_request_has_a_path_for_each_channel(model, cases, tmp_path):
     request = protocol.parse(content)
     assert request.image == tuple(pair) and request.output_stem == "a_t1"
     assert protocol.parse({**content, "image": pair[0]}).image == (pair[0],)
-    result = RequestHandler().do(request, lambda *_, **__: None, lambda: False)
+    control = SimpleNamespace(canceled=lambda: False, told=list)
+    result = RequestHandler().do(request, lambda *_, **__: None, control)
     assert result["labels"].endswith("a_t1_labels.nrrd")
     events = []
     request = protocol.parse({"command": "rank", "images": [pair], "passes": 1, **shared})
     found = RequestHandler().do(
-        request, lambda event, **more: events.append((event, more)), lambda: False
+        request, lambda event, **more: events.append((event, more)), control
     )
     assert [row["image"] for row in found["cases"]] == [pair]
     assert [more["image"] for event, more in events if event == "ranked"] == [pair]
