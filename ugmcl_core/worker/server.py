@@ -324,9 +324,9 @@ def _showing_memory(send: Callable[..., None]) -> Iterator[None]:
     ended = threading.Event()
 
     def watch() -> None:
-        from ..training.memory import in_use
-
         while not ended.wait(MEMORY_EVERY):
+            from ..training.memory import in_use  # torch, which no end of a request waits for
+
             send("memory", **in_use())
 
     thread = threading.Thread(target=watch, daemon=True, name="memory")
