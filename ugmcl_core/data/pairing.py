@@ -223,10 +223,22 @@ def pair_folder(folder: str | Path, channels: Channels | None = None) -> list[Pa
     A label map without image, signed distances and uncertainties are left out. Raises InputError
     if there is no such folder, and where two images or the label maps of one have the same name.
     """
+    return _paired_in(folder, channels)[0]
+
+
+def incomplete(folder: str | Path, channels: Channels | None = None) -> list[str]:
+    """One line for each case that `pair_folder` leaves out since it lacks a channel, and for files
+    that are no channel."""
+    return _paired_in(folder, channels)[1]
+
+
+def _paired_in(
+    folder: str | Path, channels: Channels | None
+) -> tuple[list[Pair], list[str]]:
     folder = Path(folder)
     for images, labels in _FOLDERS:
         if (folder / images).is_dir() and (folder / labels).is_dir():
-            return pair_folders(folder / images, folder / labels, channels)
+            return _paired(folder / images, folder / labels, channels)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; check the name")
     images: dict[str, Path] = {}
@@ -235,8 +247,9 @@ def pair_folder(folder: str | Path, channels: Channels | None = None) -> list[Pa
         name = _image_of_label(path)
         _add(labels if name else images, name or stem(path), path)
     channels = channels or numbered_channels(images, labels, folder) or Channels()
-    cases, _ = grouped(images, channels, labels)
-    return [Pair(n, paths[0], labels.get(n), paths[1:]) for n, paths in cases.items()]
+    cases, lines = grouped(images, channels, labels)
+    pairs = [Pair(n, paths[0], labels.get(n), paths[1:]) for n, paths in cases.items()]
+    return pairs, lines
 
 
 def pair_folders(

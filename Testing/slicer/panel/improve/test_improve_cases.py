@@ -279,13 +279,13 @@ def test_segmentations_and_results_are_no_images(tmp_path):
     names = ("a", "a.seg", "b", "b_label", "c.label", "c", "a_sdf", "a_sdf_scar", "b_uncertainty")
     for name in names:
         sitk.WriteImage(image, str(tmp_path / f"{name}.nrrd"))
-    found = {Path(f.image).name: Path(f.label).name for f in caseFiles.find(tmp_path)}
+    found = {Path(f.image).name: Path(f.label).name for f in caseFiles.find(tmp_path)[0]}
     assert found == {"a.nrrd": "a.seg.nrrd", "b.nrrd": "b_label.nrrd", "c.nrrd": "c.label.nrrd"}
     for kind, inner in (("images", ("a", "b_seg")), ("labels", ("a.seg", "b_seg"))):
         (tmp_path / "set" / kind).mkdir(parents=True)
         for name in inner:
             sitk.WriteImage(image, str(tmp_path / "set" / kind / f"{name}.nrrd"))
-    found = {Path(f.image).name: Path(f.label).name for f in caseFiles.find(tmp_path / "set")}
+    found = {Path(f.image).name: Path(f.label).name for f in caseFiles.find(tmp_path / "set")[0]}
     assert found == {"a.nrrd": "a.seg.nrrd", "b_seg.nrrd": "b_seg.nrrd"}
 
 

@@ -86,7 +86,7 @@ def test_label_files_of_another_geometry(panel, tmp_path, shape, spacing, origin
     label.SetSpacing(spacing)
     label.SetOrigin(origin)
     sitk.WriteImage(label, str(tmp_path / "a_label.nii.gz"))
-    (case,) = [file.case() for file in caseFiles.find(tmp_path)]
+    (case,) = [file.case() for file in caseFiles.find(tmp_path)[0]]
     assert problem in case.problem and bool(problem) == bool(case.problem)
     assert notice in "".join(case.notices) and bool(notice) == bool(case.notices)
     improve.open_improve(panel)

@@ -183,7 +183,7 @@ def test_improve_groups_the_volumes_of_a_patient(panel, tmp_path):
 def test_files_of_several_channels_are_cases(panel, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
-    for name in ("p_t1", "p_flair", "q_t1", "q_flair", "p_seg"):
+    for name in ("p_t1", "p_flair", "q_t1", "q_flair", "p_seg", "r_t1"):
         image = sitk.GetImageFromArray(np.zeros((4, 5, 6), np.uint8))
         sitk.WriteImage(image, str(folder / f"{name}.nrrd"))
     improve.open_improve(panel)
@@ -192,6 +192,7 @@ def test_files_of_several_channels_are_cases(panel, tmp_path):
     found = {case.name: case for case in panel.widget.improve.caseList.contents.cases}
     assert [Path(p).name for p in found["p_t1"].images] == ["p_t1.nrrd", "p_flair.nrrd"]
     assert (found["p_t1"].role, found["q_t1"].role) == ("labeled", "unlabeled")
+    assert "r has no FLAIR (r_FLAIR); the case is left out" in panel.ui.casesLabel.text
 
 
 @pytest.mark.slow

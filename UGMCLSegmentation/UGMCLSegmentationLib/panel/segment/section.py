@@ -28,6 +28,7 @@ class SegmentSection:
         ui.roiSelector.setMRMLScene(slicer.mrmlScene)
         self.choices = Choices(ui, shell.connections)
         self._channels = ChannelTable(ui.channelsTable, self.update)
+        self._names: tuple[str, tuple[str, ...]] = ("", ())  # of a model's channels
         self._view = TaskView(shell, ui.progressBar, ui.cancelButton, ui.messageLabel)
         logic.worker.onHello = self._onHello
         logic.worker.onLog = self._onLog
@@ -41,6 +42,7 @@ class SegmentSection:
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
+        self._names = "", ()
         self.choices.setParameters(parameters)
         self.update()
 
@@ -63,8 +65,9 @@ class SegmentSection:
         parameters = self._parameters
         isOpen = parameters is not None and not slicer.mrmlScene.IsClosing()
         volumeNode = parameters.inputVolume if isOpen else None
-        names = models.channelsOf(parameters.model) if volumeNode is not None else ()
-        self._channels.show(volumeNode, names)
+        if volumeNode is not None and self._names[0] != parameters.model:  # else read already
+            self._names = parameters.model, models.channelsOf(parameters.model)
+        self._channels.show(volumeNode, self._names[1])
 
     def showMessage(self, text: str) -> None:
         self._view.show(text)

@@ -32,6 +32,7 @@ class CasesSection:
         self._parameters: Parameters | None = None
         self._rows: list[cases.Case] = []
         self._shown: list[tuple] | None = None
+        self._leftOut: list[str] = []  # of the folder that was added last
         table = ui.casesTable
         setUpTable(table, _WIDTHS)
         self._channels = ChannelTable(ui.caseChannelsTable, caseList.refresh)
@@ -82,6 +83,7 @@ class CasesSection:
         used = [case for case in contents.cases if case.role != cases.IGNORE]
         lines = [caseChecks.summary(used)] if used else [_("The scene has no volumes yet.")]
         lines += [case.problem for case in used if case.problem]
+        lines += self._leftOut
         lines += [notice for case in used for notice in case.notices]
         self._ui.casesLabel.text = "\n".join(lines[:5])
         hasFiles = any(case.image for case in contents.cases)
@@ -93,7 +95,8 @@ class CasesSection:
 
     def addFolder(self, folder: str) -> None:
         try:
-            added = caseFiles.find(Path(folder), self._caseList.contents.channels)
+            found = caseFiles.find(Path(folder), self._caseList.contents.channels)
+            added, self._leftOut = found
         except PanelError as error:
             self._ui.casesLabel.text = str(error)
             return
