@@ -140,3 +140,13 @@ def test_a_discarded_run_is_removed_there_too(panel, tmp_path):
     assert len(elsewhere._children) == 1
     harness.wait_until(lambda: not elsewhere._children, 60)
     assert elsewhere.computerOf(tmp_path / "none") == ""
+
+
+def test_pytorch_is_not_needed_here(panel, monkeypatch):
+    from UGMCLSegmentationLib.panel.setup import dependencies
+
+    facts = dependencies.Facts(torch="", others=(), isExtensionLoaded=False)
+    monkeypatch.setattr(dependencies, "facts", lambda: facts)
+    panel.widget.setupSection.refresh()
+    panel.parameters.device = "auto@gpu-box"
+    assert panel.segment(support.add_volume()) is not None
