@@ -149,7 +149,8 @@ class FinetuneSection:
             self.clear(run.folder)
             return self._begin(FinetuneTask(run, self), listener)
 
-        self._view.start(begin, self._onDone, run.request["base"], run.request["device"])
+        device = run.request.get("device", "auto")
+        self._view.start(begin, self._onDone, run.request["base"], device)
 
     def _onPause(self, _checked: bool = False) -> None:
         if self.running:
