@@ -27,7 +27,7 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
         # a second process, so that volumes can be segmented during a training; it gets more time
         # to end, because it writes a checkpoint. Who quits Slicer does not wait for a long step:
         # the last checkpoint is two minutes old at most
-        self.trainer = Worker(workerCommand, killAfter=15.0, quitAfter=2.0)
+        self.trainer = Worker(workerCommand, killAfter=15.0, quitAfter=1.5)
         self.run: WorkerTask | SegmentQueue | None = None
 
     def getParameterNode(self) -> Parameters:

@@ -99,8 +99,21 @@ def add_on(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """--cluster."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="work on a Dask cluster: local:N (N processes here), slurm:N (N jobs of the queue "
+        "that dask-jobqueue's own settings describe), or the address of a scheduler, such as "
+        "tcp://head:8786; needs pip install 'ugmcl[cluster]'",
+    )
+
+
 def computer_of(arguments: argparse.Namespace) -> Computer | None:
     """The computer of --on, None for this one. InputError for what is none."""
+    if arguments.on and getattr(arguments, "cluster", None):
+        raise InputError("--on is one computer, and --cluster many: give one of the two")
     if not arguments.on:
         if arguments.on_command:
             raise InputError("--on-command needs --on")

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, in_one_line
 from ..files import plain, unwritable, whole_file
 from ..models import manifest
+from ..remote import cluster
+from .arguments import add_cluster
 
 if TYPE_CHECKING:
     from ..evaluation.compare import CaseResult
@@ -80,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "only the reference does, 3 where they hold different ones",
     )
     parser.add_argument("--csv", metavar="FILE", help="also write the table per case to this file")
+    add_cluster(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
@@ -113,12 +116,18 @@ def run(arguments: argparse.Namespace) -> int:
     problems = [f"{name}: {lacking}" for name in missing]
     results: list[CaseResult] = []
     with Progress("evaluate") as progress:
-        for number, case in enumerate(cases):
-            progress(number / len(cases), case.name)
-            try:
-                results.append(compare.evaluate(case))
-            except InputError as error:
-                problems.append(f"{case.name}: {' '.join(str(error).split())}")
+        tasks = {case.name: (case,) for case in cases}
+        for name, outcome in cluster.outcomes(
+            arguments.cluster, compare.evaluate, tasks, progress, progress.write
+        ):
+            if isinstance(outcome, InputError):
+                problems.append(f"{name}: {in_one_line(outcome)}")
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                results.append(outcome)
+    order = {case.name: number for number, case in enumerate(cases)}
+    results.sort(key=lambda result: order[result.name])  # a cluster ends them in any order
     for problem in problems:
         print(f"ugmcl: {problem}", file=sys.stderr)
     if not results:

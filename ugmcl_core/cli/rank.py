@@ -9,10 +9,11 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Canceled, in_one_line
+from ..errors import in_one_line
 from ..files import plain
 from ..inference.settings import MOST_PASSES, SegmentSettings
 from .arguments import (
+    add_cluster,
     add_device,
     add_images,
     add_model,
@@ -49,15 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"Monte Carlo passes, 1 to {MOST_PASSES} (default: %(default)s)",
     )  # fmt: skip
     add_on(parser)
+    add_cluster(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Assess every image; one that fails is reported and left out. 0, 1 if some failed, 2 if all
     did."""
-    from ..data import guarded
     from ..models.model import resolve
-    from ..nn import devices
+    from ..remote import cluster
     from .images import cases_of, find_images, split
     from .progress import Progress, print_line
 
@@ -79,27 +80,32 @@ def run(arguments: argparse.Namespace) -> int:
         return 1 if failed or len(rows) < len(cases) else 0
 
     from ..inference import ranking  # torch: after what can fail without it
-    from ..inference.segmenter import Segmenter
+    from .segment import loaded
 
-    segmenter = Segmenter(model, arguments.device)
-    found: list[tuple[str | list[str], Assessment]] = []
+    loaded.cache_clear()  # the model may be another one by now
+    if not arguments.cluster:
+        loaded(model.folder, arguments.device)
+    tasks = {
+        stem: (model.folder, arguments.device, arguments.passes, tuple(p.resolve() for p in paths))
+        for stem, paths in cases.items()
+    }
+    assessments: dict[str, Assessment] = {}
     with Progress("rank") as progress:
-        for number, (stem, paths) in enumerate(cases.items()):
-            progress(number / len(cases), stem)
-            try:
-                channels = guarded.read_images(paths, len(model.card.channels))
-                for remark in dict.fromkeys(r for v in channels for r in v.remarks):
-                    progress.write(remark)
-                assessed = ranking.assess(segmenter, channels, arguments.passes)
-                found.append((as_given(paths), assessed))
-            except Canceled:
-                raise
-            except Exception as error:
+        for stem, outcome in cluster.outcomes(
+            arguments.cluster, assess_case, tasks, progress, progress.write
+        ):
+            if isinstance(outcome, BaseException):
                 failed += 1
-                progress.write(f"{stem} failed: {in_one_line(error)}")
+                progress.write(f"{stem} failed: {in_one_line(outcome)}")
                 if arguments.debug:
-                    traceback.print_exc()
-            devices.release_memory()
+                    traceback.print_exception(outcome)
+                continue
+            assessed, remarks = outcome
+            for remark in remarks:
+                progress.write(remark)
+            assessments[stem] = assessed
+    # in the order given, which decides between equal ones; a cluster ends them in any order
+    found = [(as_given(p), assessments[stem]) for stem, p in cases.items() if stem in assessments]
     if not found:
         return 2
     _print([ranking.described(*pair) for pair in ranking.ranked(found)], arguments.json)
@@ -134,3 +140,22 @@ def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
         text = "no surface" if unsure is None else f"{unsure:.3f}"
         image = row["image"] if isinstance(row["image"], str) else ",".join(row["image"])
         print(f"{text:>11}  {dice:>14.3f}  {image}")
+
+
+def assess_case(
+    model: Path, device: str, passes: int, paths: tuple[Path, ...]
+) -> tuple[Assessment, list[str]]:
+    """How unsure the model in a folder is of a case, and remarks on its files; InputError."""
+    from ..data import guarded
+    from ..inference import ranking
+    from ..nn import devices
+    from .segment import loaded
+
+    segmenter = loaded(model, device)
+    channels = guarded.read_images(paths, len(segmenter.model.card.channels))
+    try:
+        assessed = ranking.assess(segmenter, channels, passes)
+    finally:
+        devices.release_memory()
+    return assessed, list(dict.fromkeys(r for v in channels for r in v.remarks))
+

@@ -7,9 +7,11 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Canceled, InputError, in_one_line
 from ..inference.settings import (
@@ -22,6 +24,7 @@ from ..inference.settings import (
 )
 from ..models import manifest
 from .arguments import (
+    add_cluster,
     add_device,
     add_images,
     add_model,
@@ -32,6 +35,7 @@ from .arguments import (
 )
 
 if TYPE_CHECKING:
+    from ..inference.segmenter import Segmenter
     from ..models.model import Model
     from ..remote.connection import Computer
     from .progress import Progress
@@ -106,6 +110,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{MOST_PATCHES} patches in one window, a larger one with 0.5)",
     )
     add_on(parser)
+    add_cluster(parser)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out images that the folder holds the results of, by the same model and "
+        "settings (see their manifests)",
+    )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per image on stdout"
     )
@@ -144,9 +155,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from ..inference import result_files
     from ..models.model import resolve
-    from ..nn import devices
     from .images import cases_of, find_images, split
-    from .progress import Progress, print_line
+    from .progress import print_line
 
     def report(wrong: dict[str, InputError]) -> None:
         for name, error in wrong.items():
@@ -168,23 +178,28 @@ def run(arguments: argparse.Namespace) -> int:
         failed += len(wrong)
     total = failed + len(cases)
     if cases:
-        folder = result_files.make_folder(arguments.output)
-    with _segmenting(computer, model, folder, arguments) if cases else nullcontext() as segment:
-        for stem, paths in cases.items():
-            with Progress(stem) as progress:
-                try:
-                    found = segment(paths, stem, progress)
-                except Canceled:
-                    raise
-                except Exception as error:
-                    failed += 1
-                    found = {"error": in_one_line(error)}
-                    progress.write(f"failed: {found['error']}")
-                    if arguments.debug:
-                        traceback.print_exc()
-            devices.release_memory()
+        job = _Job(
+            model.folder,
+            arguments.device,
+            SegmentSettings(
+                arguments.uncertainty_passes,
+                arguments.all_components,
+                arguments.overlap,
+                uncertainty=arguments.uncertainty,
+            ),
+            arguments.roi,
+            result_files.make_folder(arguments.output),
+            manifest.options_of(arguments),
+        )
+        if arguments.resume:
+            done = {stem for stem, paths in cases.items() if _is_done(job, model, stem, paths)}
+            cases = {stem: paths for stem, paths in cases.items() if stem not in done}
+            print_line(f"ugmcl: {len(done)} images are segmented already", sys.stderr)
+        for stem, found in _outcomes(job, model, computer, cases, arguments):
+            failed += "error" in found
             if arguments.json:
-                print_line(json.dumps({"image": as_given(paths), **found}), sys.stdout)
+                image = as_given(cases[stem])
+                print_line(json.dumps({"image": image, **found}), sys.stdout)
             elif "error" not in found:
                 print_line(_text(stem, found), sys.stdout)
     if not failed:
@@ -194,40 +209,119 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed < total else 2
 
 
-Segment = Callable[[tuple[Path, ...], str, "Progress"], dict]
-"""Segments the images of a case by the stem of its results, and describes them."""
+Cases = dict[str, tuple[Path, ...]]
+"""The images of each case by the stem of its results."""
+Outcomes = Iterator[tuple[str, dict]]
+"""The stem of a case, and its description or its error."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all images of a call; it travels to the workers of a cluster."""
+
+    model: Path
+    device: str
+    settings: SegmentSettings
+    roi: tuple[float, ...] | None
+    folder: Path
+    options: dict[str, Any]
+
+
+_COMPARED = ("uncertainty_passes", "uncertainty", "all_components", "overlap", "roi")
+
+
+def _is_done(job: _Job, model: Model, stem: str, paths: tuple[Path, ...]) -> bool:
+    """Whether the folder holds the image's results by the same model and settings."""
+    from ..data.pairing import LABELS
+    from ..models.model import record as model_record
+
+    return (job.folder / f"{stem}{LABELS}.nrrd").is_file() and manifest.is_of(
+        job.folder / f"{stem}_{manifest.NAME}",
+        NAME,
+        options={key: job.options[key] for key in _COMPARED},
+        inputs=paths,
+        model=model_record(model),
+    )
+
+
+def _outcomes(
+    job: _Job,
+    model: Model,
+    computer: Computer | None,
+    cases: Cases,
+    arguments: argparse.Namespace,
+) -> Outcomes:
+    """Segment all cases: here, at another computer, or on a cluster."""
+    if arguments.cluster:
+        yield from _on_cluster(job, cases, arguments)
+    elif computer is not None:
+        with _segmenting_there(job, model, computer, arguments) as segment:
+            yield from _one_by_one(segment, cases, arguments)
+    else:
+        loaded.cache_clear()  # the model may be another one by now
+        loaded(job.model, job.device)  # what is wrong with it is said once
+
+        def segment_here(stem: str, paths: tuple[Path, ...], progress: Progress) -> dict:
+            return segment_case(job, stem, paths, progress)
+
+        yield from _one_by_one(segment_here, cases, arguments)
+
+
+def _one_by_one(
+    segment: Callable[[str, tuple[Path, ...], Progress], dict],
+    cases: Cases,
+    arguments: argparse.Namespace,
+) -> Outcomes:
+    from ..nn import devices
+    from .progress import Progress
+
+    for stem, paths in cases.items():
+        with Progress(stem) as progress:
+            try:
+                found = segment(stem, paths, progress)
+            except Canceled:
+                raise
+            except Exception as error:
+                found = {"error": in_one_line(error)}
+                progress.write(f"failed: {found['error']}")
+                if arguments.debug:
+                    traceback.print_exc()
+            else:
+                for advice in found["advice"] if not arguments.json else ():
+                    progress.write(advice)
+        devices.release_memory()
+        yield stem, found
+
+
+def _on_cluster(job: _Job, cases: Cases, arguments: argparse.Namespace) -> Outcomes:
+    """By the workers of a cluster, in the order in which they end."""
+    from ..remote import cluster
+    from .progress import Progress
+
+    here = replace(job, model=job.model.resolve(), folder=job.folder.resolve())
+    tasks = {
+        stem: (here, stem, tuple(path.resolve() for path in paths))
+        for stem, paths in cases.items()
+    }
+    with Progress("segment") as progress:
+        for stem, found in cluster.outcomes(
+            arguments.cluster, segment_case, tasks, progress, progress.write
+        ):
+            if isinstance(found, BaseException):
+                found = {"error": in_one_line(found)}
+                progress.write(f"{stem}: failed: {found['error']}")
+            elif not arguments.json:
+                for advice in found["advice"]:
+                    progress.write(f"{stem}: {advice}")
+            yield stem, found
 
 
 @contextmanager
-def _segmenting(
-    computer: Computer | None, model: Model, folder: Path, arguments: argparse.Namespace
-) -> Iterator[Segment]:
-    """What segments one image after the other and writes its results, here or at another
-    computer."""
+def _segmenting_there(
+    job: _Job, model: Model, computer: Computer, arguments: argparse.Namespace
+) -> Iterator[Callable[[str, tuple[Path, ...], Progress], dict]]:
+    """What segments one image after the other at another computer, and writes its results here."""
     from ..models.model import record as model_record
-
-    def finished(paths: tuple[Path, ...], stem: str, found: dict, progress: Progress) -> dict:
-        manifest.write(
-            folder / f"{stem}_{manifest.NAME}",
-            NAME,
-            options=manifest.options_of(arguments),
-            inputs=paths,
-            device=found["device"],
-            seconds=found["seconds"],
-            model=model_record(model),
-        )
-        if not arguments.json:
-            for advice in found["advice"]:
-                progress.write(advice)
-        return found
-
-    if computer is None:
-        segment = _segmenting_here(model, folder, arguments)
-        yield lambda paths, stem, progress: finished(
-            paths, stem, segment(paths, stem, progress), progress
-        )
-        return
-
     from ..remote.handler import RemoteHandler
     from ..remote.session import GOING
     from ..worker.protocol import SegmentRequest
@@ -235,52 +329,72 @@ def _segmenting(
 
     handler = RemoteHandler(computer)
 
-    def segment_there(paths: tuple[Path, ...], stem: str, progress: Progress) -> dict:
+    def segment(stem: str, paths: tuple[Path, ...], progress: Progress) -> dict:
         request = SegmentRequest(
             tuple(str(path) for path in paths),
-            str(folder),
+            str(job.folder),
             arguments.model,
-            arguments.device,
-            arguments.uncertainty_passes,
-            arguments.roi,
-            arguments.all_components,
+            job.device,
+            job.settings.passes,
+            job.roi,
+            job.settings.all_components,
             stem,
-            arguments.uncertainty,
-            arguments.overlap,
+            job.settings.uncertainty,
+            job.settings.overlap,
             compress=True,
         )
         found = handler.do(request, sending(progress), GOING)
-        return finished(paths, stem, found, progress)
+        _write_manifest(job, stem, paths, found, model_record(model))
+        return found
 
     try:
         handler.session(lambda event, **content: None, GOING)  # fails once, not for each image
-        yield segment_there
+        yield segment
     finally:
         handler.close()
 
 
-def _segmenting_here(model: Model, folder: Path, arguments: argparse.Namespace) -> Segment:
+def segment_case(
+    job: _Job, stem: str, paths: tuple[Path, ...], progress: Progress | None = None
+) -> dict:
+    """Segment the images of a case and write its results and their manifest; the description that
+    --json prints. Raises InputError."""
     from ..data import guarded
     from ..inference import result_files
-    from ..inference.segmenter import Segmenter
+    from ..models.model import record as model_record
 
-    segmenter = Segmenter(model, arguments.device)
-    settings = SegmentSettings(
-        arguments.uncertainty_passes,
-        arguments.all_components,
-        arguments.overlap,
-        uncertainty=arguments.uncertainty,
+    segmenter = loaded(job.model, job.device)
+    model, passes = segmenter.model, job.settings.passes
+    result_files.check(job.folder, stem, model, passes > 0)
+    images = guarded.read_images(paths, len(model.card.channels))
+    result = segmenter.segment(images, job.settings, roi=job.roi, progress=progress)
+    written = result_files.write(result, model, job.folder, stem)
+    found = result_files.describe(result, model, written, str(segmenter.device), passes)
+    _write_manifest(job, stem, paths, found, model_record(model))
+    return found
+
+
+def _write_manifest(
+    job: _Job, stem: str, paths: tuple[Path, ...], found: dict, model: dict[str, str]
+) -> None:
+    manifest.write(
+        job.folder / f"{stem}_{manifest.NAME}",
+        NAME,
+        options=job.options,
+        inputs=paths,
+        device=found["device"],
+        seconds=found["seconds"],
+        model=model,
     )
 
-    def segment(paths: tuple[Path, ...], stem: str, progress: Progress) -> dict:
-        result_files.check(folder, stem, model, settings.passes > 0)
-        images = guarded.read_images(paths, len(model.card.channels))
-        result = segmenter.segment(images, settings, roi=arguments.roi, progress=progress)
-        written = result_files.write(result, model, folder, stem)
-        device = str(segmenter.device)
-        return result_files.describe(result, model, written, device, settings.passes)
 
-    return segment
+@lru_cache(maxsize=1)
+def loaded(model: Path, device: str) -> Segmenter:
+    """The segmenter of a model's folder, once in a process."""
+    from ..inference.segmenter import Segmenter
+    from ..models.model import open_model
+
+    return Segmenter(open_model(model), device)
 
 
 def _text(stem: str, found: dict) -> str:

@@ -6,6 +6,7 @@ Imports neither torch nor NumPy.
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import time
 from collections.abc import Iterable, Mapping
@@ -48,6 +49,29 @@ def write(
         "inputs": [{"file": str(p), "sha256": _digest(p)} for p in files],
     }
     write_json(path, content)
+
+
+def is_of(
+    path: Path,
+    command: str,
+    *,
+    options: Mapping[str, Any],
+    inputs: Iterable[Path],
+    model: Mapping[str, Any],
+) -> bool:
+    """Whether the manifest in ``path`` is of the same work: command, model, inputs, and these of
+    the options."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        then = content["options"]
+        return (
+            content["command"] == command
+            and content["model"] == dict(model)
+            and [i["sha256"] for i in content["inputs"]] == [_digest(p) for p in inputs]
+            and all(then[key] == _plain(value) for key, value in options.items())
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def options_of(arguments: Any) -> dict[str, Any]:
