@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_support import files, refuse, segment
-from samples import small_case, write_image
+from samples import small_case, tiny_model, write_image
 
 from ugmcl_core.__main__ import main
 from ugmcl_core.data import volume
@@ -23,6 +23,11 @@ from ugmcl_core.remote import cluster
 
 distributed = pytest.importorskip("distributed")
 ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
