@@ -33,6 +33,7 @@ from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.models import archives, downloads, store
 from ugmcl_core.models.foreign import monai_bundle
 from ugmcl_core.nn import devices, parallel
+from ugmcl_core.remote import cluster
 from ugmcl_core.training import finetune
 from ugmcl_core.training.case_list import join_classes, read_case_list
 from ugmcl_core.training.profiles import COMPACT
@@ -103,6 +104,8 @@ def test_of_the_command_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "for one process" in said(capsys, *train, "--minutes", "3")
     monkeypatch.delenv("WORLD_SIZE")
+    both = ["segment", "x", "--output", "y", "--on", "there", "--cluster", "local:2"]
+    assert "give one of the two" in said(capsys, *both)
     assert "needs --job" in said(capsys, "worker", "--cancel-file", tmp_path / "c")
     monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "none"))
     assert "give `show` or `verify`" in said(capsys, "models", "list", "tiny")
@@ -192,6 +195,13 @@ def test_of_experiments(tmp_path, monkeypatch, capsys):
     case = datasets.Case("a", tmp_path / "a.nrrd", None)
     held = replace(dataset, cases={"a": case}, dev=("a",))
     assert "has no label; add it" in told(lambda: datasets._check(held, tmp_path))
+    several = replace(held, channels=("t1", "t2"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "_pairs", lambda *_: several)
+        patch.setattr(datasets, "_intensity", lambda *_: {})
+        write(tmp_path / "labeled-1.txt", "a")
+        lists = datasets.Lists(labeled=("a",))
+        assert "is of one image a case" in told(lambda: datasets._la(tmp_path, lists, 0))
     write(tmp_path / datasets.INTENSITY, "{")
     assert "correct it or move it away" in told(lambda: datasets._intensity(tmp_path, held))
     volume.write(tmp_path / "a.nrrd", on_grid(np.ones((4, 4, 4))))
@@ -311,6 +321,23 @@ def test_of_trainings(tmp_path, monkeypatch):
     assert "a window overlap of 2" in told(lambda: SegmentSettings(overlap=2.0))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert "device 'mps' is not usable here" in told(lambda: devices.resolve("mps"))
+
+
+def test_of_clusters(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    assert "as in local:4" in told(lambda: cluster.connected("local:x").__enter__())
+    assert "is no scheduler" in told(lambda: cluster.connected("tcp://127.0.0.1:1").__enter__())
+    worker = SimpleNamespace(address="tcp://127.0.0.1:9")
+    error = distributed.KilledWorker("a task", worker, 1)
+    assert "two workers died of it" in str(cluster._named(error))
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    monkeypatch.setattr(jobqueue, "SLURMCluster", undescribed)
+    assert "the queue is not described" in told(lambda: cluster.connected("slurm:1").__enter__())
+
+
+def undescribed() -> None:
+    raise ValueError("You must specify how much cores to use per job")
 
 
 def test_of_several_processes(monkeypatch):
