@@ -28,13 +28,3 @@ def place(tmp_path, monkeypatch) -> Path:
     """The user's folder of models."""
     monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "models"))
     return tmp_path / "models"
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Print the figures of the campaigns."""
-    reports = [r for key in ("passed", "failed") for r in terminalreporter.stats.get(key, [])]
-    lines = [text for r in reports for what, text in r.user_properties if what == "figures"]
-    if lines:
-        terminalreporter.section("figures")
-        for line in lines:
-            terminalreporter.write_line(line)

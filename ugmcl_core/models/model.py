@@ -97,7 +97,7 @@ def open_model(folder: Path | str) -> Model:
     if not folder.is_dir():
         raise InputError(f"there is no model folder {folder}: check the name")
     if not card.is_file():
-        if pickles := sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES):
+        if pickles := sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES):
             raise InputError(f"{folder} is not a model: {_refuse_file(folder / pickles[0])}")
         raise InputError(f"{folder} is not a model: it has no {CARD}; give the folder of one")
     try:

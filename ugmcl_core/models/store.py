@@ -244,7 +244,8 @@ def rename(model: Model, name: str) -> Model:
     try:
         return update_card(open_model(target), name=card.name)
     except InputError:
-        target.rename(model.folder)
+        with suppress(OSError):  # another process may have removed it
+            target.rename(model.folder)
         raise
 
 
@@ -254,7 +255,12 @@ def remove(folder: Path) -> None:
     Raises InputError, and deletes nothing, if the folder holds anything else.
     """
     _refuse_bundled(folder)
-    _refuse_others(folder, folder)
+    try:
+        _refuse_others(folder, folder)
+    except OSError as error:  # such as another process that has just removed it
+        raise InputError(
+            f"{folder} cannot be removed ({error.strerror}): check its permissions"
+        ) from None
     # hidden first, so that a failure or a kill leaves no half of a model in the lists
     with scratch(folder.parent) as place:
         hidden = place / folder.name

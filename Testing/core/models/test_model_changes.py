@@ -206,3 +206,14 @@ def test_a_broken_model_goes_without_what_is_not_its_own(original, place, tmp_pa
     (place / "link").symlink_to(folder)
     assert main(["models", "remove", str(place / "link")]) == 2
     assert "link" in capsys.readouterr().err and contents(folder) == before
+
+
+def test_a_model_that_another_process_removes_is_one_line(original, place, monkeypatch):
+    model = store.add(original.folder, place)
+
+    def gone(*_):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(store, "_refuse_others", gone)
+    with pytest.raises(InputError, match=r"cannot be removed \(No such file or directory\)"):
+        store.remove(model.folder)

@@ -130,7 +130,7 @@ def test_a_finished_training_waits_without_its_images(sshd, tmp_path, places, co
 def test_pause_cancel_and_resume(sshd, tmp_path, computer):
     control = Setting()
     events = Events()
-    request = asked(tmp_path / "t", iterations=20)
+    request = asked(tmp_path / "t", iterations=120)
     handler = RemoteHandler(computer)
     found = []
 
@@ -163,7 +163,7 @@ def test_pause_cancel_and_resume(sshd, tmp_path, computer):
         protocol.parse({**request.request(), "resume": True}), resumed, GOING
     )
     assert resumed.of("metrics")[0]["step"] > 2  # it did not start again
-    assert open_model(result["model"]).card.training["iterations"] == 20
+    assert open_model(result["model"]).card.training["iterations"] == 120
     handler.close()
     nothing_left(sshd)
 
