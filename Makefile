@@ -57,7 +57,9 @@ test: env
 	@OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) -m "not slow"
 
 test-slow: env
-	@OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) -m slow
+	@mkdir -p build && rm -f build/figures.txt
+	@UGMCL_FIGURES="$(CURDIR)/build/figures.txt" OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) -m slow; \
+	  code=$$?; cat build/figures.txt 2>/dev/null; exit $$code
 
 test-all: env
 	@OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST)

@@ -28,3 +28,13 @@ def place(tmp_path, monkeypatch) -> Path:
     """The user's folder of models."""
     monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "models"))
     return tmp_path / "models"
+
+
+def pytest_runtest_logreport(report):
+    """Keep the figures of the campaigns, which `make test-slow` shows, in the process that had
+    them."""
+    place = os.environ.get("UGMCL_FIGURES")
+    lines = [text for what, text in report.user_properties if what == "figures"]
+    if place and report.when == "call" and lines and not hasattr(report, "node"):
+        with open(place, "a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
