@@ -56,13 +56,13 @@ PYTEST := -m pytest --numprocesses auto --dist loadfile
 test: env
 	@OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) -m "not slow"
 
-test-slow: env
+# the figures of the campaigns come after the summary of the processes
+test-slow: KIND := -m slow
+test-all: KIND :=
+test-slow test-all: env
 	@mkdir -p build && rm -f build/figures.txt
-	@UGMCL_FIGURES="$(CURDIR)/build/figures.txt" OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) -m slow; \
+	@UGMCL_FIGURES="$(CURDIR)/build/figures.txt" OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) $(KIND); \
 	  code=$$?; cat build/figures.txt 2>/dev/null; exit $$code
-
-test-all: env
-	@OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST)
 
 test-installed: env
 	@rm -rf build/cmake build/installed && mkdir -p build
