@@ -208,8 +208,11 @@ def _sweep(left: Path, place: Path) -> None:
                     _finish(left, place)
                     shutil.rmtree(left, ignore_errors=True)
             shutil.rmtree(left, ignore_errors=not certain)  # Windows keeps an open file
-        elif any(left.iterdir()) or time.time() - left.stat().st_mtime > _NEW:
-            shutil.rmtree(left, ignore_errors=True)
+        else:  # its owner may be about to make the lock, which comes before all else
+            names = {path.name for path in left.iterdir()}
+            is_old = time.time() - left.stat().st_mtime > _NEW
+            if _HELD not in names and (names or is_old):
+                shutil.rmtree(left, ignore_errors=True)
     except (OSError, ValueError, LookupError, TypeError, Busy):
         pass  # held, gone, or nothing that this process can remove
 

@@ -288,3 +288,15 @@ def test_json_files(tmp_path):
     assert (tmp_path / "a.json").read_text("utf-8") == (
         '{\n  "dice": null,\n  "name": "Vorhöfe"\n}\n'
     )
+
+
+def test_a_folder_that_is_locked_while_a_sweep_looks_at_it_stays(tmp_path, monkeypatch):
+    """Its owner makes the lock after the sweep saw none, as in many processes at one folder."""
+    exists = Path.exists
+    with scratch(tmp_path) as folder:
+        (folder / "part").write_text("of a result")
+        monkeypatch.setattr(Path, "exists", lambda p: p.parent != folder and exists(p))
+        sweep(tmp_path)
+        monkeypatch.undo()
+        assert (folder / "part").read_text() == "of a result"
+    assert list(tmp_path.iterdir()) == []
