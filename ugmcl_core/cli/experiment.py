@@ -6,26 +6,38 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, in_one_line
 from ..files import Busy
-from .arguments import add_device, add_iterations, add_labeled_list, add_profile, whole, words
+from .arguments import (
+    add_cluster,
+    add_device,
+    add_iterations,
+    add_labeled_list,
+    add_profile,
+    whole,
+    words,
+)
 
 if TYPE_CHECKING:
     from ..experiments.paper import Experiment, Row
-    from ..experiments.planning import Planned
+    from ..experiments.planning import Planned, Training
     from ..experiments.running import Workplace
     from ..training.profiles import Profile
+
+_GRACE = 60.0  # seconds in which trainings on a cluster write their checkpoints after Ctrl-C
 
 NAME = "experiment"
 HELP = "run the paper's experiments and show their tables and figures"
 DESCRIPTION = """\
 Train and score what a table or figure of the paper compares, and show it beside the published
 values. Trainings lie in folders of OUTPUT, which are named by what defines them: what is done is
-skipped, what was interrupted continues, and experiments share trainings. Run the same command with
---shard 1/4, 2/4, ... in several processes, on several GPUs or machines to split the work (copy the
+skipped, what was interrupted continues, and experiments share trainings. With --cluster, the
+workers of a Dask cluster share out the trainings. Without one, run the same command with --shard
+1/4, 2/4, ... in several processes, on several GPUs or machines to split the work (copy the
 folders together afterwards), with --list to see the state, with --render to show the results so
 far. Cases are scored with the last checkpoint. --score report opens the report (or test) cases:
 use it only when all settings are fixed."""
@@ -33,6 +45,7 @@ EPILOG = """\
 examples:
   ugmcl experiment table3 --data LA --profile compact --iterations 600 --output runs
   ugmcl experiment table3 --data LA --profile paper --device cuda:0 --shard 1/2 --output runs
+  ugmcl experiment table3 --data LA --iterations 600 --output runs --cluster local:2
   ugmcl experiment table3 --data LA --iterations 600 --output runs --list
   ugmcl experiment figure5 --data LA --iterations 600 --output runs --render"""
 
@@ -115,6 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(repeatable)",
     )
     add_device(parser)
+    add_cluster(parser)
     parser.add_argument(
         "--list", action="store_true", help="show the trainings and their state; train nothing"
     )
@@ -168,7 +182,10 @@ def run(arguments: argparse.Namespace) -> int:
     rows = paper.only(experiment, arguments.only)
     given = (arguments.labeled_list, arguments.dev_list, arguments.report_list)
     lists = datasets.Lists(*(tuple(read_list(p)) if p else None for p in given))
-    dataset = datasets.find(arguments.data, arguments.layout, lists, arguments.split_seed)
+    data, output = Path(arguments.data).expanduser(), Path(arguments.output).expanduser()
+    if arguments.cluster:  # workers may have another working directory
+        data, output = data.resolve(), output.resolve()
+    dataset = datasets.find(data, arguments.layout, lists, arguments.split_seed)
     paper.check_layout(experiment, dataset.layout)
     scored = dataset.dev if arguments.score == "dev" else dataset.report
     if not scored:
@@ -182,7 +199,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     report.check(experiment)
 
-    output = Path(arguments.output).expanduser()
     profile = planning.profile_for(dataset, arguments.profile, arguments.iterations)
     dataset = planning.data_for(dataset, profile)
     place = running.Workplace(
@@ -218,7 +234,7 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     if not arguments.render:
-        failed = _run(lambda: planned(rows), place, arguments.shard, arguments.score)
+        failed = _run(lambda: planned(rows), place, arguments)
         rows = every
     _render(experiment, rows, planned(rows), place, profile, arguments)
     return 1 if failed else 0
@@ -250,34 +266,20 @@ def _list(planned: list[Planned], place: Workplace) -> None:
             print(f"{item.row.label}, seed {item.replicate}: {state} ({item.training.folder})")
 
 
-def _run(planned: Any, place: Workplace, shard: tuple[int, int], score: str) -> int:
-    """Run the shard's trainings one after the other; returns how many failed."""
-    from ..experiments import planning, running
-    from .progress import Progress
+def _run(
+    planned: Callable[[], list[Planned]], place: Workplace, arguments: argparse.Namespace
+) -> int:
+    """Run the shard's trainings; returns how many failed."""
+    from ..experiments import planning
 
-    handled: set[str] = set()
-    failed = 0
-    while True:
-        # planned again each time: a training may have waited for the record of the one before
-        mine = planning.shard(planned(), *shard)
-        left = [t for t in mine if t.folder not in handled]
-        if not left:
-            break
-        training = left[0]
-        handled.add(training.folder)
-        with Progress(training.folder) as progress:
-            try:
-                if running.state(place, training) == "done":
-                    progress.write("done")
-                    continue
-                progress.write(f"starting ({len(handled)} of {len(mine)})")
-                running.do(place, training, progress.show)
-                progress.write(f"done ({score} cases scored)")
-            except Busy:
-                progress.write("skipped: another process is at it")
-            except InputError as error:
-                failed += 1
-                progress.write(f"failed: {in_one_line(error)}")
+    def mine() -> list[Training]:
+        """Planned again each time: a training may have waited for the record of another one."""
+        return planning.shard(planned(), *arguments.shard)
+
+    if arguments.cluster:
+        failed = _run_on_cluster(mine, place, arguments)
+    else:
+        failed = _run_here(mine, place, arguments.score)
     for item in planned():
         if item.training is None:
             print(
@@ -286,6 +288,86 @@ def _run(planned: Any, place: Workplace, shard: tuple[int, int], score: str) -> 
                 file=sys.stderr,
             )
     return failed
+
+
+def _run_here(mine: Callable[[], list[Training]], place: Workplace, score: str) -> int:
+    """One after the other."""
+    from ..experiments import running
+    from .progress import Progress
+
+    handled: set[str] = set()
+    failed = 0
+    while True:
+        known = mine()
+        training = next((t for t in known if t.folder not in handled), None)
+        if training is None:
+            return failed
+        handled.add(training.folder)
+        with Progress(training.folder) as progress:
+            try:
+                if running.state(place, training) == "done":
+                    progress.write("done")
+                    continue
+                progress.write(f"starting ({len(handled)} of {len(known)})")
+                running.do(place, training, progress.show)
+                progress.write(f"done ({score} cases scored)")
+            except Busy:
+                progress.write("skipped: another process is at it")
+            except InputError as error:
+                failed += 1
+                progress.write(f"failed: {in_one_line(error)}")
+
+
+def _run_on_cluster(
+    mine: Callable[[], list[Training]], place: Workplace, arguments: argparse.Namespace
+) -> int:
+    """By the workers of a cluster, which see the folders under the same paths."""
+    from ..experiments import running
+    from ..remote import cluster
+    from .progress import Progress
+
+    handled: set[str] = set()
+    failed = 0
+    with Progress("experiment") as progress:
+
+        def new() -> dict[str, tuple[Workplace, Training]]:
+            """The trainings that have become known, without those that are done."""
+            left = [t for t in mine() if t.folder not in handled]
+            handled.update(t.folder for t in left)
+            tasks = {}
+            for training in left:
+                if running.state(place, training) == "done":
+                    progress.write(f"{training.folder}: done")
+                else:
+                    tasks[training.folder] = place, training
+            return tasks
+
+        if not (tasks := new()):
+            return 0
+        with cluster.connected(arguments.cluster) as client:
+            for name, outcome in cluster.run(
+                client, train_on_worker, tasks, progress, progress.write, new, _GRACE
+            ):
+                if isinstance(outcome, Busy):
+                    progress.write(f"{name}: skipped: another process is at it")
+                elif isinstance(outcome, BaseException):
+                    failed += 1
+                    progress.write(f"{name}: failed: {in_one_line(outcome)}")
+                else:
+                    progress.write(f"{name}: done ({arguments.score} cases scored)")
+    return failed
+
+
+def train_on_worker(place: Workplace, training: Training) -> None:
+    """Train and score at a worker of a cluster. Raises as `running.do` does."""
+    from ..experiments import running
+    from ..remote import cluster
+
+    def emit(event: dict[str, Any]) -> None:
+        if event["event"] == "progress":
+            cluster.report(event["step"] / event["total"])
+
+    running.do(place, training, emit, cluster.is_unwanted)
 
 
 def _render(

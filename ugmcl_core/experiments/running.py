@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import Canceled, InputError
 from ..files import held, plain
 from ..models.card import as_name
 from ..models.model import CARD, open_model
@@ -87,21 +87,25 @@ def state(place: Workplace, training: Training) -> str:
 
 
 def do(
-    place: Workplace, training: Training, emit: Callable[[dict[str, Any]], None]
+    place: Workplace,
+    training: Training,
+    emit: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train, or go on, or do nothing; score; return the record.
 
     ``emit`` gets the training's events, and ``scoring`` ones. Raises Busy when another process is
-    at it, InputError, and KeyboardInterrupt after a stop, from which the next call goes on.
+    at it, InputError, and after a stop, from which the next call goes on, KeyboardInterrupt
+    (Ctrl-C) or Canceled (``should_stop``).
     """
     folder = place.folder(training)
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         record = finished(place, training)
         if record is None:
-            record = _train(place, training, folder, emit)
+            record = _train(place, training, folder, emit, should_stop)
         if scores(place, record) is None:
-            _score(place, training, record, emit)
+            _score(place, training, record, emit, should_stop)
             records.write(folder, record)
     return record
 
@@ -120,11 +124,17 @@ def iterations_in_time(place: Workplace, reference: Training, other: Training) -
 
 
 def _train(
-    place: Workplace, training: Training, folder: Path, emit: Callable[[dict[str, Any]], None]
+    place: Workplace,
+    training: Training,
+    folder: Path,
+    emit: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     dataset = place.dataset
 
     def convert(fraction: float, text: str) -> None:
+        if should_stop():
+            raise Canceled
         emit({"event": "preparing", "fraction": fraction, "text": text})
 
     cohort = dataset.cohort(training.labeled, training.unlabeled, place.output / "cases", convert)
@@ -141,7 +151,10 @@ def _train(
         ),
         resume=True,
         on_event=emit,
+        should_stop=should_stop,
     )
+    if should_stop():
+        raise Canceled
     record = records.new(
         training, _device_text(place.device), folder / "log.jsonl", CHECKPOINT_EVERY
     )
@@ -155,8 +168,11 @@ def _score(
     training: Training,
     record: dict[str, Any],
     emit: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool],
 ) -> None:
     def progress(fraction: float, text: str) -> None:
+        if should_stop():
+            raise Canceled
         emit({"event": "scoring", "fraction": fraction, "text": text})
 
     names = place.case_names

@@ -1,28 +1,39 @@
 """Independent tasks of a command on a Dask cluster: ``--cluster``.
 
 A task is a picklable function and its arguments; its files are those that every worker sees, as on
-one computer or on a shared file system. A task that fails because its worker died goes to another
-one once, and is named if that dies too.
+one computer or on a shared file system. A worker does one task at a time. A task that fails, or
+whose worker dies, goes to another worker once, and is named if it fails there too. The function of
+a long task calls `report` and `is_unwanted`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import signal
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Canceled, InputError, in_one_line, require
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future, Worker
 
+Tasks = Mapping[str, tuple[Any, ...]]
+"""The arguments of each task by its name."""
 LOCAL, SLURM = "local", "slurm"
 PATIENCE = 60.0
 """Seconds within which a scheduler must answer; workers of a queue may take as long as they do."""
 _AGAIN = 1  # times that a task is given to another worker after its own died
+_TOPIC = "ugmcl"  # of what tasks report
+_AT_WORK = threading.Lock()  # of a worker: the threads of a process share torch's random numbers
+_WHERE = "ugmcl_worker"  # attribute of an exception: the address of the worker that raised it
 
 
 @contextlib.contextmanager
@@ -64,6 +75,7 @@ def _local(count: int) -> Iterator[Any]:
         processes=True,
         local_directory=folder,
         dashboard_address=":0",
+        preload=[__name__],
         env={"OMP_NUM_THREADS": threads},
         silence_logs=50,
     ) as cluster:  # fmt: skip
@@ -90,7 +102,7 @@ def _slurm(count: int) -> Iterator[Any]:
 def outcomes(
     address: str | None,
     work: Callable[..., Any],
-    tasks: Mapping[str, tuple[Any, ...]],
+    tasks: Tasks,
     progress: Callable[[float, str], None],
     log: Callable[[str], None],
 ) -> Iterator[tuple[str, Any]]:
@@ -114,44 +126,171 @@ def outcomes(
 def run(
     client: Client,
     work: Callable[..., Any],
-    tasks: Mapping[str, tuple[Any, ...]],
+    tasks: Tasks,
     progress: Callable[[float, str], None],
     log: Callable[[str], None],
+    more: Callable[[], Tasks] = dict,
+    grace: float = 0.0,
 ) -> Iterator[tuple[str, Any]]:
     """``work(*tasks[name])`` of every task, in the order in which they end: the name, and the
-    result or the exception."""
+    result or the exception.
+
+    ``more`` gives the tasks that an outcome made known, and is called after each. When the command
+    is stopped, tasks at work have ``grace`` seconds to end.
+    """
     from distributed import as_completed
 
     log(f"the cluster's dashboard is at {client.dashboard_link}; waiting for its workers")
-    waiting = iter(tasks.items())
-    names: dict[Any, str] = {}
-
-    def submit() -> list[Any]:
-        """As many tasks as threads are free: a task that waits at a worker would be blamed for its
-        death too."""
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        free = max(1, sum(worker["nthreads"] for worker in workers)) - len(names)
-        futures = []
-        for _, (name, arguments) in zip(range(free), waiting, strict=False):
-            future = client.submit(work, *arguments, pure=False)
-            names[future.key] = name
-            futures.append(future)
-        return futures
-
     client.wait_for_workers(1)
-    began = time.monotonic()
-    with client.as_current():
-        ending = as_completed(submit())
-    for done, future in enumerate(ending, 1):
-        name = names.pop(future.key)
+    board = _Board(client, work, progress)
+    board.add(tasks)
+    client.subscribe_topic(_TOPIC, board.hear)
+    try:
+        with client.as_current():
+            ending = as_completed(board.fill())
+        for future in ending:
+            ended = board.end(future)
+            if ended is not None:
+                yield ended
+                board.add(more())
+            for new in board.fill():
+                ending.add(new)
+    except (KeyboardInterrupt, GeneratorExit):
+        board.stop(grace)
+        raise
+
+
+@dataclass
+class _Task:
+    """A task, the worker that it failed at, and the parts of it (0 to 1) that it told first and
+    last to be done: a training that is resumed begins in its middle."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    failed_at: str | None = None
+    first: float = 0.0
+    reached: float = 0.0
+
+
+class _Board:
+    """Which tasks wait and which are at work, and how far they are."""
+
+    def __init__(
+        self, client: Client, work: Callable[..., Any], progress: Callable[[float, str], None]
+    ) -> None:
+        self._client, self._work, self._progress = client, work, progress
+        self._waiting: deque[_Task] = deque()
+        self._futures: dict[str, Future] = {}
+        self._at_work: dict[str, _Task] = {}
+        self._total, self._done, self._gained = 0, 0, 0.0
+        self._began = time.monotonic()
+        self._lock = threading.Lock()  # `hear` is called in a thread of the client
+
+    def add(self, tasks: Tasks) -> None:
+        """Let further tasks wait."""
+        self._waiting.extend(_Task(*task) for task in tasks.items())
+        self._total += len(tasks)
+
+    def fill(self) -> list[Future]:
+        """Give as many tasks as workers are free: one that waits at a worker would be blamed for
+        its death too."""
+        workers = [*self._client.scheduler_info(n_workers=-1)["workers"]]
+        new = []
+        while self._waiting and len(self._at_work) < max(1, len(workers)):
+            task = self._waiting.popleft()
+            others = [w for w in workers if w != task.failed_at] if task.failed_at else []
+            future = self._client.submit(
+                _alone, self._work, *task.arguments, pure=False,
+                workers=others or None, allow_other_workers=bool(others),
+            )  # fmt: skip
+            self._at_work[future.key], self._futures[future.key] = task, future
+            new.append(future)
+        return new
+
+    def end(self, future: Future) -> tuple[str, Any] | None:
+        """Name and outcome of the task of a future that is done; None if it failed for the first
+        time, and waits again."""
         error = future.exception()
-        outcome = future.result() if error is None else _named(error)
-        left = (time.monotonic() - began) / done * (len(tasks) - done)
-        progress(done / len(tasks), f"{done} of {len(tasks)}, {left:.0f} s left")
-        for new in submit():
-            ending.add(new)
-        future.release()
-        yield name, outcome
+        with self._lock:
+            task = self._at_work.pop(future.key)
+            del self._futures[future.key]
+            if task.failed_at is None and (where := getattr(error, _WHERE, None)) is not None:
+                self._waiting.append(_Task(task.name, task.arguments, where))
+                return None
+            self._done += 1
+            self._gained += 1 - task.first
+            self._show()
+        return task.name, future.result() if error is None else _named(error)
+
+    def hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        """Note what a task reported."""
+        with self._lock:
+            task = self._at_work.get(event[1]["task"])
+            if task is not None:
+                task.first = task.first or event[1]["part"]
+                task.reached = event[1]["part"]
+                self._show()
+
+    def _show(self) -> None:
+        parts = [task.reached for task in self._at_work.values()]
+        reached = self._done + sum(parts)
+        gained = self._gained + sum(t.reached - t.first for t in self._at_work.values())
+        text = f"{self._done} of {self._total}"
+        if any(parts):
+            text += f", at work: {', '.join(f'{part:.0%}' for part in parts)}"
+        if gained > 0:
+            left = (time.monotonic() - self._began) / gained * (self._total - reached)
+            text += f", {left:.0f} s left"
+        self._progress(reached / self._total, text)
+
+    def stop(self, grace: float) -> None:
+        """Let the tasks at work know that they are unwanted, and give them time to end."""
+        self._client.cancel([*self._futures.values()], force=True)
+        if grace:
+            self._client.run(_ended, grace)
+
+
+def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """A task at a worker, after any other one there."""
+    from distributed import get_worker
+
+    with _AT_WORK:
+        try:
+            return work(*arguments)
+        except Exception as error:
+            setattr(error, _WHERE, get_worker().address)
+            raise
+
+
+async def _ended(grace: float) -> None:
+    """At a worker: wait for the end of its task."""
+    end = time.monotonic() + grace
+    while _AT_WORK.locked() and time.monotonic() < end:
+        await asyncio.sleep(0.1)
+
+
+def report(part: float) -> None:
+    """In a task: show the part of it that is done, 0 to 1."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    worker.log_event(_TOPIC, {"task": worker.get_current_task(), "part": part})
+
+
+def is_unwanted() -> bool:
+    """In a task: whether nobody waits for it any more, as after Ctrl-C."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is None or task.state != "executing"
+
+
+def dask_setup(worker: Worker) -> None:
+    """Dask calls this in each process that it starts for ``local:N``: a terminal sends Ctrl-C to
+    it too, and the command is to end it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _named(error: BaseException) -> BaseException:

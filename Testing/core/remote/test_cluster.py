@@ -86,6 +86,15 @@ def dies(place: Path, times: int) -> str:
     return "done"
 
 
+def fails(place: Path, times: int) -> str:
+    """A task that fails as often as it is told, and names the processes that it was in."""
+    for n in range(times):
+        if not (place / str(n)).exists():
+            (place / str(n)).write_text(str(os.getpid()))
+            raise OSError(f"no disk at {n}")
+    return f"{(place / '0').read_text()} {os.getpid()}"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_task_whose_worker_died_goes_to_another_once(tmp_path, path_of_workers):
@@ -100,6 +109,12 @@ def test_a_task_whose_worker_died_goes_to_another_once(tmp_path, path_of_workers
         work = {name: (tmp_path / name, times) for name, times in tasks.items()}
         with cluster.connected("local:2") as client:
             found |= dict(cluster.run(client, dies, work, lambda *_: None, said.append))
+    work = {name: (tmp_path / name, times) for name, times in {"failed": 1, "failing": 2}.items()}
+    for place, _ in work.values():
+        place.mkdir()
+    with cluster.connected("local:2") as client:
+        found |= dict(cluster.run(client, fails, work, lambda *_: None, said.append))
+    assert len(set(found["failed"].split())) == 2 and str(found["failing"]) == "no disk at 1"
     assert found["once"] == found["never"] == "done"
     assert isinstance(found["twice"], InputError)
     assert "two workers died of it" in str(found["twice"])
