@@ -183,3 +183,109 @@ def halves(seed: int) -> tuple[tuple[Volume, Volume], Volume]:
     grid = Grid(shape, spacing)
     labels = np.logical_or(*lobes).astype(np.uint8)
     return tuple(Volume(image, grid) for image in images), Volume(labels, grid)
+
+
+@family
+def ventricles(seed: int) -> tuple[Volume, Volume]:
+    """216x256 voxels of about 1.5 mm in 8 to 11 slices of 10 mm, like cine MR in short-axis view:
+    1 left ventricle, 2 its muscle, 3 right ventricle.
+
+    The heart lies among fat, lungs, liver, stomach, spine and aorta. Slices beyond its base, which
+    show the atria, and beyond its apex have no structure. A slice is the mean over its thickness,
+    breath holds shift and brighten it, papillary muscles and trabeculae belong to the cavities,
+    and coils, contrast and noise vary. Hearts are normal, dilated or thick, full or contracted.
+    """
+    rng = np.random.default_rng([seed, 5])
+    slices, across = int(rng.integers(8, 12)), 3  # so many planes make a slice
+    spacing = (*[float(rng.uniform(1.35, 1.65))] * 2, 10.0)
+    shape = (216, 256, slices)
+    kind, contracted = rng.choice(["normal", "dilated", "thick", "right"]), rng.random() < 0.5
+    cavity = rng.uniform(21, 26) + 8 * (kind == "dilated") - 2 * (kind == "thick")
+    wall = rng.uniform(7.5, 10) + rng.uniform(3, 6) * (kind == "thick") - (kind == "dilated")
+    if contracted:
+        cavity, wall = cavity * (0.85 if kind == "dilated" else 0.68), wall * 1.3
+    wide = rng.uniform(0.8, 1.05) + 0.3 * (kind == "right")
+    blood, muscle = rng.uniform(0.65, 0.9), rng.uniform(0.2, 0.34)
+    fat, flesh = rng.uniform(0.7, 1.3), rng.uniform(0.2, 0.35)
+    lung, liver, stomach = rng.uniform((0.04, 0.25, 0.1), (0.1, 0.45, 0.8))
+    x, y = _points(shape, spacing)[:2, :, :, 0]
+    x, y = (p + 4 * _texture(rng, shape[:2], 22) for p in (x, y))
+    center, turn = rng.uniform((-25, 5), (15, 35)), rng.uniform(-0.6, 0.6)
+    body, thorax = rng.uniform(135, 160), rng.uniform(105, 120)
+    vessels = [(rng.uniform(-90, 90, 2), rng.uniform(2, 5)) for _ in range(40)]
+    muscles = rng.uniform((-0.9, 1.9), (-0.3, 2.6))  # where the papillary ones are
+    tilt, base = rng.normal(0, 1.0, 2), rng.uniform(-0.2, 1.6)  # the base in slices
+    length = rng.uniform(7.2, 9.2) * (0.9 if contracted else 1.0)
+    grain = _texture(rng, shape[:2], 1.6)
+    skin, chest = (np.hypot(x / w, y / (0.7 * w)) for w in (body, thorax))
+    inner = chest < 1
+    around = np.full(shape[:2], 0.02)
+    around[skin < 1] = fat
+    around[skin < 0.9] = flesh
+    around[inner] = lung
+    for place, radius in vessels:
+        around[(np.hypot(x - place[0], y - place[1]) < radius) & inner] = 0.6 * blood
+    around[np.hypot(x / 45, (y + 92) / 26) < 1] = flesh
+    around[np.hypot(x / 18, (y + 88) / 16) < 1] = 0.5 * fat  # the spine
+    place = center + rng.normal(0, 6, 2) + (28, -62)
+    around[np.hypot(x - place[0], y - place[1]) < 12] = blood  # the aorta
+    image, labels = np.zeros(shape), np.zeros(shape, np.uint8)
+    for k in range(slices):
+        plane, low = around.copy(), k / slices
+        plane[inner & (np.hypot((x + 75) / 70, (y - 10) / 60) < 1.5 * low - 0.3)] = liver
+        plane[inner & (np.hypot((x - 70) / 45, (y - 35) / 35) < 1.6 * low - 0.4)] = stomach
+        moved = center + tilt * (k - slices / 2) + rng.normal(0, 2.2, 2)
+        u, v = x - moved[0], y - moved[1]
+        u, v = u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)
+        if -0.5 < (k - base) / length < 1.15:
+            sack = np.hypot((u + 14) / (1.6 * cavity + 16), v / (1.45 * cavity + 14)) < 1
+            plane[sack & inner] = 0.8 * fat
+        votes = np.zeros((4, *shape[:2]))
+        for at in (np.arange(across) + 0.5) / across - 0.5:
+            part, mark = plane.copy(), np.zeros(shape[:2], np.uint8)
+            _heart(part, mark, u, v, (k + at - base) / length, cavity, wall, wide, blood, muscle,
+                   grain, muscles)  # fmt: skip
+            image[:, :, k] += part / across
+            votes += mark == np.arange(4)[:, None, None]
+        labels[:, :, k] = votes.argmax(0)
+    image = ndimage.gaussian_filter(image, (0.8, 0.8, 0))
+    image *= 1 + 0.06 * _texture(rng, shape, (2, 2, 0.5))
+    ramp = rng.normal(0, 0.35, 2) / 120
+    image *= np.exp(ramp[0] * x + ramp[1] * y + 0.2 * _texture(rng, shape[:2], 45))[:, :, None]
+    image *= np.exp(rng.normal(0, 0.06, slices))
+    image = np.hypot(image + rng.normal(0, 0.035, shape), rng.normal(0, 0.035, shape))
+    grid = Grid(shape, spacing)
+    image = (image * rng.uniform(150, 900)).astype(np.int16)
+    return Volume(image, grid), Volume(labels, grid)
+
+
+def _heart(plane, mark, u, v, depth, cavity, wall, wide, blood, muscle, grain, muscles) -> None:
+    """Draw a plane of `ventricles` at ``depth``, 0 at the base and 1 at the apex."""
+    around, septum = np.hypot(u, 1.06 * v), 0.75
+    if -0.45 < depth < 0:  # the atria, and the root of the aorta
+        plane[np.hypot(u - 4, v + 8) < 0.95 * cavity] = blood
+        plane[np.hypot(u + 1.7 * cavity, v + 4) < 0.9 * cavity] = 0.93 * blood
+        root = np.hypot(u + 10, v - 24)
+        plane[root < 15.5] = muscle
+        plane[root < 13] = blood
+    if not 0 <= depth < 1:
+        return
+    shrink = np.sqrt(1 - depth**2.2)
+    inside = cavity * shrink
+    outside = inside + wall * (0.65 + 0.35 * shrink)
+    r = wide * cavity * np.sqrt(max(0.01, 1 - (depth / 0.85) ** 2))
+    place = u + septum * outside
+    right = (np.hypot(place / 1.15, v / 1.45) < r) & (around >= outside) & (u < 0.2 * inside)
+    if r > 0.2 * cavity:
+        plane[(np.hypot(place / 1.15, v / 1.45) < r + 2.5) & (u < 0.2 * inside)] = muscle
+        plane[right] = 0.93 * blood
+        plane[right & (grain > 1.3)] = muscle
+        mark[right] = 3
+    plane[around < outside], mark[around < outside] = muscle, 2
+    left = around < inside
+    plane[left], mark[left] = blood, 1
+    plane[left & (around > 0.85 * inside) & (grain > 0.9)] = muscle
+    if 0.25 < depth < 0.85:
+        for way in muscles:
+            spot = np.hypot(u - 0.6 * inside * np.cos(way), v - 0.6 * inside * np.sin(way))
+            plane[left & (spot < 0.17 * inside)] = muscle

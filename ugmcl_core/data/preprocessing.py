@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,6 +125,8 @@ class Prepared:
 
     ``image`` is (channels, I', J', K') float32, normalized, in canonical axes: i, j, k run along
     the body axes R, A, S that they are closest to. ``spacing`` is the model grid's true spacing.
+    ``weights`` are those of a `part`, by canonical axis: (voxels of the region, voxels of the
+    image), None where the image is all of the region.
     """
 
     image: Tensor
@@ -133,15 +135,49 @@ class Prepared:
     box: tuple[slice, slice, slice]
     order: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
+    weights: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def restore(self, fields: Tensor) -> Tensor:
+    @property
+    def region(self) -> tuple[int, int, int]:
+        """The voxels of the region of interest, (I, J, K) of the input."""
+        return tuple(b.stop - b.start for b in self.box)
+
+    def restore(self, fields: Tensor, rows: slice | None = None) -> Tensor:
         """Interpolate ``fields`` (N, I', J', K') at the voxel centers of the region of interest;
-        (N, *shape of the region) in the input's own axes, a view where possible."""
-        shape = [self.box[a].stop - self.box[a].start for a in self.order]
-        fields = resize(fields, shape)
+        (N, *shape of the region) in the input's own axes, a view where possible. Of these only
+        ``rows`` of the axis ``order[0]``, without the others being computed."""
+        shape, whole = [self.region[a] for a in self.order], self.weights
+        if rows is not None:
+            mirrored = slice(shape[0] - rows.stop, shape[0] - rows.start)
+            first = interpolation(fields.shape[1], shape[0]) if whole is None else whole[0]
+            fields = _along(fields, 0, first[mirrored if self.flips[0] else rows])
+            shape[0] = rows.stop - rows.start
+        if whole is None:
+            fields = resize(fields, shape)
+        else:
+            for axis in range(rows is not None, 3):
+                fields = _along(fields, axis, whole[axis])
         flipped = [a + 1 for a in range(3) if self.flips[a]]
         inverse = [self.order.index(a) + 1 for a in range(3)]
         return (fields.flip(flipped) if flipped else fields).permute(0, *inverse)
+
+    def part(self, inside: Sequence[slice]) -> Prepared:
+        """The box ``inside`` of the model's grid alone; its region is what lies within it."""
+        box, weights = list(self.box), []
+        for a in range(3):
+            axis, wanted = self.order[a], inside[a]
+            whole = interpolation(self.image.shape[1 + a], self.region[axis])
+            own = whole[:, wanted]
+            known = (own.sum(1) > 0.5).nonzero()[:, 0]  # rows that mostly depend on the box
+            first, last = int(known[0]), int(known[-1]) + 1
+            own = own[first:last]
+            weights.append(own / own.sum(1, keepdim=True))
+            if self.flips[a]:
+                first, last = self.region[axis] - last, self.region[axis] - first
+            start = self.box[axis].start
+            box[axis] = slice(start + first, start + last)
+        image = self.image[(slice(None), *inside)]
+        return replace(self, image=image, box=tuple(box), weights=tuple(weights))
 
     def place(self, region: np.ndarray, outside: float) -> np.ndarray:
         """Put a region's array (I, J, K) into the input's full grid, ``outside`` elsewhere."""
@@ -247,6 +283,24 @@ def model_shape(
             "model's grid; correct the spacing or set a larger region of interest"
         )
     return size
+
+
+def interpolation(old: int, new: int) -> Tensor:
+    """What `resize` does along one axis of ``old`` voxels, as weights (new, old)."""
+    import torch
+
+    units = torch.eye(old)[:, :, None, None].expand(-1, -1, 2, 2)  # torch errs for one line
+    return resize(units, (new, 2, 2))[:, :, 0, 0].T.contiguous()
+
+
+def _along(fields: Tensor, axis: int, weights: Tensor) -> Tensor:
+    """``fields`` (N, I, J, K) with ``weights`` (new, old) applied along ``axis``; reads only the
+    voxels that count."""
+    used = weights.any(0).nonzero()[:, 0]
+    where = slice(int(used[0]), int(used[-1]) + 1)
+    moved = fields.movedim(axis + 1, 1)[:, where]
+    size = (len(fields), len(weights), *moved.shape[2:])
+    return (weights[:, where] @ moved.flatten(2)).reshape(size).movedim(1, axis + 1)
 
 
 def resize(fields: Tensor, shape: Sequence[int]) -> Tensor:

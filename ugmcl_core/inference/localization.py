@@ -1,26 +1,39 @@
-"""Finds the structure in a field of view much larger than the training's.
+"""Finds the structure in a field of view much larger than the training's, or than itself.
 
 A network that was trained on crops finds false structures outside them, and an image's contrast is
 normalized differently with other surroundings. So the whole volume is segmented once, then crops
 of the training's size around the largest finds, each as if it were the image, and the most
-structure-like is kept.
+structure-like is kept (`localize`).
+
+A network that was trained on large volumes knows what lies around. But where the structure is
+small, going over all of the volume in several views takes long for nothing. So it goes over it
+once, by windows that hardly overlap, and then looks closely at the surroundings of what was found
+(`surroundings`).
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from ..data.components import bounding_box, keep_largest
 from ..data.preprocessing import Prepared, normalization_of, prepare
 from ..data.volume import Volume
+from ..errors import Canceled
 from ..models.card import ModelCard
 from ..nn.network import DualTaskVNet
-from .sliding_window import predict
+from .settings import MOST_PATCHES
+from .sliding_window import class_map, predict, starts
 
 _CANDIDATES = 4
 _LEAST = 0.2  # foreground probability from which on a voxel counts as a find
+_OVERLAPPING = 4.0  # times the voxels of a volume that its windows have, about
+_LARGE = 24.0  # patches in a volume from which on only a part is looked at closely
 
 
 def exceeds(card: ModelCard, prepared: Prepared, factor: float) -> bool:
@@ -43,7 +56,8 @@ def localize(
     Candidates are the centers of the largest components of a first prediction and the middle of
     the volume; the one with the highest `likeness` is taken. Raises Canceled.
     """
-    found = predict(network, whole.image, card.patch, canceled=canceled)
+    overlap = 0.0 if is_large(whole.image.shape[1:], card.patch) else None
+    found = predict(network, whole.image, card.patch, overlap=overlap, canceled=canceled)
     best, highest = whole, 0.0
     for center in candidates(found.foreground.sum(0).cpu().numpy() > 0.5):
         crop = prepare(
@@ -56,6 +70,56 @@ def localize(
         if score > highest:
             best, highest = crop, score
     return best
+
+
+def is_large(shape: Sequence[int], patch: Sequence[int]) -> bool:
+    """Whether to look for the structure before a volume of this ``shape`` is segmented."""
+    return math.prod(shape) > _LARGE * math.prod(patch)
+
+
+def work(shape: Sequence[int], patch: Sequence[int], views: int) -> float:
+    """About how many voxels a network goes over to segment a volume in so many ``views``."""
+    voxels, one = math.prod(shape), math.prod(patch)
+    if is_large(shape, patch):
+        return voxels + views * MOST_PATCHES * one  # once all of it, then what is around the find
+    overlapping = voxels > MOST_PATCHES * one
+    return views * voxels * (_OVERLAPPING if overlapping else 1.0)
+
+
+@torch.inference_mode()
+def surroundings(
+    network: DualTaskVNet,
+    image: Tensor,
+    patch: tuple[int, int, int],
+    one_piece: Sequence[bool],
+    canceled: Callable[[], bool] | None = None,
+) -> tuple[slice, ...]:
+    """The box of ``image`` (channels, I, J, K), larger than ``patch``, in which the classes are
+    found, and half a patch around it: the middle of the image, of the patch's size, if there is
+    nothing. ``one_piece`` tells of each class whether only its largest component counts.
+
+    Windows without any contrast, such as air that was clipped, are passed over. Raises Canceled.
+    """
+    shape, device = image.shape[1:], next(network.parameters()).device
+    size = [min(n, p) for n, p in zip(shape, patch, strict=True)]
+    classes = np.zeros(tuple(shape), np.uint8)
+    corners = (starts(n, w, 0.0) for n, w in zip(shape, size, strict=True))
+    for corner in itertools.product(*corners):
+        if canceled is not None and canceled():
+            raise Canceled
+        box = tuple(slice(a, a + w) for a, w in zip(corner, size, strict=True))
+        part = image[(slice(None), *box)]
+        if bool((part.amax((1, 2, 3)) > part.amin((1, 2, 3))).any()):
+            found = predict(network, part.to(device), patch, distance=False).foreground
+            np.maximum(classes[box], class_map(found.float().cpu().numpy()), out=classes[box])
+    for value, whole in enumerate(one_piece, 1):
+        if whole:
+            keep_largest(classes, value)
+    if not classes.any():
+        first = [(n - w) // 2 for n, w in zip(shape, size, strict=True)]
+        return tuple(slice(a, a + w) for a, w in zip(first, size, strict=True))
+    box = bounding_box(classes > 0, [-(-w // 2) for w in size])
+    return tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, shape, strict=True))
 
 
 def candidates(mask: np.ndarray) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import re
 import tempfile
 from collections.abc import Sequence, Set
@@ -19,7 +20,6 @@ from ..models.model import Model
 from .settings import BAND_MM
 
 if TYPE_CHECKING:
-    from ..data.volume import Volume
     from .segmenter import Segmentation
 
 NOTE = "ugmcl_model"
@@ -104,22 +104,24 @@ def write(
     Raises InputError if that cannot be, or would replace what others made; the folder is then as
     it was.
     """
-    files: list[tuple[str, Volume, dict[str, str]]] = []
-    files.append((LABELS, segmentation.labels, {NOTE: model.name}))
     suffixes = sdf_suffixes(model.card.classes)[: len(segmentation.sdf)]
-    for suffix, info, sdf in zip(suffixes, model.card.classes, segmentation.sdf, strict=False):
-        files.append((suffix, sdf, _sdf_notes(model, info)))
+    infos = zip(suffixes, model.card.classes, strict=False)
+    notes = {LABELS: {NOTE: model.name}, **{s: _sdf_notes(model, info) for s, info in infos}}
     if segmentation.uncertainty is not None:
-        notes = {NOTE: model.name, "ugmcl_unit": "entropy divided by ln C, 0 to 1"}
-        files.append((UNCERTAINTY, segmentation.uncertainty, notes))
+        unit = "entropy divided by ln C, 0 to 1"
+        notes[UNCERTAINTY] = {NOTE: model.name, "ugmcl_unit": unit}
     if segmentation.surface_error is not None:
-        files.append((SURFACE_ERROR, segmentation.surface_error, _error_notes(model)))
-    places = [folder / f"{stem}{suffix}.nrrd" for suffix, _, _ in files]
+        notes[SURFACE_ERROR] = _error_notes(model)
+    places = [folder / f"{stem}{suffix}.nrrd" for suffix in notes]
     _check(places)
+    one = (segmentation.labels,)
+    doubts = (segmentation.uncertainty, segmentation.surface_error)
+    # one after the other: the distances are made when they are read
+    contents = itertools.chain(one, segmentation.sdf, (v for v in doubts if v is not None))
     with scratch(folder) as partial:
         try:
-            for path, (_, content, notes) in zip(places, files, strict=True):
-                volume.write(partial / path.name, content, notes=notes, compress=compress)
+            for path, content, note in zip(places, contents, notes.values(), strict=True):
+                volume.write(partial / path.name, content, notes=note, compress=compress)
         except InputError as error:
             raise InputError(str(error).replace(str(partial), str(folder))) from error
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from ..nn import devices
 from ..nn.level_sets import signed_distance
 from ..nn.network import for_inference
 from .agreement import agreement
-from .localization import exceeds, localize
+from .localization import exceeds, is_large, localize, surroundings
 from .settings import BAND_MM, UNSURE_MM, SegmentSettings
 from .sliding_window import Prediction, class_map, predict_mirrored
 from .surface_error import band, bound, expected_offset, near_surface, surface_voxels
@@ -31,6 +32,7 @@ _SEED = 2022
 # Times the largest extent seen in training from which on ...
 _WIDE = 1.3  # ... the structure is looked for first,
 _TOO_WIDE = 1.5  # ... a region of interest is advised.
+_MOST_VALUES = 1 << 27  # interpolated probabilities that are in memory at a time: 512 MiB
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,15 @@ class ClassResult:
 @dataclass(frozen=True)
 class Segmentation:
     """Everything on the input's grid: ``labels`` uint8; ``sdf`` mm, float32, negative inside, one
-    per class, from the network's distance head; ``uncertainty`` 0 to 1, float32, or None;
-    ``surface_error`` float32, the bound in mm below which the error of nine of ten surface points
-    lies, where the true surface may be by it (5 mm away at most) and 0 elsewhere, or None
-    without an uncertainty;
+    per class, from the network's distance head, made when it is read; ``uncertainty`` 0 to 1,
+    float32, or None; ``surface_error`` float32, the bound in mm below which the error of nine of
+    ten surface points lies, where the true surface may be by it (5 mm away at most) and 0
+    elsewhere, or None without an uncertainty;
     ``predicted_dice`` with the bounds of its 95 % interval, or None without an uncertainty and
     where nothing was found."""
 
     labels: Volume
-    sdf: tuple[Volume, ...]
+    sdf: Sequence[Volume]
     uncertainty: Volume | None
     surface_error: Volume | None
     predicted_dice: tuple[float, float, float] | None
@@ -140,6 +142,13 @@ class Segmenter:
             if self._is_one_piece(settings) and exceeds(card, whole, _WIDE):
                 progress(0.02, "looking for the structure")
                 prepared = localize(self.network, volumes, whole, card, canceled)
+            elif is_large(whole.image.shape[1:], card.patch):
+                progress(0.02, "looking for the structure")
+                one_piece = [
+                    bool(c.largest_component) and not settings.all_components for c in card.classes
+                ]
+                where = surroundings(self.network, whole.image, card.patch, one_piece, canceled)
+                prepared = whole.part(where)
             prediction = predict_mirrored(
                 self.network,
                 prepared.image,
@@ -180,29 +189,18 @@ class Segmenter:
     ) -> Segmentation:
         """Interpolate probabilities, level sets and entropy, then threshold."""
         card, grid = self.model.card, prepared.grid
-        count = len(card.classes)
 
         def back(field: torch.Tensor) -> np.ndarray:
-            return prepared.restore(field.cpu().float()).numpy()
+            return prepared.place(prepared.restore(field[None].cpu().float()).numpy()[0], 0.0)
 
-        labels = class_map(back(prediction.foreground))
-        if not settings.all_components:
-            for item in card.classes:
-                if item.largest_component:
-                    keep_largest(labels, item.value)
+        labels = self._keep_pieces(_classes(prediction.foreground, prepared), settings)
         labels = prepared.place(labels, 0)
-        scale = card.scale_mm
-        sdf = []
-        for n in range(count if prediction.distance is not None else 0):
-            level = back(prediction.distance[n : n + 1])[0]
-            if card.sdf == "truncated":
-                mm = level * np.float32(scale)
-            else:  # no unit of its own: the distance to its zero level, clamped like the others
-                mm = np.clip(signed_distance(level < 0, grid.spacing), -scale, scale)
-            sdf.append(Volume(prepared.place(mm, scale), grid))
+        sdf: Sequence[Volume] = ()
+        if prediction.distance is not None:
+            sdf = LevelSets(prediction.distance.cpu(), prepared, card.sdf, card.scale_mm)
         uncertainty = error = dice = None
         if prediction.uncertainty is not None:
-            uncertainty = Volume(prepared.place(back(prediction.uncertainty)[0], 0.0), grid)
+            uncertainty = Volume(back(prediction.uncertainty[0]), grid)
             error = Volume(np.zeros(grid.shape, np.float32), grid)
             bounds, intervals, dice = self._doubt(prediction, prepared, settings)
         results = []
@@ -219,7 +217,7 @@ class Segmenter:
                 near = distance <= BAND_MM
                 if near.any():
                     mean = float(uncertainty.array[where][near].mean(dtype=np.float64))
-                    found = prepared.place(back(bounds[n][None])[0], 0.0)[where]
+                    found = back(bounds(n))[where]
                     shown = error.array[where]
                     np.maximum(shown, band(found, mask[where], distance), out=shown)
                     unsure = float((found[surface_voxels(mask[where])] > UNSURE_MM).mean())
@@ -227,7 +225,7 @@ class Segmenter:
                 item.value, item.name, volume_ml, mean, unsure, interval))  # fmt: skip
         return Segmentation(
             Volume(labels, grid),
-            tuple(sdf),
+            sdf,
             uncertainty,
             error,
             dice,
@@ -236,29 +234,76 @@ class Segmenter:
             time.monotonic() - began,
         )
 
+    def _keep_pieces(self, labels: np.ndarray, settings: SegmentSettings) -> np.ndarray:
+        """``labels`` with the largest component of each class that is one, changed in place."""
+        for item in self.model.card.classes:
+            if item.largest_component and not settings.all_components:
+                keep_largest(labels, item.value)
+        return labels
 
     def _doubt(
         self, prediction: Prediction, prepared: Prepared, settings: SegmentSettings
     ) -> tuple[
-        list[torch.Tensor], list[tuple[float, float]], tuple[float, float, float] | None
+        Callable[[int], torch.Tensor],
+        list[tuple[float, float]],
+        tuple[float, float, float] | None,
     ]:
-        """The bound of each class's surface error in mm on the model's grid, (I', J', K'), the
-        interval of its volume in ml, and the expected Dice with its interval, None where nothing
-        was found."""
+        """A function that gives the bound of a class's surface error in mm on the model's grid,
+        (I', J', K'), the intervals of the volumes in ml, and the expected Dice with its interval,
+        None where nothing was found."""
         card, samples = self.model.card, prediction.sampled.cpu()
         calibration = card.calibration or Calibration()
-        found = class_map(prediction.foreground.cpu().numpy())
-        for item in card.classes:
-            if item.largest_component and not settings.all_components:
-                keep_largest(found, item.value)
-        bounds, intervals = [], []
-        for n, item in enumerate(card.classes):
-            offset = expected_offset(samples[n].numpy(), found == item.value, prepared.spacing)
-            bounds.append(torch.from_numpy(bound(offset, calibration)))
-            mask = found == item.value
-            intervals.append(volume_interval(samples[n].numpy(), mask, prepared.spacing))
+        found = self._keep_pieces(class_map(prediction.foreground.cpu().numpy()), settings)
+
+        def bounds(n: int) -> torch.Tensor:
+            mask = found == card.classes[n].value
+            offset = expected_offset(samples[n].numpy(), mask, prepared.spacing)
+            return torch.from_numpy(bound(offset, calibration))
+
+        intervals = [
+            volume_interval(samples[n].numpy(), found == item.value, prepared.spacing)
+            for n, item in enumerate(card.classes)
+        ]
         dice = calibration.dice(agreement(samples, torch.from_numpy(found)))
         return bounds, intervals, dice if found.any() else None
+
+
+class LevelSets(Sequence[Volume]):
+    """The signed distance of each class in mm, float32, on the input's grid: interpolated when it
+    is asked for, since all of many classes may not fit in memory."""
+
+    def __init__(
+        self, distance: torch.Tensor, prepared: Prepared, kind: str, scale: float
+    ) -> None:
+        self._distance, self._prepared = distance, prepared
+        self._kind, self._scale = kind, scale
+
+    def __len__(self) -> int:
+        return len(self._distance)
+
+    def __getitem__(self, index: int) -> Volume:
+        prepared, scale = self._prepared, self._scale
+        level = prepared.restore(self._distance[index][None].float()).numpy()[0]
+        if self._kind == "truncated":
+            mm = level * np.float32(scale)
+        else:  # no unit of its own: the distance to its zero level, clamped like the others
+            mm = np.clip(signed_distance(level < 0, prepared.grid.spacing), -scale, scale)
+        return Volume(prepared.place(mm, scale), prepared.grid)
+
+
+def _classes(foreground: torch.Tensor, prepared: Prepared) -> np.ndarray:
+    """The most probable class of each voxel of the region of interest, (I, J, K) uint8. Where
+    the interpolated probabilities of all classes would be large, by rows."""
+    foreground, shape, axis = foreground.cpu().float(), prepared.region, prepared.order[0]
+    rows = max(1, _MOST_VALUES * shape[axis] // (len(foreground) * math.prod(shape)))
+    if rows >= shape[axis]:
+        return class_map(prepared.restore(foreground).numpy())
+    labels = np.empty(shape, np.uint8)
+    for start in range(0, shape[axis], rows):
+        part = slice(start, min(start + rows, shape[axis]))
+        where = tuple(part if a == axis else slice(None) for a in range(3))
+        labels[where] = class_map(prepared.restore(foreground, part).numpy())
+    return labels
 
 
 def _advice(card: ModelCard, wide: bool, results: Sequence[ClassResult]) -> list[str]:

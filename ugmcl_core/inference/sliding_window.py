@@ -95,6 +95,7 @@ def predict(
     passes: int = 0,
     overlap: float | None = None,
     together: int = 1,
+    distance: bool = True,
     progress: Callable[[float], None] | None = None,
     canceled: Callable[[], bool] | None = None,
 ) -> Prediction:
@@ -105,7 +106,8 @@ def predict(
     since nothing random happens in it. A volume that is not much larger than a patch is one
     window; with an ``overlap`` windows are patches that overlap by at least this share of theirs.
     Results of overlapping windows are averaged by `importance`; ``together`` windows go through
-    the network at once. Raises Canceled when ``canceled()`` turns true, checked at every pass.
+    the network at once. Without ``distance`` only probabilities are computed. Raises Canceled when
+    ``canceled()`` turns true, checked at every pass.
     """
     device = next(network.parameters()).device
     classes = network.settings.classes
@@ -122,7 +124,7 @@ def predict(
         )
     )
     weight = importance(window).to(device) if len(corners) > 1 else torch.ones((), device=device)
-    has_distance = network.distance_head is not None
+    has_distance = distance and network.distance_head is not None
     kinds = 1 + has_distance + (passes > 0)
     total = torch.zeros((kinds, classes - 1, *image.shape[2:]), device=device)
     weights = torch.zeros(image.shape[2:], device=device)
@@ -146,7 +148,7 @@ def predict(
         part = torch.cat([image[(slice(None), slice(None), *box)] for box in boxes])
         features = network.encode(part.contiguous(memory_format=torch.channels_last_3d))
         advance()
-        out = network.decode(features)
+        out = network.decode(features, distance=distance)
         fields = [out.foreground] + ([out.distance] if has_distance else [])
         if passes:
             set_dropout(network, True)
@@ -191,7 +193,7 @@ def predict_mirrored(
     first = passes if uncertainty == "dropout" else each
     counts = [first] + [each] * (len(views) - 1)
     costs = [2 + count for count in counts]
-    done, parts = 0, []
+    done, total = 0, [None, None, None]
     for view, count, cost in zip(views, counts, costs, strict=True):
 
         def advance(fraction: float, done: int = done, cost: int = cost) -> None:
@@ -203,16 +205,17 @@ def predict_mirrored(
             network, image.flip(turned), patch, passes=count, progress=advance, **options
         )
         done += cost
-        fields = (part.foreground, part.distance, part.sampled)
-        parts.append([None if f is None else f.flip(turned) for f in fields])
-
-    def mean(number: int) -> Tensor | None:
-        fields = [p[number] for p in parts]
-        return None if fields[0] is None else torch.stack(fields).mean(dim=0)
-
-    foreground, distance = mean(0), mean(1)
-    sampled = None
-    if passes:
-        sampled = {"dropout": parts[0][2], "flips": foreground}.get(uncertainty)
-        sampled = mean(2) if sampled is None else sampled
+        # one sum, not all views at a time: there may be many classes
+        for number, field in enumerate((part.foreground, part.distance, part.sampled)):
+            if field is not None:
+                former, field = total[number], field.flip(turned)
+                total[number] = field if former is None else former.add_(field)
+    foreground, distance, sampled = total
+    foreground /= len(views)
+    if distance is not None:
+        distance /= len(views)
+    if passes and uncertainty == "flips":
+        sampled = foreground
+    elif passes and uncertainty == "both":
+        sampled /= len(views)
     return Prediction(foreground, distance, sampled)

@@ -62,7 +62,9 @@ def estimate(
         seconds += cost.case * cases + cost.unlabeled * len(unlabeled)
         seconds += cost.iteration * iterations
         seconds += cost.prediction * looks
-        seconds += labeling_seconds(Course(part.cohort, part.method, planned.base), cost)
+        seconds += labeling_seconds(
+            Course(part.cohort, part.method, planned.base), cost, iterations
+        )
     reports = bool(planned.base) + 1 + bool(planned.comparison)
     own = costs[planned.method.name]
     seconds += judged * reports * (own.case + own.views * own.prediction)

@@ -7,11 +7,12 @@ believed is the `agreement` of p with its classes.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,11 +22,20 @@ from ..data.cases import PreparedCase, Representation, some_voxels
 from ..data.components import keep_largest
 from ..files import whole_file
 from ..inference.agreement import agreement
+from ..inference.localization import is_large, surroundings, work
 from ..inference.sliding_window import class_map, predict_mirrored
 from ..nn.level_sets import distance_to_store, signed_distance
 from ..nn.network import DualTaskVNet
 
+if TYPE_CHECKING:
+    from .profiles import Profile
+
 _LEAST_BETWEEN = 100  # iterations between two labelings: the model has hardly changed before
+_TRAINED = 3.0  # times the work of a prediction, that of a step on the same voxels
+FEWEST = 4
+"""Volumes that are labeled at a time, however long it takes."""
+SHARE = 0.2
+"""The most of a training's work, in addition, that goes into labeling more than these."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,19 @@ def renewal_steps(
     return [start + n * left // count for n in range(count)]
 
 
+def affordable(profile: Profile, renewals: int, shapes: Sequence[Sequence[int]]) -> int:
+    """How many volumes with ``shapes`` like these, each (I, J, K), can be labeled at each of
+    ``renewals`` times, for `SHARE` of the training's work: in a short training on whole volumes
+    the labels would take more time than it is worth. A function of the settings alone, so that
+    every run is the same."""
+    batch = profile.batch
+    views = 2 ** len(batch.augmentation.mirror_axes)
+    patches = profile.iterations * (batch.labeled + batch.unlabeled)
+    training = _TRAINED * patches * math.prod(batch.patch)
+    one = sum(work(shape, batch.patch, views) for shape in shapes) / len(shapes)
+    return max(FEWEST, int(SHARE * training / (renewals * one)))
+
+
 def label_volume(
     network: DualTaskVNet,
     case: PreparedCase,
@@ -58,7 +81,11 @@ def label_volume(
 ) -> PseudoLabel:
     """Label ``case`` by ``network``, which has a distance head; ``one_piece`` tells of each class
     whether it is. Raises Canceled."""
-    found = predict_mirrored(network, floats(case.image), patch, mirror_axes, canceled=canceled)
+    image, where = floats(case.image), None
+    if is_large(image.shape[1:], patch):
+        where = surroundings(network, image, patch, one_piece, canceled)
+        image = image[(slice(None), *where)]
+    found = predict_mirrored(network, image, patch, mirror_axes, canceled=canceled)
     foreground = found.foreground.float().cpu()
     classes = class_map(foreground.numpy())
     for value, whole in enumerate(one_piece, 1):
@@ -67,7 +94,12 @@ def label_volume(
     inside = found.distance.float().cpu().numpy() < 0
     agreed = [(classes == value) == inside[value - 1] for value in range(1, len(inside) + 1)]
     belief = agreement(foreground, torch.from_numpy(classes))
-    return PseudoLabel(classes, np.logical_and.reduce(agreed), belief)
+    valid = np.logical_and.reduce(agreed)
+    if where is not None:  # elsewhere there is nothing
+        near, classes = classes, np.zeros(case.image.shape[1:], np.uint8)
+        agreed, valid = valid, np.ones(classes.shape, bool)
+        classes[where], valid[where] = near, agreed
+    return PseudoLabel(classes, valid, belief)
 
 
 def believed(labels: Sequence[PseudoLabel], admitted: float) -> list[int]:
@@ -117,6 +149,8 @@ def load(path: Path, count: int) -> list[PseudoLabel] | None:
     """The ``count`` labels that `save` kept; None if they are not there, or not whole."""
     try:
         with np.load(path) as arrays:
+            if len(arrays["belief"]) != count:  # of a batch of another size
+                return None
             return [
                 PseudoLabel(
                     arrays[f"classes-{n}"], arrays[f"valid-{n}"], float(arrays["belief"][n])

@@ -29,6 +29,7 @@ from ..data.batches import BatchSource, batches
 from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases, within_budget
 from ..data.preprocessing import stored_normalization
 from ..errors import Canceled, InputError, ending_signals
+from ..inference.localization import is_large
 from ..inference.sliding_window import class_map, predict
 from ..methods.base import Method
 from ..models.model import Model
@@ -48,6 +49,7 @@ from .profiles import Profile, check_channels
 from .pseudo_labels import PseudoLabel, label_volume, renewal_steps
 
 Listener = Callable[[dict[str, Any]], None]
+_SHAPES = 16  # unlabeled volumes that stand for all where their sizes matter
 _FIRST_CHECKPOINT, _NEXT_CHECKPOINT = 60.0, 120.0  # seconds: the most that a kill may lose
 
 
@@ -303,14 +305,14 @@ class Trainer:
             steps, ahead = ((Step(n, total, warmup) for n in left) for _ in range(2))
             yield from zip(steps, self.batches(ahead, unlabeled), strict=True)
 
-    def _pseudo_labeled(
-        self, renewal: int, should_stop: Callable[[], bool]
-    ) -> list[PreparedCase]:
+    def _pseudo_labeled(self, renewal: int, should_stop: Callable[[], bool]) -> list[PreparedCase]:
         """The unlabeled cases that are believed, with the labels that the averaged model gave
         them at iteration ``renewal``: from the disk if it did so before. Raises Canceled."""
         method, r = self.method, self.profile.representation
         chosen = np.random.default_rng([self.seed, renewal]).permutation(len(self.unlabeled))
-        cases = [self.unlabeled[n] for n in sorted(chosen[: method.volumes])]
+        shapes = [c.opened().image.shape[1:] for c in self.unlabeled[:_SHAPES]]
+        most = pseudo_labels.affordable(self.profile, method.renewals, shapes)
+        cases = [self.unlabeled[n] for n in sorted(chosen[: min(method.volumes, most)])]
         path = self.cache / f"pseudo-labels-{renewal}.npz"
         labels = pseudo_labels.load(path, len(cases))
         if labels is None:
@@ -447,7 +449,8 @@ class Trainer:
         case = case.opened()
         image, patch = floats(case.image), self.profile.batch.patch
         with devices.autocast(self.device, self.settings.half_precision):
-            found = predict(network, image, patch, canceled=should_stop)
+            overlap = 0.0 if is_large(image.shape[1:], patch) else None
+            found = predict(network, image, patch, overlap=overlap, canceled=should_stop)
         return _dice(found.foreground.cpu().numpy(), case)
 
     @property

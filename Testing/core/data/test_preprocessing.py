@@ -77,6 +77,29 @@ def test_a_mask_survives_the_way_there_and_back(spacing, shape):
     assert dice > (0.95 if min(spacing) < 1 else 0.98)
 
 
+@pytest.mark.parametrize("spacing", [0.8, 2.1])
+@pytest.mark.parametrize("flips", [(False,) * 3, (True, False, True)])
+def test_rows_and_parts_are_those_of_the_whole(oblique, spacing, flips):
+    volume = reordered(oblique, (2, 0, 1), flips)
+    prepared = prepare(volume, (spacing,) * 3, MR)
+    whole = prepared.restore(prepared.image)
+    axis = prepared.order[0]
+    rows = slice(3, 8)
+    assert torch.allclose(
+        prepared.restore(prepared.image, rows), whole.narrow(1 + axis, 3, 5), atol=1e-4
+    )
+    inside = tuple(slice(n // 4, n - n // 5) for n in prepared.image.shape[1:])
+    part = prepared.part(inside)
+    assert torch.equal(part.image, prepared.image[(slice(None), *inside)])
+    back = part.restore(part.image)
+    there = whole[(slice(None), *part.box)]
+    assert back.shape == there.shape and 0.1 < back.numel() / whole.numel() < 0.3
+    edge = (slice(None), *(slice(3, -3),) * 3)  # beyond lies what the part does not know
+    assert torch.allclose(back[edge], there[edge], atol=1e-4)
+    some = part.restore(part.image, rows)
+    assert torch.allclose(some, back.narrow(1 + axis, 3, 5), atol=1e-4)
+
+
 def test_linear_images_come_back_exactly():
     grid = Grid((20, 24, 16), (0.625,) * 3)
     ramp = np.fromfunction(lambda i, j, k: 2.0 * i - j + 3.0 * k, grid.shape).astype(np.float32)

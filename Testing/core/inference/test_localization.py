@@ -10,7 +10,7 @@ from samples import dice, reordered
 from ugmcl_core.data.preprocessing import Normalization, prepare
 from ugmcl_core.data.volume import Grid, Volume
 from ugmcl_core.inference import localization
-from ugmcl_core.inference.localization import box_around, candidates
+from ugmcl_core.inference.localization import box_around, candidates, surroundings
 from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.inference.sliding_window import Prediction
 
@@ -116,3 +116,47 @@ def test_the_structure_is_found_in_a_volume_eight_times_as_large(segmenter, case
     outside[inside] = False
     assert found.labels.array[outside].mean() < 0.001  # nothing but the structure is kept
     assert any("looked for" in line for line in found.advice)
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    """A stand-in for the network, that finds voxels above 1, and the windows that it saw."""
+    seen = []
+
+    def finding(network, part, patch, distance):
+        assert not distance
+        seen.append(part)
+        return Prediction((part > 1).float(), None)
+
+    monkeypatch.setattr(localization, "predict", finding)
+    return torch.nn.Linear(1, 1), seen
+
+
+def test_a_large_volume_is_looked_at_once_and_closely_around_the_find(finder):
+    network, seen = finder
+    image = torch.zeros(1, 60, 50, 40)
+    image[0, 30:34, 20:25, 12:15] = 2.0
+    image[0, 50, 45, 35] = 2.0  # of a class of one piece, not the largest
+    patch = (16, 10, 8)
+    assert surroundings(network, image, patch, [True]) == (
+        slice(22, 42), slice(15, 30), slice(8, 19)
+    )  # fmt: skip
+    assert len(seen) < 10, "windows of a constant image are not looked at"
+    assert surroundings(network, image, patch, [False]) == (
+        slice(22, 59), slice(15, 50), slice(8, 40)
+    )  # fmt: skip
+    nothing = surroundings(network, torch.zeros(1, 60, 50, 40), patch, [True])
+    assert nothing == (slice(22, 38), slice(20, 30), slice(16, 24))
+
+
+def test_what_is_found_closely_is_what_the_whole_volume_shows(segmenter, case, monkeypatch):
+    volume, truth = case
+    whole = segmenter.segment(volume, SegmentSettings(2))
+    monkeypatch.setattr(localization, "_LARGE", 0.1)
+    part = segmenter.segment(volume, SegmentSettings(2))
+    assert dice(part.labels.array > 0, whole.labels.array > 0) > 0.95
+    assert dice(part.labels.array > 0, truth) > 0.5
+    near = whole.labels.array > 0
+    assert np.abs(part.sdf[0].array - whole.sdf[0].array)[near].mean() < 1.0
+    for field in (part.sdf[0], part.uncertainty, part.surface_error):
+        assert field.array.shape == volume.array.shape

@@ -118,7 +118,7 @@ def test_each_family_is_planned_as_it_is(tmp_path, name):
     r, network = plan.profile.representation, plan.profile.network
     kind, classes, axes = {
         "stack": ("", 4, (0, 1)), "small": ("CT", 2, (0, 1)), "sides": ("CT", 3, (1,)),
-        "halves": ("", 2, (0, 1)),
+        "halves": ("", 2, (0, 1)), "ventricles": ("", 4, (0, 1)),
     }[name]  # fmt: skip
     assert (plan.modality, network.classes) == (kind, classes)
     assert r.normalization.kind == ("global" if kind else "robust-z")

@@ -23,6 +23,7 @@ from ugmcl_core.training.planning import pace
 from ugmcl_core.training.profiles import with_classes
 from ugmcl_core.training.pseudo_labels import (
     PseudoLabel,
+    affordable,
     believed,
     label_volume,
     labeled_case,
@@ -224,6 +225,21 @@ def test_at_most_so_many_volumes_are_labeled(cohort, tmp_path):
     assert [e["volumes"] for e in logged(tmp_path / "run", "labeled")] == [2, 2]
 
 
+def test_labeling_takes_a_fifth_of_the_work_of_a_training():
+    profile = replace(SMALL, iterations=1000, batch=replace(SMALL.batch, patch=(80, 64, 10)))
+    each = profile.batch.labeled + profile.batch.unlabeled
+    views = 2 ** len(profile.batch.augmentation.mirror_axes)
+    stack = (96, 96, 10)
+    # a step costs three times as much as a prediction
+    wanted = 0.2 * 3 * 1000 * each * 80 * 64 * 10 / (5 * views * 96 * 96 * 10)
+    assert affordable(profile, 5, [stack] * 3) == int(wanted)
+    # a large volume is looked at once, and then its part in all views
+    field = (512, 512, 300)
+    wanted = 0.2 * 3 * 1000 * each * 80 * 64 * 10 / (5 * 512 * 512 * 300)
+    assert affordable(replace(profile, iterations=20_000), 5, [field]) == int(20 * wanted)
+    assert affordable(profile, 5, [field]) == 4
+
+
 def test_doubtful_volumes_are_left_out_if_wanted(cohort, tmp_path):
     method = replace(METHOD, admitted=0.4)
     train(cohort, method, SMALL, tmp_path / "run", CPU)
@@ -236,9 +252,12 @@ def test_the_time_of_the_labeling_counts(cohort):
     cost = pace.Cost(0.1, 0.1, 0.5, 0.2, 0, views=4)
     many = replace(cohort, unlabeled=cohort.unlabeled * 50)
     for each, volumes in ((cohort, len(cohort.unlabeled)), (many, 64)):
-        seconds = pace.labeling_seconds(pace.Course(each, UGMCLVolumes()), cost)
+        seconds = pace.labeling_seconds(pace.Course(each, UGMCLVolumes()), cost, 10_000)
         assert seconds == pytest.approx(5 * volumes * 4 * 0.2)
-    assert pace.labeling_seconds(pace.Course(cohort, DualTask()), cost) == 0.0
+    # a fifth of a short training, in addition to it
+    assert pace.labeling_seconds(pace.Course(many, UGMCLVolumes()), cost, 1000) == 100.0
+    assert pace.labeling_seconds(pace.Course(many, UGMCLVolumes()), cost, 10) == 16.0
+    assert pace.labeling_seconds(pace.Course(cohort, DualTask()), cost, 1000) == 0.0
     costs = {"ugmcl-volumes": cost, "dual-task": cost}
     with_them, without = (
         pace.iterations_for(10, [pace.Course(cohort, m)], costs, 0.0)

@@ -5,6 +5,7 @@ Writes nothing.
 
 from __future__ import annotations
 
+import bisect
 import math
 import tempfile
 import time
@@ -17,12 +18,13 @@ import torch
 from ...data.augmentation import floats
 from ...data.cases import Case, Cohort, PreparedCase, prepare_case
 from ...errors import Canceled, InputError
+from ...inference.localization import is_large, work
 from ...inference.sliding_window import predict
 from ...methods.base import Method
 from ...models.model import Model
 from ...nn import devices
 from ...nn.schedules import Step
-from .. import checkpoint
+from .. import checkpoint, pseudo_labels
 from ..memory import Attempt, Peak, attempts_for, run_with_fallback
 from ..profiles import Profile, with_iterations
 from ..trainer import Trainer, TrainingSettings, TrainingTask
@@ -80,14 +82,10 @@ def measure(
         late, *early = [_seconds(trainer, index, canceled) for index in first]
         part = profile.warmup / profile.iterations
         iteration = late if not early else part * early[0] + (1 - part) * late
-        image = floats(trainer.labeled[0].opened().image)
-        began = time.monotonic()
-        with devices.autocast(device):
-            predict(trainer.student, image, profile.batch.patch, canceled=canceled)
-        prediction = time.monotonic() - began
+        views = 2 ** len(profile.batch.augmentation.mirror_axes)
+        prediction = _seconds_to_predict(trainer, views, canceled)
     kept = _bytes_of(trainer.labeled, whole.labeled)
     kept += _bytes_of(trainer.unlabeled, whole.unlabeled)
-    views = 2 ** len(profile.batch.augmentation.mirror_axes)
     return Cost(case, unlabeled, iteration, prediction, peak.bytes + min(room, kept), views)
 
 
@@ -97,6 +95,20 @@ def _seconds_to_prepare(cases: Sequence[Case], profile: Profile) -> float:
     for case in cases[:1]:
         prepare_case(case, profile.representation)
     return time.monotonic() - began
+
+
+def _seconds_to_predict(trainer: Trainer, views: int, canceled: Callable[[], bool]) -> float:
+    """Seconds for one of ``views`` of the first labeled case; of a large one a patch is timed."""
+    patch = trainer.profile.batch.patch
+    image, share = floats(trainer.labeled[0].opened().image), 1.0
+    shape = image.shape[1:]
+    if is_large(shape, patch):
+        image = image[(slice(None), *(slice(0, n) for n in patch))]
+        share = work(shape, patch, views) / (views * math.prod(image.shape[1:]))
+    began = time.monotonic()
+    with devices.autocast(trainer.device):
+        predict(trainer.student, image, patch, canceled=canceled)
+    return share * (time.monotonic() - began)
 
 
 def _bytes_of(seen: Sequence[PreparedCase], cases: Sequence[Case]) -> int:
@@ -167,11 +179,15 @@ def iterations_for(
         unlabeled = cohort.unlabeled if course.method.uses_unlabeled else ()
         left -= cost.case * (len(cohort.labeled) + len(cohort.holdout))
         left -= cost.unlabeled * len(unlabeled) + cost.prediction * len(cohort.holdout)
-        left -= labeling_seconds(course, cost)
         each += cost.iteration
-    iterations = int(left / each)
+
+    def seconds(iterations: int) -> float:
+        labeling = (labeling_seconds(c, costs[c.method.name], iterations) for c in courses)
+        return iterations * each + sum(labeling)
+
+    iterations = bisect.bisect_right(range(max(0, int(left / each)) + 1), left, key=seconds) - 1
     if iterations < _FEWEST:
-        needed = minutes + (_FEWEST * each - left) / 60.0
+        needed = minutes + (seconds(_FEWEST) - left) / 60.0
         raise InputError(
             f"{minutes:g} minutes are too short for these cases on this computer: about "
             f"{math.ceil(needed)} are the least"
@@ -179,13 +195,16 @@ def iterations_for(
     return iterations
 
 
-def labeling_seconds(course: Course, cost: Cost) -> float:
-    """What a method spends on labeling whole volumes (`Method.renewals`)."""
+def labeling_seconds(course: Course, cost: Cost, iterations: int) -> float:
+    """What a method spends on labeling whole volumes (`Method.renewals`), about: see
+    `pseudo_labels.affordable`."""
     method = course.method
     if not method.renewals:
         return 0.0
     volumes = min(method.volumes, len(course.cohort.unlabeled))  # at most so often
-    return method.renewals * volumes * cost.views * cost.prediction
+    each = method.renewals * cost.views * cost.prediction
+    most = max(pseudo_labels.SHARE * cost.iteration * iterations, pseudo_labels.FEWEST * each)
+    return min(volumes * each, most)
 
 
 def iterations_of(folder: Path) -> int | None:
