@@ -100,7 +100,7 @@ def test_of_the_command_line(tmp_path, capsys, monkeypatch):
     tiny_model(tmp_path / "tiny")
     base = ["--base", tmp_path / "tiny"]
     assert "--classes is for" in said(capsys, *train, *base, "--classes", "a")
-    assert "--profile plan is for" in said(capsys, *train, *base, "--profile", "plan")
+    assert "--set overrides a plan" in said(capsys, *train, *base, "--set", "filters=8")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "for one process" in said(capsys, *train, "--minutes", "3")
     monkeypatch.delenv("WORLD_SIZE")
@@ -307,9 +307,10 @@ def test_of_trainings(tmp_path, monkeypatch):
         "ugmcl_core.training.case_list.match_classes", lambda listed, _: [base[0], None]
     )
     assert "has the name of another" in told(lambda: join_classes(base, (base[0], new)))
-    settings = FinetuneSettings("cases.json", "base", "out")
+    settings = FinetuneSettings("cases.json", "out", "base")
     assert "choose a time from 0 on" in told(lambda: replace(settings, minutes=-1.0))
     assert "stays on its grid" in told(lambda: replace(settings, overrides=("patch=8,8,8",)))
+    assert "planned anyway" in told(lambda: replace(settings, base="", replan=True))
     learning = KeepLearningSettings("cases.json", "out", "base")
     for change, text in (
         ({"base": ""}, "give a base"), ({"check_minutes": 0.0}, "choose more than 0"),

@@ -40,7 +40,7 @@ def estimate(request: dict, say, canceled) -> None:
     plan = [{"what": "patch", "value": "96,96,10", "why": "a whole typical image"}]
     say("result", id=request["id"], seconds=seconds * iterations + 100,
         seconds_per_iteration=seconds, memory_bytes=1.5e9, iterations=iterations,
-        plan=[] if request["base"] else plan)  # fmt: skip
+        plan=[] if request["base"] and not request["replan"] else plan)  # fmt: skip
 
 
 def finetune(request: dict, say, canceled, paused) -> bool:

@@ -94,13 +94,14 @@ class Console:
         base: str = "", name: str = "", iterations: int = 1000, method: str = DEFAULT_METHOD,
         device: str = "auto", compare: bool = False, seed: int = 0, leaveOneOut: bool = False,
         keepNames: bool = False, fromScratch: bool = False, minutes: float = 0.0,
-        overrides: Sequence[str] = (), channels: Sequence[str] = (),
+        overrides: Sequence[str] = (), channels: Sequence[str] = (), replan: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         """Train a new model. `labeled` and `holdout` map volumes to their segmentations;
         `compare`, `leaveOneOut` and `keepNames` are the choices of the panel's Advanced.
         `fromScratch` trains without a base, by a plan, of which `overrides` ("patch=96,96,10")
         change lines and whose `channels` are the names of a case's images, if there are several;
-        `minutes` above 0 set the iterations. The volumes of the other channels are found by study
+        `minutes` above 0 set the iterations. `replan` makes a plan for a training from a base too,
+        and keeps the weights that fit. The volumes of the other channels are found by study
         and name.
 
         Returns the worker's result (docs/architecture.md); `model` in it is the folder of the new
@@ -113,7 +114,7 @@ class Console:
         settings = finetuning.newSettings(
             name, base=base, method=method, iterations=iterations, seed=seed, device=device,
             compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames,
-            minutes=float(minutes), overrides=tuple(overrides),
+            minutes=float(minutes), overrides=tuple(overrides), replan=replan,
         )  # fmt: skip
         waiting = Waiting()
         task = FinetuneTask(finetuning.newRun(settings, cases_), waiting, cases_)

@@ -58,6 +58,7 @@ class Parameters:
     compare: bool = False
     leaveOneOut: bool = False
     keepNames: bool = False
+    replan: bool = False
 
     reference: vtkMRMLSegmentationNode
     showErrors: bool = True

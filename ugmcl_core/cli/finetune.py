@@ -48,6 +48,7 @@ examples:
   ugmcl finetune cases.json --base runs/mine/model --output runs/next --leave-one-out
   ugmcl finetune cases.json --base la-lge-mri --output runs/mine --estimate
   ugmcl finetune cases.json --from-scratch --output runs/new --minutes 25
+  ugmcl finetune cases.json --base la-lge-mri --replan --output runs/new --minutes 25
   ugmcl finetune cases.json --base la-lge-mri --output runs/mine --on me@gpu-box"""
 
 
@@ -73,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_iterations(length, default=FinetuneSettings.iterations)
     add_minutes(length)
     add_overrides(parser)
+    parser.add_argument(
+        "--replan",
+        action="store_true",
+        help="with --base: make a plan for the cases, as from scratch, instead of staying on the "
+        "grid of the base; its weights are kept where they fit",
+    )
     add_seed(parser, FinetuneSettings.seed)
     add_device(parser)
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")

@@ -53,6 +53,7 @@ examples:
   ugmcl train --images images --labels labels --output runs/first --minutes 25
   ugmcl train --images images --labels labels --output runs/second --set patch=96,96,10
   ugmcl train --images images --labels labels --base la-lge-mri --iterations 300 --output runs/mine
+  ugmcl train --images images --labels labels --base la-lge-mri --profile plan --output runs/new
   ugmcl train --images images --labels labels --labeled-list 16.txt --exclude-list test.txt \\
       --method ugmcl --option beta=0.5 --profile paper --device cuda --output runs/paper
   ugmcl train --images images --labels labels --channels t1,t1c,t2,flair --output runs/brats
@@ -117,7 +118,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         help="plan (made for the cases), compact (two CPU cores), coarse (quick comparisons) or "
-        "paper (a GPU) (default: plan; with --base compact, on the grid of the base)",
+        "paper (a GPU) (default: plan; with --base compact, on the grid of the base; plan with "
+        "--base takes over the weights that fit)",
     )
     add_overrides(parser)
     parser.add_argument(
@@ -236,6 +238,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.empty_labels:
         cohort = cohort.with_changes(may_be_empty=True)
     device = devices.resolve(arguments.device)
+    if base is not None:
+        profiles.check_channels(base, cohort.channels)
+        check_model(base)
+        if profile is None:
+            classes = classes or base.card.classes
     plan = None
     with Progress("train") as progress:
         if profile is None:
@@ -248,12 +255,11 @@ def _run(arguments: argparse.Namespace) -> int:
                 progress,
                 values,
                 modality,
+                base.card if base else None,
             )
             profile, classes, cohort = plan.profile, plan.classes, plan.used(cohort)
     iterations = arguments.iterations or profile.iterations
-    if base is not None:
-        profiles.check_channels(base, cohort.channels)
-        check_model(base)
+    if base is not None and plan is None:
         profile, classes = profiles.fine_tuning(base, profile, iterations), base.card.classes
     else:
         classes = classes or named_classes("structure")
@@ -423,12 +429,15 @@ def _words(arguments: argparse.Namespace, lists: Iterable[str]) -> list[str]:
 
 def _check(arguments: argparse.Namespace) -> None:
     """InputError for arguments that exclude each other."""
-    if arguments.base and arguments.classes:
-        raise InputError("--classes is for a training from scratch: give it without --base")
-    if arguments.base and arguments.profile == "plan":
-        raise InputError("--profile plan is for a training from scratch: give it without --base")
-    if arguments.overrides and (arguments.base or arguments.profile not in (None, "plan")):
-        raise InputError("--set overrides a plan: give it without --base and --profile")
+    name = arguments.profile or ("compact" if arguments.base else "plan")
+    if arguments.base and arguments.classes and name != "plan":
+        raise InputError(
+            "--classes is for a training by a plan: give it without --base, or with --profile plan"
+        )
+    if arguments.overrides and name != "plan":
+        raise InputError(
+            "--set overrides a plan: give it without --base and --profile, or with --profile plan"
+        )
     known = len(named_classes(arguments.classes)) if arguments.classes else 0
     if arguments.ignore_label is not None and arguments.ignore_label <= known:
         raise InputError(

@@ -263,6 +263,35 @@ def load_weights(
         raise ValueError(f"the weights do not fit the network: {error}") from error
 
 
+def take_over(network: DualTaskVNet, weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Load those of a network's ``weights`` that fit ``network``, which may have other strides,
+    kernels and heads; the layers that got theirs, and all of them.
+
+    A layer fits if all its weights have the sizes of the network's. Where the network looks along
+    an axis at one voxel instead of several, the weights along it are added up (of an upsampling,
+    averaged): the response to an image that is alike there.
+    """
+    own = network.state_dict()
+    averaged = {name for name, m in network.named_modules() if isinstance(m, Upsampling)}
+    layers: dict[str, dict[str, Tensor | None]] = {}
+    for key, tensor in own.items():
+        layer = key.rpartition(".")[0]
+        given = weights.get(key)
+        fit = None if given is None else _narrowed(given, tensor.shape, layer in averaged)
+        layers.setdefault(layer, {})[key] = fit
+    found = [layer for layer in layers.values() if all(w is not None for w in layer.values())]
+    network.load_state_dict({**own, **{k: w for layer in found for k, w in layer.items()}})
+    return len(found), len(layers)
+
+
+def _narrowed(weight: Tensor, shape: torch.Size, averaged: bool) -> Tensor | None:
+    """``weight`` in this ``shape``, None if it does not fit."""
+    axes = [a for a in range(2, weight.ndim) if a < len(shape) and shape[a] == 1]
+    if axes and weight.ndim == len(shape):
+        weight = weight.float().mean(axes, True) if averaged else weight.float().sum(axes, True)
+    return weight if weight.shape == shape else None
+
+
 def without_auxiliary(named: Iterable[tuple[str, T]]) -> dict[str, T]:
     """A network's named parameters, buffers or state without those of its auxiliary module."""
     return {name: value for name, value in named if not name.startswith("auxiliary.")}

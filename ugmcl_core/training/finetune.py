@@ -83,7 +83,10 @@ def plan(
         raise InputError(f"{request.case_list}: {error}") from None
     iterations, own = COMPACT.iterations if request.minutes else request.iterations, None
     misfit = ""
-    if base is None:
+    if base is not None:
+        listed = of_base(listed, base)
+        check_model(base)
+    if base is None or request.replan:
         own = plan_cohort(
             listed.cohort if method.uses_unlabeled else replace(listed.cohort, unlabeled=()),
             classes,
@@ -92,12 +95,11 @@ def plan(
             listed.ignore,
             progress,
             values,
+            base=base.card if base else None,
         )
         own = own.lasting(profiles.with_iterations(own.profile, iterations), "given")
         profile = own.profile
     else:
-        listed = of_base(listed, base)
-        check_model(base)
         # for new classes the start is not good: they need the whole learning rate
         gentleness = 1.0 if len(classes) > len(base.card.classes) else profiles.GENTLE
         profile = profiles.fine_tuning(base, COMPACT, iterations, gentleness)
@@ -112,6 +114,7 @@ def plan(
     description = replace(
         describe(base, name, profile),
         classes=classes,
+        **({} if own is None else {"modality": own.modality}),
         provenance=_provenance(request, listed, base),
     )
     cohort = own.used(listed.cohort) if own else listed.cohort

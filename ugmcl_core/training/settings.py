@@ -29,7 +29,8 @@ class FinetuneSettings:
 
     The files and the model ``name`` are texts; ``output`` is the folder of the run, ``resume``
     continues the one in it. ``minutes`` above 0 set the iterations instead, from a measured step.
-    A new model is trained by a plan, whose ``overrides`` are NAME=VALUE. ``compare`` trains a
+    A new model is trained by a plan, whose ``overrides`` are NAME=VALUE; with ``replan`` one from
+    a base is, too, and keeps the weights that fit. ``compare`` trains a
     supervised model too, ``leave_one_out`` judges without hold-out cases, ``keep_names`` writes
     the cases' names into the model's card.
     InputError for iterations or a seed that cannot be.
@@ -49,6 +50,7 @@ class FinetuneSettings:
     leave_one_out: bool = False
     keep_names: bool = False
     overrides: tuple[str, ...] = ()
+    replan: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= _LARGEST:
@@ -57,9 +59,12 @@ class FinetuneSettings:
             raise InputError(f"seed {self.seed}: choose a whole number from 0 to {_LARGEST}")
         if not 0 <= self.minutes <= _LARGEST:
             raise InputError(f"{self.minutes:g} minutes: choose a time from 0 on")
-        if self.overrides and self.base:
+        if self.replan and not self.base:
+            raise InputError("a training from scratch is planned anyway: give replan with a base")
+        if self.overrides and self.base and not self.replan:
             raise InputError(
-                "a training from a base stays on its grid: give overrides to one from scratch"
+                "a training from a base stays on its grid: give overrides to one that is planned "
+                "anew, or to one from scratch"
             )
 
     def request(self, command: str = "finetune") -> dict[str, Any]:

@@ -167,7 +167,8 @@ def _train(
         if resume and former is None:
             text = f"{output}: there is no checkpoint to continue from; the training starts again"
             emit({"event": "notice", "text": text})
-        for text in (*_never_labeled(trainer, description), *_of_pieces(trainer, description)):
+        kinds = (_taken_over, _never_labeled, _of_pieces)
+        for text in (text for kind in kinds for text in kind(trainer, description)):
             emit({"event": "notice", "text": text})
         if former is not None:
             trainer.restore(former)
@@ -237,6 +238,14 @@ def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...
     return tuple(classes)
 
 
+def _taken_over(trainer: Trainer, description: Description) -> list[str]:
+    """A notice of how much of a base a training by another plan uses."""
+    if not trainer.replanned:
+        return []
+    some, all_ = trainer.taken_over
+    return [f"{some} of {all_} layers begin with the weights of {trainer.base.name}"]
+
+
 def _never_labeled(trainer: Trainer, description: Description) -> list[str]:
     """Notices of the classes that no label holds."""
     return [
@@ -270,8 +279,9 @@ def model_card(trainer: Trainer, description: Description) -> ModelCard:
     r = trainer.profile.representation
     cases = (*trainer.labeled, *trainer.unlabeled)
     sizes = np.array([np.multiply(c.opened().image.shape[1:], c.spacing) for c in cases])
-    if trainer.base is not None and trainer.base.card.field_of_view_mm is not None:
-        sizes = np.concatenate([sizes, trainer.base.card.field_of_view_mm])
+    known = None if trainer.base is None else trainer.base.card.field_of_view_mm
+    if known is not None and not trainer.replanned:
+        sizes = np.concatenate([sizes, known])
     view = tuple(
         tuple(round(float(v), 1) for v in row) for row in (sizes.min(axis=0), sizes.max(axis=0))
     )

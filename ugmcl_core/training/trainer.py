@@ -37,8 +37,10 @@ from ..nn import devices, parallel
 from ..nn.batch import Batch
 from ..nn.network import (
     DualTaskVNet,
+    NetworkSettings,
     load_weights,
     start_at,
+    take_over,
     with_new_classes,
     without_auxiliary,
 )
@@ -77,7 +79,8 @@ class TrainingSettings:
 class TrainingTask:
     """What is trained: ``method`` by ``profile`` on ``cohort``, from the weights of ``base`` if
     there is one, into the folder ``output``. The network has a distance head if the method needs
-    one, and an input for each channel of the cases."""
+    one, and an input for each channel of the cases. By a profile with another grid or network than
+    the base's, only those of its weights are used that fit."""
 
     cohort: Cohort
     method: Method
@@ -98,9 +101,21 @@ class TrainingTask:
         if self.method.renewals:
             # a base has seen labels alone long enough, if it knows all the classes
             known = self.base is not None and len(self.base.card.classes) + 1 == network.classes
+            known = known and not self.replanned
             start = 0.0 if known or not self.cohort.unlabeled else self.method.start
             profile = replace(profile, warmup=round(start * profile.iterations))
         object.__setattr__(self, "profile", profile)
+
+    @property
+    def replanned(self) -> bool:
+        """Whether there is a base on another grid or with another network, classes aside."""
+        if self.base is None:
+            return False
+        card, profile = self.base.card, self.profile
+        own, network = NetworkSettings(**card.network), profile.network
+        same = (own.filters, own.strides, own.kernels)
+        same = same == (network.filters, network.strides, network.kernels)
+        return not same or tuple(card.spacing) != tuple(profile.representation.spacing)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -161,9 +176,12 @@ class Trainer:
         self.seed = _seed(settings.seed, base)
         torch.manual_seed(self.seed)
         network, weights = DualTaskVNet(profile.network), None
-        if base is None and profile.prior:
+        self.replanned, self.taken_over = task.replanned, (0, 0)
+        if (base is None or task.replanned) and profile.prior:
             start_at(network, profile.prior)
-        if base is not None:
+        if task.replanned:
+            self.taken_over = take_over(network, base.load_weights())
+        elif base is not None:
             weights = with_new_classes(base.load_weights(), profile.network.classes)
             load_weights(network, weights, same_heads=False)
         self.student = self._placed(network)

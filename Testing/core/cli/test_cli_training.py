@@ -49,6 +49,21 @@ def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_pa
     assert "other settings (seed)" in capsys.readouterr().err
 
 
+def test_a_base_is_planned_anew_if_wanted(model, tmp_path, capsys):
+    from ugmcl_core.data import phantoms
+
+    phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
+             "--base", str(model.folder), "--profile", "plan", "--set", "patch=32,32,16",
+             "--device", "cpu", "--iterations", "1", "--output", str(tmp_path / "run")]  # fmt: skip
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert "layers begin with the weights of tiny" in told and "grid 3,3,2.5: " in told
+    card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert card["spacing"] == [3.0, 3.0, 2.5] and card["training"]["profile"] == "plan"
+    assert [c["name"] for c in card["classes"]] == ["left atrium"]
+
+
 def test_training_ignores_what_nobody_annotated(model, tmp_path):
     from ugmcl_core.data import phantoms
 

@@ -1,4 +1,4 @@
-"""New classes on a base model: what it knew stays."""
+"""New classes on a base model, and its weights in another network: what it knew stays."""
 
 import math
 
@@ -6,7 +6,13 @@ import pytest
 import torch
 from samples import tiny_model
 
-from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings, load_weights, with_new_classes
+from ugmcl_core.nn.network import (
+    DualTaskVNet,
+    NetworkSettings,
+    load_weights,
+    take_over,
+    with_new_classes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +69,31 @@ def test_a_base_without_distance_head_gets_a_segmentation_channel(weights):
         float(plain["segmentation_head.bias"][0]) - math.log(2)
     )
     assert set(extended) == set(plain)
+
+
+def test_a_network_for_thick_slices_answers_as_the_base_where_slices_are_alike(weights):
+    torch.manual_seed(0)
+    base = network(weights, 3)
+    flat = NetworkSettings(
+        classes=3, filters=2, strides=((2, 2, 1),) * 4, kernels=((3, 3, 1),) * 5
+    )
+    other = DualTaskVNet(flat).eval()
+    assert take_over(other, weights) == (62, 62)
+    plane = torch.randn(1, 1, 64, 64, 1)
+    with torch.no_grad():
+        # so many equal slices that the zeros beyond the border do not reach the middle
+        whole = base.encode(plane.expand(-1, -1, -1, -1, 160))[2]
+        found = other.encode(plane)[2]
+    assert torch.allclose(found[..., 0], whole[..., 20], rtol=1e-3, atol=1e-4)
+
+
+def test_layers_of_other_sizes_start_anew(weights):
+    torch.manual_seed(0)
+    other = DualTaskVNet(NetworkSettings(classes=5, filters=2, kernels=((3, 3, 1),) * 5))
+    names = ("segmentation_head.weight", "distance_head.1.weight")
+    heads = {name: other.state_dict()[name].clone() for name in names}
+    some, all_ = take_over(other, weights)
+    assert (some, all_) == (60, 62), "the last layer of each head"
+    assert all(torch.equal(other.state_dict()[name], head) for name, head in heads.items())
+    wider = DualTaskVNet(NetworkSettings(classes=3, filters=4))
+    assert take_over(wider, weights)[0] == 0

@@ -212,6 +212,19 @@ def test_from_scratch_there_is_no_before(places, tmp_path):
         finetuning.plan(asked(places, tmp_path / "other", base="", case_list=str(path)))
 
 
+def test_a_base_may_be_planned_anew_and_gives_the_weights_that_fit(places, tmp_path):
+    small = ["patch=32,32,16", "batch=1+1", "kernels=331 331 333 333 333"]
+    request = asked(places, tmp_path / "run", replan=True, overrides=small)
+    result, told = run(request)
+    base, made = (open_model(m).card for m in (places / "tiny", result["model"]))
+    assert made.spacing != base.spacing and made.training["base"] == base.name
+    assert made.network["filters"] == base.network["filters"]
+    assert {"patch", "filters"} <= {d["what"] for d in made.training["plan"]}
+    (text,) = [e["text"] for e in told.of("log") if "layers begin" in e["text"]]
+    assert text == f"62 of 62 layers begin with the weights of {base.name}"
+    assert made.training["parents"][0]["sha256"] == base.sha256
+
+
 def test_twins_of_a_list_are_never_mirrored_and_a_lone_side_is_pointed_out(places, tmp_path):
     for names, mirrored in ((("left ear", "right ear"), False), (("left ear", "nose"), True)):
         classes = [{"value": n, "name": name} for n, name in enumerate(names, 1)]

@@ -174,14 +174,18 @@ def plan_cohort(
     progress: Callable[[float, str], None] | None = None,
     values: Sequence[int] = (),
     modality: str = "",
+    base: ModelCard | None = None,
 ) -> Plan:
     """The plan for these cases on ``device``: `fingerprint.take` and `plan`, one after the other.
 
     ``values`` are the labels of the ``classes``, by default 1, 2, ...; without classes, those
     that occur in several of the labels are the classes, named by their numbers. ``modality`` is
-    what the user says that the images are. Raises InputError.
+    what the user says that the images are; of a ``base`` the filters are kept, so that its weights
+    fit. Raises InputError.
     """
     given = overrides_of(overrides)
+    if base is not None:
+        given.setdefault("filters", str(NetworkSettings(**base.network).filters))
     values = tuple(values) or tuple(c.value for c in classes)
     found = fingerprint.take(cohort, values, ignore, progress)
     said = (modality_of(name) or modality_of(modality) for name in cohort.channels)
@@ -567,7 +571,10 @@ def contradiction(card: ModelCard, cases: Sequence[CaseFacts]) -> str:
             f"a structure is {thinnest:.2g} mm thick, less than three voxels of its grid of "
             f"{_shown(grid)} mm"
         )
-    return why and f"{card.name} hardly fits these cases: {why}. Consider training from scratch."
+    return why and (
+        f"{card.name} hardly fits these cases: {why}. Consider planning anew, which keeps the "
+        "weights that fit, or training from scratch."
+    )
 
 
 def _other_kind(card: ModelCard, kinds: Sequence[str]) -> str:

@@ -102,6 +102,7 @@ class FinetuneSection:
         self.choices.update()
         reason = self._reason()
         ui.estimateButton.enabled = not reason
+        ui.replanCheckBox.enabled = bool(self._parameters and baseOf(self._parameters))
         enable(ui.finetuneButton, _("Train a new model on the cases."), unless=reason)
         ui.pauseButton.enabled = running and self._task.isTraining and self._run.canSend
         isPaused = running and self._view.isPaused
@@ -272,12 +273,19 @@ class FinetuneSection:
             compare=parameters.compare,
             leave_one_out=parameters.leaveOneOut,
             keep_names=parameters.keepNames,
+            replan=self._isReplanned(),
         )
+
+    def _isReplanned(self) -> bool:
+        """Whether a training from a base is planned for the cases."""
+        parameters = self._parameters
+        return parameters is not None and parameters.replan and bool(baseOf(parameters))
 
     def _measureKey(self) -> tuple:
         """What the speed and the memory depend on."""
         parameters = self._parameters
-        return (parameters.base, parameters.method, parameters.device, parameters.minutes)
+        return (parameters.base, parameters.method, parameters.device, parameters.minutes,
+                self._isReplanned())  # fmt: skip
 
     def _showEstimate(self) -> None:
         lines = []
@@ -297,8 +305,8 @@ class FinetuneSection:
         return "" if self._parameters is None else computers.split(self._parameters.device)[1]
 
     def _plan(self) -> str:
-        """How a training from scratch is planned; "" of one from a base."""
-        if self._parameters is None or baseOf(self._parameters):
+        """How a training is planned; "" of one that stays on the grid of its base."""
+        if self._parameters is None or (baseOf(self._parameters) and not self._isReplanned()):
             return ""
         estimate = self._estimates.get(self._measureKey())
         if estimate is None or not estimate.plan:
