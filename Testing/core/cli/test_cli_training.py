@@ -55,7 +55,8 @@ def test_a_base_is_planned_anew_if_wanted(model, tmp_path, capsys):
     phantoms.write_cohort(tmp_path, 1, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
     words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
              "--base", str(model.folder), "--profile", "plan", "--set", "patch=32,32,16",
-             "--device", "cpu", "--iterations", "1", "--output", str(tmp_path / "run")]  # fmt: skip
+             "--device", "cpu", "--iterations", "1",
+             "--output", str(tmp_path / "run")]  # fmt: skip
     assert main(words) == 0
     told = capsys.readouterr().err
     assert "layers begin with the weights of tiny" in told and "grid 3,3,2.5: " in told
