@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -26,7 +27,9 @@ import harness
 @pytest.fixture(scope="session")
 def slicer_app() -> Any:
     """slicer.app of the headless Slicer."""
-    return harness.start()
+    app = harness.start()
+    gc.freeze()  # what the modules hold is not looked through at the end of every test
+    return app
 
 
 @pytest.fixture

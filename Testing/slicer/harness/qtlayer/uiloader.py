@@ -49,16 +49,10 @@ class UiLoader:
     """qt.QUiLoader."""
 
     def load(self, device: Any, parent: Any = None) -> Any:
-        root = ElementTree.fromstring(bytes(device.readAll()))
-        later = _take_scene_connections(root)
-        for widget in root.iter("widget"):
-            _check_widget(widget)
-            _resolve_enumerations(widget)
-            for tip in widget.findall("property[@name='toolTip']/string"):
-                tip.text = rich_tool_tip(tip.text or "")
+        content, later = _prepared(bytes(device.readAll()))
         loader = _loader()
         buffer = QtCore.QBuffer()
-        buffer.setData(ElementTree.tostring(root))
+        buffer.setData(content)
         buffer.open(QtCore.QIODevice.ReadOnly)
         loaded = loader.load(buffer, parent)
         if loaded is None:
@@ -66,6 +60,19 @@ class UiLoader:
         for connection in later:
             _connect(loaded, connection)
         return loaded
+
+
+@functools.cache
+def _prepared(content: bytes) -> tuple[bytes, list[_SceneConnection]]:
+    """A file as Qt's own loader takes it, and the connections to be made afterwards."""
+    root = ElementTree.fromstring(content)
+    later = _take_scene_connections(root)
+    for widget in root.iter("widget"):
+        _check_widget(widget)
+        _resolve_enumerations(widget)
+        for tip in widget.findall("property[@name='toolTip']/string"):
+            tip.text = rich_tool_tip(tip.text or "")
+    return ElementTree.tostring(root), later
 
 
 def _take_scene_connections(root: ElementTree.Element) -> list[_SceneConnection]:

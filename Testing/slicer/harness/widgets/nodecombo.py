@@ -55,7 +55,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._fill()
 
     def _on_node_added(self, node: Any) -> None:
-        if not self._scene.IsBatchProcessing():
+        if not self._scene.IsBatchProcessing() and self._may_match(node):
             self._fill()
 
     def _on_node_leaving(self, node: Any) -> None:
@@ -87,6 +87,10 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _matches(self, node: Any) -> bool:
         return any(self._is_of(node, kind) for kind in self._types)
 
+    def _may_match(self, node: Any) -> bool:
+        """Whether it is of the right class; its attributes may still change."""
+        return any(node.IsA(kind) for kind in self._types)
+
     def _is_of(self, node: Any, kind: str) -> bool:
         if not (node.IsA(kind) if self._show_children else node.GetClassName() == kind):
             return False
@@ -97,11 +101,11 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return True
 
     def _candidates(self) -> list[Any]:
-        """Nodes of the right kind, those included that are hidden for now."""
+        """Nodes of the right class, also those that are hidden or lack an attribute for now."""
         if self._scene is None:
             return []
         every = (self._scene.GetNthNode(i) for i in range(self._scene.GetNumberOfNodes()))
-        return [node for node in every if self._matches(node)]
+        return [node for node in every if self._may_match(node)]
 
     def _nodes(self) -> list[Any]:
         return [node for node in self._candidates() if self._shows(node)]

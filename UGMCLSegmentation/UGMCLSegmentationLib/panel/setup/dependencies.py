@@ -6,6 +6,8 @@ files and may crash Slicer.
 
 from __future__ import annotations
 
+import email
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -13,6 +15,7 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 
 import slicer
@@ -159,9 +162,21 @@ def explained(message: str) -> str:
 def _version(name: str) -> str:
     """The version of a package, "" if it is absent, "0" if it states none."""
     try:
-        return importlib.metadata.version(name) or "0"
+        return _metadata(name)["Version"] or "0"
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _metadata(name: str) -> Message:
+    """The metadata of the package installed now; raises PackageNotFoundError."""
+    found = importlib.metadata.distribution(name)
+    return _parsed(found.read_text("METADATA") or found.read_text("PKG-INFO") or "")
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(text: str) -> Message:
+    # parsing takes far longer than reading, and torch's metadata is long
+    return email.message_from_string(text)
 
 
 def _isReplaced(name: str) -> bool:
@@ -176,7 +191,7 @@ def _isReplaced(name: str) -> bool:
 def _requirement(name: str, other: str) -> str:
     """The versions of the package `other` that the package `name` requires."""
     try:
-        entries = importlib.metadata.requires(name) or []
+        entries = _metadata(name).get_all("Requires-Dist", [])
     except importlib.metadata.PackageNotFoundError:
         return ""
     for entry in entries:
