@@ -50,15 +50,18 @@ class Observations:
 
         def callback(caller: Any, _event: str, data: Any = None) -> None:
             target = reference()
+            # The C++ half of a widget goes before its Python half.
             if target is None or (isinstance(target, Object) and not isValid(target)):
-                return  # The C++ half of a widget goes before its Python half.
+                subject.RemoveObserver(tag)  # or the scene calls those of all former panels
+                return
             try:
                 getattr(target, method)(caller if data is None else data)
             except Exception as error:
                 errors.record(error)
 
         callback.CallDataType = vtk.VTK_OBJECT  # type: ignore[attr-defined]
-        self._tags.append((subject, subject.AddObserver(event, callback, priority), group))
+        tag = subject.AddObserver(event, callback, priority)
+        self._tags.append((subject, tag, group))
 
     def clear(self, group: str | None = None) -> None:
         for subject, tag, owner_group in self._tags:
