@@ -91,7 +91,7 @@ class LoadedModule:
             self.exit()
         manager = slicer.app.moduleManager()
         manager.moduleAboutToBeUnloaded.emit(self.name)
-        slicer.app.disconnect("startupCompleted()")  # or a module registers once for each former one
+        slicer.app.disconnect("startupCompleted()")  # or it registers once for each former one
         manager._remove(self.name)
         panel: ScriptedModuleWidget = self.panel
         panel._release()
