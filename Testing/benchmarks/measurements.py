@@ -260,6 +260,28 @@ def segment_ours(shape: tuple[int, int, int], passes: int, bundled: bool = False
     return measured
 
 
+def doubt_ours() -> Measured:
+    """What the bundled model shows of its own errors, of a prediction that is there."""
+    import torch
+
+    from ugmcl_core.inference.doubt import doubt_of
+    from ugmcl_core.inference.sliding_window import Prediction
+    from ugmcl_core.models.model import resolve
+
+    card = resolve("la-lge-mri").card
+    shape = tuple(round(n * s / c)
+                  for n, s, c in zip(LA_SHAPE, SPACING, card.spacing, strict=True))  # fmt: skip
+    found = body(shape)
+    mask = torch.from_numpy(found).float()[None, None]
+    p = torch.nn.functional.avg_pool3d(mask, 5, 1, padding=2)[0]
+    prediction = Prediction(p, None, p)
+
+    def measured() -> None:
+        doubt_of(prediction, found, card.spacing, card.calibration).bound(0)
+
+    return measured
+
+
 def segment_reference(shape: tuple[int, int, int], passes: int) -> Measured:
     """The network part alone; the time of one window times their number."""
     from reference import corners, segment

@@ -15,6 +15,7 @@ from measurements import (
     cold_segment,
     distance_ours,
     distance_reference,
+    doubt_ours,
     forward_ours,
     forward_reference,
     import_ours,
@@ -162,6 +163,12 @@ ROWS: dict[str, Row] = {
             "T = 8": partial(segment_ours, LA_SHAPE, 8, True),
         },
         {"T = 8": 1 / 3.5},
+        repeats=12,
+    ),
+    "surface": Row(
+        "surface error, volume interval and predicted Dice of 190x142x88, bundled model",
+        {OURS: doubt_ours},
+        {OURS: 0.25},
         repeats=12,
     ),
     "segment-large": Row(

@@ -7,11 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
-
 from ..data.volume import Volume
-from ..models.card import Calibration
-from .agreement import agreement
+from .doubt import doubt_of
 from .segmenter import Segmenter
 from .settings import SegmentSettings
 from .sliding_window import class_map
@@ -26,7 +23,7 @@ class Assessment:
 
     ``uncertainty`` is the mean within 5 mm of the predicted surface, NaN where there is none (an
     empty prediction, or one that fills the image); ``predicted_dice`` is the model's
-    `Calibration.dice` of `agreement`, 0 where nothing is found.
+    expectation, 0 where nothing is found.
     """
 
     uncertainty: float
@@ -61,9 +58,8 @@ def assess(
     unsure = surface_uncertainty(
         prediction.uncertainty[0].cpu().numpy(), found > 0, prepared.spacing
     )
-    calibration = segmenter.model.card.calibration or Calibration()
-    agreeing = agreement(prediction.sampled.cpu(), torch.from_numpy(found))
-    return Assessment(unsure, calibration.dice(agreeing)[0] if found.any() else 0.0)
+    doubt = doubt_of(prediction, found, prepared.spacing, segmenter.model.card.calibration)
+    return Assessment(unsure, doubt.dice[0] if doubt.dice else 0.0)
 
 
 def ranked(cases: Sequence[tuple[Key, Assessment]]) -> list[tuple[Key, Assessment]]:

@@ -14,19 +14,18 @@ from ..data.components import keep_largest
 from ..data.preprocessing import Prepared, normalization_of, prepare
 from ..data.volume import Volume
 from ..errors import Canceled, InputError
-from ..models.card import Calibration, ModelCard, images_of_a_case
+from ..models.card import ModelCard, images_of_a_case
 from ..models.foreign.settings import is_foreign
 from ..models.model import Model
 from ..models.network import build_network
 from ..nn import devices
 from ..nn.level_sets import signed_distance
 from ..nn.network import for_inference
-from .agreement import agreement
+from .doubt import doubt_of
 from .localization import exceeds, is_large, localize, surroundings
 from .settings import BAND_MM, UNSURE_MM, SegmentSettings
 from .sliding_window import Prediction, class_map, predict_mirrored
-from .surface_error import band, bound, expected_offset, near_surface, surface_voxels
-from .volume_interval import volume_interval
+from .surface_error import band, near_surface, surface_voxels
 
 _SEED = 2022
 # Times the largest extent seen in training from which on ...
@@ -202,14 +201,16 @@ class Segmenter:
         if prediction.uncertainty is not None:
             uncertainty = Volume(back(prediction.uncertainty[0]), grid)
             error = Volume(np.zeros(grid.shape, np.float32), grid)
-            bounds, intervals, dice = self._doubt(prediction, prepared, settings)
+            coarse = self._keep_pieces(class_map(prediction.foreground.cpu().numpy()), settings)
+            doubt = doubt_of(prediction, coarse, prepared.spacing, card.calibration)
+            dice = doubt.dice
         results = []
         for n, item in enumerate(card.classes):
             mask = labels == item.value
             volume_ml = float(np.count_nonzero(mask)) * grid.voxel_ml
             mean = unsure = interval = None
             if uncertainty is not None:
-                low, high = intervals[n]
+                low, high = doubt.intervals[n]
                 # the full grid's own volume lies within, too
                 interval = min(low, volume_ml), max(high, volume_ml)
             if uncertainty is not None and mask.any():
@@ -217,7 +218,7 @@ class Segmenter:
                 near = distance <= BAND_MM
                 if near.any():
                     mean = float(uncertainty.array[where][near].mean(dtype=np.float64))
-                    found = back(bounds(n))[where]
+                    found = back(doubt.bound(n))[where]
                     shown = error.array[where]
                     np.maximum(shown, band(found, mask[where], distance), out=shown)
                     unsure = float((found[surface_voxels(mask[where])] > UNSURE_MM).mean())
@@ -240,32 +241,6 @@ class Segmenter:
             if item.largest_component and not settings.all_components:
                 keep_largest(labels, item.value)
         return labels
-
-    def _doubt(
-        self, prediction: Prediction, prepared: Prepared, settings: SegmentSettings
-    ) -> tuple[
-        Callable[[int], torch.Tensor],
-        list[tuple[float, float]],
-        tuple[float, float, float] | None,
-    ]:
-        """A function that gives the bound of a class's surface error in mm on the model's grid,
-        (I', J', K'), the intervals of the volumes in ml, and the expected Dice with its interval,
-        None where nothing was found."""
-        card, samples = self.model.card, prediction.sampled.cpu()
-        calibration = card.calibration or Calibration()
-        found = self._keep_pieces(class_map(prediction.foreground.cpu().numpy()), settings)
-
-        def bounds(n: int) -> torch.Tensor:
-            mask = found == card.classes[n].value
-            offset = expected_offset(samples[n].numpy(), mask, prepared.spacing)
-            return torch.from_numpy(bound(offset, calibration))
-
-        intervals = [
-            volume_interval(samples[n].numpy(), found == item.value, prepared.spacing)
-            for n, item in enumerate(card.classes)
-        ]
-        dice = calibration.dice(agreement(samples, torch.from_numpy(found)))
-        return bounds, intervals, dice if found.any() else None
 
 
 class LevelSets(Sequence[Volume]):

@@ -36,6 +36,12 @@ class Prediction:
         """Predictive entropy / ln C of the samples, (1, I, J, K), or None."""
         return None if self.sampled is None else spread(self.sampled)
 
+    def pooled(self, n: int) -> np.ndarray:
+        """The mean of the samples and of the prediction, which averages the mirrored views, of the
+        n-th class, (I, J, K): both show where the surface may be, Monte Carlo passes those of one
+        view alone."""
+        return ((self.sampled[n] + self.foreground[n]) / 2).cpu().numpy()
+
 
 def spread(foreground: Tensor) -> Tensor:
     """Predictive entropy / ln C, 0 to 1, of the foreground's mean probabilities (C-1, I, J, K);

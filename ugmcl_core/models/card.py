@@ -14,6 +14,9 @@ from ..errors import InputError
 FORMAT = 1
 """Version of the layout of `model.json`; a reader refuses every other one."""
 
+PLACES = 9
+"""The weights of a calibration's places: of x, y, z, xx, xy, xz, yy, yz and zz."""
+
 SDF_CONVENTIONS = ("truncated", "published")
 LARGEST_LABEL = 255
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -51,17 +54,21 @@ class Calibration:
     """How a model's doubt becomes numbers that hold.
 
     Nine of ten surface points lie within ``factor`` r ** ``exponent`` mm, with r the expected
-    offset of `inference.surface_error`. A case's Dice is expected at ``dice_slope`` times
-    `inference.ranking.agreement` plus ``dice_offset``, with the standard deviation
-    ``dice_deviation``. The defaults, for models that were not calibrated, are those of
-    la-lge-mri on ten scans (Testing/benchmarks/accuracy/surface_error.py).
+    offset of `inference.surface_error`, where ``places`` are the weights of its `place_factor`.
+    The interval of a volume is that of `inference.volume_interval` with ``volume_stretch``. A
+    case's Dice is expected at ``dice_slope`` times `inference.agreement` plus ``dice_offset``,
+    give or take 1.96 times ``dice_deviation``. The defaults, for models that were not calibrated,
+    are those of la-lge-mri (Testing/benchmarks/accuracy/calibrate.py), but that all places are
+    alike and that the Dice is known half as well, as nothing is known of the model.
     """
 
-    factor: float = 2.1
-    exponent: float = 2.6
-    dice_slope: float = 1.1
-    dice_offset: float = -0.09
-    dice_deviation: float = 0.04  # twice that of la-lge-mri, as nothing is known of the model
+    factor: float = 2.2
+    exponent: float = 2.1
+    dice_slope: float = 1.15
+    dice_offset: float = -0.15
+    dice_deviation: float = 0.07
+    places: tuple[float, ...] = (0.0,) * PLACES
+    volume_stretch: float = 1.6
 
     def dice(self, agreement: float) -> tuple[float, float, float]:
         """The predicted Dice of a case and the bounds of its 95 % interval, all within 0 to 1."""
@@ -277,13 +284,19 @@ def _extents(value: Any) -> Any:
 def _calibration(value: Any) -> Calibration | None:
     if value is None:
         return None
-    if not isinstance(value, dict) or set(value) != {f.name for f in fields(Calibration)}:
+    later = {"places": Calibration.places, "volume_stretch": Calibration.volume_stretch}
+    value = {**later, **value} if isinstance(value, dict) else {}
+    if set(value) != {f.name for f in fields(Calibration)}:
         raise _Wrong(f"calibration needs {', '.join(f.name for f in fields(Calibration))}")
-    for key in ("factor", "exponent", "dice_deviation"):
+    for key in ("factor", "exponent", "dice_deviation", "volume_stretch"):
         _numbers([value[key]], f"{key} of calibration", 1)
-    if not all(_is_number(value[key]) for key in ("dice_slope", "dice_offset")):
+    places = value.pop("places")
+    if not isinstance(places, list | tuple) or len(places) != PLACES:
+        raise _Wrong(f"places of calibration is not a list of {PLACES} numbers")
+    if not all(_is_number(v) for v in (*places, *value.values())):
         raise _Wrong("calibration holds something that is not a number")
-    return Calibration(**{key: float(number) for key, number in value.items()})
+    numbers = {key: float(number) for key, number in value.items()}
+    return Calibration(**numbers, places=tuple(float(v) for v in places))
 
 
 def _normalization(

@@ -60,6 +60,7 @@ class Setup:
     """The assumptions and sizes of the experiment."""
 
     labeled: int = 2
+    base_method: str = "dual-task"
     base_iterations: int = 150
     holdout: int = 2
     pool: int = 12
@@ -152,7 +153,7 @@ def base_model(folder: Path, scans: Scans, setup: Setup) -> Model:
     profile = with_iterations(COARSE, setup.base_iterations)
     settings = TrainingSettings(setup.seed, "cpu")
     resume = (folder / "checkpoint.safetensors").exists()
-    return train(cohort, method_named(setup.method), profile, folder, settings, resume=resume)
+    return train(cohort, method_named(setup.base_method), profile, folder, settings, resume=resume)
 
 
 class Annotator:
@@ -335,7 +336,8 @@ def report(output: Path, scans: Scans, setup: Setup) -> str:
 def _assumptions(scans: Scans, setup: Setup) -> str:
     return (
         f"Profile coarse, method {setup.method}; base model of {len(scans.labeled)} labeled scans "
-        f"and {setup.base_iterations} iterations; {setup.holdout} hold-out scans; "
+        f"and {setup.base_iterations} iterations of {setup.base_method}; {setup.holdout} hold-out "
+        "scans; "
         f"{setup.cases} of {len(scans.pool)} scans corrected; mean Dice on {len(scans.test)} "
         "scans. "
         f"Assumed: a correction takes {setup.minutes_per_case:g} min and "

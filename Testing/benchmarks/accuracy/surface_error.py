@@ -1,42 +1,50 @@
-"""Whether the surface error that a model shows is right, and its calibration.
+"""Whether what a model shows of its own errors is right.
 
     python Testing/benchmarks/accuracy/surface_error.py --images DIR --labels DIR --cases LIST
-        [--model NAME] [--fit LIST]
+        [--without LIST] [--model NAME]
 
-For every case of LIST, which the model was not trained on: the true distance of each point of the
-predicted surface to the reference's, against the map that `ugmcl segment` writes. Prints the AUROC
-for points that are off by more than 3 mm (pooled and as the mean over the cases that have some),
-of the expected offset and, beside it, of the entropy at the point and of its mean within 5 mm;
-of the points said to be within 2 mm the part that is; the expected against the true Dice; and
-how often the interval of the volume holds the true one.
-With --fit, the calibration for the model's card from the cases of that list.
+For every case of LIST, which the model was neither trained on nor calibrated by: the true distance
+of each point of the predicted surface to the reference's, against the map that `ugmcl segment`
+writes. Prints the AUROC for points that are off by more than 3 mm (pooled and as the mean over the
+cases that have some), of the map and, beside it, of the expected offset without its place, of the
+entropy at the point and of its mean within 5 mm; of the points said to be within 2 mm the part
+that is; the expected against the true Dice; and how often the intervals hold the truth.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import ndimage, stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import torch
 
 from ugmcl_core.data.components import keep_largest
 from ugmcl_core.data.pairing import by_stem, read_list
 from ugmcl_core.data.preprocessing import resize, to_canonical
 from ugmcl_core.data.volume import read, read_labels
-from ugmcl_core.inference.agreement import agreement
+from ugmcl_core.inference.agreement import soft_dice
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import BAND_MM, UNSURE_MM, SegmentSettings
 from ugmcl_core.inference.sliding_window import class_map
-from ugmcl_core.inference.surface_error import bound, expected_offset, surface_voxels
-from ugmcl_core.inference.volume_interval import volume_interval
+from ugmcl_core.inference.surface_error import (
+    bound,
+    expected_offset,
+    place_factor,
+    places,
+    surface_voxels,
+    within_reach_only,
+)
+from ugmcl_core.inference.volume_interval import moved_volumes, volume_interval
 from ugmcl_core.models.card import Calibration
-from ugmcl_core.models.model import resolve
+from ugmcl_core.models.model import Model, resolve
 from ugmcl_core.nn.level_sets import signed_distance
 
 WRONG_MM = 3.0
@@ -45,42 +53,57 @@ WRONG_MM = 3.0
 @dataclass(frozen=True)
 class Case:
     """The points of one predicted surface: their true ``error`` and the measures of doubt, each
-    (N,); the Dice of the case and its `agreement`; the reference's volume in mL, the predicted
-    one, and its interval."""
+    (N,), and their ``place`` (3, N); the Dice of the case and its `soft_dice`; the reference's
+    ``volume`` in mL, and the predicted one with its `moved_volumes`."""
 
     error: np.ndarray
     offset: np.ndarray
+    place: np.ndarray
     entropy: np.ndarray
     nearby: np.ndarray
     dice: float
     agreement: float
     volume: float
-    predicted: float
-    interval: tuple[float, float]
+    volumes: tuple[float, float, float]
+
+    def bound(self, calibration: Calibration) -> np.ndarray:
+        """The surface error in mm that the map shows at each point."""
+        return bound(self.offset * place_factor(self.place, calibration.places), calibration)
 
 
 def main() -> int:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--images", required=True, help="folder of images")
-    parser.add_argument("--labels", required=True, help="folder of label maps")
-    parser.add_argument("--cases", required=True, help="list of case names to judge")
-    parser.add_argument("--fit", help="list of case names to calibrate by")
-    parser.add_argument("--model", default="la-lge-mri", help="name or folder of a model")
-    words = parser.parse_args()
-    segmenter = Segmenter(resolve(words.model), "cpu")
-    calibration = segmenter.model.card.calibration or Calibration()
-    if words.fit:
-        calibration = fitted(measured(segmenter, words, words.fit))
-        print(f"calibration: {asdict(calibration)}")
-    report(measured(segmenter, words, words.cases), calibration)
+    words = parser(__doc__).parse_args()
+    model = resolve(words.model)
+    cases = measured(model, words)
+    calibration = model.card.calibration or Calibration()
+    report(cases, [calibration] * len(cases))
     return 0
 
 
-def measured(segmenter: Segmenter, words: argparse.Namespace, names: str) -> list[Case]:
-    """The cases of a list."""
+def parser(text: str) -> argparse.ArgumentParser:
+    """The arguments that name a model and cases; ``text`` is the program's own."""
+    words = argparse.ArgumentParser(description=text.split("\n\n")[0])
+    words.add_argument("--images", required=True, help="folder of images")
+    words.add_argument("--labels", required=True, help="folder of label maps")
+    words.add_argument("--cases", required=True, help="list of case names")
+    words.add_argument("--without", help="list of case names to leave out of it")
+    words.add_argument("--model", default="la-lge-mri", help="name or folder of a model")
+    return words
+
+
+def measured(model: Model, words: argparse.Namespace) -> list[Case]:
+    """The cases of the list, one after the other."""
     images, labels = by_stem(words.images), by_stem(words.labels)
-    return [measure(segmenter, images[n], labels[n]) for n in read_list(names)]
+    left_out = set(read_list(words.without)) if words.without else set()
+    names = [n for n in read_list(words.cases) if n not in left_out]
+    segmenter = Segmenter(model, "cpu")
+    found = []
+    for n in names:
+        found.append(measure(segmenter, images[n], labels[n]))
+        print(f"\r{len(found)} of {len(names)} cases", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return found
 
 
 def measure(segmenter: Segmenter, image: Path, label: Path) -> Case:
@@ -88,10 +111,11 @@ def measure(segmenter: Segmenter, image: Path, label: Path) -> Case:
     prediction, prepared, _ = segmenter.predict(
         read(image), SegmentSettings(), progress=lambda fraction, text: None
     )
-    spacing, samples = prepared.spacing, prediction.sampled.cpu()
+    spacing, pooled = prepared.spacing, prediction.pooled(0)
     found = class_map(prediction.foreground.cpu().numpy())
     keep_largest(found, 1)
     mask = found == 1
+    near = within_reach_only(pooled, mask, spacing)
     truth = to_canonical(read_labels(label).array, prepared.order, prepared.flips) > 0
     fine = tuple(s * m / n for s, m, n in zip(spacing, mask.shape, truth.shape, strict=True))
     distance = on_grid(signed_distance(truth, fine), mask.shape)
@@ -102,14 +126,14 @@ def measure(segmenter: Segmenter, image: Path, label: Path) -> Case:
     nearby = ndimage.convolve(entropy, ball / ball.sum())
     return Case(
         error=crossing_error(prediction.foreground[0].cpu().numpy(), mask, distance)[points],
-        offset=expected_offset(samples[0].numpy(), mask, spacing)[points],
+        offset=expected_offset(pooled, mask, spacing)[points],
+        place=places(points, spacing),
         entropy=entropy[points],
         nearby=nearby[points],
         dice=2.0 * (mask & share).sum() / (mask.sum() + share.sum()),
-        agreement=agreement(samples, torch.from_numpy(found)),
+        agreement=soft_dice(near, mask),
         volume=truth.sum() * np.prod(fine) / 1000,
-        predicted=mask.sum() * np.prod(spacing) / 1000,
-        interval=volume_interval(samples[0].numpy(), mask, spacing),
+        volumes=moved_volumes(near, mask, spacing),
     )
 
 
@@ -144,22 +168,6 @@ def crossing_error(p: np.ndarray, mask: np.ndarray, distance: np.ndarray) -> np.
     return total / np.maximum(count, 1)
 
 
-def fitted(cases: list[Case]) -> Calibration:
-    """Factor and exponent from the 90 % quantiles of the error in 20 groups of equal size by
-    offset, a line in logarithms; Dice by least squares on the agreement."""
-    offset, error = (np.concatenate([getattr(c, k) for c in cases]) for k in ("offset", "error"))
-    groups = np.array_split(np.argsort(offset), 20)
-    x = [np.log(offset[g].mean()) for g in groups]
-    y = [np.log(np.quantile(error[g], 0.9)) for g in groups]
-    exponent, logarithm = np.polyfit(x, y, 1)
-    said, true = np.array([c.agreement for c in cases]), np.array([c.dice for c in cases])
-    slope, start = np.polyfit(said, true, 1)
-    rest = true - (slope * said + start)
-    spread = float(np.sqrt((rest**2).sum() / (len(cases) - 2)))
-    numbers = (np.exp(logarithm), exponent, slope, start, spread)
-    return Calibration(*(round(float(n), 3) for n in numbers))
-
-
 def auroc(score: np.ndarray, wrong: np.ndarray) -> float:
     """The area under the ROC curve: the part of pairs that ``score`` orders rightly."""
     ranks, count = stats.rankdata(score), int(wrong.sum())
@@ -167,35 +175,42 @@ def auroc(score: np.ndarray, wrong: np.ndarray) -> float:
     return float(area / (count * (len(wrong) - count)))
 
 
-def report(cases: list[Case], calibration: Calibration) -> None:
-    """Print what holds on these cases."""
+def report(cases: Sequence[Case], calibrations: Sequence[Calibration]) -> None:
+    """Print what holds on these cases, each with its calibration."""
     wrong = [c.error > WRONG_MM for c in cases]
     some = [n for n, w in enumerate(wrong) if w.sum() > 5]
     together = np.concatenate(wrong)
     print(f"{len(cases)} cases, {len(together)} points, {100 * together.mean():.1f} % off by more "
           f"than {WRONG_MM:g} mm")  # fmt: skip
     print("| measure | AUROC, all points | mean of cases |\n| --- | --- | --- |")
-    for name, text in (("offset", "expected offset"), ("nearby", "entropy within 5 mm"),
-                       ("entropy", "entropy at the point")):  # fmt: skip
-        scores = [getattr(c, name) for c in cases]
+    bounds = [c.bound(k) for c, k in zip(cases, calibrations, strict=True)]
+    rows = {"surface error": bounds, "expected offset": [c.offset for c in cases],
+            "entropy within 5 mm": [c.nearby for c in cases],
+            "entropy at the point": [c.entropy for c in cases]}  # fmt: skip
+    for text, scores in rows.items():
         mean = np.mean([auroc(scores[n], wrong[n]) for n in some])
         print(f"| {text} | {auroc(np.concatenate(scores), together):.3f} | {mean:.3f} |")
-    offset, error = (np.concatenate([getattr(c, k) for c in cases]) for k in ("offset", "error"))
-    said = bound(offset, calibration)
+    said, error = np.concatenate(bounds), np.concatenate([c.error for c in cases])
     inside = said <= UNSURE_MM
     print(f"said to be within {UNSURE_MM:g} mm: {100 * inside.mean():.0f} % of the points; "
           f"{100 * (error[inside] <= UNSURE_MM).mean():.1f} % of these are, and "
           f"{100 * (error[~inside] <= UNSURE_MM).mean():.0f} % of the others")  # fmt: skip
     print(f"within their own bound: {100 * (error <= said).mean():.1f} % of the points")
-    expected = [calibration.dice(c.agreement)[0] for c in cases]
-    true = [c.dice for c in cases]
-    print(f"Dice: rank correlation {stats.spearmanr(expected, true)[0]:.2f}, mean absolute error "
-          f"{np.abs(np.subtract(expected, true)).mean():.3f}")  # fmt: skip
-    held = [c.interval[0] <= c.volume <= c.interval[1] for c in cases]
-    wide = np.mean([(c.interval[1] - c.interval[0]) / c.predicted for c in cases])
-    off = np.mean([abs(c.predicted - c.volume) / c.volume for c in cases])
-    print(f"volume: off by {100 * off:.1f} % on average; {sum(held)} of {len(cases)} true volumes "
-          f"are in their interval, which is {100 * wide:.0f} % of the volume wide")  # fmt: skip
+    expected = np.array([k.dice(c.agreement) for c, k in zip(cases, calibrations, strict=True)])
+    true = np.array([c.dice for c in cases])
+    held = (expected[:, 1] <= true) & (true <= expected[:, 2])
+    print(f"Dice: rank correlation {stats.spearmanr(expected[:, 0], true)[0]:.2f}, mean absolute "
+          f"error {np.abs(expected[:, 0] - true).mean():.3f} (of their mean: "
+          f"{np.abs(true - true.mean()).mean():.3f}); {held.sum()} of {len(cases)} are in their "
+          f"interval, which is {np.diff(expected[:, 1:]).mean():.3f} wide")  # fmt: skip
+    ranges = np.array([volume_interval(c.volumes, k.volume_stretch)
+                       for c, k in zip(cases, calibrations, strict=True)])  # fmt: skip
+    volume, predicted = np.array([c.volume for c in cases]), [c.volumes[0] for c in cases]
+    held = (ranges[:, 0] <= volume) & (volume <= ranges[:, 1])
+    off = np.mean(np.abs(predicted - volume) / volume)
+    wide = np.mean(np.ptp(ranges, axis=1) / predicted)
+    print(f"volume: off by {100 * off:.1f} % on average; {held.sum()} of {len(cases)} are in "
+          f"their interval, which is {100 * wide:.0f} % of the volume wide")  # fmt: skip
 
 
 if __name__ == "__main__":

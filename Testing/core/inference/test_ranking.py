@@ -20,6 +20,7 @@ from ugmcl_core.inference.agreement import agreement
 from ugmcl_core.inference.ranking import Assessment, assess, ranked
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
+from ugmcl_core.inference.surface_error import within_reach_only
 from ugmcl_core.inference.surface_uncertainty import surface_uncertainty
 from ugmcl_core.models.card import Calibration
 
@@ -42,6 +43,19 @@ def test_the_agreement_is_the_soft_dice_with_the_prediction():
     assert agreement(certain, torch.from_numpy(found)) == 1.0
 
 
+def test_what_is_seen_of_another_structure_says_nothing_of_this_one():
+    mask = np.zeros((30, 20, 20), bool)
+    mask[3:9, 5:12, 5:12] = True
+    q = np.zeros(mask.shape, np.float32)
+    q[2:10, 5:12, 5:12] = 0.8
+    spacing = (2.0, 1.0, 1.0)
+    assert np.array_equal(within_reach_only(q, mask, spacing), q)
+    more = q.copy()
+    more[25:] = 0.9  # 32 mm away
+    assert np.array_equal(within_reach_only(more, mask, spacing), q)
+    assert not within_reach_only(q, np.zeros_like(mask), spacing).any()
+
+
 def test_a_case_is_assessed_on_the_models_grid(segmenter, case):
     image, _ = case
     found = assess(segmenter, image, 3)
@@ -51,7 +65,8 @@ def test_a_case_is_assessed_on_the_models_grid(segmenter, case):
     mask = prediction.foreground[0].numpy() > 0.5
     unsure = surface_uncertainty(prediction.uncertainty[0].numpy(), mask, prepared.spacing)
     assert found.uncertainty == pytest.approx(unsure)
-    q = prediction.sampled[0].numpy()
+    q = (prediction.sampled[0].numpy() + prediction.foreground[0].numpy()) / 2
+    q = within_reach_only(q, mask, prepared.spacing)
     agreeing = float(2 * q[mask].sum() / (mask.sum() + q.sum()))
     expected = min(1.0, Calibration.dice_slope * agreeing + Calibration.dice_offset)
     assert found.predicted_dice == pytest.approx(float(expected), rel=1e-4)

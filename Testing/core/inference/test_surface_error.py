@@ -14,7 +14,13 @@ from scipy import ndimage, stats
 from ugmcl_core.data import volume
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import BAND_MM, SegmentSettings
-from ugmcl_core.inference.surface_error import bound, expected_offset, surface_voxels
+from ugmcl_core.inference.surface_error import (
+    bound,
+    expected_offset,
+    place_factor,
+    places,
+    surface_voxels,
+)
 from ugmcl_core.models.card import Calibration
 
 
@@ -30,7 +36,7 @@ def plane(spread: float, normal: tuple, spacing: tuple, shape: tuple) -> tuple:
 
 @settings(max_examples=15, deadline=None)
 @given(
-    spread=st.floats(0.8, 2.0),
+    spread=st.floats(1.0, 2.0),
     normal=st.sampled_from([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, -2, 2)]),
     spacing=st.sampled_from([(1.25, 1.25, 1.25), (0.8, 0.8, 1.5)]),
 )
@@ -52,6 +58,30 @@ def test_beside_the_surface_the_offset_is_that_of_its_nearest_point():
     assert surface.sum() == 900 and surface[15].all()
     assert np.array_equal(found, np.broadcast_to(found[15], found.shape))
     assert found[19, 2, 15] < 0.05 and found[19, 27, 15] > 1.0
+
+
+def test_the_place_of_a_surface_point_is_in_its_own_frame_whatever_the_grid():
+    box = np.zeros((40, 36, 30), bool)
+    box[5:25, 8:20, 10:16] = True
+    surface = surface_voxels(box)
+    place = places(surface, (1.0, 2.0, 3.0))
+    assert place.shape == (3, surface.sum())
+    assert place.mean(axis=1) == pytest.approx(0.0, abs=1e-5)
+    assert place.std(axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert np.allclose(place, places(surface, (0.5, 1.0, 1.5)), atol=1e-5)
+
+
+def test_the_offset_is_greater_where_the_model_errs_more():
+    p, mask, _ = plane(1.5, (1, 0, 0), (1.0, 1.0, 1.0), (32, 30, 30))
+    plain = expected_offset(p, mask, (1.0, 1.0, 1.0))
+    weights = (0.0, math.log(2.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, math.log(3.0))
+    found = expected_offset(p, mask, (1.0, 1.0, 1.0), weights)
+    surface = surface_voxels(mask)
+    _x, y, z = places(surface, (1.0, 1.0, 1.0))
+    expected = plain[surface] * 2.0**y * 3.0 ** (z * z - 1.0)
+    assert found[surface] == pytest.approx(expected, rel=1e-4)
+    assert found[20] == pytest.approx(found[15])
+    assert place_factor(np.zeros((3, 1)), (1.0,) * 9) == pytest.approx(math.exp(-3.0))
 
 
 @pytest.mark.parametrize("value", [False, True])

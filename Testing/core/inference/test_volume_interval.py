@@ -8,7 +8,7 @@ from samples import small_case, tiny_model
 
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
-from ugmcl_core.inference.volume_interval import volume_interval
+from ugmcl_core.inference.volume_interval import moved_volumes, volume_interval
 
 SPACING = (1.0, 2.0, 1.5)
 
@@ -21,24 +21,32 @@ def sphere(radius: float, width: float) -> np.ndarray:
     return np.clip(0.5 - distance / width, 0, 1).astype(np.float32)
 
 
+def volumes(p: np.ndarray) -> tuple[float, float, float]:
+    return moved_volumes(p, p > 0.5, SPACING)
+
+
 def test_the_surface_moves_as_a_whole():
-    p = sphere(15.0, 4.0)
-    low, high = volume_interval(p, p > 0.5, SPACING)
-    for bound, radius in ((low, 15 - 0.4 * 2), (high, 15 + 0.4 * 2)):
-        assert bound == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=0.02)
-    narrow = volume_interval(sphere(15.0, 1.0), p > 0.5, SPACING)
-    assert low < narrow[0] <= narrow[1] < high
+    own, low, high = volumes(sphere(15.0, 4.0))
+    for found, radius in ((own, 15.0), (low, 14.0), (high, 16.0)):
+        assert found == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=0.02)
+    narrow = volumes(sphere(15.0, 1.0))
+    assert low < narrow[1] <= narrow[2] < high
 
 
-def test_other_structures_and_edges():
+def test_a_stretch_moves_it_as_many_times_as_far_in_logarithms():
+    found = volumes(sphere(15.0, 4.0))
+    assert volume_interval(found, 1.0) == pytest.approx(found[1:])
+    for moved, bound in zip(found[1:], volume_interval(found, 2.5), strict=True):
+        assert np.log(bound / found[0]) == pytest.approx(2.5 * np.log(moved / found[0]))
+
+
+def test_edges():
     p = sphere(8.0, 2.0)
-    inside = volume_interval(p, p > 0.5, SPACING)
-    p[:4, :3, :3] = 0.9  # an island that the largest component leaves out
-    mask = (p > 0.5) & (sphere(8.0, 2.0) > 0)
-    assert volume_interval(p, mask, SPACING) == inside
-    assert volume_interval(p, np.zeros_like(mask), SPACING) == (0.0, 0.0)
-    low, high = volume_interval(np.full_like(p, 0.4), mask, SPACING)
-    assert low < mask.sum() * 3.0 / 1000 < high, "the volume of the mask lies within"
+    mask = p > 0.5
+    assert volume_interval(moved_volumes(p, np.zeros_like(mask), SPACING), 2.0) == (0.0, 0.0)
+    for value in (0.4, 0.8):  # the volume of the mask lies within, whatever the samples say
+        low, high = volume_interval(moved_volumes(np.full_like(p, value), mask, SPACING), 2.0)
+        assert low <= mask.sum() * 3.0 / 1000 <= high
 
 
 def test_a_result_has_it_with_passes_alone(tmp_path):

@@ -70,8 +70,16 @@ def alter(model: models.Model, **changes) -> Path:
 
 
 def test_card_survives_json():
-    for given in (card(), card(calibration=Calibration(2.0, 3.0, 1.2, -0.2, 0.03))):
+    places = (0.1, 0.0, -0.2, 0.0, 0.0, 0.03, 0.0, 0.0, 0.0)
+    calibration = Calibration(2.0, 3.0, 1.2, -0.2, 0.03, places, 1.7)
+    for given in (card(), card(calibration=calibration)):
         assert ModelCard.from_json(given.to_json()) == given
+
+
+def test_a_calibration_of_before_there_were_places_has_none(saved):
+    former = {"factor": 2.0, "exponent": 3.0, "dice_slope": 1.2, "dice_offset": -0.2}
+    model = models.open_model(alter(saved, calibration={**former, "dice_deviation": 0.03}))
+    assert model.card.calibration == Calibration(2.0, 3.0, 1.2, -0.2, 0.03)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +89,10 @@ def test_card_survives_json():
         ({"factor": 2.0}, "calibration needs factor, exponent"),
         ({**asdict(Calibration()), "factor": -1.0}, "factor of calibration"),
         ({**asdict(Calibration()), "dice_offset": "low"}, "calibration holds"),
+        ({**asdict(Calibration()), "places": [0.0] * 8}, "places of calibration is not a list"),
+        ({**asdict(Calibration()), "places": [True] * 9}, "calibration holds"),
+        ({**asdict(Calibration()), "volume_stretch": 0}, "volume_stretch of calibration"),
+        ({**asdict(Calibration()), "other": 1.0}, "calibration needs factor, exponent"),
     ],
 )
 def test_a_calibration_that_is_none_is_refused(saved, wrong, told):
