@@ -81,7 +81,7 @@ demo: env
 	@$(PYTHON) Testing/demo.py $(if $(IMAGE),--image "$(IMAGE)")
 
 bench: env
-	@$(PYTHON) Testing/benchmarks/bench.py $(ROWS)
+	@$(PYTHON) Testing/benchmarks/bench.py $(ROWS) $(if $(DATA),--data "$(DATA)")
 
 clean:
 	rm -rf out build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

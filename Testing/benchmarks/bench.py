@@ -2,6 +2,7 @@
 
     make bench                      all rows (about 20 minutes on two cores)
     make bench ROWS="forward step"  some; --list names them
+    make bench ROWS=accuracy DATA=DIR   an hour and more: see accuracy/time_to_accuracy.py
     python Testing/benchmarks/bench.py --json FILE
     python Testing/benchmarks/bench.py --device cuda forward supervised ugmcl-paper segment
 
@@ -29,6 +30,9 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT)]
 
 from table import PEER, ROWS, Row  # noqa: E402
+
+ACCURACY = "accuracy"
+"""A row of its own: a training on scans that are not part of the repository."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +186,18 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     parser.add_argument("--device", default="cpu", help="of the network: cpu, cuda or cuda:N")
+    parser.add_argument("--data", metavar="DIR", help=f"the scans of the row {ACCURACY}")
     words = parser.parse_args()
     os.environ["UGMCL_BENCH_DEVICE"] = words.device
     if words.list:
-        print("\n".join(f"{name:18} {row.title}" for name, row in ROWS.items()))
+        titles = {**{k: row.title for k, row in ROWS.items()}, ACCURACY: "minutes to a mean Dice"}
+        print("\n".join(f"{name:18} {title}" for name, title in titles.items()))
         return 0
+    if ACCURACY in words.rows:
+        if words.rows != [ACCURACY] or not words.data:
+            parser.error(f"{ACCURACY} is measured alone, with --data DIR (make bench DATA=DIR)")
+        script = HERE / "accuracy" / "time_to_accuracy.py"
+        return subprocess.run([sys.executable, str(script), words.data]).returncode
     if unknown := sorted(set(words.rows) - set(ROWS)):
         parser.error(f"there is no row {unknown[0]!r}; see --list")
     found: list[Measurement] = []

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ def test_the_benchmark_names_a_row_that_it_does_not_have():
     assert "there is no row 'nothing'" in done.stderr
 
 
+def test_the_time_to_accuracy_is_measured_alone_and_on_given_scans(tmp_path):
+    for words in (["accuracy"], ["accuracy", "import", "--data", str(tmp_path)]):
+        done = subprocess.run([sys.executable, str(BENCH), *words], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "with --data DIR" in done.stderr
+
+
 def test_the_roofline_counts_a_product_per_weight_and_voxel(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.syspath_prepend(str(BENCH.parent))
@@ -41,3 +49,30 @@ def test_the_roofline_counts_a_product_per_weight_and_voxel(monkeypatch):
     operations, elements = roofline.counted(lambda: layers(image), layers)
     assert operations == 2 * 4**3 * 3 * (2 * 3**3) + 2 * 8**3 * 5 * 3
     assert elements == 4**3 * (2 + 3) + 4**3 * 3 + 8**3 * 5
+
+
+def test_the_clock_of_a_training_counts_its_iterations_alone(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(BENCH.parent / "accuracy"))
+    import time_to_accuracy
+
+    now = iter((0, 70, 70, 100, 100, 190, 190, 200, 200, 260, 260))
+    monkeypatch.setattr(time_to_accuracy.time, "monotonic", lambda: next(now))
+
+    def train(*_, on_event, **__):
+        on_event({"event": "preparing"})  # 70 s that do not count
+        on_event({"event": "progress"})  # 30 that do
+        on_event({"event": "holdout", "step": 5, "dice": [0.8, 0.92]})  # 90 that do not
+        on_event({"event": "labeled"})  # 10 that do
+        on_event({"event": "done", "step": 9, "dice": [0.89, 0.92]})  # 60 that do not
+
+    monkeypatch.setattr(time_to_accuracy, "train", train)
+    words = types.SimpleNamespace(
+        seed=1, every=5, method="dual-task", labeled=4, coarse=9, iterations=0
+    )
+    clock = time_to_accuracy.Clock(120.0, [(60.0, 50.0)])
+    time_to_accuracy.trained(tmp_path / "coarse", None, None, words, None, clock)
+    assert clock.seconds == 120 + 30 + 10
+    assert clock.reached == [(60, 50), (150, pytest.approx(86)), (160, pytest.approx(90.5))]
+    row = time_to_accuracy.table(clock, words).splitlines()[2]
+    assert row.endswith("| 2 min | 3 min | 3 min |  | 90.5 % after 3 min |"), row
