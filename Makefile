@@ -12,6 +12,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 TORCH := torch==2.13.0
+# of nnU-Net, alone: what it names as needed brings another torch, and is for other networks
+NETWORKS := dynamic_network_architectures==0.4.4
 LIBRARIES := libEGL.so.1:libegl1 libGL.so.1:libgl1 libxkbcommon.so.0:libxkbcommon0 \
 	libglib-2.0.so.0:libglib2.0-0 libfontconfig.so.1:libfontconfig1 libdbus-1.so.3:libdbus-1-3
 
@@ -33,6 +35,7 @@ $(STAMP): requirements-dev.txt
 	if [ ! -x $(PYTHON) ]; then echo "creating $(VENV) with $$base"; $$base -m venv $(VENV); fi
 	$(PYTHON) -m pip install --quiet $(TORCH)
 	$(PYTHON) -m pip install --quiet -r requirements-dev.txt
+	$(PYTHON) -m pip install --quiet --no-deps $(NETWORKS)
 	@touch $@
 
 # The packages of the libraries that the headless Slicer would miss; without ldconfig, none.

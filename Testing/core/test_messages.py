@@ -31,7 +31,7 @@ from ugmcl_core.experiments import datasets, paper, planning, records, running
 from ugmcl_core.files import Busy
 from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.models import archives, downloads, store
-from ugmcl_core.models.foreign import monai_bundle
+from ugmcl_core.models.foreign import monai_bundle, nnunet
 from ugmcl_core.nn import devices, parallel
 from ugmcl_core.remote import cluster
 from ugmcl_core.training import finetune
@@ -258,6 +258,22 @@ def test_of_models(tmp_path, monkeypatch):
     (bundle / "models").mkdir()
     torch.save([1], bundle / monai_bundle.WEIGHTS)
     assert "holds no weights by name" in told(lambda: monai_bundle._weights(bundle))
+    assert "holds no weights by name" in told(
+        lambda: nnunet._checkpoint(bundle / monai_bundle.WEIGHTS)
+    )
+    (tmp_path / "r" / "fold_0").mkdir(parents=True)
+    for name in (nnunet.PLANS, nnunet.DATASET):
+        write(tmp_path / "r" / name, "{}")
+    assert "no fold_K holds a" in told(lambda: nnunet.convert(tmp_path / "r", tmp_path / "x"))
+    fold = tmp_path / "r" / "fold_0"
+    assert "since it holds the weights" in told(lambda: nnunet.convert(fold, tmp_path / "x"))
+    write(fold / nnunet.CHECKPOINT, "no tensors")
+    assert "more than tensors and numbers" in told(lambda: nnunet.convert(fold, tmp_path / "x"))
+    with monkeypatch.context() as patch:
+        patch.delattr(torch.serialization, "safe_globals")
+        assert "torch 2.5 or newer is needed" in told(
+            lambda: nnunet.convert(fold, tmp_path / "x")
+        )
     assert "twice" in told(lambda: archives.unpack(twice, tmp_path / "out"))
     long = tmp_path / "long.zip"
     with zipfile.ZipFile(long, "w") as file:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from .volume import Grid, Volume, index_box
 if TYPE_CHECKING:
     from torch import Tensor
 
-_KINDS = ("robust-z", "z-score", "z-score-nonzero", "window", "global", "none")
+_KINDS = ("robust-z", "z-score", "z-score-nonzero", "window", "global", "unit", "none")
 _PADDING = 0.05
 _STATISTICS_VOXELS = 2_000_000  # percentiles of more voxels than this differ only in the noise
 
@@ -37,7 +37,8 @@ class Normalization:
     not 0, such as a skull-stripped brain; zeros stay 0. ``window``: clip to ``low`` and ``high``
     intensity (HU) and map them to -1 and 1. ``global``: clip to them, subtract ``mean`` and divide
     by ``deviation``, which are those of the structures in all cases of the training: for CT, where
-    an intensity has a meaning of its own. ``none``: the file is normalized already.
+    an intensity has a meaning of its own. ``unit``: the lowest voxel is 0, the highest 1.
+    ``none``: the file is normalized already.
     """
 
     kind: str = "robust-z"
@@ -68,6 +69,9 @@ class Normalization:
         if self.kind == "global":
             clipped = np.clip(array, self.low, self.high)
             return (clipped - np.float32(self.mean)) / np.float32(self.deviation)
+        if self.kind == "unit":
+            above = array - array.min()
+            return above / max(above.max(), np.float32(1e-8))
         flat = array.ravel(order="K")
         if self.kind == "z-score-nonzero":
             flat = flat[flat != 0.0] if flat.any() else flat
@@ -80,10 +84,7 @@ class Normalization:
             flat, array = np.clip(flat, low, high), np.clip(array, low, high)
         mean, deviation = float(flat.mean(dtype=np.float64)), float(flat.std(dtype=np.float64))
         if not deviation > 1e-6 * max(1.0, abs(mean)):
-            raise InputError(
-                "the image, or its region of interest, is constant: there is nothing to "
-                "segment (check the file and the region of interest)"
-            )
+            refuse_constant()
         if self.kind == "z-score-nonzero":
             return np.where(array != 0.0, (array - mean) / deviation, np.float32(0.0))
         return (array - mean) / deviation
@@ -109,6 +110,14 @@ def stored_normalization(
     return tuple(each.to_dict() for each in normalization)
 
 
+def refuse_constant() -> NoReturn:
+    """Raise InputError for an image in which all voxels are equal."""
+    raise InputError(
+        "the image, or its region of interest, is constant: there is nothing to "
+        "segment (check the file and the region of interest)"
+    )
+
+
 def _without_padding(values: np.ndarray) -> np.ndarray:
     """``values`` less those of an empty surrounding: the lowest one, where it fills more than
     ``_PADDING`` of the image, so that padding a scan with zeros does not change its contrast."""
@@ -125,8 +134,8 @@ class Prepared:
 
     ``image`` is (channels, I', J', K') float32, normalized, in canonical axes: i, j, k run along
     the body axes R, A, S that they are closest to. ``spacing`` is the model grid's true spacing.
-    ``weights`` are those of a `part`, by canonical axis: (voxels of the region, voxels of the
-    image), None where the image is all of the region.
+    ``weights`` are those of the way back, by canonical axis: (voxels of the region, voxels of the
+    image), None for `resize` from all of the image to all of the region.
     """
 
     image: Tensor
@@ -166,7 +175,10 @@ class Prepared:
         box, weights = list(self.box), []
         for a in range(3):
             axis, wanted = self.order[a], inside[a]
-            whole = interpolation(self.image.shape[1 + a], self.region[axis])
+            if self.weights is None:
+                whole = interpolation(self.image.shape[1 + a], self.region[axis])
+            else:
+                whole = self.weights[a]
             own = whole[:, wanted]
             known = (own.sum(1) > 0.5).nonzero()[:, 0]  # rows that mostly depend on the box
             first, last = int(known[0]), int(known[-1]) + 1
@@ -217,11 +229,8 @@ def prepare(
     import torch
 
     volumes = [volumes] if isinstance(volumes, Volume) else list(volumes)
-    grid = volumes[0].grid
-    if not all(grid.same_as(v.grid) for v in volumes[1:]):
-        raise InputError("the channels of one case lie on different grids; resample them first")
-    if box is None:
-        box = index_box(grid, roi) if roi is not None else tuple(slice(0, n) for n in grid.shape)
+    grid, region = region_of(volumes, roi)
+    box = region if box is None else box
     order, flips = canonical_axes(grid)
     arrays = [to_canonical(v.array[box], order, flips) for v in volumes]
     size = model_shape(arrays[0].shape, [grid.spacing[a] for a in order], spacing)
@@ -233,6 +242,18 @@ def prepare(
         for n, a, m in zip(arrays[0].shape, order, size, strict=True)
     )
     return Prepared(image, true, grid, box, order, flips)
+
+
+def region_of(
+    volumes: Sequence[Volume], roi: Sequence[float] | None
+) -> tuple[Grid, tuple[slice, slice, slice]]:
+    """The common grid of the channels of a case, and the box of voxels of ``roi``, or of all.
+    Raises InputError."""
+    grid = volumes[0].grid
+    if not all(grid.same_as(v.grid) for v in volumes[1:]):
+        raise InputError("the channels of one case lie on different grids; resample them first")
+    whole = tuple(slice(0, n) for n in grid.shape)
+    return grid, index_box(grid, roi) if roi is not None else whole
 
 
 def _normalized(

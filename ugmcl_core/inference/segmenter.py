@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ..data import nnunet, preprocessing
 from ..data.components import keep_largest
-from ..data.preprocessing import Prepared, normalization_of, prepare
+from ..data.preprocessing import Prepared, normalization_of
 from ..data.volume import Volume
 from ..errors import Canceled, InputError
 from ..models.card import ModelCard, images_of_a_case
@@ -28,6 +29,7 @@ from .sliding_window import Prediction, class_map, predict_mirrored
 from .surface_error import band, near_surface, surface_voxels
 
 _SEED = 2022
+_PREPARE = {"ugmcl": preprocessing.prepare, "nnunet": nnunet.prepare}
 # Times the largest extent seen in training from which on ...
 _WIDE = 1.3  # ... the structure is looked for first,
 _TOO_WIDE = 1.5  # ... a region of interest is advised.
@@ -77,7 +79,8 @@ class Segmenter:
         self.model = model
         self.device = devices.resolve(device)
         network = build_network(model, self.device)
-        self.network = network if is_foreign(model.card.network) else for_inference(network)
+        self._is_foreign = is_foreign(model.card.network)
+        self.network = network if self._is_foreign else for_inference(network)
 
     def segment(
         self,
@@ -119,7 +122,8 @@ class Segmenter:
         """The prediction on the model's grid, the way back, and whether the field of view is far
         beyond the training's; arguments and errors as of `segment`."""
         card = self.model.card
-        if settings.passes and settings.uncertainty == "flips" and not card.mirror_axes:
+        mirrored = bool(card.mirror_axes)
+        if settings.passes and settings.uncertainty == "flips" and not mirrored:
             raise InputError(
                 f"model {self.model.name} was not trained on mirrored images, so flips cannot "
                 "show its uncertainty; choose dropout"
@@ -131,7 +135,9 @@ class Segmenter:
                 f"{len(volumes)} given"
             )
         progress(0.0, "preparing")
-        prepared = prepare(volumes, card.spacing, normalization_of(card.normalization), roi)
+        prepared = _PREPARE[card.preparation](
+            volumes, card.spacing, normalization_of(card.normalization), roi
+        )
         if canceled is not None and canceled():
             raise Canceled
         whole = prepared
@@ -154,7 +160,8 @@ class Segmenter:
                 card.patch,
                 card.mirror_axes,
                 passes=settings.passes,
-                uncertainty=settings.uncertainty,
+                # a foreign network has no dropout to vary
+                uncertainty="flips" if self._is_foreign and mirrored else settings.uncertainty,
                 overlap=settings.overlap,
                 together=1 if self.device.type == "cpu" else 4,
                 canceled=canceled,

@@ -83,13 +83,14 @@ def starts(length: int, window: int, overlap: float) -> list[int]:
     return [round(n * (length - window) / (count - 1)) for n in range(count)]
 
 
-def importance(window: tuple[int, ...]) -> Tensor:
-    """Weights of a window's voxels: a Gaussian of 1/4 of its size, never below 1 % of its peak."""
+def importance(window: tuple[int, ...], width: float = 1 / 4, least: float = 0.01) -> Tensor:
+    """Weights of a window's voxels: a Gaussian of ``width`` of its size, never below ``least`` of
+    its peak."""
     axes = []
     for n in window:
-        x = (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) / (n / 4)
+        x = (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) / (n * width)
         axes.append(torch.exp(-0.5 * x * x))
-    return torch.einsum("i,j,k->ijk", *axes).clamp_min(0.01)
+    return torch.einsum("i,j,k->ijk", *axes).clamp_min(least)
 
 
 @torch.inference_mode()
@@ -111,6 +112,7 @@ def predict(
     predictive entropy (Eq. 3) of ``passes`` passes with dropout, which share the pass's encoding
     since nothing random happens in it. A volume that is not much larger than a patch is one
     window; with an ``overlap`` windows are patches that overlap by at least this share of theirs.
+    A network of a `fixed_window` gets patches alone, a smaller volume in the middle of zeros.
     Results of overlapping windows are averaged by `importance`; ``together`` windows go through
     the network at once. Without ``distance`` only probabilities are computed. Raises Canceled when
     ``canceled()`` turns true, checked at every pass.
@@ -118,18 +120,23 @@ def predict(
     device = next(network.parameters()).device
     classes = network.settings.classes
     shape = tuple(image.shape[1:])
+    fixed = network.settings.fixed_window
     most = MOST_PATCHES if overlap is None else 0.0
-    window = window_size(shape, patch, network.settings.multiple, most)
+    window = patch if fixed else window_size(shape, patch, network.settings.multiple, most)
     overlap = _OVERLAP if overlap is None else overlap
-    around = [(0, max(0, w - n)) for n, w in zip(shape, window, strict=True)]
-    image = pad(image[None], [m for pair in reversed(around) for m in pair], mode="replicate")
+    gaps = [max(0, w - n) for n, w in zip(shape, window, strict=True)]
+    around = [(gap // 2, gap - gap // 2) if fixed else (0, gap) for gap in gaps]
+    mode = "constant" if fixed else "replicate"
+    image = pad(image[None], [m for pair in reversed(around) for m in pair], mode=mode)
     image = image.to(device)
     corners = list(
         itertools.product(
             *(starts(n, w, overlap) for n, w in zip(image.shape[2:], window, strict=True))
         )
     )
-    weight = importance(window).to(device) if len(corners) > 1 else torch.ones((), device=device)
+    weight = torch.ones((), device=device)
+    if len(corners) > 1:  # nnU-Net's and MONAI's own weights for theirs
+        weight = (importance(window, 1 / 8, 1e-6) if fixed else importance(window)).to(device)
     has_distance = distance and network.distance_head is not None
     kinds = 1 + has_distance + (passes > 0)
     total = torch.zeros((kinds, classes - 1, *image.shape[2:]), device=device)
@@ -172,7 +179,8 @@ def predict(
     if progress is not None:
         progress(1.0)
     total /= weights
-    total = total[(slice(None), slice(None), *(slice(0, n) for n in shape))]
+    inner = (slice(a, a + n) for (a, _), n in zip(around, shape, strict=True))
+    total = total[(slice(None), slice(None), *inner)]
     return Prediction(total[0], total[1] if has_distance else None, total[-1] if passes else None)
 
 

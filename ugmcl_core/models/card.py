@@ -18,6 +18,7 @@ PLACES = 9
 """The weights of a calibration's places: of x, y, z, xx, xy, xz, yy, yz and zz."""
 
 SDF_CONVENTIONS = ("truncated", "published")
+PREPARATIONS = ("ugmcl", "nnunet")
 LARGEST_LABEL = 255
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -91,6 +92,8 @@ class ModelCard:
     axis)), or None.
     `mirror_axes` are the canonical axes (0 to 2) along which training saw mirrored images, so that
     inference can average over mirrored views.
+    `preparation` of images is "ugmcl" (`data.preprocessing`) or "nnunet" (`data.nnunet`), with
+    which all axes are those of the file.
     `calibration` is None for a model that was not calibrated.
     `training` and `scores` are records for a reader, not used by the program.
     """
@@ -108,6 +111,7 @@ class ModelCard:
     scale_mm: float = 10.0
     field_of_view_mm: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
     mirror_axes: tuple[int, ...] = ()
+    preparation: str = PREPARATIONS[0]
     calibration: Calibration | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
@@ -119,6 +123,8 @@ class ModelCard:
     def to_json(self) -> str:
         """The text of `model.json`."""
         content = asdict(self)
+        if self.preparation == PREPARATIONS[0]:  # so that earlier versions read it
+            del content["preparation"]
         return json.dumps({"format": content.pop("format"), **content}, indent=2) + "\n"
 
     @staticmethod
@@ -180,6 +186,7 @@ def _card(content: dict[str, Any]) -> ModelCard:
     optional = {
         "field_of_view_mm": None,
         "mirror_axes": (),
+        "preparation": PREPARATIONS[0],
         "calibration": None,
         "training": {},
         "scores": {},
@@ -198,6 +205,9 @@ def _card(content: dict[str, Any]) -> ModelCard:
     sdf = _text(content, "sdf")
     if sdf not in SDF_CONVENTIONS:
         raise _Wrong(f"sdf is {sdf!r}, not one of {', '.join(SDF_CONVENTIONS)}")
+    preparation = _text(content, "preparation")
+    if preparation not in PREPARATIONS:
+        raise _Wrong(f"preparation is {preparation!r}, not one of {', '.join(PREPARATIONS)}")
     sha256 = _text(content, "sha256")
     if not _SHA256.match(sha256):
         raise _Wrong("sha256 is not 64 hexadecimal digits")
@@ -216,6 +226,7 @@ def _card(content: dict[str, Any]) -> ModelCard:
         scale_mm=_numbers([content["scale_mm"]], "scale_mm", 1)[0],
         field_of_view_mm=_extents(content["field_of_view_mm"]),
         mirror_axes=_axes(content["mirror_axes"]),
+        preparation=preparation,
         calibration=_calibration(content["calibration"]),
         training=_object(content, "training"),
         scores=_object(content, "scores"),

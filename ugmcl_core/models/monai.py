@@ -185,6 +185,8 @@ def _transforms(settings: dict[str, Any]) -> list[dict[str, Any]]:
             bottom, top = ((v - settings["mean"]) / settings["deviation"] for v in (low, high))
         return [{"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": low, "a_max": high,
                  "b_min": bottom, "b_max": top, "clip": True}]  # fmt: skip
+    if kind == "unit":
+        return [{"_target_": "ScaleIntensityd", "keys": "image", "minv": 0.0, "maxv": 1.0}]
     if kind == "z-score-nonzero":
         return [{**normalize, "nonzero": True}]
     return [] if kind == "none" else [normalize]

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..files import scratch, sha256_of, whole_file, whole_folder
 from . import archives, downloads, hub
 from .card import ModelCard
-from .foreign import monai_bundle
+from .foreign import monai_bundle, nnunet
 from .model import (
     CARD,
     PICKLES,
@@ -91,9 +91,10 @@ def add(
 ) -> Model:
     """Copy a model into a folder of that name in `place`; returns it as it stands there.
 
-    `source` is a model folder, a bundle of MONAI (`foreign.monai_bundle`), a zip of a model, an
-    https address of such a zip (with the `sha256` of the zip), a model of Hugging Face (`hub`), or
-    the name of a known model. Everything is checked before anything is in `place`. Raises
+    `source` is a model folder, a bundle of MONAI (`foreign.monai_bundle`), the results of nnU-Net
+    (`foreign.nnunet`), a zip of a model, an https address of such a zip (with the `sha256` of the
+    zip), a model of Hugging Face (`hub`), or the name of a known model. Everything is checked
+    before anything is in `place`. Raises
     InputError, also if there is a model of that name already.
     """
     text = str(source)
@@ -119,9 +120,13 @@ def add(
             with suppress(OSError):
                 archive.parent.rmdir()  # unless another download waits there to be resumed
     path = Path(text).expanduser()
-    if monai_bundle.is_bundle(path):
-        with scratch(place) as folder:
-            return _add_folder(monai_bundle.convert(path, folder / "model"), place, name)
+    for is_one, convert in (
+        (monai_bundle.is_bundle, monai_bundle.convert),
+        (nnunet.is_results, nnunet.convert),
+    ):
+        if is_one(path):
+            with scratch(place) as folder:
+                return _add_folder(convert(path, folder / "model"), place, name)
     if path.is_file() and path.suffix.lower() == ".zip":
         if sha256 and sha256_of(path) != sha256.strip().lower():
             raise InputError(

@@ -12,7 +12,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,9 @@ class NetworkSettings:
     dropout: float = 0.5
     distance_dropout: bool = True
     kernels: Strides = ((3, 3, 3),) * 5
+
+    fixed_window: ClassVar[bool] = False
+    """Whether a network takes windows of its patch alone, since it normalizes by each window."""
 
     def __post_init__(self) -> None:
         if self.classes < 2 or self.channels < 1 or self.filters < 1:

@@ -18,7 +18,8 @@ from typing import Any
 from ...errors import InputError
 from ..card import ClassInfo, ModelCard, as_name
 from ..model import save_model
-from .settings import NETWORKS, PACKAGE
+from . import pickles
+from .settings import MONAI, NETWORKS, NO_DISTANCE
 
 METADATA, INFERENCE = Path("configs", "metadata.json"), Path("configs", "inference.json")
 TRAINING, WEIGHTS = Path("configs", "train.json"), Path("models", "model.pt")
@@ -27,7 +28,7 @@ _NEUTRAL = {  # of the file, the type or the device, not of the voxels
     "LoadImage", "EnsureChannelFirst", "AddChannel", "EnsureType", "CastToType", "ToTensor",
     "ToDevice", "CropForeground", "SelectItems",
 }  # fmt: skip
-_COLORS = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
+COLORS = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
 
 
 def is_bundle(folder: Path) -> bool:
@@ -41,8 +42,8 @@ def convert(bundle: Path, folder: Path) -> Path:
     metadata, config = _Config(bundle / METADATA), _Config(bundle / INFERENCE)
     definition = config.find("network_def", "net", "network")
     network = str(definition.get("_target_", "")).removeprefix(_NETS)
-    if network not in NETWORKS:
-        config.refuse(f"its network {network or '?'} is none of {', '.join(NETWORKS)}")
+    if network not in NETWORKS[MONAI]:
+        config.refuse(f"its network {network or '?'} is none of {', '.join(NETWORKS[MONAI])}")
     arguments = {k: v for k, v in definition.items() if not k.startswith("_")}
     spacing, normalization = _preprocessing(config)
     patch = _patch(config)
@@ -54,10 +55,10 @@ def convert(bundle: Path, folder: Path) -> Path:
     channels = _channels(image, int(arguments.get("in_channels", 0)))
     card = ModelCard(
         name=as_name(str(metadata.content.get("name") or bundle.resolve().name)),
-        description=str(metadata.content.get("description", "")),
+        description=f"{metadata.content.get('description', '')} {NO_DISTANCE}".strip(),
         modality=str(image.get("modality", "")),
         classes=tuple(
-            ClassInfo(n, name, _COLORS[(n - 1) % len(_COLORS)], largest_component=False)
+            ClassInfo(n, name, COLORS[(n - 1) % len(COLORS)], largest_component=False)
             for n, name in enumerate(names, 1)
         ),
         channels=channels,
@@ -65,7 +66,7 @@ def convert(bundle: Path, folder: Path) -> Path:
         patch=patch,
         normalization=normalization,
         network={
-            "package": PACKAGE, "network": network, "arguments": arguments,
+            "package": MONAI, "network": network, "arguments": arguments,
             "classes": len(names) + 1, "channels": len(channels), "multiple": list(patch),
             "output": output, "distance_head": False,
         },
@@ -263,27 +264,16 @@ def _mirror_axes(bundle: Path) -> tuple[int, ...]:
 
 
 def _weights(bundle: Path) -> dict[str, Any]:
-    """The tensors of models/model.pt, read by torch's loader of tensors alone."""
-    import torch
-
+    """The tensors of models/model.pt."""
     path = bundle / WEIGHTS
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: download the bundle with its weights") from None
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{path} holds more than tensors, or is damaged ({reason}): refused"
-        ) from None
+    content = pickles.read(path)
     for key in ("model", "state_dict", "network"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(v, torch.Tensor) for v in content.values()
-    ):
-        raise InputError(f"{path} holds no weights by name: refused")
-    return {str(k).removeprefix("module."): v.contiguous().clone() for k, v in content.items()}
+    return {
+        str(k).removeprefix("module."): v.contiguous().clone()
+        for k, v in pickles.tensors_of(path, content).items()
+    }
 
 
 def _licenses(bundle: Path) -> Sequence[Path]:

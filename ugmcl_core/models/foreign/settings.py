@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ...errors import InputError
 
-PACKAGE = "monai"
-NETWORKS = ("AttentionUnet", "BasicUNet", "DynUNet", "SegResNet", "SwinUNETR", "UNet", "VNet")
-"""Of `monai.networks.nets`: those for segmentation that take volumes of any size."""
+MONAI, NNUNET = "monai", "dynamic_network_architectures"
+NETWORKS = {
+    MONAI: ("AttentionUnet", "BasicUNet", "DynUNet", "SegResNet", "SwinUNETR", "UNet", "VNet"),
+    NNUNET: ("PlainConvUNet", "ResidualEncoderUNet"),
+}
+"""By package, those for segmentation: of `monai.networks.nets` the ones that take volumes of any
+size, of `dynamic_network_architectures.architectures.unet` those of nnU-Net's plans."""
+OPERATIONS = {
+    "conv_op": ("Conv3d",),
+    "norm_op": ("InstanceNorm3d", "BatchNorm3d"),
+    "dropout_op": ("Dropout3d",),
+    "nonlin": ("LeakyReLU", "ReLU", "GELU", "SiLU"),
+}
+"""Classes of `torch.nn` that nnU-Net's plans may name, by argument."""
 OUTPUTS = ("softmax", "sigmoid")
+NO_DISTANCE = "It has no distance head, so results have no signed distance."
+"""What the description of each such model says."""
+_TITLES = {NNUNET: "nnU-Net"}
 
 
 def is_foreign(settings: Mapping[str, Any]) -> bool:
@@ -23,7 +37,8 @@ def is_foreign(settings: Mapping[str, Any]) -> bool:
 class ForeignSettings:
     """The ``network`` of a card: ``arguments`` are those of the network's class; ``output`` is
     `softmax` over all classes or the `sigmoid` of the only one. Sizes are multiples of
-    ``multiple``. ValueError for what cannot be built."""
+    ``multiple``. The network takes the image's axes in the order ``axes``. Of several ``members``
+    of an ensemble the mean of the logits is taken. ValueError for what cannot be built."""
 
     package: str
     network: str
@@ -33,20 +48,29 @@ class ForeignSettings:
     multiple: tuple[int, int, int]
     output: str = "softmax"
     distance_head: bool = False
+    axes: tuple[int, int, int] = (0, 1, 2)
+    members: int = 1
+
+    fixed_window: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.package != PACKAGE or self.network not in NETWORKS:
+        if self.network not in NETWORKS.get(self.package, ()):
             raise ValueError(f"there is no network {self.network} of {self.package}")
         if self.output not in OUTPUTS or self.distance_head:
             raise ValueError(f"an output {self.output} with a distance head is not known")
         if self.output == "sigmoid" and self.classes != 2:
             raise ValueError("a sigmoid is of one class")
+        if sorted(self.axes) != [0, 1, 2] or self.members not in range(1, 101):
+            raise ValueError(f"axes {self.axes} of {self.members} networks are not known")
+        for key, known in OPERATIONS.items() if self.package == NNUNET else ():
+            if self.arguments.get(key) not in (None, *known):
+                raise ValueError(f"{key} is {self.arguments[key]}, none of {', '.join(known)}")
 
 
 def refuse(card_network: Mapping[str, Any], name: str, what: str) -> None:
     """InputError if the model ``name`` is foreign and cannot do ``what``."""
     if is_foreign(card_network):
-        package = card_network["package"]
+        package = _TITLES.get(card_network["package"], card_network["package"])
         raise InputError(
             f"{name} is a network of {package}, which segments and cannot {what}; choose a model "
             "of this program"

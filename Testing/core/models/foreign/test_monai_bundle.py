@@ -162,7 +162,7 @@ def test_a_sigmoid_of_one_class_and_several_classes(scan, tmp_path):
         [volume.read(scan)], model.card.spacing, normalization_of(model.card.normalization)
     )
     network = Segmenter(model, "cpu").network
-    logits = network.network(prepared.image[None])
+    logits = network.members[0](prepared.image[None])
     found = predict(network, prepared.image, model.card.patch).foreground
     assert torch.allclose(found, logits.sigmoid()[0], atol=1e-5)
     model = store.add(bundle(tmp_path / "three", outputs=3), tmp_path / "m", "three")
@@ -208,10 +208,10 @@ def test_overlapping_classes_and_other_files_than_tensors_are_refused(tmp_path):
         store.add(folder, tmp_path / "models")
     folder = bundle(tmp_path / "zoo")
     torch.save({"x": Path("/")}, folder / "models" / "model.pt")
-    with pytest.raises(InputError, match="holds more than tensors"):
+    with pytest.raises(InputError, match=r"holds more than tensors .*\(pathlib.*Posix"):
         store.add(folder, tmp_path / "models")
     (folder / "models" / "model.pt").unlink()
-    with pytest.raises(InputError, match="is missing: download the bundle with its weights"):
+    with pytest.raises(InputError, match="is missing: get it too"):
         store.add(folder, tmp_path / "models")
     (folder / "configs" / "inference.json").unlink()
     with pytest.raises(InputError, match="a bundle with it is needed"):
