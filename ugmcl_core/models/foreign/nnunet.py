@@ -160,7 +160,7 @@ def _card(
             "method": "nnU-Net", "trainer": str(checkpoint.get("trainer_name", "")),
             "plans": str(plans.get("plans_name", "")), "configuration": name,
         },
-        license=str(dataset.get("licence") or dataset.get("license") or ""),
+        license=next((str(v) for k, v in dataset.items() if k.startswith("licen")), ""),
         intended_use="Research only; not for clinical use.",
     )  # fmt: skip
 
