@@ -57,7 +57,7 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
             for composite in composites:
                 expected = results.distanceOf(volumeNode, 1).GetID() if isShown else None
                 self.assertEqual(composite.GetForegroundVolumeID(), expected)
-                self.assertEqual(composite.GetNumberOfAdditionalLayers(), int(isShown))
+                self.assertEqual(composite.GetNumberOfAdditionalLayers(), 2 * int(isShown))
 
     def test_exportedFilesHoldTheResult(self) -> None:
         from UGMCLSegmentationLib.panel.export import export

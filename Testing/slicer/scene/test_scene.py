@@ -56,8 +56,10 @@ def test_state_survives_saving_and_loading(panel, tmp_path, kind):
     assert "left atrium" in panel.ui.statisticsLabel.text
     assert results.sourceOf(node) is volume
     composite = view.composite
-    assert composite.GetNthLayerVolume(3) is results.uncertaintyOf(volume)
-    assert composite.GetNthLayerOpacity(3) == pytest.approx(0.35)
+    assert composite.GetForegroundVolumeID() == results.distanceOf(volume, 1).GetID()
+    assert composite.GetNumberOfAdditionalLayers() == 2
+    assert composite.GetNthLayerVolume(4).GetName() == "Uncertainty in slices"
+    assert composite.GetNthLayerOpacity(4) == pytest.approx(0.35)
     for found in (results.distanceOf(volume, 1), results.uncertaintyOf(volume)):
         assert found.GetDisplayNode().GetColorNode().GetNumberOfColors() == 256
     view.fit()
@@ -245,7 +247,8 @@ def test_results_and_clones_survive_an_import_that_renumbers_them(panel, tmp_pat
     roles = ("distance", "uncertainty", "surfaceError")
     before = {role: results.find(role) for role in roles}
     assert harness.load_scene(path, clear=False)
-    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 14
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert len([node for node in volumes if not node.GetHideFromEditors()]) == 14
     scan = slicer.util.getNode("scan")
     for role, nodes in before.items():
         assert results.find(role, own) == nodes and len(nodes) == 1

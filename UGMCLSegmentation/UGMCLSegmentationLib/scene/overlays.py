@@ -31,6 +31,7 @@ class Overlay:
     nodeName: str  # pattern of the names of its nodes
     labelFormat: str  # of the numbers in its legend
     colors: tuple[tuple[float, tuple[float, float, float]], ...]  # value 0 to 1 -> RGB
+    opacities: tuple[tuple[float, float], ...]  # value 0 to 1 -> part of the layer's opacity
     range: tuple[float, float]  # of the color scale
     threshold: tuple[float, float]  # values outside these two are transparent
     outside: float  # the value of voxels that the worker did not process
@@ -87,6 +88,7 @@ OVERLAYS: tuple[Overlay, ...] = (
             (0.75, (0.84, 0.36, 0.24)),
             (1.00, (0.45, 0.06, 0.10)),
         ),
+        opacities=((0.0, 1.0), (0.5, 0.15), (1.0, 1.0)),  # the anatomy at the surface is visible
         range=(-1.0, 1.0),
         threshold=(-2.0, 0.98),  # voxels at the largest distance outside are transparent
         outside=1.0,
@@ -110,6 +112,7 @@ OVERLAYS: tuple[Overlay, ...] = (
             (0.75, (0.95, 0.48, 0.10)),
             (1.00, (0.99, 0.96, 0.55)),
         ),
+        opacities=((0.0, 0.0), (1.0, 1.0)),
         range=(0.0, 1.0),
         threshold=(0.1, 2.0),  # voxels of nearly no uncertainty are transparent
         outside=0.0,
@@ -132,6 +135,7 @@ OVERLAYS: tuple[Overlay, ...] = (
             (0.75, (0.96, 0.49, 0.13)),
             (1.00, (0.80, 0.07, 0.14)),
         ),
+        opacities=((0.0, 0.25), (0.75, 1.0)),
         range=(0.0, 4.0),  # 2 mm, from where a spot is worth a look, is yellow
         threshold=(0.01, 1000.0),  # 0: the surface cannot be there
         outside=0.0,
@@ -163,16 +167,27 @@ def colorTable(overlay: Overlay):
 
 
 def _fill(node, points) -> None:
-    positions = [p for p, _color in points]
-    channels = np.array([rgb for _position, rgb in points])
+    rgb = _interpolated(points)
     node.SetTypeToUser()
     node.SetAttribute("Category", "UGMCL")
     node.SetNumberOfColors(_COLORS)
-    for index in range(_COLORS):
-        value = index / (_COLORS - 1)
-        rgb = [float(np.interp(value, positions, channels[:, c])) for c in range(3)]
-        node.SetColor(index, f"{index}", *rgb, 1.0)
+    for index, color in enumerate(rgb.tolist()):
+        node.SetColor(index, f"{index}", *color, 1.0)
     node.GetLookupTable().SetTableRange(0, _COLORS - 1)
+
+
+def _interpolated(points) -> np.ndarray:
+    """(256, channels) of (value, channels) pairs."""
+    values = np.linspace(0.0, 1.0, _COLORS)
+    positions = [p for p, _content in points]
+    channels = np.array([np.atleast_1d(content) for _p, content in points])
+    return np.stack([np.interp(values, positions, c) for c in channels.T], axis=1)
+
+
+def rgba(overlay: Overlay) -> np.ndarray:
+    """The colors of an overlay with the opacities of its values, (256, 4) uint8."""
+    both = np.hstack([_interpolated(overlay.colors), _interpolated(overlay.opacities)])
+    return np.rint(255.0 * both).astype(np.uint8)
 
 
 def create(volumeNode) -> None:

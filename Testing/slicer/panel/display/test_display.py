@@ -95,10 +95,53 @@ def test_all_overlays_together_and_which_layer_is_where(shown):
     composite = view.composite
     assert composite.GetBackgroundVolumeID() == volume.GetID()
     assert composite.GetForegroundVolumeID() == results.distanceOf(volume, 1).GetID()
-    assert composite.GetNumberOfAdditionalLayers() == 1
-    assert composite.GetNthLayerVolume(3) is results.uncertaintyOf(volume)
+    assert composite.GetForegroundOpacity() == 0.0  # the data probe reads it
+    assert layers(composite) == ["Distance in slices", "Uncertainty in slices"]
     panel.parameters.showUncertainty = False
-    assert composite.GetNumberOfAdditionalLayers() == 0
+    assert layers(composite) == ["Distance in slices"]
+    panel.parameters.showDistance = False
+    assert layers(composite) == [] and not composite.GetForegroundVolumeID()
+
+
+def layers(composite) -> list[str]:
+    """The names of the additional layers."""
+    numbers = range(3, 3 + composite.GetNumberOfAdditionalLayers())
+    return [composite.GetNthLayerVolume(n).GetName() for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "values"),
+    [("showUncertainty", "uncertaintyOf", (0.2, 0.5, 1.0)),
+     ("showSurfaceError", "surfaceErrorOf", (0.5, 1.5, 3.0)),
+     ("showDistance", "distanceOf", (0.0, -4.0, -9.0))],
+)  # fmt: skip
+def test_the_opacity_rises_with_the_value(shown, name, field, values):
+    """By what it hides: two gray values under the overlay differ the less, the higher it is."""
+    import slicer
+    from UGMCLSegmentationLib.scene import results
+
+    panel, view = shown
+    scan = panel.parameters.inputVolume
+    voxels = slicer.util.arrayFromVolume(scan)
+    find = getattr(results, field)
+    node = find(scan, 1) if field == "distanceOf" else find(scan)
+    array = slicer.util.arrayFromVolume(node)
+    parts = np.array_split(np.arange(array.shape[2]), 3)
+    for value, columns in zip(values, parts, strict=True):
+        array[:, :, columns] = value
+    slicer.util.arrayFromVolumeModified(node)
+    setattr(panel.parameters, name, True)
+    pictures = []
+    for gray in (0.0, 200.0):
+        voxels[:] = gray
+        slicer.util.arrayFromVolumeModified(scan)
+        pictures.append(view.pixels().astype(int))
+    contrast = np.abs(pictures[1] - pictures[0]).max(axis=2)
+    used = np.flatnonzero(contrast.max(axis=0))
+    middle = contrast[contrast.shape[0] // 2, used[0] : used[-1] + 1]
+    seen = [np.median(part[3:-3]) for part in np.array_split(middle, 3)]
+    first, second, third = seen if seen[0] > seen[2] else seen[::-1]  # the view may be mirrored
+    assert first > second + 15 > third + 30
 
 
 def test_layers_and_foregrounds_of_others_are_left_alone(shown):
@@ -109,7 +152,7 @@ def test_layers_and_foregrounds_of_others_are_left_alone(shown):
     panel.parameters.showSegmentation = True
     assert view.composite.GetForegroundVolumeID() == other.GetID()
     panel.parameters.showDistance = panel.parameters.showUncertainty = True
-    assert view.composite.GetNumberOfAdditionalLayers() == 2
+    assert layers(view.composite) == ["other", "Distance in slices", "Uncertainty in slices"]
     panel.parameters.showDistance = panel.parameters.showUncertainty = False
     assert view.composite.GetNthLayerVolume(3) is other
 
@@ -143,7 +186,7 @@ def test_a_new_user_sees_the_surface_and_its_error(scene):
         assert ticked == ["surfaceError"] and panel.ui.showSegmentationCheckBox.checked
         view = harness.slice_view("Red")
         assert view.composite.GetForegroundVolumeID() == error.GetID()
-        assert view.composite.GetNumberOfAdditionalLayers() == 0
+        assert layers(view.composite) == ["Surface error in slices"]
         assert panel.ui.surfaceErrorOpacitySlider.value == pytest.approx(0.75)
         with_error = view.pixels()
         panel.ui.showSurfaceErrorCheckBox.checked = False

@@ -77,19 +77,19 @@ def test_a_new_overlay_is_a_field_a_row_and_two_widgets(panel):
     assert (display.GetLowerThreshold(), display.GetUpperThreshold()) == (30.0, 80.0)
 
     composite = harness.slice_view("Red").composite
-    volumes = [composite.GetNthLayerVolume(n) for n in range(1, 5)]
-    assert volumes[0] is results.distanceOf(volume, 1)
-    assert volumes[2:] == [results.uncertaintyOf(volume), node]
-    assert composite.GetNthLayerOpacity(4) == pytest.approx(0.6)
+    assert composite.GetNthLayerVolume(1) is results.distanceOf(volume, 1)
+    names = [composite.GetNthLayerVolume(n).GetName() for n in range(3, 6)]
+    assert names == [f"{t} in slices" for t in ("Distance", "Uncertainty", "Confidence")]
+    assert composite.GetNthLayerOpacity(5) == pytest.approx(0.6)
     panel.ui.confidenceOpacitySlider.value = 0.25
-    assert composite.GetNthLayerOpacity(4) == pytest.approx(0.25)
+    assert composite.GetNthLayerOpacity(5) == pytest.approx(0.25)
 
     assert titles() == ["Confidence (%)", "Distance (mm)", "Uncertainty"]
     shortcut = {s.key.toString(): s for s, _slot in panel.widget.shortcuts._made}["Alt+5"]
     shortcut.activated.emit()
     assert not panel.ui.showConfidenceCheckBox.checked
     assert "Alt+5" in panel.ui.showConfidenceCheckBox.toolTip
-    assert composite.GetNumberOfAdditionalLayers() == 1
+    assert composite.GetNumberOfAdditionalLayers() == 2
     assert titles() == ["Distance (mm)", "Uncertainty"]
     for other in ("Distance", "Uncertainty"):  # now it is the foreground, with its own legend
         getattr(panel.ui, f"show{other}CheckBox").checked = False

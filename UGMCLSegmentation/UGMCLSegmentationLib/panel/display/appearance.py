@@ -1,7 +1,8 @@
 """How a result looks: overlays in the slice views, color legends, the surface in 3D.
 
-The source is the background, the first overlay the foreground, each further one an additional
-layer.
+The source is the background, and the picture of each overlay an additional layer. The volume of
+the first overlay is the foreground, not visible: Slicer's data probe shows its values, and it
+hosts the legends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import slicer
 
 from UGMCLSegmentationLib.panel.display import coloredSurface, legends, surfaces
-from UGMCLSegmentationLib.scene import overlays, results
+from UGMCLSegmentationLib.scene import overlays, pictures, results
 
 
 def apply(segmentationNode, parameters) -> None:
@@ -21,16 +22,21 @@ def apply(segmentationNode, parameters) -> None:
     source = results.sourceOf(segmentationNode)
     _applySegmentation(segmentationNode, parameters)
     applySurface(segmentationNode, parameters)
-    shown, layers = [], []
+    shown = []
     label = _label(segmentationNode, parameters)
     for overlay in overlays.OVERLAYS if source is not None else ():
         volume = results.volumeOf(overlay, source, label, segmentationNode)
         if volume is not None and getattr(parameters, overlay.shownParameter):
             shown.append((overlay, volume))
-            layers.append((volume, getattr(parameters, overlay.opacityParameter)))
+    layers = [
+        (pictures.of(volume, overlay), getattr(parameters, overlay.opacityParameter))
+        for overlay, volume in shown
+    ]
+    first = shown[0][1] if shown else None
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         isOver = source is not None and composite.GetBackgroundVolumeID() == source.GetID()
-        _setLayers(composite, layers if isOver else [])
+        _setLayers(composite, *((first, layers) if isOver else (None, [])))
+    pictures.emptyOthers([picture for picture, _opacity in layers])
     legends.apply(shown if parameters.showLegends else [])
 
 
@@ -56,7 +62,8 @@ def clear() -> None:
     """Remove the overlays from the views, for example while the user edits the segmentation;
     `apply` shows them again."""
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-        _setLayers(composite, [])
+        _setLayers(composite, None, [])
+    pictures.emptyOthers([])
     legends.apply([])
 
 
@@ -100,23 +107,23 @@ def _applySegmentation(segmentationNode, parameters) -> None:
     node.EndModify(modified)
 
 
-def _setLayers(composite, layers: Sequence[tuple]) -> None:
-    """Show these (volume, opacity), from the bottom to the top, as foreground and additional
-    layers. Volumes that others put there stay, except in the foreground if it is needed."""
+def _setLayers(composite, first, layers: Sequence[tuple]) -> None:
+    """Show these (picture, opacity), from the bottom to the top, as additional layers, over the
+    volume of the first. Volumes that others put there stay, except in the foreground if it is
+    needed."""
     former = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
-    if layers:
-        volume, opacity = layers[0]
-        composite.SetForegroundVolumeID(volume.GetID())
-        composite.SetForegroundOpacity(opacity)
+    if first is not None:
+        composite.SetForegroundVolumeID(first.GetID())
+        composite.SetForegroundOpacity(0.0)
     elif results.isResultVolume(former):
         composite.SetForegroundVolumeID(None)
-    _setAdditionalLayers(composite, layers[1:])
+    _setAdditionalLayers(composite, layers)
 
 
 def _setAdditionalLayers(composite, layers: Sequence[tuple]) -> None:
     first = slicer.vtkMRMLSliceCompositeNode.LayerLabel + 1
     numbers = range(first, first + composite.GetNumberOfAdditionalLayers())
-    ours = [n for n in numbers if results.isResultVolume(composite.GetNthLayerVolume(n))]
+    ours = [n for n in numbers if _isOurs(composite.GetNthLayerVolume(n))]
     for number in reversed(ours[len(layers) :]):  # removing a layer shifts the following ones
         composite.SetNthLayerVolumeID(number, None)
     end = first + composite.GetNumberOfAdditionalLayers()
@@ -124,3 +131,8 @@ def _setAdditionalLayers(composite, layers: Sequence[tuple]) -> None:
     for number, (volume, opacity) in zip([*ours[: len(layers)], *free], layers, strict=False):
         composite.SetNthLayerVolumeID(number, volume.GetID())
         composite.SetNthLayerOpacity(number, opacity)
+
+
+def _isOurs(volumeNode) -> bool:
+    """A picture, or what is left of one in a loaded scene."""
+    return volumeNode is None or pictures.isPicture(volumeNode)

@@ -1,0 +1,104 @@
+"""Colored copies of the overlays for the slice views, whose opacity rises with the value.
+
+Slicer shows a voxel of a scalar volume or does not: it takes any alpha of a color table but 0 for
+1. Volumes of RGBA voxels are blended as they are. A picture only serves the display: it is not
+saved, the user does not see it in lists, and it covers the visible voxels alone. There is one for
+each overlay, empty while that is not shown: nodes that come and go would disturb whoever follows
+the scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util.numpy_support import numpy_to_vtk
+
+from UGMCLSegmentationLib.scene import arrays, overlays, results, volumes
+from UGMCLSegmentationLib.scene.overlays import Overlay
+
+_PREFIX = "picture of "  # of the value of results.OVERLAY, before the role
+_STATE = "UGMCLSegmentation.Pictured"  # attribute: see `_state`
+
+
+def of(volumeNode, overlay: Overlay):
+    """The picture of an overlay, which shows this volume of it."""
+    made = _find(overlay) or _add(overlay)
+    state = _state(volumeNode)
+    if made.GetAttribute(_STATE) != state:
+        _fill(made, volumeNode, overlay)
+        made.SetAttribute(_STATE, state)
+    made.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    return made
+
+
+def isPicture(node) -> bool:
+    return node is not None and (node.GetAttribute(results.OVERLAY) or "").startswith(_PREFIX)
+
+
+def emptyOthers(shown: Collection) -> None:
+    """Free the memory of all pictures but these."""
+    for overlay in overlays.OVERLAYS:
+        node = _find(overlay)
+        if node is not None and node not in shown:
+            node.SetAttribute(_STATE, None)
+            node.SetAndObserveImageData(None)
+
+
+def _find(overlay: Overlay):
+    nodes = slicer.util.getNodesByClass("vtkMRMLVectorVolumeNode")
+    value = _PREFIX + overlay.role
+    return next((n for n in nodes if n.GetAttribute(results.OVERLAY) == value), None)
+
+
+def _add(overlay: Overlay):
+    node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLVectorVolumeNode")
+    node.UnRegister(None)
+    node.SetName(_("{overlay} in slices").format(overlay=overlay.title))
+    node.SetAttribute(results.OVERLAY, _PREFIX + overlay.role)
+    node.SetSaveWithScene(False)
+    node.SetHideFromEditors(True)  # before it is added, lest it get a place in the hierarchy
+    node = slicer.mrmlScene.AddNode(node)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetSaveWithScene(False)
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0.0, 255.0)
+    return node
+
+
+def _state(volumeNode) -> str:
+    """Changes with the voxels, with what of them is shown how, and where."""
+    display = volumeNode.GetDisplayNode()
+    shown = (volumeNode.GetID(), volumeNode.GetImageData().GetMTime(),
+             display.GetWindowLevelMin(), display.GetWindowLevelMax(),
+             display.GetLowerThreshold(), display.GetUpperThreshold(),
+             volumes.ijkToRas(volumeNode).tolist())  # fmt: skip
+    return str(shown)
+
+
+def _fill(node, volumeNode, overlay: Overlay) -> None:
+    """The visible voxels of the volume in the overlay's colors."""
+    display = volumeNode.GetDisplayNode()
+    array = arrays.voxels(volumeNode.GetImageData())  # k, j, i
+    visible = (array >= display.GetLowerThreshold()) & (array <= display.GetUpperThreshold())
+    box = arrays.tightBox(visible)
+    if box is None:
+        node.SetAndObserveImageData(None)
+        return
+    low, high = display.GetWindowLevelMin(), display.GetWindowLevelMax()
+    colors = overlays.rgba(overlay)
+    most = len(colors) - 1
+    rows = np.clip((array[box] - low) * (most / (high - low)), 0, most).astype(np.uint8)
+    voxels = colors[rows]
+    voxels[~visible[box], 3] = 0
+    image = vtk.vtkImageData()
+    image.SetDimensions(rows.shape[::-1])
+    image.GetPointData().SetScalars(numpy_to_vtk(voxels.reshape(-1, 4), deep=True))
+    corner = tuple(part.start for part in reversed(box))
+    matrix = volumes.Box(corner, corner).matrix(volumes.ijkToRas(volumeNode))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    node.SetAndObserveImageData(image)
