@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import slicer
 
-from UGMCLSegmentationLib.panel.display import coloredSurface, legends, surfaces
-from UGMCLSegmentationLib.scene import overlays, pictures, results
+from UGMCLSegmentationLib.panel.display import coloredSurface, legends, pictures, surfaces
+from UGMCLSegmentationLib.scene import overlays, results
 
 
 def apply(segmentationNode, parameters) -> None:
