@@ -1,9 +1,10 @@
 """Generated cases of other kinds than the atrium: each function of a seed gives image and labels.
 
 `stack`: ten thick slices through two ventricles and the muscle between them, shifted against each
-other as breath holds shift them. `small`: a little gland beside bone in a fine CT-like volume.
-`sides`: two organs of one look, left and right, among others. `halves`: two registered images of a
-lesion, of which each shows a half.
+other as breath holds shift them. `ventricles`: the same as real stacks show it, a small part of a
+large field. `small`: a little gland beside bone in a fine CT-like volume. `vessels`: a tree of
+thin ones. `sides`: two organs of one look, left and right, among others. `halves`: two registered
+images of a lesion, of which each shows a half.
 """
 
 from __future__ import annotations
@@ -125,6 +126,50 @@ def small(seed: int) -> tuple[Volume, Volume]:
     image = ndimage.gaussian_filter(image, 0.6) + rng.normal(0, 14, shape)
     grid = Grid(shape, spacing)
     return Volume(image.round().astype(np.int16), grid), Volume(gland.astype(np.uint8), grid)
+
+
+@family
+def vessels(seed: int) -> tuple[Volume, Volume]:
+    """88x88x64 voxels of 0.7 mm in Hounsfield units: 1 a tree of vessels of 1.2 to 4 mm, among
+    bones and nodules that are as bright."""
+    rng = np.random.default_rng([seed, 6])
+    shape, spacing = (88, 88, 64), (0.7, 0.7, 0.7)
+    points = _points(shape, spacing)
+    image = 45.0 + 12 * _texture(rng, shape, 4)
+    image[_ball(points, (0, 0, 0), (36, 36, 90)) > 1] = -900  # air
+    tree = np.full(shape, np.inf)  # mm from the vessels' surface, negative inside
+    grow = [(np.array((*rng.uniform(-6, 6, 2), -24.0)), np.array((0.0, 0.0, 1.0)), 2.0)]
+    while grow:
+        start, way, radius = grow.pop()
+        way = way + rng.normal(0, 0.18, 3)
+        end = start + way / np.linalg.norm(way) * rng.uniform(10, 15) * (0.6 + 0.2 * radius)
+        tree = np.minimum(tree, _tube(points, start, end, radius, 0.9 * radius))
+        if radius < 0.7 or np.abs(end).max() > 30:
+            continue
+        side = np.cross(way, rng.normal(size=3))
+        side *= rng.uniform(0.5, 0.9) / np.linalg.norm(side)
+        grow += [(end, way + side, 0.78 * radius), (end, way - side, 0.72 * radius)]
+    for _ in range(3):  # bones
+        bone = _ball(points, rng.uniform(-24, 24, 3), rng.uniform(4, 7, 3)) < 1
+        image[bone & (tree > 1)] = rng.uniform(220, 500)
+    for _ in range(14):
+        spot = _ball(points, rng.uniform(-28, 28, 3), rng.uniform(1.2, 2.5, 3)) < 1
+        image[spot & (tree > 1)] = rng.uniform(180, 300)
+    inside = np.clip(0.5 - tree / 0.7, 0, 1)  # of each voxel
+    image += inside * (rng.uniform(200, 280) - image)
+    image = ndimage.gaussian_filter(image, 0.6) + rng.normal(0, 18, shape)
+    grid = Grid(shape, spacing)
+    labels = (tree < 0).astype(np.uint8)
+    return Volume(image.round().astype(np.int16), grid), Volume(labels, grid)
+
+
+def _tube(points, start, end, first, last) -> np.ndarray:
+    """The distance to a cone-like tube between two points, negative inside."""
+    along = end - start
+    offset = points - start[:, None, None, None]
+    part = np.clip(np.tensordot(along, offset, 1) / (along @ along), 0, 1)
+    gap = offset - along[:, None, None, None] * part
+    return np.sqrt((gap * gap).sum(0)) - (first + (last - first) * part)
 
 
 @family

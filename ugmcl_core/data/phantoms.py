@@ -1,4 +1,5 @@
-"""Generated cases that look like late-enhanced heart MR: for the demo, the tests and sample data.
+"""Generated cases for the demo, the tests and sample data: `phantom` looks like late-enhanced
+heart MR, `abdomen` like a coarse CT with contrast medium.
 
 An atrium (ellipsoids, four pulmonary veins, an appendage) among other chambers, vessels, lung and
 spine, drawn as signed distances in mm, so that the labels are exact; then texture, blur, a bias
@@ -91,6 +92,64 @@ def phantom(
     image = _acquired(_contrast(heart, random), random)
     grid = _grid(shape, spacing)
     return Volume(image, grid), Volume(labels, grid)
+
+
+def abdomen(
+    seed: int,
+    shape: tuple[int, int, int] = (128, 104, 56),
+    spacing: tuple[float, float, float] = (2.5, 2.5, 4.0),
+) -> tuple[Volume, Volume]:
+    """An image in Hounsfield units (int16) and its exact labels (uint8): 1 spleen, at the left and
+    behind, beside a stomach, liver, kidneys and bowel that are about as bright.
+
+    `shape` counts voxels and `spacing` is in mm; sizes are those of an adult whatever the extent.
+    """
+    from scipy import ndimage
+
+    random = np.random.default_rng([seed, 2])
+    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True)]
+    bend = [5.0 * _texture(shape, 12.0, random) for _ in range(3)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij")) + bend
+    scene = _Scene(points / random.uniform(0.92, 1.08), random)
+    near, blood = scene.near, random.uniform(130, 190)
+    trunk = scene.ellipsoid((0, 0, 0), (random.uniform(135, 155), random.uniform(98, 112), 900))
+    wall = trunk + random.uniform(14, 24)  # what lies within the fat under the skin
+    cavity = wall + 14.0
+    image = np.where(trunk < 0, -105.0, -1000.0)
+    image[wall < 0] = 55.0
+    image[cavity < 0] = -95.0
+
+    def fill(distance: np.ndarray, value: float, grain: float = 0.0) -> None:
+        inside = (distance < 0) & (wall < 0)
+        image[inside] = value + (grain * _texture(shape, 2.0, random)[inside] if grain else 0.0)
+
+    top = random.uniform(62, 78)  # of the diaphragm, which the lungs lie around
+    domes = [scene.ellipsoid((side * 58, 6, top - 90), (74, 84, 90)) for side in (-1, 1)]
+    below = top - 50 - scene.points[2]
+    fill(np.max([-np.minimum(*domes), cavity, below], axis=0), -830.0, 40.0)
+    for _ in range(24):  # bowel, some of it with gas
+        size = random.uniform(8, 17, 3)
+        place = random.uniform((-85, -75, -110), (85, 5, 0))
+        fill(np.maximum(scene.ellipsoid(place, size), cavity), random.choice([25, 45, 70, -700]))
+    spleen = scene.ellipsoid(near((84, 30, 28), 14), random.uniform(0.85, 1.15, 3) * (30, 42, 46))
+    hollow = scene.ellipsoid(near((52, 14, 26), 8), (34, 34, 60))
+    spleen = np.max([spleen, -hollow, cavity + 2.0, scene.points[2] - top], axis=0)
+    liver = scene.ellipsoid(near((-62, -2, 30), 10), random.uniform(0.9, 1.1, 3) * (76, 78, 70))
+    stomach = scene.ellipsoid(near((44, -30, 34), 12), random.uniform(0.8, 1.2, 3) * (38, 32, 42))
+    fill(np.maximum(stomach, cavity), random.uniform(10, 120))
+    fill(np.maximum(liver, cavity), random.uniform(95, 125), 6.0)
+    for side in (-1, 1):
+        kidney = scene.ellipsoid(near((58 * side, 48, -38), 10), (25, 22, 50))
+        pelvis = scene.ellipsoid(near((42 * side, 44, -38), 5), (14, 11, 20))
+        fill(np.maximum(kidney, -pelvis), random.uniform(140, 200))
+    fill(spleen, random.uniform(105, 140), 5.0)
+    fill(scene.tube((near((10, 38, -120), 3), near((8, 40, 120), 3)), (10, 11)), blood)
+    fill(scene.tube((near((-16, 34, -120), 3), near((-14, 30, 120), 3)), (11, 12)), 0.9 * blood)
+    fill(scene.ellipsoid((0, 72, 0), (22, 20, 900)), 320.0, 70.0)  # the spine
+    labels = (spleen < 0).astype(np.uint8)
+    image = ndimage.gaussian_filter(image, 0.6) + random.normal(0, 14, shape)
+    grid = _grid(shape, spacing)
+    return Volume(image.round().astype(np.int16), grid), Volume(labels, grid)
 
 
 def write_cohort(

@@ -27,7 +27,7 @@ from ..data.volume import Volume
 from ..errors import Canceled
 from ..models.card import ModelCard
 from ..nn.network import DualTaskVNet
-from .settings import MOST_PATCHES
+from .settings import largest_window
 from .sliding_window import class_map, predict, starts
 
 _CANDIDATES = 4
@@ -79,10 +79,10 @@ def is_large(shape: Sequence[int], patch: Sequence[int]) -> bool:
 
 def work(shape: Sequence[int], patch: Sequence[int], views: int) -> float:
     """About how many voxels a network goes over to segment a volume in so many ``views``."""
-    voxels, one = math.prod(shape), math.prod(patch)
+    voxels, one_window = math.prod(shape), largest_window(patch)
     if is_large(shape, patch):
-        return voxels + views * MOST_PATCHES * one  # once all of it, then what is around the find
-    overlapping = voxels > MOST_PATCHES * one
+        return voxels + views * one_window  # once all of it, then what is around the find
+    overlapping = voxels > one_window
     return views * voxels * (_OVERLAPPING if overlapping else 1.0)
 
 

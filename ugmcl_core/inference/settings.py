@@ -5,6 +5,8 @@ Imports no torch: Slicer reads it in its own process.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -13,7 +15,21 @@ MOST_PASSES = 64
 """Of Monte Carlo; more only take longer."""
 
 MOST_PATCHES = 2.7
-"""How many times a patch's voxels a volume may have to be segmented in one window."""
+"""How many times a patch's voxels a volume may have to be segmented in one window ..."""
+SMALL_WINDOW, MOST_OF_SMALL = 900_000, 4.0
+"""... and so many times in a window of at most so many voxels."""
+
+
+def largest_window(patch: Sequence[int]) -> float:
+    """The voxels of the largest window for a model of this ``patch``."""
+    one = math.prod(patch)
+    return max(MOST_PATCHES * one, min(MOST_OF_SMALL * one, SMALL_WINDOW))
+
+
+def smallest_patch(window: float) -> float:
+    """The voxels of the smallest patch whose model may have a window of so many."""
+    return window / (MOST_OF_SMALL if window <= SMALL_WINDOW else MOST_PATCHES)
+
 
 MOST_OVERLAP = 0.9
 """The largest part of a window that its neighbor may cover too; more costs windows and gains

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from ..errors import Canceled
 from ..nn.network import DualTaskVNet, set_dropout
 from ..nn.uncertainty import entropy
-from .settings import MOST_PATCHES
+from .settings import largest_window
 
 _OVERLAP = 0.5  # of the windows of a larger volume by default
 
@@ -64,12 +64,12 @@ def window_size(
     shape: tuple[int, ...],
     patch: tuple[int, ...],
     multiple: tuple[int, ...],
-    most: float = MOST_PATCHES,
+    most: float | None = None,
 ) -> tuple[int, ...]:
-    """The window for a volume: all of it where that is at most ``most`` patches, else a patch
-    cut down to the volume; multiples of the network's strides."""
+    """The window for a volume: all of it where that is at most ``most`` voxels (None:
+    `largest_window`), else a patch cut down to the volume; multiples of the network's strides."""
     whole = tuple(-(-n // m) * m for n, m in zip(shape, multiple, strict=True))
-    if math.prod(whole) <= most * math.prod(patch):
+    if math.prod(whole) <= (largest_window(patch) if most is None else most):
         return whole
     return tuple(min(w, p) for w, p in zip(whole, patch, strict=True))
 
@@ -121,7 +121,7 @@ def predict(
     classes = network.settings.classes
     shape = tuple(image.shape[1:])
     fixed = network.settings.fixed_window
-    most = MOST_PATCHES if overlap is None else 0.0
+    most = None if overlap is None else 0.0
     window = patch if fixed else window_size(shape, patch, network.settings.multiple, most)
     overlap = _OVERLAP if overlap is None else overlap
     gaps = [max(0, w - n) for n, w in zip(shape, window, strict=True)]

@@ -12,6 +12,7 @@ from ..nn import devices
 from .finetune import evaluate_every, parts_of, plan
 from .memory import attempts_for, run_with_fallback
 from .planning.pace import Cost, Course, iterations_for, labeling_seconds, measure
+from .profiles import with_iterations
 from .settings import FinetuneSettings
 
 
@@ -34,6 +35,7 @@ def estimate(
         progress(0.0, text)
 
     planned = plan(request, looking)
+    own = planned.own
     looked = time.monotonic() - began
     parts = parts_of(planned, Path(request.output))
     devices.prepare_cpu()
@@ -51,6 +53,9 @@ def estimate(
     if request.minutes:
         courses = [Course(p.cohort, p.method, planned.base) for p in parts]
         iterations = iterations_for(request.minutes, courses, costs, looked)
+        if own is not None:
+            profile = with_iterations(own.profile, iterations)
+            own = own.lasting(profile, f"as many as {request.minutes:g} minutes allow here")
     cohort = planned.cohort
     judged = len(cohort.labeled if planned.report == "leave-one-out" else cohort.holdout)
     seconds = 0.0
@@ -66,12 +71,12 @@ def estimate(
             Course(part.cohort, part.method, planned.base), cost, iterations
         )
     reports = bool(planned.base) + 1 + bool(planned.comparison)
-    own = costs[planned.method.name]
-    seconds += judged * reports * (own.case + own.views * own.prediction)
+    cost = costs[planned.method.name]
+    seconds += judged * reports * (cost.case + cost.views * cost.prediction)
     return {
         "seconds": round(seconds, 1),
-        "seconds_per_iteration": own.iteration,
+        "seconds_per_iteration": cost.iteration,
         "memory_bytes": max(c.memory for c in costs.values()),
         "iterations": iterations,
-        "plan": planned.own.record() if planned.own else [],
+        "plan": own.record() if own else [],
     }

@@ -33,7 +33,11 @@ MINUTES_OF_TWO = 1.2
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("name", "minutes", "reached", "missed"),
-    [("stack", 1.5, 0.85, 0.4), ("small", 2.5, 0.6, None)],  # None: not tried, to save time
+    [
+        ("stack", 1.5, 0.85, 0.4),
+        ("small", 2.5, 0.6, None),  # None: not tried, to save time
+        ("vessels", 3.0, 0.6, 0.4),
+    ],
 )
 def test_the_plan_learns_what_the_fixed_grid_misses(
     tmp_path, monkeypatch, name, minutes, reached, missed
@@ -117,8 +121,8 @@ def test_each_family_is_planned_as_it_is(tmp_path, name):
     plan = plan_cohort(find_cohort(root / "images", root / "labels"), (), CPU)
     r, network = plan.profile.representation, plan.profile.network
     kind, classes, axes = {
-        "stack": ("", 4, (0, 1)), "small": ("CT", 2, (0, 1)), "sides": ("CT", 3, (1,)),
-        "halves": ("", 2, (0, 1)), "ventricles": ("", 4, (0, 1)),
+        "stack": ("", 4, (1,)), "small": ("CT", 2, (0, 1)), "sides": ("CT", 3, (1,)),
+        "halves": ("", 2, (0, 1)), "ventricles": ("", 4, (1,)), "vessels": ("CT", 2, (0, 1)),
     }[name]  # fmt: skip
     assert (plan.modality, network.classes) == (kind, classes)
     assert r.normalization.kind == ("global" if kind else "robust-z")
@@ -127,5 +131,7 @@ def test_each_family_is_planned_as_it_is(tmp_path, name):
     assert network.channels == (2 if name == "halves" else 1)
     if name == "stack":
         assert r.spacing == (1.8, 1.8, 10.0) and network.kernels[0] == (3, 3, 1)
+    if name == "vessels":
+        assert r.spacing == (0.7, 0.7, 0.7)
     if name == "small":
         assert r.spacing == (0.5, 0.5, 0.8)

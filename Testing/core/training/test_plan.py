@@ -32,8 +32,9 @@ CPU = Limits()
 
 def found(shape, spacing, structures, modality="", **changes):
     """The fingerprint of three equal cases; structures are (extent, radius)."""
+    middle = tuple(0.5 * n * s for n, s in zip(shape, spacing, strict=True))
     each = tuple(
-        Structure(n, 0.01, 1, extent, (0.0, 0.0, 0.0), radius)
+        Structure(n, 0.01, 1, extent, middle, radius)
         for n, (extent, radius) in enumerate(structures, 1)
     )
     extent = tuple(np.max([s.extent for s in each], axis=0).tolist())
@@ -63,6 +64,7 @@ def of(fingerprint, given=None, limits=CPU):
 def test_thick_slices_stay_and_are_halved_last():
     p = of(STACK).profile
     assert p.representation.spacing == (1.5, 1.5, 10.0) and p.batch.patch[2] == 10
+    assert p.batch.patch == (144, 112, 10), "near twice the structures' extent"
     assert window_size((216, 256, 10), p.batch.patch, p.network.multiple) == (224, 256, 10)
     assert p.network.strides == ((2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 1))
     assert p.network.kernels == ((3, 3, 1),) * 2 + ((3, 3, 3),) * 3
@@ -150,6 +152,33 @@ def test_sides_are_kept_where_they_matter():
     assert axes(0.0, 0, ("left kidney", "right kidney"), one) == (1,), "nobody knows"
 
 
+def test_views_that_no_case_shows_are_not_learned():
+    def axes(offset, *others, fingerprint=STACK):
+        cases = []
+        for move in (offset, *others):
+            case = fingerprint.labeled[0]
+            places = [(160.0, 190.0, 50.0), (160.0, 190.0, 50.0),
+                      tuple(a + b for a, b in zip((160.0, 190.0, 50.0), move, strict=True))]
+            each = zip(case.structures, places, strict=False)
+            structures = tuple(replace(s, center=place) for s, place in each)
+            cases.append(replace(case, structures=structures))
+        made = of(replace(fingerprint, labeled=tuple(cases)))
+        return made.profile.batch.augmentation.mirror_axes
+
+    beside, above = (-30.0, 5.0, 0.0), (-30.0, 40.0, 0.0)
+    assert axes(beside, beside, beside) == (1,), "the third structure lies beside the others"
+    assert axes(above, above) == ()
+    assert axes(beside, beside, (20.0, 5.0, 0.0)) == (0, 1), "not in all cases"
+    assert axes((-6.0, 0.0, 0.0), (-6.0, 0.0, 0.0)) == (0, 1), "hardly"
+    assert axes(beside) == (0, 1), "one case shows nothing"
+    far = [replace(s, center=(300.0, 200.0, 150.0)) for s in SPLEEN.labeled[0].structures]
+    case = replace(SPLEEN.labeled[0], structures=tuple(far))
+    made = of(replace(SPLEEN, labeled=(case,) * 3))
+    assert made.profile.batch.augmentation.mirror_axes == (1,), "of an organ at one side"
+    (why,) = [d.why for d in made.decisions if d.what == "mirror"]
+    assert why.startswith("along R structures are on the same side in all cases")
+
+
 def test_every_decision_has_a_reason_and_can_be_given_back():
     for fingerprint in (STACK, SPLEEN):
         made = of(fingerprint)
@@ -174,7 +203,7 @@ def test_what_follows_from_an_override_follows():
     [
         ("size=3", "the names are unlabeled, grid"),
         ("patch", "no NAME=VALUE"),
-        ("patch=a,b,c", "planned as 165,128,10"),
+        ("patch=a,b,c", "planned as 141,109,10"),
         ("grid=1,1", "planned as 1.5,1.5,10"),
         ("grid=1,1,-1", "planned as"),
         ("strides=222", "planned as 221 221"),

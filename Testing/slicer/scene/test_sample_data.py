@@ -38,7 +38,7 @@ def sources(scene, monkeypatch):
 
 
 def test_they_are_registered_when_slicer_has_started(sources):
-    assert set(sources) == {"UGMCLPhantom", "UGMCLPhantomCohort"}
+    assert set(sources) == {"UGMCLPhantom", "UGMCLPhantomCohort", "UGMCLAbdomen"}
     for source in sources.values():
         assert source["category"] == "UGMCL Segmentation" and "phantom" in source["sampleName"]
         picture = Path(source["thumbnailFileName"])
@@ -87,6 +87,28 @@ def test_the_cohort_is_enough_for_the_tutorial(sources, monkeypatch):
         segmentationNode, "left_atrium", volumeNode
     )
     assert np.array_equal(found, labels.array.T)
+
+
+def test_the_abdomens_are_enough_for_the_second_part(sources, monkeypatch):
+    import slicer
+    from UGMCLSegmentationLib.scene import sampleData
+
+    shape, spacing = (60, 48, 28), (5.0, 5.0, 8.0)
+    monkeypatch.setattr(sampleData, "ABDOMEN_SHAPE", shape)
+    monkeypatch.setattr(sampleData, "ABDOMEN_SPACING", spacing)
+    nodes = sources["UGMCLAbdomen"]["customDownloader"]()
+    kinds = [n.GetClassName() for n in nodes]
+    assert kinds.count("vtkMRMLScalarVolumeNode") == 8
+    assert kinds.count("vtkMRMLSegmentationNode") == 3
+    tutorial = (support.HERE.parents[1] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    assert sources["UGMCLAbdomen"]["sampleName"] in tutorial
+    image, labels = phantoms.abdomen(21, shape, spacing)
+    volumeNode, segmentationNode = nodes[:2]
+    assert np.array_equal(slicer.util.arrayFromVolume(volumeNode), image.array.T)
+    found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, "spleen", volumeNode)
+    assert np.array_equal(found, labels.array.T) and found.any()
+    display = volumeNode.GetDisplayNode()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (-160.0, 240.0)
 
 
 def test_nothing_heavy_is_imported_for_them():

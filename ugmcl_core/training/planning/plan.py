@@ -31,7 +31,7 @@ from ...data.cases import Cohort, Representation
 from ...data.dataset_json import modality_of
 from ...data.preprocessing import Normalization, Normalizations
 from ...errors import InputError
-from ...inference.settings import MOST_PATCHES
+from ...inference.settings import largest_window, smallest_patch
 from ...models.card import ClassInfo, ModelCard
 from ...nn.network import NetworkSettings, Strides
 from ..profiles import COMPACT, Optimization, Profile, contralateral, with_iterations
@@ -56,6 +56,8 @@ _RESOLVED = 4.0  # voxels across the thinnest structure that no grid may go belo
 _CLEAR = 8.0  # ... and that it keeps if only the size of whole images speaks for a coarser one
 _WINDOWS = 16.0  # patches that the voxels of a typical image should fill at most
 _TWINS = 0.7  # likeness from which on two structures are mirror images whatever their names
+_ASIDE = 0.2  # of the image's extent, that a structure lies from the middle ...
+_APART = 0.15  # ... and of all structures' extent, that two lie apart, to be on one side clearly
 _CONTEXT = 2.0  # times the structure's extent that a patch shows
 
 
@@ -336,7 +338,7 @@ class _Planner:
         image = np.maximum(1.0, np.round(self.size_mm / grid))
         wanted = np.clip(_CONTEXT * self.extent_mm / grid, 1.0, image)
         why = f"{_CONTEXT:g} times the structures' {_shown(np.round(self.extent_mm))} mm"
-        whole = float(np.prod(image)) / MOST_PATCHES
+        whole = smallest_patch(float(np.prod(image)))
         least = max(most / 2, whole if whole <= most else 0.0)
         if np.prod(wanted) < least:
             why = f"what surrounds the structures, of {_shown(np.round(self.extent_mm))} mm, too"
@@ -368,8 +370,8 @@ class _Planner:
         fit = [_multiple(n, m) for n, m in zip(patch, multiple, strict=True)]
         image = np.maximum(1.0, np.round(self.size_mm / grid))
         padded = np.multiply(np.ceil(image / multiple), multiple)
-        if np.prod(image) <= MOST_PATCHES * math.prod(patch) and "patch" not in self.given:
-            while np.prod(padded) > MOST_PATCHES * math.prod(fit):  # still in one window
+        if np.prod(image) <= largest_window(patch) and "patch" not in self.given:
+            while np.prod(padded) > largest_window(fit):  # still in one window
                 axis = int(np.argmin(fit / padded))
                 fit[axis] += multiple[axis]
         fit = tuple(fit)
@@ -461,11 +463,20 @@ class _Planner:
 
     def augmentation(self, grid: tuple[float, ...]) -> Augmentation:
         thick = thick_axes(grid)
-        axes, why = (0, 1), "left to right and front to back, and segmented in these views too"
+        axes, whys = (0, 1), []
         twins = sorted(set(sided(self.found.labeled, self.classes, self.values)))
         if twins:
             axes = tuple(a for a in axes if a not in twins)
-            why = f"two structures are told apart by their side along {_names(twins)}"
+            whys.append(f"two structures are told apart by their side along {_names(twins)}")
+        alike = [a for a in axes if _lie_alike(self.found.labeled, self.values, a)]
+        if alike:
+            axes = tuple(a for a in axes if a not in alike)
+            whys.append(
+                f"along {_names(alike)} structures are on the same side in all cases, and to "
+                "learn mirrored ones too takes longer"
+            )
+        why = "; ".join(whys)
+        why = why or "left to right and front to back, and segmented in these views too"
         axes = self.decide("mirror", axes, why, _axes, lambda v: _names(v) or "none")
         degrees, why = 18.0, "degrees about each axis, as compact"
         if thick:
@@ -512,6 +523,24 @@ def sided(
         if named and not both:  # no case shows whether they look alike
             axes.append(0)
     return axes
+
+
+def _lie_alike(cases: Sequence[CaseFacts], values: Sequence[int], axis: int) -> bool:
+    """Whether along ``axis``, in all of at least two cases and clearly so, a structure lies on the
+    same side of the image's middle, or two structures lie in the same order."""
+    shown = [({s.value: s.center[axis] for s in c.structures}, c) for c in cases]
+    offsets = [
+        [(found[v] / c.size[axis] - 0.5) / _ASIDE for found, c in shown if v in found]
+        for v in values
+    ] + [
+        [(found[w] - found[v]) / c.extent[axis] / _APART
+         for found, c in shown if {v, w} <= found.keys()]
+        for v, w in itertools.combinations(values, 2)
+    ]  # fmt: skip
+    return any(
+        len(each) > 1 and (min(each) > 0 or max(each) < 0) and abs(np.median(each)) >= 1.0
+        for each in offsets
+    )
 
 
 def unmirrored(profile: Profile, axes: Sequence[int]) -> Profile:
