@@ -33,7 +33,8 @@ from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.models import archives, downloads, store
 from ugmcl_core.models.foreign import monai_bundle, nnunet
 from ugmcl_core.nn import devices, parallel
-from ugmcl_core.remote import cluster
+from ugmcl_core.remote import agent, cluster
+from ugmcl_core.remote.session import new_run
 from ugmcl_core.training import finetune
 from ugmcl_core.training.case_list import join_classes, read_case_list
 from ugmcl_core.training.profiles import COMPACT
@@ -373,6 +374,9 @@ def test_of_several_processes(monkeypatch):
 
 
 def test_of_requests(tmp_path):
+    there = agent.Session(tmp_path, tmp_path, None)
+    word = {"run": new_run(), "word": "stop"}
+    assert "is not there any more" in told(lambda: there._say(word, lambda *_: None))
     model = tiny_model(tmp_path / "tiny")
     request = protocol.RankRequest((str(tmp_path / "none.nrrd"),), str(model.folder), "cpu", 1)
     assert "none of the images can be used" in told(

@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pause-file", metavar="FILE", help="with --job: wait as long as this file exists"
     )
+    parser.add_argument(
+        "--told-file",
+        metavar="FILE",
+        help="with --job: commands for a training that keeps learning, as lines that are added to "
+        "this file (add_case, take_model, stop)",
+    )
     add_on(parser)
     parser.add_argument(
         "--session",
@@ -47,8 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         from ..remote import agent
 
         return agent.serve()
-    if (arguments.cancel_file or arguments.pause_file) and not arguments.job:
-        what = "--cancel-file" if arguments.cancel_file else "--pause-file"
+    given = [n for n in ("cancel", "pause", "told") if getattr(arguments, f"{n}_file")]
+    if given and not arguments.job:
+        what = f"--{given[0]}-file"
         raise InputError(f"{what} needs --job; without it send a request on stdin")
     if arguments.on:
         from ..remote import handler
@@ -57,5 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ..worker import server
 
     if arguments.job:
-        return server.run_job(arguments.job, arguments.cancel_file, arguments.pause_file)
+        return server.run_job(
+            arguments.job, arguments.cancel_file, arguments.pause_file,
+            told_file=arguments.told_file,
+        )  # fmt: skip
     return server.serve()

@@ -268,10 +268,7 @@ class Session:
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         try:
-            for name, target in message.get("move", {}).items():
-                place = wire.inside(folder, target)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                wire.inside(self._folder, name).rename(place)
+            self._move(folder, message)
             pid = runs.start(
                 folder, message["words"], message.get("request"), str(message.get("what"))
             )
@@ -280,6 +277,25 @@ class Session:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         send("started", pid=pid)
+
+    def _move(self, run: Path, message: dict[str, Any]) -> None:
+        """Move files and folders of the session into the folder of a training."""
+        for name, target in message.get("move", {}).items():
+            source, place = wire.inside(self._folder, name), wire.inside(run, target)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.is_dir():  # it came before a connection was lost: the same, by its name
+                shutil.rmtree(source, ignore_errors=True)
+            else:
+                source.replace(place)
+
+    def _say(self, message: dict[str, Any], send: Callable[..., None]) -> None:
+        """Tell a training something, after moving new files of the session into it."""
+        folder = self._run(message)
+        if not folder.is_dir():
+            raise InputError("this training is not there any more; start it again")
+        self._move(folder, message)
+        runs.say(folder, str(message["word"]))
+        send("said")
 
     def _attach(self, message: dict[str, Any], send: Callable[..., None]) -> None:
         follower = runs.Follower(self._run(message), int(message["out"]), int(message["errors"]))
@@ -335,6 +351,7 @@ _COMMANDS: dict[str, Callable[[Session, dict[str, Any], Callable[..., None]], No
     "state": Session._state,
     "stop": Session._stop,
     "hold": Session._hold,
+    "say": Session._say,
     "forget": Session._forget,
     "about": Session._about,
     "clean": Session._clean,

@@ -4,9 +4,10 @@ folders of images and labels."""
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,14 @@ class ListedCases:
         return changed
 
     def names(self) -> dict[Path, str]:
-        """A neutral folder and name for each file, the same each time."""
-        return {
-            path: f"{number}/{name_of(path)}"
-            for number, path in enumerate(self.paths, 1)
-        }
+        """A neutral folder and name for each file, the same as long as it is not changed."""
+        return {path: f"{_folder_of(path)}/{name_of(path)}" for path in self.paths}
+
+
+def _folder_of(path: Path) -> str:
+    status = path.stat()
+    text = f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def name_of(path: Path) -> str:
@@ -93,22 +97,32 @@ class SentCases:
     listed: ListedCases
     places: dict[Path, tuple[str, str]]
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of all files of the list in the cases of a training."""
+        return tuple(sorted(name.split("/")[0] for name in self.listed.names().values()))
+
     def in_session(self, session: Session) -> dict[Path, str]:
         """Their paths there."""
         return {p: session.path(f"{folder}/{name}") for p, (folder, name) in self.places.items()}
 
     def moves(self) -> dict[str, str]:
         """Where the folders of the session go in the cases of a training."""
-        numbers = {path: name.split("/")[0] for path, name in self.listed.names().items()}
-        return {folder: f"cases/{numbers[path]}" for path, (folder, _) in self.places.items()}
+        names = {path: name.split("/")[0] for path, name in self.listed.names().items()}
+        return {folder: f"cases/{names[path]}" for path, (folder, _) in self.places.items()}
 
 
 def send(
-    session: Session, listed: ListedCases, control: Control, advance: Advance
+    session: Session,
+    listed: ListedCases,
+    control: Control,
+    advance: Advance,
+    known: Collection[str] = (),
 ) -> SentCases:
-    """Send the files of a case list that are not there yet. Raises InputError and Canceled."""
+    """Send the files of a case list that are not there yet, in the session or as `folders` of the
+    training. Raises InputError and Canceled."""
     places: dict[Path, tuple[str, str]] = {}
-    files = listed.paths
+    files = [p for p, name in listed.names().items() if name.split("/")[0] not in known]
     for number, path in enumerate(files):
 
         def part(fraction: float, text: str, number: int = number) -> None:

@@ -104,6 +104,7 @@ class Connection:
         self.computer = computer
         self._process = start(computer, computer.starting("worker --session"))
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._followed: dict[int, queue.Queue[dict[str, Any] | None]] = {}
         self._words: collections.deque[str] = collections.deque(maxlen=30)  # of stderr
         self._greeting: collections.deque[str] = collections.deque(maxlen=30)
         self._lock = threading.Lock()
@@ -146,6 +147,15 @@ class Connection:
                 raise self._why() from None
             return tag
 
+    def follow(self, command: str, **content: Any) -> int:
+        """Send a command of which `next_of` alone gets the answers; its tag. Raises
+        ConnectionLost."""
+        with self._lock:
+            self._tag += 1
+            tag = self._tag
+            self._followed[tag] = queue.Queue()
+        return self.send(command, tag, **content)
+
     def wait(
         self,
         tag: int,
@@ -174,12 +184,21 @@ class Connection:
 
     def next(self, seconds: float) -> dict[str, Any] | None:
         """The next event, None if there is none within this time. Raises ConnectionLost."""
+        return self._next(self._events, seconds)
+
+    def next_of(self, tag: int, seconds: float) -> dict[str, Any] | None:
+        """`next` of the events with the tag of `follow`."""
+        return self._next(self._followed[tag], seconds)
+
+    def _next(
+        self, events: queue.Queue[dict[str, Any] | None], seconds: float
+    ) -> dict[str, Any] | None:
         try:
-            event = self._events.get(timeout=seconds) if seconds else self._events.get_nowait()
+            event = events.get(timeout=seconds) if seconds else events.get_nowait()
         except queue.Empty:
             return None
         if event is None:
-            self._events.put(None)  # for whoever asks again
+            events.put(None)  # for whoever asks again
             raise self._why()
         return event
 
@@ -210,12 +229,13 @@ class Connection:
             while line := stream.readline(wire.LONGEST_LINE):
                 event = wire.message_of(line)
                 if event is not None and isinstance(event.get("event"), str):
-                    self._events.put(event)
+                    self._followed.get(event.get("tag"), self._events).put(event)
                 elif text := line.decode(errors="replace").strip():
                     self._greeting.append(text[:400])  # of a shell
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):  # a tag that is none
             pass
-        self._events.put(None)
+        for events in (self._events, *self._followed.values()):
+            events.put(None)
 
     def _read_errors(self) -> None:
         try:

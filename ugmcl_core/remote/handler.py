@@ -17,17 +17,16 @@ from ..errors import InputError
 from ..files import scratch
 from ..inference import result_files
 from ..models.model import resolve
-from ..training.settings import FinetuneSettings
+from ..training.settings import FinetuneSettings, KeepLearningSettings
 from ..worker import server
 from ..worker.progress import Control, ProgressEvents, Send
 from ..worker.protocol import (
     EstimateRequest,
-    EvaluateRequest,
     RankRequest,
     Request,
     SegmentRequest,
 )
-from . import cases, trainings
+from . import cases, learning, trainings
 from .connection import Computer
 from .session import Session
 
@@ -54,9 +53,10 @@ class RemoteHandler:
             return trainings.finetune(self, request, send, control)
         if isinstance(request, RankRequest):
             return self._rank(request, send, control)
-        what = "comparing label maps" if isinstance(request, EvaluateRequest) else "keep learning"
+        if isinstance(request, KeepLearningSettings):
+            return learning.keep_learning(self, request, send, control)
         raise InputError(
-            f"{what} works on this computer only: choose another device than "
+            "comparing label maps works on this computer only: choose another device than "
             f"{self.computer.destination}"
         )
 
@@ -205,6 +205,10 @@ class Names:
 
     def add(self, there: str, here: str) -> None:
         self._names[there] = here
+
+    def update(self, other: Names) -> None:
+        """Also those of another one."""
+        self._names.update(other._names)
 
     def here(self, value: Any, further: Mapping[str, str] | None = None) -> Any:
         """``value`` with the names of here in all its texts."""

@@ -22,7 +22,7 @@ from ..files import write_json
 
 JOB, REQUEST, CODE, LOCK, PID = "job.json", "request.json", "code", "lock", "pid"
 CASES, OUTPUT = "cases", "output"
-CANCEL, PAUSE = "cancel", "pause"
+CANCEL, PAUSE, TOLD = "cancel", "pause", "told"
 OUT, ERRORS = "out.log", "errors.log"
 CHECKPOINT, CACHE = "checkpoint.safetensors", "cache"
 """What of the output stays here: it is needed to continue, and large."""
@@ -39,7 +39,7 @@ def start(folder: Path, words: Sequence[str], request: dict[str, Any] | None, wh
         raise InputError("this training runs already; wait for its end")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / OUTPUT).mkdir(exist_ok=True)
-    for name in (CODE, CANCEL, PAUSE):
+    for name in (CODE, CANCEL, PAUSE, TOLD):
         (folder / name).unlink(missing_ok=True)
     if request is not None:
         write_json(folder / REQUEST, request)
@@ -156,6 +156,12 @@ def hold(folder: Path, on: bool) -> None:
         (folder / PAUSE).touch()
     else:
         (folder / PAUSE).unlink(missing_ok=True)
+
+
+def say(folder: Path, word: str) -> None:
+    """Pass a command on to a training that keeps learning."""
+    with open(folder / TOLD, "a", encoding="utf-8") as file:
+        file.write(f"{word}\n")
 
 
 def forget(folder: Path) -> None:

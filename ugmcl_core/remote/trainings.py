@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Canceled, InputError, LeftAlone
 from ..files import exchange, scratch, write_json
 from ..models.model import resolve
-from ..training.settings import REPORT, FinetuneSettings, finished
+from ..training.settings import REPORT, FinetuneSettings, KeepLearningSettings, finished
 from ..worker.progress import Control, Send
 from . import cases, runs, wire
 from .connection import ConnectionLost
-from .session import GOING, Session, new_run
+from .session import GOING, Advance, Session, new_run
 
 if TYPE_CHECKING:
-    from .handler import RemoteHandler
+    from .handler import Names, RemoteHandler
 
 RECORD = "there.json"
 """In the folder of a training here: where it runs."""
@@ -30,6 +30,7 @@ PATIENCE = 120.0
 _POLL = 0.05
 _SAVE_EVERY = 1.0
 _STOPPING = 60.0
+_LIST = f"{runs.CASES}/list/cases.json"
 _ENDS = ("result", "error", "canceled")
 
 
@@ -41,6 +42,7 @@ class Record:
     run: str
     out: int = 0
     errors: int = 0
+    sent: tuple[str, ...] = ()  # `cases.SentCases.folders` that it has
 
     @classmethod
     def read(cls, output: Path) -> Record | None:
@@ -48,7 +50,8 @@ class Record:
         try:
             content = json.loads((output / RECORD).read_text(encoding="utf-8"))
             places = int(content["out"]), int(content["errors"])
-            return cls(str(content["computer"]), wire.run_name(content["run"]), *places)
+            sent = tuple(map(str, content.get("sent", ())))
+            return cls(str(content["computer"]), wire.run_name(content["run"]), *places, sent)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -71,83 +74,133 @@ def finetune(
 ) -> dict[str, Any]:
     """Fine-tune there and return the `result` of docs/architecture.md, its files here. Raises
     InputError and Canceled."""
-    from .handler import Names, Steps
-
     output = Path(request.output).expanduser()
     if request.resume and (output / REPORT).is_file():
         return finished(output, request)
-    last: dict[str, Any] = {}
-    last_words = ""
+    return WorkerTraining(handler, request, send, control).run()
 
-    def begin(session: Session, former: Record | None) -> Record:
-        record = former or Record(handler.computer.destination, new_run())
+
+class WorkerTraining:
+    """A training that a request of the worker protocol describes."""
+
+    passed_on: tuple[str, ...] = ("progress", "log", "metrics", "memory")
+    """The events from there that are sent here."""
+
+    def __init__(
+        self,
+        handler: RemoteHandler,
+        request: FinetuneSettings | KeepLearningSettings,
+        send: Send,
+        control: Control,
+    ) -> None:
+        self.handler, self.request = handler, request
+        self.send, self.control = send, control
+        self.output = Path(request.output).expanduser()
+        self._last: dict[str, Any] = {}
+        self._last_words = ""
+        self.follower = _Follower(
+            handler, self.output, send, control, self.begin, self.names, self.take, self.tend
+        )
+
+    def run(self) -> dict[str, Any]:
+        """The `result`, its files here. Raises InputError and Canceled."""
+        follower, last = self.follower, self._last
+        code, resumable = follower.run(self.request.resume)
+        event = last.pop("event", "")
+        if event == "result":
+            follower.fetch()
+            write_json(self.output / REPORT, last)  # with the places of here
+            follower.forget()
+            return last
+        if event == "canceled":
+            follower.fetch("model")
+            raise Canceled
+        if event == "error":
+            if not resumable:
+                follower.forget()
+            raise InputError(str(last.get("message")))
+        why = "was killed, probably for lack of memory"
+        if code is not None:
+            why = f"ended ({self._last_words})"
+        place = self.handler.computer.destination
+        raise InputError(f"the training at {place} {why}; resume it to continue")
+
+    def begin(self, session: Session, former: Record | None) -> Record:
+        """Start it, or continue that of a record."""
+        from .handler import Steps
+
+        request = self.request
+        record = former or Record(self.handler.computer.destination, new_run())
         place = f"{session.runs}/{record.run}"
         words = ["worker", "--job", f"{place}/{runs.REQUEST}", "--cancel-file",
-                 f"{place}/{runs.CANCEL}", "--pause-file", f"{place}/{runs.PAUSE}"]  # fmt: skip
-        advance = Steps(send).part(0.0, 1.0)
-        base = session.model(resolve(request.base), control, advance) if request.base else ""
+                 f"{place}/{runs.CANCEL}", "--pause-file", f"{place}/{runs.PAUSE}",
+                 "--told-file", f"{place}/{runs.TOLD}"]  # fmt: skip
+        advance = Steps(self.send).part(0.0, 1.0)
+        base = ""
+        if request.base:
+            base = session.model(resolve(request.base), self.control, advance)
         content = {
             **request.request(),
             "id": record.run,
-            "case_list": f"{place}/{runs.CASES}/list/cases.json",
+            "case_list": f"{place}/{_LIST}",
             "base": base,
             "output": f"{place}/{runs.OUTPUT}",
             "resume": former is not None,
         }
-        moves = {}
-        if former is None:
-            listed = cases.read(Path(request.case_list))
-            sent = cases.send(session, listed, control, advance)
-            paths = {p: f"{place}/{runs.CASES}/{name}" for p, name in listed.names().items()}
-            folder = cases.write_list(session, listed.with_paths(paths), control)
-            moves = {**sent.moves(), folder: f"{runs.CASES}/list"}
+        moves, record = self.moves(session, record, former is not None, advance)
         session.do("start", "started", run=record.run, words=words, request=content, move=moves,
-                   what="finetune")  # fmt: skip
+                   what=content["command"])  # fmt: skip
         session.forget_sent(*moves)
         return record
 
-    def names(session: Session, record: Record) -> Names:
+    def moves(
+        self, session: Session, record: Record, is_continued: bool, advance: Advance
+    ) -> tuple[dict[str, str], Record]:
+        """Where the files that were sent go in the training, and the record with them."""
+        return ({}, record) if is_continued else self.sent(session, record, advance)
+
+    def sent(
+        self, session: Session, record: Record, advance: Advance
+    ) -> tuple[dict[str, str], Record]:
+        """`moves` after the files that the training lacks, and the case list, were sent."""
         place = f"{session.runs}/{record.run}"
-        known = {f"{place}/{runs.OUTPUT}": str(output)}
-        known[f"{place}/{runs.CASES}/list/cases.json"] = request.case_list
+        listed = cases.read(Path(self.request.case_list))
+        sent = cases.send(session, listed, self.control, advance, record.sent)
+        paths = {p: f"{place}/{runs.CASES}/{name}" for p, name in listed.names().items()}
+        folder = cases.write_list(session, listed.with_paths(paths), self.control)
+        moves = {**sent.moves(), f"{folder}/cases.json": _LIST}
+        return moves, replace(record, sent=sent.folders)
+
+    def names(self, session: Session, record: Record) -> Names:
+        """The files of the training there by what they are called here."""
+        from .handler import Names
+
+        place = f"{session.runs}/{record.run}"
+        known = {f"{place}/{runs.OUTPUT}": str(self.output)}
+        known[f"{place}/{_LIST}"] = self.request.case_list
         with contextlib.suppress(InputError):  # removed here meanwhile
-            listed = cases.read(Path(request.case_list)).names()
+            listed = cases.read(Path(self.request.case_list)).names()
             known.update({f"{place}/{runs.CASES}/{n}": str(p) for p, n in listed.items()})
         return Names(known)
 
-    def take(log: str, text: str, known: Names) -> bool:
-        nonlocal last, last_words
+    def take(self, log: str, text: str, known: Names) -> bool:
+        """Take a line that the training printed; whether it need not be read again."""
         if log == runs.ERRORS:
-            last_words = text.strip() or last_words
+            self._last_words = text.strip() or self._last_words
             return True
         event = known.here(wire.message_of(text.encode()) or {})
         name = event.pop("event", "")
         event.pop("id", None)
         if name in _ENDS:
-            last = {"event": name, **event}
+            self._last.update({"event": name, **event})
             return False
-        if name in ("progress", "log", "metrics", "memory"):
-            send(name, **event)
+        if name in self.passed_on:
+            self.send(name, **event)
         return True
 
-    follower = _Follower(handler, output, send, control, begin, names, take)
-    code, resumable = follower.run(request.resume)
-    event = last.pop("event", "")
-    if event == "result":
-        follower.fetch()
-        write_json(output / REPORT, last)  # with the places of here
-        follower.forget()
-        return last
-    if event == "canceled":
-        follower.fetch("model")
-        raise Canceled
-    if event == "error":
-        if not resumable:
-            follower.forget()
-        raise InputError(str(last.get("message")))
-    why = "was killed, probably for lack of memory" if code is None else f"ended ({last_words})"
-    place = handler.computer.destination
-    raise InputError(f"the training at {place} {why}; resume it to continue")
+    def tend(self, session: Session, record: Record, known: Names) -> Record:
+        """What is to be done beside following; the record afterwards."""
+        return record
 
 
 def train(
@@ -190,7 +243,9 @@ def train(
         say(log, known.here(text))
         return True
 
-    follower = _Follower(handler, output, send, control, begin, names, take)
+    follower = _Follower(
+        handler, output, send, control, begin, names, take, lambda _session, record, _known: record
+    )
     code, resumable = follower.run(resume)
     if code == 0:
         follower.fetch()
@@ -226,12 +281,13 @@ class _Follower:
         begin: Callable[[Session, Record | None], Record],
         names: Callable[[Session, Record], Any],
         take: Callable[[str, str, Any], bool],
+        tend: Callable[[Session, Record, Any], Record],
     ) -> None:
         """``begin`` starts it, or continues that of a record; ``take`` gets each line that it
-        prints, and returns whether that need not be read again."""
+        prints, and returns whether that need not be read again; ``tend`` is called in between."""
         self._handler, self._output = handler, output
         self._send, self._control = send, control
-        self._begin, self._names, self._take = begin, names, take
+        self._begin, self._names, self._take, self._tend = begin, names, take, tend
         self._record: Record | None = None
         self._saved = 0.0
         self._name = handler.computer.destination
@@ -257,22 +313,24 @@ class _Follower:
     def fetch(self, below: str = "") -> None:
         """Move the output of the training here, or one entry of it; without its checkpoints."""
 
-        def work(session: Session) -> None:
-            from .handler import Steps
+        self._through_losses(lambda session: self.fetch_in(session, below))
 
-            self._output.mkdir(parents=True, exist_ok=True)
-            source = {"run": self._record.run, **({"below": below} if below else {})}
-            with scratch(self._output) as partial:
-                advance = Steps(self._send).part(0.99, 1.0)
-                # GOING: the model of a canceled training is fetched too
-                names = session.get(partial / "new", GOING, advance, **source)
-                if names:
-                    entries = sorted({name.split("/")[0] for name in names})
-                    for entry in entries:
-                        (partial / "new" / entry).rename(partial / entry)
-                    exchange(partial, self._output, entries)
+    def fetch_in(self, session: Session, below: str = "") -> list[str]:
+        """`fetch` in a session; the names of the files. Raises ConnectionLost."""
+        from .handler import Steps
 
-        self._through_losses(work)
+        self._output.mkdir(parents=True, exist_ok=True)
+        source = {"run": self._record.run, **({"below": below} if below else {})}
+        with scratch(self._output) as partial:
+            advance = Steps(self._send).part(0.99, 1.0)
+            # GOING: the model of a canceled training is fetched too
+            names = session.get(partial / "new", GOING, advance, **source)
+            if names:
+                entries = sorted({name.split("/")[0] for name in names})
+                for entry in entries:
+                    (partial / "new" / entry).rename(partial / entry)
+                exchange(partial, self._output, entries)
+        return names
 
     def forget(self) -> None:
         """Remove the training there."""
@@ -311,10 +369,10 @@ class _Follower:
     def _follow(self, session: Session) -> tuple[int | None, bool]:
         record, connection = self._record, session.connection
         known = self._names(session, record)
-        tag = connection.send("attach", run=record.run, out=record.out, errors=record.errors)
+        tag = connection.follow("attach", run=record.run, out=record.out, errors=record.errors)
         is_stopped = is_held = False
         while True:
-            event = connection.next(_POLL)
+            event = connection.next_of(tag, _POLL)
             control = self._control
             if control.left:
                 raise Canceled
@@ -324,7 +382,9 @@ class _Follower:
             if control.held != is_held and not is_stopped:
                 is_held = control.held
                 connection.send("hold", run=record.run, on=is_held)
-            if event is None or event.get("tag") != tag:
+            if not control.stopped:
+                self._record = record = self._tend(session, record, known)
+            if event is None:
                 continue
             if event["event"] == "refused":
                 raise InputError(f"{self._name}: {event.get('message')}")

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..files import not_following, plain, sha256_of
 from ..models.model import CARD, WEIGHTS
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Of the lines between the two computers; another number cannot be understood."""
 LONGEST_LINE = 4 << 20
 """Bytes of a line; a longer one ends the session."""

@@ -252,9 +252,11 @@ def run_job(
     cancel_file: str | None,
     pause_file: str | None = None,
     start: Callable[[EventWriter], Any] | None = None,
+    told_file: str | None = None,
 ) -> int:
     """Answer the one request in the file `job`; `cancel_file` cancels it by appearing, and
-    `pause_file` holds it as long as it exists. ``start`` as of `serve`."""
+    `pause_file` holds it as long as it exists. Lines that are added to `told_file` are commands
+    for a training that keeps learning. ``start`` as of `serve`."""
     try:
         content = json.loads(Path(job).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -263,7 +265,8 @@ def run_job(
         raise InputError(f"{job}: holds no JSON object; write one")
     events = EventWriter(take_stdout())
     request = PendingRequest(content.get("id"), content)
-    files = [Path(f) if f is not None else None for f in (cancel_file, pause_file)]
+    given = (cancel_file, pause_file, told_file)
+    files = [Path(f) if f is not None else None for f in given]
     if any(files):
         watch = (*files, request, events)
         threading.Thread(target=_watch, args=watch, daemon=True).start()
@@ -272,13 +275,24 @@ def run_job(
 
 
 def _watch(
-    cancel: Path | None, pause: Path | None, request: PendingRequest, events: EventWriter
+    cancel: Path | None,
+    pause: Path | None,
+    told: Path | None,
+    request: PendingRequest,
+    events: EventWriter,
 ) -> None:
+    heard = 0
     while cancel is None or not cancel.exists():
         if pause is not None and pause.exists() != request.held:
             request.hold(not request.held)
             events.send("paused" if request.held else "continued", id=request.id,
                         step=request.step)  # fmt: skip
+        with contextlib.suppress(OSError, AttributeError):
+            *words, _rest = told.read_text(encoding="utf-8").split("\n")
+            for word in words[heard:]:
+                if _CONTROLS.get(word) == "told":
+                    request.tell(word)
+            heard = len(words)
         time.sleep(POLL)
     events.send("canceling", id=request.id)
     request.cancel()

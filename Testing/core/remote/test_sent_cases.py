@@ -23,12 +23,21 @@ def test_a_case_list_names_the_files_there(tmp_path):
     ], "classes": None}  # fmt: skip
     (tmp_path / "cases.json").write_text(json.dumps(content))
     listed = cases.read(tmp_path / "cases.json")
-    names = {path.name: name for path, name in listed.names().items()}
-    assert names == {
-        "t1.nrrd": "1/image.nrrd", "flair.nii.gz": "2/image.nii.gz",
-        "label.nrrd": "3/image.nrrd", "u.nrrd": "4/image.nrrd",
+    names = {path.name: name.split("/") for path, name in listed.names().items()}
+    assert {name: there for name, (_, there) in names.items()} == {
+        "t1.nrrd": "image.nrrd", "flair.nii.gz": "image.nii.gz",
+        "label.nrrd": "image.nrrd", "u.nrrd": "image.nrrd",
     }  # fmt: skip
-    there = listed.with_paths({p: f"/there/{n}" for p, n in listed.names().items()})
+    assert len({folder for folder, _ in names.values()}) == 4
+    again = cases.read(tmp_path / "cases.json").names()
+    assert again == listed.names()  # so that a file is sent once
+    (tmp_path / "label.nrrd").write_bytes(b"another one")
+    now = cases.read(tmp_path / "cases.json").names()
+    assert [p.name for p in now if now[p] != again[p]] == ["label.nrrd"]
+    folders = iter(range(1, 5))
+    there = listed.with_paths(
+        {p: f"/there/{next(folders)}/{n.split('/')[1]}" for p, n in again.items()}
+    )
     assert there["cases"] == [
         {"name": "a", "role": "labeled",
          "image": ["/there/1/image.nrrd", "/there/2/image.nii.gz"],

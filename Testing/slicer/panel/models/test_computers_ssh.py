@@ -98,6 +98,37 @@ def test_a_fine_tuning_outlives_the_panel(panel, sshd, weak, monkeypatch):
     assert panel.segment(support.add_volume(name="new"), seconds=120) is not None
 
 
+def test_keep_learning_there_through_a_quit(panel, sshd, monkeypatch):
+    from UGMCLSegmentationLib.panel.improve import ranking
+
+    monkeypatch.setattr(ranking, "openSegmentEditor", lambda *nodes: None)
+    ui = panel.ui
+    ui.nextSection.collapsed = False
+    improve.prepare(panel, 1, 2, 1)
+    ui.keepLearningCheckBox.checked = True
+    harness.wait_until(lambda: "step" in ui.learningProgressLabel.text, 200)
+    improve.select_rows(panel, "un0")
+    panel.click("openNextButton")
+    improve.wait(panel, 120)
+    panel.click("acceptButton")
+    harness.wait_until(lambda: "un0 joined at step" in ui.improveLogText.toPlainText(), 120)
+    panel.click("compareLearningButton")
+    harness.wait_until(lambda: "Dice" in ui.improveLogText.toPlainText().split("joined")[1], 60)
+    (run,) = (sshd.home / "runs").iterdir()
+    panel.widget.improve.close()  # Slicer quits
+    harness.wait_until(lambda: len(sshd.left()) == 1, 60)  # that of Correct next stays
+    assert sshd.processes("ugmcl_core.remote.job"), "it goes on there"
+    panel.widget.improve.finetune.occupation = ""  # as in a new panel
+    panel.widget.improve.refresh()
+    assert "at gpu-box" in ui.runSelector.itemText(0)
+    panel.click("resumeButton")
+    harness.wait_until(lambda: "2 labeled cases" in ui.learningProgressLabel.text, 120)
+    ui.keepLearningCheckBox.checked = False
+    harness.wait_until(lambda: not panel.widget.improve.keepLearning.running, 200)
+    assert not ui.reportLabel.isHidden(), ui.learningMessageLabel.text
+    assert not run.exists()
+
+
 def test_a_discarded_run_ends_there(panel, sshd, answers):
     improve.prepare(panel, 1, 1, 0, iterations=4000)
     panel.click("finetuneButton")

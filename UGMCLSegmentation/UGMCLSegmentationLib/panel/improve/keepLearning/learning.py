@@ -17,7 +17,7 @@ from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
 from UGMCLSegmentationLib.panel.improve.finetuning.caseListExport import CaseListExport
 from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneTask, correctionOf
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.storage import runFolder
+from UGMCLSegmentationLib.storage import computers, runFolder
 from UGMCLSegmentationLib.worker.incremental import IncrementalTask
 from UGMCLSegmentationLib.worker.run import TaskListener, TaskResult, WorkerTask
 from UGMCLSegmentationLib.worker.worker import Event, Worker
@@ -114,7 +114,8 @@ class Learning:
         self._formerPatience = trainer.killAfter
         self._run: WorkerTask | None = None
         task = KeepLearningTask(run, self, cases)
-        trainer.killAfter = PATIENCE
+        if not computers.split(run.request["device"])[1]:  # it goes on elsewhere without Slicer
+            trainer.killAfter = PATIENCE
         others.onBusy = self._hold
         self._run = WorkerTask(trainer, task, self)
         self.occupation = _("Keep learning is on: switch it off first.")

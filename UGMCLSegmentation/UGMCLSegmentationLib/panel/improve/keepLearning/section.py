@@ -7,7 +7,6 @@ import math
 from slicer.i18n import tr as _
 
 from ugmcl_core.training.settings import DEFAULT_METHOD, KeepLearningSettings
-from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases import cases
 from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport, finetuning
@@ -19,7 +18,7 @@ from UGMCLSegmentationLib.panel.qtHelpers import enable, silent
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.storage import computers, runFolder
+from UGMCLSegmentationLib.storage import runFolder
 from UGMCLSegmentationLib.worker.run import TaskListener, TaskResult
 
 
@@ -136,10 +135,6 @@ class KeepLearningSection:
         parameters = self._parameters
 
         def begin(listener: TaskListener) -> Learning:
-            if computers.split(parameters.device)[1]:
-                raise PanelError(
-                    _("Models keep learning on this computer only: select another device.")
-                )
             contents = caseListExport.prepare(self._caseList.update())
             settings = learning.newSettings(
                 parameters.modelName,
@@ -154,7 +149,7 @@ class KeepLearningSection:
             self._finetune.clear()
             return self._begin(finetuning.newRun(settings, contents), contents)
 
-        self._view.start(begin, self._onDone, baseOf(parameters))
+        self._view.start(begin, self._onDone, baseOf(parameters), parameters.device)
         self._setSwitch(self.running)
 
     def _onResume(self, run: runFolder.ResumableRun) -> None:
@@ -162,7 +157,8 @@ class KeepLearningSection:
             self._finetune.clear(run.folder)
             return self._begin(run, None)
 
-        self._view.start(begin, self._onDone, run.request["base"])
+        device = run.request.get("device", "auto")
+        self._view.start(begin, self._onDone, run.request["base"], device)
         self._setSwitch(self.running)
 
     def _begin(self, run: runFolder.ResumableRun, contents) -> Learning:
