@@ -208,7 +208,8 @@ def rank(request: dict, say, canceled) -> bool:
         array = sitk.GetArrayFromImage(sitk.ReadImage(first)).astype(float)
         noise = float(np.abs(np.diff(array, axis=2)).mean() / (np.ptp(array) or 1))
         unsure = min(1.0, 3 * noise) if np.ptp(array) else None
-        case = {"image": image, "uncertainty": unsure, "predicted_dice": 1 - noise}
+        dice = 1 - noise if np.ptp(array) else 0.0
+        case = {"image": image, "uncertainty": unsure, "predicted_dice": dice}
         cases.append(case)
         say("ranked", id=request["id"], **case)
         say("progress", id=request["id"], fraction=(number + 1) / len(request["images"]),

@@ -74,7 +74,8 @@ class Console:
     def rank(
         self, volumeNodes: Sequence, model: str = "", passes: int = 8, device: str = "auto"
     ) -> list[tuple]:
-        """The volumes with what the model thinks of them (cases.Rank), most uncertain first."""
+        """The volumes with what the model thinks of them (cases.Rank), in the order to
+        correct them in."""
         ranks: dict[str, cases.Rank] = {}
         settings = Settings(_model(model), device, passes)
         volumeNodes = channels.leads(volumeNodes, settings.channels)

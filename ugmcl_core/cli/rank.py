@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from ..remote.connection import Computer
 
 NAME = "rank"
-HELP = "sort images by how unsure a model is of them"
+HELP = "sort images by what a model expects of its results"
 DESCRIPTION = """\
 Sort unlabeled images by what a model makes of them, the one to annotate next first: images in
-which no surface is found, then by falling uncertainty (mean entropy within 5 mm of the predicted
-surface, 0 to 1). The predicted Dice comes from how far Monte Carlo samples agree with the
-prediction; it orders cases better than it predicts their true Dice."""
+which no surface is found, then by rising predicted Dice. This comes from how far Monte Carlo
+samples and mirrored views agree with the prediction; it orders cases better than it predicts their
+true Dice. The uncertainty is the mean entropy within 5 mm of the predicted surface, 0 to 1."""
 EPILOG = """\
 examples:
   ugmcl rank scans/
@@ -134,12 +134,12 @@ def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"cases": plain(rows)}))
         return
-    print("uncertainty  predicted Dice  image")
+    print("predicted Dice  uncertainty  image")
     for row in rows:
         unsure, dice = row["uncertainty"], row["predicted_dice"]
         text = "no surface" if unsure is None else f"{unsure:.3f}"
         image = row["image"] if isinstance(row["image"], str) else ",".join(row["image"])
-        print(f"{text:>11}  {dice:>14.3f}  {image}")
+        print(f"{dice:>14.3f}  {text:>11}  {image}")
 
 
 def assess_case(

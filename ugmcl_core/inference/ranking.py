@@ -32,10 +32,10 @@ class Assessment:
     @property
     def order(self) -> tuple[float, float]:
         """The key to sort cases by, those to annotate first lowest: without a surface, then by
-        falling uncertainty."""
+        rising predicted Dice, then by falling uncertainty."""
         if math.isnan(self.uncertainty):
             return (-math.inf, 0.0)
-        return (-self.uncertainty, self.predicted_dice)
+        return (self.predicted_dice, -self.uncertainty)
 
 
 def assess(

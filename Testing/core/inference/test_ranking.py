@@ -82,9 +82,9 @@ def test_noise_comes_before_what_the_model_knows(segmenter, case):
 
 def test_where_nothing_is_found_comes_first():
     nothing = Assessment(math.nan, 0.0)
-    unsure, sure = Assessment(0.6, 0.7), Assessment(0.2, 0.6)
-    order = ranked([("sure", sure), ("unsure", unsure), ("nothing", nothing)])
-    assert [name for name, _ in order] == ["nothing", "unsure", "sure"]
+    good, vague, poor = Assessment(0.2, 0.9), Assessment(0.6, 0.9), Assessment(0.3, 0.7)
+    order = ranked([("good", good), ("vague", vague), ("nothing", nothing), ("poor", poor)])
+    assert [name for name, _ in order] == ["nothing", "poor", "vague", "good"]
     assert ranking.described("x", nothing) == {
         "image": "x", "uncertainty": None, "predicted_dice": 0.0
     }  # fmt: skip

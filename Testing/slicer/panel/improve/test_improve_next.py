@@ -38,7 +38,7 @@ def test_ranking_puts_the_corrupted_volume_first(panel):
     rows = improve.rows(panel)
     assert next(iter(rows)) == "un2"
     shown = [float(row[2]) for row in rows.values() if row[2]]
-    assert len(shown) == 4 and shown == sorted(shown, reverse=True)
+    assert len(shown) == 4 and shown == sorted(shown)
     assert "un2" in panel.ui.nextLabel.text
     assert "Dice" in panel.ui.casesTable.item(0, 3).toolTip()
     assert support.private_folders() == []
@@ -50,7 +50,7 @@ def test_a_volume_in_which_nothing_is_found_comes_first(panel):
     panel.click("rankButton")
     improve.wait(panel)
     rows = improve.rows(panel)
-    assert next(iter(rows)) == "empty" and rows["empty"][2] == "1.00"
+    assert next(iter(rows)) == "empty" and rows["empty"][2] == "0.00"
     ranks = panel.widget.logic.rank([empty], model="heart")
     assert [(node.GetName(), rank.uncertainty) for node, rank in ranks] == [("empty", 1.0)]
 
@@ -299,7 +299,7 @@ def test_the_console(panel, tmp_path):
     assert evaluation.table() is None
     ranks = logic.rank(volumes, model="heart")
     assert {n.GetName() for n, _rank in ranks} == {"a", "b"}
-    assert ranks[0][1].uncertainty >= ranks[1][1].uncertainty
+    assert ranks[0][1].predictedDice <= ranks[1][1].predictedDice
     drawn = improve.add_segmentation(volumes[0], {"left atrium": improve.bright(volumes[0])}, "d")
     result = logic.finetune({volumes[0]: drawn}, [volumes[1]], name="mine", iterations=10)
     assert result["report"] == "none"

@@ -64,12 +64,12 @@ class RankingSection:
             reason = _("There is no unlabeled case.")
         text = _(
             "Look at every unlabeled volume with the model selected in Segment, and sort them: "
-            "the most uncertain first."
+            "that with the lowest predicted Dice first."
         )
         enable(self._ui.rankButton, text, unless=reason)
         text = _(
-            "Segment the selected or the most uncertain unlabeled volume, and open the result in "
-            "the Segment Editor."
+            "Segment the selected unlabeled volume, or that with the lowest predicted Dice, and "
+            "open the result in the Segment Editor."
         )
         enable(self._ui.openNextButton, text, unless=reason)
         pair = self._toAccept()
@@ -100,7 +100,7 @@ class RankingSection:
     def _ranked(self, result: TaskResult) -> None:
         self._caseList.update()
         if result.value:
-            text = _("The most uncertain case is {name}.")
+            text = _("{name} has the lowest predicted Dice.")
             self._view.show(text.format(name=result.value[0]))
 
     def _onOpen(self, _checked: bool = False) -> None:
@@ -162,14 +162,14 @@ class RankingSection:
         return [c for c in contents.cases if c.role == cases.UNLABELED and not c.problem]
 
     def _chosen(self) -> cases.Case:
-        """The selected unlabeled case, otherwise the most uncertain, otherwise the first."""
+        """The selected unlabeled case, otherwise the first by rank, otherwise the first."""
         inScene = [case for case in self._unlabeled() if case.volumeNode is not None]
         if not inScene:
             raise PanelError(_("Load an unlabeled volume: files beside the scene are not shown."))
         keys = [case.key for case in self._casesSection.selected]
         selected = [case for case in inScene if case.key in keys]
         ranked = [case for case in inScene if case.rank is not None]
-        ranked.sort(key=lambda case: -case.rank.uncertainty)
+        ranked.sort(key=lambda case: case.rank.order)
         return (selected or ranked or inScene)[0]
 
 
@@ -225,7 +225,7 @@ class RankTask(Task):
             self._report(event)
 
     def read(self, event: Event, folder: Path) -> Generator[None, None, list[str]]:
-        """The names of the cases, the most uncertain first."""
+        """The names of the cases, that with the lowest predicted Dice first."""
         for row in event["cases"]:
             self._report(row)
             yield

@@ -35,6 +35,12 @@ class Rank:
     predictedDice: float | None
     model: str
 
+    @property
+    def order(self) -> tuple[float, float]:
+        """The key to sort by, the case to correct first lowest."""
+        dice = self.predictedDice if self.predictedDice is not None else 0.0
+        return dice, -self.uncertainty
+
 
 @dataclass(frozen=True)
 class Case:

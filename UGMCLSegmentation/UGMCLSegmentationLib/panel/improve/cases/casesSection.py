@@ -18,7 +18,7 @@ from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, subjectHierarchy, volumes
 
 _NAME, _ROLE, _LABEL, _RANK, _SIZE = range(5)
-_WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 80, _SIZE: 84}
+_WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 104, _SIZE: 84}
 _WHOLE = 0  # of the subject hierarchy
 _EMPTY = "empty"  # instead of a segmentation's ID
 
@@ -245,19 +245,21 @@ def _signature(case: cases.Case) -> tuple:
 
 
 def _rankOrder(case: cases.Case) -> tuple:
-    """Ranked unlabeled cases come first, the most uncertain on top."""
+    """Ranked unlabeled cases come first, that with the lowest predicted Dice on top."""
     isRanked = case.rank is not None and case.role == cases.UNLABELED
-    return (0, -case.rank.uncertainty) if isRanked else (1, 0.0)
+    return (0, *case.rank.order) if isRanked else (1, 0.0, 0.0)
 
 
 def _rankItem(case: cases.Case):
     rank = case.rank if case.role == cases.UNLABELED else None
-    item = qt.QTableWidgetItem(f"{rank.uncertainty:.2f}" if rank is not None else "")
+    dice = rank.predictedDice if rank is not None else None
+    item = qt.QTableWidgetItem(f"{dice:.2f}" if dice is not None else "")
     if rank is not None:
         text = _("Uncertainty of {model} near the surface: {value:.3f} (0 to 1).")
         text = text.format(model=rank.model, value=rank.uncertainty)
-        if rank.predictedDice is not None:
-            text += " " + _("It expects a Dice of {dice:.2f}.").format(dice=rank.predictedDice)
+        if dice is not None:
+            text = _("{model} expects a Dice of {dice:.3f}.").format(
+                model=rank.model, dice=dice) + " " + text  # fmt: skip
         item.setToolTip(text)
     return item
 
