@@ -60,11 +60,14 @@ class ChannelTable:
             selector.toolTip = _("The volume of this channel, on the grid of the first one.")
             selector.connect(
                 "currentIndexChanged(int)",
-                lambda index, name=name, box=selector: self._chosen(volumeNode, name, box, index),
+                lambda index, name=name, box=selector: self._chosen(
+                    volumeNode, names, name, box, index
+                ),
             )
             table.setCellWidget(row, _VOLUME, selector)
 
-    def _chosen(self, volumeNode, name, selector, index) -> None:
+    def _chosen(self, volumeNode, names, name, selector, index) -> None:
         if index >= 0:
-            channels.choose(volumeNode, name, channels.nodeOf(selector.itemData(index)))
+            chosen = channels.nodeOf(selector.itemData(index))
+            channels.choose(volumeNode, names, name, chosen)
             self._onChosen()

@@ -1,8 +1,9 @@
 """The volumes that are the channels of one case: as the user chose them, else by the study or the
 patient that they are in, and by their names.
 
-A case of several images is known by its first volume, the lead, which keeps the user's choices as
-references: Slicer saves them with the scene.
+A case of several images is known by its first volume, the lead. All volumes of a case keep the
+user's choices as references, so that it is the same case whichever is selected; Slicer saves them
+with the scene.
 """
 
 from __future__ import annotations
@@ -70,11 +71,19 @@ def _isOther(volumeNode, names: Sequence[str], whole: Sequence[set[str]]) -> boo
     return saysNothing and any(case and case < words for case in whole)
 
 
-def choose(volumeNode, name: str, chosenNode) -> None:
-    """Use a volume for a channel of the case that `volumeNode` leads; with None, `volumesOf` finds
-    one."""
-    identifier = chosenNode.GetID() if chosenNode is not None else None
-    volumeNode.SetNodeReferenceID(_CHOSEN + name, identifier)
+def choose(volumeNode, names: Sequence[str], name: str, chosenNode) -> None:
+    """Use a volume for the channel `name` of the case that `volumeNode` belongs to; with None,
+    `volumesOf` finds one. A volume that it replaces stays in the case if it is found with it,
+    though in no channel, so that it is no case of its own."""
+    before = volumesOf(volumeNode, names)
+    after = [chosenNode if n == name else v for n, v in zip(names, before, strict=True)]
+    nodes = {node.GetID(): node for node in (volumeNode, *before, *after) if node is not None}
+    own = {volumeNode.GetID(), *(n.GetID() for n in (*_beside(volumeNode, names), *after) if n)}
+    for identifier, node in nodes.items():
+        isInside = identifier in own
+        for channel, member in zip(names, after, strict=True):
+            chosen = member.GetID() if isInside and member is not None else None
+            node.SetNodeReferenceID(_CHOSEN + channel, chosen)
 
 
 def check(volumeNode, names: Sequence[str]) -> list:

@@ -70,9 +70,25 @@ def test_volumes_are_found_by_the_names_of_channels(panel):
     assert channels.volumesOf(alone, ("image",)) == [alone]
     found = names(channels.leads([first, second, other, alone, more], pair))
     assert found == ["p1_t1", "p2 T1", "Scan"]
-    channels.choose(other, "FLAIR", alone)
+    channels.choose(other, pair, "FLAIR", alone)
     assert names(channels.volumesOf(other, pair)) == ["p2 T1", "Scan"]
     assert names(channels.leads([first, second, other, alone], pair)) == ["p1_t1", "p2 T1"]
+
+
+def test_a_choice_holds_for_all_volumes_of_the_case(panel):
+    from UGMCLSegmentationLib.scene import channels
+
+    pair = ("T1", "FLAIR")
+    first, second, third = add("p T1"), add("p FLAIR"), add("p T1 new")
+    channels.choose(second, pair, "T1", third)  # not by the volume that leads
+    assert names(channels.volumesOf(second, pair)) == ["p T1 new", "p FLAIR"]
+    assert names(channels.volumesOf(third, pair)) == ["p T1 new", "p FLAIR"]
+    assert names(channels.leads([first, second, third], pair)) == ["p T1 new"]
+    channels.choose(third, pair, "T1", first)
+    assert names(channels.volumesOf(second, pair)) == ["p T1", "p FLAIR"]
+    assert names(channels.leads([first, second, third], pair)) == ["p T1"]
+    channels.choose(first, pair, "FLAIR", None)  # found again by its name
+    assert names(channels.volumesOf(first, pair)) == ["p T1", "p FLAIR"]
 
 
 def test_volumes_are_found_by_the_study(panel):
@@ -106,7 +122,7 @@ def test_what_does_not_fit_is_named(panel):
     second.SetOrigin(1000.0, 0.0, 0.0)
     with pytest.raises(PanelError, match="p FLAIR lies on another grid than p T1"):
         channels.check(first, pair)
-    channels.choose(first, "FLAIR", first)
+    channels.choose(first, pair, "FLAIR", first)
     with pytest.raises(PanelError, match="p T1 is used for two channels"):
         channels.check(first, pair)
 
@@ -127,9 +143,11 @@ def test_segment_offers_a_volume_for_each_channel(panel, tmp_path):
     choose(table, 1, "b")
     assert shown(table) == {"T1": "a T1", "FLAIR": "b"}
     panel.parameters.inputVolume = third
-    assert shown(table) == {"T1": "b", "FLAIR": "Choose…"}
+    assert shown(table) == {"T1": "a T1", "FLAIR": "b"}, "the same case, whichever is selected"
+    panel.parameters.inputVolume = add("c")
+    assert shown(table) == {"T1": "c", "FLAIR": "Choose…"}
     panel.ui.segmentButton.click()
-    assert "b has no volume for FLAIR" in panel.ui.messageLabel.text
+    assert "c has no volume for FLAIR" in panel.ui.messageLabel.text
     panel.parameters.model = add_model(tmp_path / "one", "image")
     assert table.isHidden()
 
