@@ -13,8 +13,11 @@ and the model in use is measured on the scans of --test after each of them:
 
 Time is the annotator's: a correction takes --minutes-per-case, and --minutes-per-ml for each mL
 that the result and the reference differ by. The computer trains --steps-per-minute meanwhile. All
-three are assumptions, printed with the result. What is finished is kept in --output, and a further
-call goes on from there. The scans to correct are those of DATA that no list names.
+three are assumptions, printed with the result. The scans to correct are those of DATA that no list
+names.
+
+Everything is kept in --output: the base model's training, each way after each correction, and the
+trainings between them. After an interruption the same call goes on from there.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ from ugmcl_core.inference.ranking import assess
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.models.model import Model, open_model
+from ugmcl_core.training import checkpoint
 from ugmcl_core.training.finetune import finetune
 from ugmcl_core.training.keep_learning.learning import ADD_CASE, STOP, TAKE_MODEL, keep_learning
 from ugmcl_core.training.profiles import COARSE, method_named, with_iterations
@@ -147,8 +151,10 @@ def same_setup(path: Path, setup: Setup) -> None:
 def base_model(folder: Path, scans: Scans, setup: Setup) -> Model:
     """The model that all start from, trained on the few labeled scans and the pool without
     labels."""
-    if (folder / "manifest.json").exists():
-        return open_model(folder / "model")
+    if (folder / "model").is_dir():
+        found = open_model(folder / "model")
+        if found.card.training["iterations"] == setup.base_iterations:
+            return found
     cohort = Cohort(scans.labeled, tuple(replace(c, label=None) for c in scans.pool))
     profile = with_iterations(COARSE, setup.base_iterations)
     settings = TrainingSettings(setup.seed, "cpu")
@@ -164,13 +170,28 @@ class Annotator:
         self.left, self.done = list(scans.pool), list[Case]()
         self.minutes = 0.0
         self.rows: list[dict[str, Any]] = []
-        self.folder = folder
+        self.folder, self.state = folder, folder / "state.json"
         folder.mkdir(parents=True, exist_ok=True)
-        self.use(base)
-        self.keep(0.0)
+        self.step = 0  # of the training, at the last correction
+        if self.state.exists():
+            self.go_on()
+        else:
+            self.use(base)
+            self.keep(0.0)
+
+    def go_on(self) -> None:
+        """Be where the last correction that was kept ended."""
+        kept = json.loads(self.state.read_text())
+        self.rows, self.minutes, self.step = kept["rows"], kept["minutes"], kept["step"]
+        cases = {c.name: c for c in self.scans.pool}
+        self.done = [cases[name] for name in kept["done"]]
+        self.left = [c for c in self.left if c not in self.done]
+        self.use(open_model(kept["model"]))
+        print(f"  goes on after {len(self.done)} corrections", flush=True)
 
     def use(self, model: Model) -> None:
         """Work with this model from now on."""
+        self.model = model
         threads = torch.get_num_threads()
         self.segmenter = Segmenter(model, "cpu")
         torch.set_num_threads(threads)
@@ -206,6 +227,10 @@ class Annotator:
                           "wrong_ml": wrong_ml, "dice": self.dice})  # fmt: skip
         print("  {corrections} corrections, {minutes:.1f} min: Dice {dice:.4f}".format(
             **self.rows[-1]), flush=True)  # fmt: skip
+        write_json(self.state, {
+            "done": [c.name for c in self.done], "minutes": self.minutes, "step": self.step,
+            "model": str(self.model.folder), "rows": self.rows,
+        })  # fmt: skip
 
     def write_list(self) -> Path:
         """The case list as it is now."""
@@ -225,7 +250,7 @@ def fine_tuning(
 ) -> list[dict[str, Any]]:
     """Fine-tune the base on all labels after every few corrections, and wait for it."""
     person = Annotator(base, scans, setup, order, folder)
-    for number in range(1, setup.cases + 1):
+    for number in range(len(person.done) + 1, setup.cases + 1):
         person.minutes += person.next()
         if number % setup.every == 0:
             output = folder / f"run-{number}"
@@ -249,30 +274,35 @@ def keeping(
 ) -> list[dict[str, Any]]:
     """Keep learning beside the corrections: a step of the training is a part of a minute."""
     person = Annotator(base, scans, setup, order, folder)
-    output = folder / f"run-{time.time_ns()}"
+    if len(person.done) == setup.cases:
+        return person.rows
+    output = folder / "run"
+    former = checkpoint.load(output) if output.exists() else None
     request = KeepLearningSettings(
         str(person.write_list()), str(output), str(base.folder), setup.method, setup.seed, "cpu",
-        check_minutes=1e6, cores=1.0, on_battery=True,
+        resume=former is not None, check_minutes=1e6, cores=1.0, on_battery=True,
     )  # fmt: skip
-    clock = Clock(person, setup)
+    clock = Clock(person, setup, former.index - person.step if former is not None else 0)
 
     def send(event: str, **content: Any) -> None:
         if event == "check" and content["taken"]:
             person.use(open_model(content["model"]))
-        clock.follow(event)
+        clock.follow(event, content.get("step", 0))
 
     keep_learning(request, send, _silent, lambda: False, clock.controls)
     return person.rows
 
 
 class Clock:
-    """The controls of a training whose every look is one step."""
+    """The controls of a training whose every look is one step, and which did some ``steps`` since
+    the last correction before it was interrupted."""
 
-    def __init__(self, person: Annotator, setup: Setup) -> None:
+    def __init__(self, person: Annotator, setup: Setup, steps: int) -> None:
         self.person, self.setup = person, setup
         self.steps = 0
         self.joining = self.over = False
         self.begin()
+        self.steps = steps
 
     def begin(self) -> None:
         """The annotator turns to the next scan."""
@@ -292,10 +322,11 @@ class Clock:
             return [TAKE_MODEL]
         return []
 
-    def follow(self, event: str) -> None:
-        """A case joined: go on to the next, with the model in use."""
+    def follow(self, event: str, step: int) -> None:
+        """A case joined at a step: go on to the next, with the model in use."""
         if event != "joined":
             return
+        self.person.step = step
         self.person.keep(self.person.wrong_ml)
         self.over = len(self.person.done) == self.setup.cases
         if not self.over:
