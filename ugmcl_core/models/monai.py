@@ -20,10 +20,9 @@ from ..files import whole_folder
 from . import store
 from .card import ModelCard
 from .model import Model
-from .onnx import pure_network
+from .onnx import OVERLAP, pure_network
 
 OLDEST_MONAI = "1.3.0"
-OVERLAP = 0.5
 
 
 def export(model: Model, target: str | Path) -> Path:

@@ -1,28 +1,42 @@
 """A model's network as an ONNX file, for programs that have no PyTorch.
 
 The file holds the network alone: one prepared patch in, class probabilities and level sets out.
-What is done before and after (resampling to `spacing`, normalization, windows, the way back) is
-described by the card, which is stored in the file's metadata.
+What is done before and after is in the file's metadata: the card as `model.json`, and the steps in
+their order, with all numbers, as `transforms.json`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files import whole_file
+from ..files import plain, whole_file
+from .card import ModelCard
 from .model import Model
 
 if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 17
+OVERLAP = 0.5
+"""Of the windows of a large image, as in `inference.sliding_window`."""
 OUTPUTS = ("probabilities", "level_set")
+_NORMALIZED = {
+    "robust-z": "clip to the percentiles low and high, subtract the mean and divide by the "
+    "deviation; where the lowest value fills over 5 % of the image, without its voxels",
+    "z-score": "subtract the mean of all voxels and divide by their deviation",
+    "z-score-nonzero": "the same of the voxels that are not 0, which stay 0",
+    "window": "clip to low and high, and map them to -1 and 1",
+    "global": "clip to low and high, subtract mean and divide by deviation",
+    "unit": "map the lowest voxel to 0 and the highest to 1",
+    "none": "leave as it is",
+}
 
 
 def export(model: Model, target: str | Path) -> Path:
@@ -53,8 +67,48 @@ def export(model: Model, target: str | Path) -> Path:
                 dynamic_axes={name: axes for name in ("image", *names)},
                 **_exporter(torch.onnx.export),
             )  # fmt: skip
-        _describe(path, model)
+        _describe(path, model, network.settings.multiple)
     return target
+
+
+def transforms(card: ModelCard, multiple: tuple[int, int, int]) -> dict[str, Any]:
+    """What is done with a case before and after the network, in this order, as JSON: what this
+    program does, except that it may look for the structure in a large image first. ``multiple``
+    is that of the network."""
+    alike = isinstance(card.normalization, Mapping)
+    each = [card.normalization] * len(card.channels) if alike else card.normalization
+    steps: list[dict[str, Any]] = [
+        {"step": "orient", "axes": "RAS",
+         "about": "permute and flip the index axes to run closest to right, anterior, superior"},
+        {"step": "resample", "spacing_mm": card.spacing, "interpolation": "linear",
+         "about": "to round(extent / spacing) voxels with equal outer faces; where an axis "
+                  "shrinks, with a triangle of the new voxels' width to either side"},
+        {"step": "normalize", "channels": [
+            {"name": name, **own, "about": _NORMALIZED[own["kind"]]}
+            for name, own in zip(card.channels, each, strict=True)
+        ]},
+        {"step": "windows", "patch": card.patch, "multiple": multiple, "overlap": OVERLAP,
+         "about": "an image not much larger than the patch in one window, its end repeated up to "
+                  "the multiple; others in patches that overlap at least by this share, "
+                  "averaged with a Gaussian of a quarter of the patch, at least 0.01"},
+        {"step": "network", "input": "image", "outputs": OUTPUTS},
+        {"step": "views", "mirror_axes": card.mirror_axes, "combine": "mean",
+         "about": "the steps windows and network for each set of these axes of the image "
+                  "flipped, the outputs flipped back"},
+        {"step": "resample back", "interpolation": "linear",
+         "about": "the outputs, as before, to the voxels of the oriented image, then to its own "
+                  "axes"},
+        {"step": "labels", "values": [0, *(c.value for c in card.classes)],
+         "about": "the class of the highest probability"},
+        {"step": "largest component",
+         "values": [c.value for c in card.classes if c.largest_component]},
+    ]  # fmt: skip
+    if card.network.get("distance_head"):
+        steps.append({
+            "step": "distance", "convention": card.sdf, "scale_mm": card.scale_mm,
+            "about": "level_set times scale_mm, negative inside" if card.sdf == "truncated" else
+                     "the distance to the zero level of level_set, up to scale_mm"})  # fmt: skip
+    return plain({"format": 1, "steps": steps})
 
 
 def _exporter(export: Callable[..., Any]) -> dict[str, bool]:
@@ -62,12 +116,17 @@ def _exporter(export: Callable[..., Any]) -> dict[str, bool]:
     return {"dynamo": False} if "dynamo" in inspect.signature(export).parameters else {}
 
 
-def _describe(path: Path, model: Model) -> None:
+def _describe(path: Path, model: Model, multiple: tuple[int, int, int]) -> None:
     import onnx
 
     content = onnx.load(str(path))
     content.doc_string = model.card.description
-    for key, value in (("model.json", model.card.to_json()), ("license", model.card.license)):
+    steps = json.dumps(transforms(model.card, multiple), ensure_ascii=False)
+    for key, value in (
+        ("model.json", model.card.to_json()),
+        ("transforms.json", steps),
+        ("license", model.card.license),
+    ):
         entry = content.metadata_props.add()
         entry.key, entry.value = key, value
     onnx.checker.check_model(content)

@@ -147,6 +147,39 @@ def test_without_a_network(place):
             store.add(url, place, sha256="0" * 64)
 
 
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Notes what is asked of it, and lets nothing through."""
+
+    asked: list[str]
+
+    def do_CONNECT(self):
+        self.asked.append(self.path)
+        self.send_error(403, "Blocked by the hospital")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("source", ["https://models.test/a.zip", "hf:owner/name@v1"])
+def test_behind_a_proxy_of_the_system(place, monkeypatch, source):
+    """Downloads go through it, and its answer is the one line."""
+    handler = type("Handler", (Proxy,), {"asked": []})
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.server_port}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        with pytest.raises(InputError, match=r"cannot be downloaded: .*403 Blocked by the hosp"):
+            store.add(source, place, sha256="0" * 64)
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+    host = "huggingface.co" if source.startswith("hf:") else "models.test"
+    assert handler.asked == [f"{host}:443"]
+
+
 def test_a_redirection_away_from_https_is_refused():
     request = urllib.request.Request("https://models.test/a")
     handler = downloads._HttpsOnly()

@@ -45,6 +45,68 @@ def test_onnx(tmp_path, distance_head, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny", "tiny.onnx"]
 
 
+def resampled(array: np.ndarray, shape) -> np.ndarray:
+    """Linear interpolation between voxels with equal outer faces; by a triangle of the new voxels'
+    width where they are larger."""
+    for axis, new in enumerate(shape):
+        step = array.shape[axis] / new
+        centers = (np.arange(new) + 0.5) * step
+        far = np.abs(np.arange(array.shape[axis]) + 0.5 - centers[:, None]) / max(1.0, step)
+        weights = np.maximum(0.0, 1.0 - far)
+        weights /= weights.sum(1, keepdims=True)
+        array = np.moveaxis(np.tensordot(weights, array, (1, axis)), 0, axis)
+    return array
+
+
+def test_the_steps_in_an_onnx_file_give_the_labels_of_this_program(tmp_path, monkeypatch):
+    """By the file alone, with other means: a scan that lies along L, P and S."""
+    pytest.importorskip("onnx", reason="the package onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    from scipy import ndimage
+
+    from ugmcl_core.data import phantoms
+    from ugmcl_core.data.volume import Grid, Volume
+    from ugmcl_core.inference.segmenter import Segmenter
+    from ugmcl_core.inference.settings import SegmentSettings
+    from ugmcl_core.nn import devices
+
+    # an untrained network decides by the last digits
+    monkeypatch.setattr(devices, "precision", lambda _device: torch.float32)
+    model = undecided(tiny_model(tmp_path / "tiny"))
+    path = tmp_path / "tiny.onnx"
+    assert main(["models", "export", str(model.folder), str(path)]) == 0
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = json.loads(session.get_modelmeta().custom_metadata_map["transforms.json"])
+    steps = {step["step"]: step for step in found["steps"]}
+    assert [*steps][:5] == ["orient", "resample", "normalize", "windows", "network"]
+    spacing = tuple(1.5 * s for s in steps["resample"]["spacing_mm"])
+    image = phantoms.phantom(1, (22, 20, 16), spacing)[0].array
+    scan = Volume(image, Grid(image.shape, spacing, axes=np.diag([-1.0, -1.0, 1.0])))
+
+    x = image[::-1, ::-1].astype(float)
+    shape = [round(n * 1.5) for n in x.shape]
+    x = resampled(x, shape)
+    (own,) = steps["normalize"]["channels"]
+    assert own["kind"] == "robust-z" and (x == x.min()).mean() < 0.05
+    x = x.clip(*np.percentile(x, [own["low"], own["high"]]))
+    x = ((x - x.mean()) / x.std()).astype(np.float32)
+    more = [(0, -n % m) for n, m in zip(shape, steps["windows"]["multiple"], strict=True)]
+    x = np.pad(x, more, mode="edge")[None, None]
+    axes = [2 + a for a in steps["views"]["mirror_axes"]]
+    views = [[a for n, a in enumerate(axes) if k >> n & 1] for k in range(2 ** len(axes))]
+    mean = np.mean([np.flip(session.run(["probabilities"], {"image": np.flip(x, v).copy()})[0], v)
+                    for v in views], axis=0)  # fmt: skip
+    p = mean[0, :, : shape[0], : shape[1], : shape[2]]
+    labels = np.stack([resampled(c, image.shape) for c in p]).argmax(0)[::-1, ::-1]
+    for value in steps["largest component"]["values"]:
+        parts, count = ndimage.label(labels == value, np.ones((3, 3, 3)))
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        sizes[0] = 0
+        labels = np.where((labels == value) & (parts != sizes.argmax()), 0, labels)
+    wanted = Segmenter(model, "cpu").segment(scan, SegmentSettings(passes=0)).labels.array
+    assert (labels == wanted).mean() > 0.99 and 0.05 < (wanted > 0).mean() < 0.95
+
+
 def test_onnx_with_a_torch_that_has_one_exporter(tmp_path, monkeypatch):
     pytest.importorskip("onnx", reason="the package onnx is not installed")
     real = torch.onnx.export
