@@ -156,3 +156,31 @@ def test_a_worker_that_is_killed_loses_nothing(data, tmp_path):
     assert process.returncode == 0, told
     assert told.count("done (dev cases scored)") == 2
     assert len(list(tmp_path.glob("*/record.json"))) == 2
+
+
+def test_trainings_of_a_command_that_is_killed_end_at_a_scheduler_that_goes_on(data, tmp_path):
+    place = tmp_path / "scheduler.json"
+    common = ["--no-dashboard", "--host", "127.0.0.1", "--scheduler-file", str(place)]
+    programs = [
+        subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{kind}", *more, *common],
+                         stderr=subprocess.DEVNULL, cwd=tmp_path)
+        for kind, more in (("scheduler", ("--port", "0")), ("worker", ("--nthreads", "2")))
+    ]  # fmt: skip
+    try:
+        until(place.exists, programs[0])
+        address = json.loads(place.read_text())["address"]
+        out = tmp_path / "out"
+        with started(*words(data, out, *LONG, "--cluster", address)) as process:
+            until(lambda: any(steps(out).values()), process)
+            assert len(steps(out)) == 1, "one at a time, whatever the threads"
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        (log,) = out.glob("*/log.jsonl")
+        until(lambda: '"stopped"' in log.read_text(), programs[1])
+        assert (log.parent / checkpoint.NAME).exists()
+    finally:
+        for program in programs:
+            for child in psutil.Process(program.pid).children(recursive=True):
+                child.kill()
+            program.kill()
+            program.wait()
