@@ -89,7 +89,7 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
     ui = panel.ui
-    curves.openChart = ranking.openSegmentEditor = lambda *_nodes: None
+    curves.openCharts = ranking.openSegmentEditor = lambda *_nodes: None
     show(panel, "improveSection")
     improve.open_improve(panel)
     for name, role in zip(NAMES, ROLES, strict=True):
@@ -196,19 +196,30 @@ def settle(panel: Any) -> None:
 
 
 def grab_plot(path: Path) -> None:
-    """The curves as the harness draws them, plainly."""
+    """The curves as the harness draws them, plainly, side by side."""
     import slicer
+    from PIL import Image
     from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotViewNode")
-    node.SetPlotChartNodeID(curves.chart().GetID())
-    view = slicer.qMRMLPlotView()
-    view.setMRMLScene(slicer.mrmlScene)
-    view.setMRMLPlotViewNode(node)
-    view.resize(*PLOT)
-    view.grab().save(str(path))
-    view.setMRMLPlotViewNode(None)
-    slicer.mrmlScene.RemoveNode(node)
+    parts = []
+    for number, chart in enumerate(curves.charts()):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotViewNode")
+        node.SetPlotChartNodeID(chart.GetID())
+        view = slicer.qMRMLPlotView()
+        view.setMRMLScene(slicer.mrmlScene)
+        view.setMRMLPlotViewNode(node)
+        view.resize(*PLOT)
+        parts.append(path.with_stem(f"{path.stem}-{number}"))
+        view.grab().save(str(parts[-1]))
+        view.setMRMLPlotViewNode(None)
+        slicer.mrmlScene.RemoveNode(node)
+    pictures = [Image.open(part).convert("RGB") for part in parts]
+    whole = Image.new("RGB", (sum(p.width for p in pictures), pictures[0].height))
+    for number, picture in enumerate(pictures):
+        whole.paste(picture, (number * pictures[0].width, 0))
+    whole.save(path, optimize=True)
+    for part in parts:
+        part.unlink()
 
 
 def main() -> None:

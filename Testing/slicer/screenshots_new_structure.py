@@ -107,7 +107,7 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
 
     from ugmcl_core.data import phantoms, volume
 
-    curves.openChart = lambda *_nodes: None
+    curves.openCharts = lambda *_nodes: None
     ui = panel.ui
     drawn = slicer.util.getNode("Abdomen 1 segmentation")
     grab_views(folder / "new-structure-drawn.png", "Abdomen 1", drawn)

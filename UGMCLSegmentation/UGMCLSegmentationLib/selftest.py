@@ -81,10 +81,11 @@ class UGMCLSegmentationTest(ScriptedLoadableModuleTest):
         for step in range(1, 4):
             shown.add({"step": step, "losses": {"dice": 1 / step}, "dice": 1 - 1 / step})
         shown.show()
-        curves.openChart()
+        curves.openCharts()
         charts = [node.GetPlotChartNodeID() for node in
                   slicer.util.getNodesByClass("vtkMRMLPlotViewNode")]  # fmt: skip
-        self.assertIn(curves.chart().GetID(), charts)
+        for chart in curves.charts():
+            self.assertIn(chart.GetID(), charts)
 
     def test_theSegmentEditorOpensOnAResult(self) -> None:
         from UGMCLSegmentationLib.panel.improve import ranking

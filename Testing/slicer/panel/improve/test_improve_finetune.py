@@ -149,10 +149,13 @@ def test_curves_follow_the_run(panel, monkeypatch):
     assert [float(s) for s in losses["Step"]] == list(range(5, 201, 5))
     dice = improve.columns("Hold-out Dice")
     assert [float(s) for s in dice["Step"]] == list(range(20, 201, 20))
-    chart = curves.chart()
-    names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(5)]
-    assert names == [*titles, "Hold-out Dice"]
-    assert panel.shown == [chart]  # the one call that opens the plot view
+    chart, own = curves.charts()  # Dice has an axis of its own
+    assert [chart.GetNthPlotSeriesNode(n).GetName() for n in range(4)] == titles
+    assert chart.GetNumberOfPlotSeriesNodes() == 4
+    assert own.GetNthPlotSeriesNode(0).GetName() == "Hold-out Dice"
+    assert own.GetNumberOfPlotSeriesNodes() == 1
+    assert panel.shown == [chart]  # before there was a Dice
+    assert plotted() == [chart.GetID(), own.GetID()]
     # without unlabeled cases there are other terms, and none of the former run's stay
     for name in ("un0", "un1", "un2", "un3"):
         improve.set_role(panel, name, "Ignore")
@@ -171,25 +174,39 @@ def test_the_layout_stays_while_another_module_is_open(panel, monkeypatch):
     panel.click("finetuneButton")
     panel.loaded.exit()
     improve.finish(panel)
-    assert curves.chart() is not None and panel.shown == []
+    assert curves.charts() and panel.shown == [] and not any(plotted())
     panel.loaded.enter()
     panel.click("curvesButton")
-    assert panel.shown == [curves.chart()]
+    assert plotted() == [chart.GetID() for chart in curves.charts()]
+
+
+def plotted() -> list[str]:
+    """The charts of the plot views that the layout shows."""
+    import slicer
+
+    views = slicer.util.getNodesByClass("vtkMRMLPlotViewNode")
+    return [view.GetPlotChartNodeID() for view in views if view.IsMappedInLayout()]
 
 
 def test_the_plot_view_shows_the_chart(panel, monkeypatch):
     """With the real call: the headless Slicer has the plots' logic, and no view that draws."""
-    import slicer
     from UGMCLSegmentationLib.panel.improve.finetuning import curves
 
     monkeypatch.undo()
     shown = curves.Curves()
-    shown.add({"step": 1, "losses": {"ce": 0.5}, "dice": 0.8})
+    shown.add({"step": 1, "losses": {"ce": 0.5}})
     shown.show()
     panel.ui.curvesButton.setVisible(True)
     panel.ui.curvesButton.click()
-    charts = [n.GetPlotChartNodeID() for n in slicer.util.getNodesByClass("vtkMRMLPlotViewNode")]
-    assert charts == [curves.chart().GetID()]
+    assert plotted() == [curves.charts()[0].GetID()]
+    shown.add({"step": 2, "losses": {"ce": 0.4}, "dice": 0.8})
+    shown.show()
+    panel.ui.curvesButton.click()
+    assert plotted() == [chart.GetID() for chart in curves.charts()] and len(plotted()) == 2
+    shown.clear()
+    shown.add({"step": 1, "losses": {"ce": 0.5}})  # another run, without a hold-out case
+    shown.show()
+    assert len(curves.charts()) == 1
 
 
 def test_a_dice_may_come_before_the_first_losses(panel):
@@ -200,11 +217,11 @@ def test_a_dice_may_come_before_the_first_losses(panel):
     shown.add({"step": 30, "losses": {}, "dice": 0.8})
     shown.show()
     assert improve.columns("Hold-out Dice") == {"Step": ["30"], "Hold-out Dice": ["0.8"]}
-    assert curves.chart().GetNumberOfPlotSeriesNodes() == 1
+    assert [chart.GetName() for chart in curves.charts()] == ["Hold-out Dice"]
     shown.add({"step": 40, "losses": {"ce": 0.5}})
     shown.show()
     assert [float(s) for s in improve.columns("Fine-tuning losses")["Step"]] == [40]
-    assert curves.chart().GetNumberOfPlotSeriesNodes() == 2
+    assert len(curves.charts()) == 2
 
 
 def test_estimate_before_a_run(panel):

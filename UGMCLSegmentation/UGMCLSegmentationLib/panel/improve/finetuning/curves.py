@@ -1,4 +1,5 @@
-"""The curves of a run in a plot of the scene: a table each for the losses and the hold-out Dice.
+"""The curves of a run in plots of the scene: a table and a chart each for the losses and the
+hold-out Dice, since Slicer's charts have one axis for all values.
 
 All runs share these nodes.
 """
@@ -23,6 +24,32 @@ _COLORS = (
     (0.89, 0.47, 0.76), (0.5, 0.5, 0.5), (0.74, 0.74, 0.13), (0.09, 0.75, 0.81),
 )  # fmt: skip
 _DICE_COLOR = (0.17, 0.63, 0.17)
+_LOSSES, _DICE = "chart", "dice chart"  # values of _KIND
+_LAYOUT = 1717  # a number that no layout of Slicer has
+_VIEWS = ("PlotView1", "PlotView2")
+
+
+def _view(kind: str, tag: str, more: str = "") -> str:
+    return f'<item><view class="{kind}" singletontag="{tag}">{more}</view></item>'
+
+
+def _slice(tag: str, orientation: str, label: str, color: str) -> str:
+    more = "".join(
+        f'<property name="{name}" action="default">{value}</property>'
+        for name, value in (("orientation", orientation), ("viewlabel", label),
+                            ("viewcolor", color))
+    )  # fmt: skip
+    return _view("vtkMRMLSliceNode", tag, more)
+
+
+# as Slicer's conventional layout with a plot, but with two of them
+_DESCRIPTION = (
+    '<layout type="vertical" split="true">'
+    f'<item><layout type="horizontal">{_slice("Red", "Axial", "R", "#F34A33")}'
+    f'{_view("vtkMRMLViewNode", "1")}</layout></item>'
+    f'<item><layout type="horizontal">{"".join(_view("vtkMRMLPlotViewNode", v) for v in _VIEWS)}'
+    "</layout></item></layout>"
+)
 
 
 def _words(term: str) -> str:
@@ -71,7 +98,9 @@ class Curves:
             self._dice.append((step, float(event["dice"])))
 
     def showSoon(self) -> None:
-        if time.monotonic() - self._shownAt >= _PAUSE:
+        """Update the nodes, now if there is another chart to show."""
+        wanted = bool(self._losses) + bool(self._dice)
+        if len(charts()) < wanted or time.monotonic() - self._shownAt >= _PAUSE:
             self.show()
         elif not self._later.isRunning:
             self._later.start(_PAUSE)
@@ -82,6 +111,12 @@ class Curves:
         self._shownAt = time.monotonic()
         if slicer.mrmlScene.IsClosing() or not (self._losses or self._dice):
             return
+        series = self._showLosses() if self._losses else []
+        if self._dice:
+            series.append(self._showDice())
+        _removeOthers(series)
+
+    def _showLosses(self) -> list:
         names = list(dict.fromkeys(name for _step, terms in self._losses for name in terms))
         missing = float("nan")
         losses = [[step, *(terms.get(n, missing) for n in names)] for step, terms in self._losses]
@@ -89,23 +124,36 @@ class Curves:
         table = _fill("losses", _("Fine-tuning losses"), [_("Step"), *titles], losses)
         colors = (_COLORS[n % len(_COLORS)] for n in range(len(titles)))
         series = [_series(table, t, c) for t, c in zip(titles, colors, strict=True)]
-        if self._dice:
-            title = _("Hold-out Dice")
-            dice = _fill("dice", title, [_("Step"), title], [list(row) for row in self._dice])
-            series.append(_series(dice, title, _DICE_COLOR))
-        _updateChart(series)
+        _updateChart(_LOSSES, _("Fine-tuning"), _("Loss"), series)
+        return series
+
+    def _showDice(self):
+        title = _("Hold-out Dice")
+        table = _fill("dice", title, [_("Step"), title], [list(row) for row in self._dice])
+        series = _series(table, title, _DICE_COLOR)
+        _updateChart(_DICE, title, _("Dice"), [series])
+        return series
 
 
-def chart():
-    """The node of the plot, or None."""
-    return taggedNodes.find("vtkMRMLPlotChartNode", _KIND, "chart")
+def charts() -> list:
+    """The nodes of the plots that there are: that of the losses, that of the hold-out Dice."""
+    nodes = [taggedNodes.find("vtkMRMLPlotChartNode", _KIND, kind) for kind in (_LOSSES, _DICE)]
+    return [node for node in nodes if node is not None]
 
 
-def openChart() -> None:
-    """Show the plot, if there is one, in a layout with a plot view."""
-    node = chart()
-    if node is not None:
-        slicer.modules.plots.logic().ShowChartInLayout(node)
+def openCharts() -> None:
+    """Show the plots in a layout with a view for each."""
+    nodes = charts()
+    if len(nodes) == 1:
+        slicer.modules.plots.logic().ShowChartInLayout(nodes[0])
+    elif nodes:
+        layout = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+        if not layout.IsLayoutDescription(_LAYOUT):
+            layout.AddLayoutDescription(_LAYOUT, _DESCRIPTION)
+        layout.SetViewArrangement(_LAYOUT)
+        for tag, node in zip(_VIEWS, nodes, strict=True):
+            view = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLPlotViewNode")
+            view.SetPlotChartNodeID(node.GetID())
 
 
 def _node(className: str, kind: str, name: str):
@@ -134,12 +182,12 @@ def _series(table, column: str, color: tuple[float, float, float]):
     return node
 
 
-def _updateChart(series: list) -> None:
-    """Show these series in the plot and remove those of a former run."""
-    node = _node("vtkMRMLPlotChartNode", "chart", _("Fine-tuning"))
-    node.SetTitle(_("Fine-tuning"))
+def _updateChart(kind: str, title: str, axis: str, series: list) -> None:
+    """Show these series in the plot."""
+    node = _node("vtkMRMLPlotChartNode", kind, title)
+    node.SetTitle(title)
     node.SetXAxisTitle(_("Step"))
-    node.SetYAxisTitle(_("Loss and Dice"))
+    node.SetYAxisTitle(axis)
     shown = [node.GetNthPlotSeriesNodeID(n) for n in range(node.GetNumberOfPlotSeriesNodes())]
     wanted = [item.GetID() for item in series]
     if shown == wanted:
@@ -147,6 +195,14 @@ def _updateChart(series: list) -> None:
     node.RemoveAllPlotSeriesNodeIDs()
     for identifier in wanted:
         node.AddAndObservePlotSeriesNodeID(identifier)
+
+
+def _removeOthers(series: list) -> None:
+    """Remove what is left of a former run."""
+    wanted = [item.GetID() for item in series]
     for other in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"):
         if other.GetAttribute(_KIND) and other.GetID() not in wanted:
             slicer.mrmlScene.RemoveNode(other)
+    for chart in charts():
+        if not chart.GetNumberOfPlotSeriesNodes():
+            slicer.mrmlScene.RemoveNode(chart)

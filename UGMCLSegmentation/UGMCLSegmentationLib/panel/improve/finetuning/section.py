@@ -160,7 +160,7 @@ class FinetuneSection:
 
     def _onCurves(self, _checked: bool = False) -> None:
         self._curves.show()
-        curves.openChart()
+        curves.openCharts()
 
     def _onReport(self, _checked: bool = False) -> None:
         if self._reportFile is not None:
@@ -188,11 +188,11 @@ class FinetuneSection:
 
     def showMetrics(self, event: dict) -> None:
         """Add to the curves of a run."""
-        hadChart = curves.chart() is not None
+        count = len(curves.charts())
         self._curves.add(event)
         self._curves.showSoon()
-        if not hadChart and self._shell.isEntered:
-            curves.openChart()
+        if len(curves.charts()) > count and self._shell.isEntered:
+            curves.openCharts()
         self._ui.curvesButton.setVisible(True)
 
     def onPaused(self, isPaused: bool) -> None:
