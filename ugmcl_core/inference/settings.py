@@ -16,7 +16,7 @@ MOST_PASSES = 64
 
 MOST_PATCHES = 2.7
 """How many times a patch's voxels a volume may have to be segmented in one window ..."""
-SMALL_WINDOW, MOST_OF_SMALL = 900_000, 4.0
+SMALL_WINDOW, MOST_OF_SMALL = 900_000, 7.0
 """... and so many times in a window of at most so many voxels."""
 
 

@@ -34,6 +34,8 @@ _LEAST_BETWEEN = 100  # iterations between two labelings: the model has hardly c
 _TRAINED = 3.0  # times the work of a prediction, that of a step on the same voxels
 FEWEST = 4
 """Volumes that are labeled at a time, however long it takes."""
+LEAST = 0.5
+"""How far a volume's label must be believed to be learned from."""
 SHARE = 0.2
 """The most of a training's work, in addition, that goes into labeling more than these."""
 
@@ -103,9 +105,10 @@ def label_volume(
 
 
 def believed(labels: Sequence[PseudoLabel], admitted: float) -> list[int]:
-    """The numbers of the ``labels`` that are believed, in order: of those with a structure the
-    most believed ones, ``admitted`` of all, at least one."""
-    known = [n for n, label in enumerate(labels) if label.classes.any()]
+    """The numbers of the ``labels`` that are believed, in order: of those with a structure, whose
+    views agree by half at least, the most believed ones, ``admitted`` of all, at least one. What a
+    hardly trained model gives would only teach its mistakes."""
+    known = [n for n, label in enumerate(labels) if label.classes.any() and label.belief >= LEAST]
     known.sort(key=lambda n: -labels[n].belief)
     return sorted(known[: max(1, round(admitted * len(known)))])
 

@@ -66,6 +66,7 @@ def test_thick_slices_stay_and_are_halved_last():
     assert p.representation.spacing == (1.5, 1.5, 10.0) and p.batch.patch[2] == 10
     assert p.batch.patch == (144, 112, 10), "near twice the structures' extent"
     assert window_size((216, 256, 10), p.batch.patch, p.network.multiple) == (224, 256, 10)
+    assert window_size((226, 268, 12), p.batch.patch, p.network.multiple) == (240, 272, 12)
     assert p.network.strides == ((2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 1))
     assert p.network.kernels == ((3, 3, 1),) * 2 + ((3, 3, 3),) * 3
     assert (p.batch.labeled, p.batch.unlabeled) == (1, 1)

@@ -37,7 +37,8 @@ METHOD = UGMCLVolumes(start=0.5, renewals=2)  # of 12 iterations: before the 6th
 
 @pytest.fixture(autouse=True)
 def short_courses(monkeypatch):
-    """Trainings of 12 iterations may label twice."""
+    """Trainings of 12 iterations may label twice, and are believed."""
+    monkeypatch.setattr(pseudo_labels, "LEAST", 0.0)
     everywhere = partial(renewal_steps, least=3)
     monkeypatch.setattr(trainer, "renewal_steps", everywhere)
 
@@ -115,6 +116,18 @@ def test_a_labeled_case_has_the_targets_of_its_classes(case):
     assert ((made.distance[0] < 0) == (classes == 1)).all()
     (voxels,) = made.foreground_voxels
     assert (classes[tuple(voxels.T)] == 1).all()
+
+
+def test_what_a_hardly_trained_model_gives_is_not_learned_from(cohort, tmp_path, monkeypatch):
+    masks = np.ones((2, 2, 2), np.uint8)
+    labels = [PseudoLabel(masks, masks > 0, belief) for belief in (0.3, 0.6, 0.49)]
+    monkeypatch.setattr(pseudo_labels, "LEAST", 0.5)
+    assert believed(labels, 1.0) == [1]
+    monkeypatch.setattr(pseudo_labels, "LEAST", 1.1)
+    train(cohort, METHOD, SMALL, tmp_path / "run", CPU)
+    count = len(cohort.unlabeled)
+    events = [(e["volumes"], e["left_out"]) for e in logged(tmp_path / "run", "labeled")]
+    assert events == [(0, count)] * 2, "the labeled cases go on alone"
 
 
 def test_labels_survive_the_disk_and_half_a_file_is_none(tmp_path):
