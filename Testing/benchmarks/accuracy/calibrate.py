@@ -3,7 +3,7 @@
     python Testing/benchmarks/accuracy/calibrate.py --images DIR --labels DIR --cases LIST
         [--without LIST] [--model NAME] [--write]
 
-LIST names cases whose references the model was not trained on, at least 19. Prints how each case
+LIST names cases whose references the model was not trained on, at least 5. Prints how each case
 fares with the calibration of all others, and then the calibration of all of them; --write puts it
 into the model's card. See `ugmcl_core.models.card.Calibration`, and docs/methods.md for the rules.
 """
@@ -26,6 +26,7 @@ from ugmcl_core.models.model import resolve, update_card
 
 _HELD = 0.9  # of the surface points, within the error that the map shows
 _SURE = 0.95  # of the cases, within an interval
+_FEWEST = 5
 _GROUPS = 20
 _ROUGH_MM = 0.5  # added to errors before their logarithm is taken
 _PENALTY = 0.3  # of the squared weights of places, against the mean squared error of a logarithm
@@ -39,10 +40,9 @@ def main() -> int:
     words = words.parse_args()
     model = resolve(words.model)
     cases = measured(model, words)
-    fewest = math.ceil(_SURE / (1.0 - _SURE) - 1e-9) + 1  # one is left out
-    if len(cases) < fewest:
-        sys.exit(f"{words.cases}: {len(cases)} cases show no interval of {100 * _SURE:.0f} %; "
-                 f"give {fewest} or more")  # fmt: skip
+    if len(cases) < _FEWEST:
+        sys.exit(f"{words.cases}: {len(cases)} cases are too few for an interval; give {_FEWEST} "
+                 "or more")  # fmt: skip
     print("Each case with the calibration of the others:")
     report(cases, [fitted([*cases[:n], *cases[n + 1 :]]) for n in range(len(cases))])
     calibration = fitted(cases)
@@ -58,7 +58,7 @@ def fitted(cases: Sequence[Case]) -> Calibration:
     weights = place_weights(cases)
     factor, exponent = bounds_rule(cases, weights)
     slope, offset, deviation = dice_rule(cases)
-    stretch = conformal([needed_stretch(c) for c in cases])
+    stretch = bound([needed_stretch(c) for c in cases])
     numbers = (factor, exponent, slope, offset, deviation)
     return Calibration(
         *(round(float(n), 3) for n in numbers),
@@ -96,15 +96,14 @@ def bounds_rule(cases: Sequence[Case], weights: np.ndarray) -> tuple[float, floa
 
 def dice_rule(cases: Sequence[Case]) -> tuple[float, float, float]:
     """The line of Theil and Sen from agreement to Dice, which few odd cases do not turn, and the
-    deviation whose 1.96-fold is the conformal bound of its errors, each by the line of the
-    others."""
+    deviation whose 1.96-fold is the bound of its errors, each by the line of the others."""
     said, true = np.array([c.agreement for c in cases]), np.array([c.dice for c in cases])
     errors = []
     for n in range(len(cases)):
         slope, start = stats.theilslopes(np.delete(true, n), np.delete(said, n))[:2]
         errors.append(abs(true[n] - slope * said[n] - start))
     slope, start = stats.theilslopes(true, said)[:2]
-    return slope, start, conformal(errors) / 1.96
+    return slope, start, bound(errors) / 1.96
 
 
 def needed_stretch(case: Case) -> float:
@@ -115,12 +114,22 @@ def needed_stretch(case: Case) -> float:
     return off / reach if reach else math.inf if off else 0.0
 
 
-def conformal(scores: Sequence[float]) -> float:
-    """The bound that the score of one more case stays within with a probability of at least 95 %,
-    if it comes from where these came from (split conformal prediction, e.g. Angelopoulos and
-    Bates, arXiv:2107.07511): the k-th smallest of n with k = ⌈0.95 (n + 1)⌉."""
-    k = math.ceil(_SURE * (len(scores) + 1) - 1e-9)
-    return float(np.sort(scores)[k - 1]) if k <= len(scores) else math.inf
+def bound(scores: Sequence[float]) -> float:
+    """What the score of one more case, not negative, stays within in 95 % of the cases, if it
+    comes from where these came from.
+
+    From 19 scores on the conformal bound (split conformal prediction, e.g. Angelopoulos and
+    Bates, arXiv:2107.07511): the k-th smallest of n with k = ⌈0.95 (n + 1)⌉. Fewer have no such k:
+    then the tolerance bound of normal errors around 0, z · √(n / χ²) · √(mean square), which in
+    19 of 20 calibrations holds at least 95 % of the cases (χ² with n degrees of freedom exceeds
+    its 5 % quantile).
+    """
+    count = len(scores)
+    k = math.ceil(_SURE * (count + 1) - 1e-9)
+    if k <= count:
+        return float(np.sort(scores)[k - 1])
+    square = np.sum(np.square(scores)) / stats.chi2.ppf(1.0 - _SURE, count)
+    return float(stats.norm.ppf(0.5 + _SURE / 2) * np.sqrt(square))
 
 
 if __name__ == "__main__":
