@@ -39,7 +39,7 @@ if command == "sh -s":
     sys.exit()
 if fault == "missing":
     fail("sh: ugmcl: not found", 127)
-say("session", version="0.1.0", protocol=1, pid=1, folder="/there/1", runs="/there/runs")
+say("session", version="0.1.0", protocol=2, pid=1, folder="/there/1", runs="/there/runs")
 for line in sys.stdin:
     message = json.loads(line)
     tag = message["tag"]
