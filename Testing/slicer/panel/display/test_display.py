@@ -103,6 +103,22 @@ def test_all_overlays_together_and_which_layer_is_where(shown):
     assert layers(composite) == [] and not composite.GetForegroundVolumeID()
 
 
+def test_a_very_large_overlay_is_shown_as_it_is(shown, monkeypatch):
+    from UGMCLSegmentationLib.panel.display import pictures
+    from UGMCLSegmentationLib.scene import results
+
+    panel, view = shown
+    volume = panel.parameters.inputVolume
+    monkeypatch.setattr(pictures, "MOST", 1000)
+    off = view.pixels()
+    panel.parameters.showUncertainty = True
+    own = results.uncertaintyOf(volume, panel.parameters.segmentation)
+    assert layers(view.composite) == [own.GetName()]
+    assert (view.pixels() != off).any(axis=2).mean() > 0.02
+    panel.parameters.showUncertainty = False
+    assert layers(view.composite) == [] and np.array_equal(view.pixels(), off)
+
+
 def layers(composite) -> list[str]:
     """The names of the additional layers."""
     numbers = range(3, 3 + composite.GetNumberOfAdditionalLayers())

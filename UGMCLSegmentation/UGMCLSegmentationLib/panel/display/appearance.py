@@ -134,5 +134,7 @@ def _setAdditionalLayers(composite, layers: Sequence[tuple]) -> None:
 
 
 def _isOurs(volumeNode) -> bool:
-    """A picture, or what is left of one in a loaded scene."""
-    return volumeNode is None or pictures.isPicture(volumeNode)
+    """An overlay, its picture, or what is left of one in a loaded scene."""
+    if volumeNode is None or pictures.isPicture(volumeNode):
+        return True
+    return results.isResultVolume(volumeNode)

@@ -4,7 +4,7 @@ Slicer shows a voxel of a scalar volume or does not: it takes any alpha of a col
 1. Volumes of RGBA voxels are blended as they are. A picture only serves the display: it is not
 saved, the user does not see it in lists, and it covers the visible voxels alone. There is one for
 each overlay, empty while that is not shown: nodes that come and go would disturb whoever follows
-the scene.
+the scene. To color a very large volume would keep Slicer from answering: it is shown as it is.
 """
 
 from __future__ import annotations
@@ -24,8 +24,14 @@ _PREFIX = "picture of "  # of the value of results.OVERLAY, before the role
 _STATE = "UGMCLSegmentation.Pictured"  # attribute: see `_state`
 
 
+MOST = 4_000_000  # voxels, which take about 0.1 s
+
+
 def of(volumeNode, overlay: Overlay):
-    """The picture of an overlay, which shows this volume of it."""
+    """The picture of an overlay, which shows this volume of it; the volume itself if it is very
+    large."""
+    if volumeNode.GetImageData().GetNumberOfPoints() > MOST:
+        return volumeNode
     made = _find(overlay) or _add(overlay)
     state = _state(volumeNode)
     if made.GetAttribute(_STATE) != state:

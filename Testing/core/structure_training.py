@@ -1,0 +1,65 @@
+"""Trainings from scratch on generated cases unlike the atrium, by the plan and by a fixed grid."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import structure_samples
+import torch
+from samples import dice
+
+from ugmcl_core.data import volume
+from ugmcl_core.data.cases import find_cohort
+from ugmcl_core.inference.segmenter import Segmenter
+from ugmcl_core.inference.settings import SegmentSettings
+from ugmcl_core.methods import DualTask
+from ugmcl_core.training.planning import pace
+from ugmcl_core.training.planning.plan import plan_cohort
+from ugmcl_core.training.profiles import COMPACT, with_classes
+from ugmcl_core.training.train import TrainingSettings, describe, train
+
+TRAINED, TESTED = 5, 2
+CPU = torch.device("cpu")
+FILTERS = 8  # of both, to save time
+
+
+def mean_dice(
+    folder: Path, monkeypatch: Any, name: str, minutes: float, also_fixed: bool
+) -> dict[str, float]:
+    """Mean Dice of the tested cases of a family, by the plan and perhaps by `compact`, each after
+    so many ``minutes`` of one thread, whatever else the machine does."""
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=time.process_time))
+    root = structure_samples.write_family(folder, name, TRAINED + TESTED)
+    names = sorted(p.stem for p in (root / "images").iterdir())
+    cohort = find_cohort(
+        root / "images", root / "labels", names[:TRAINED], exclude=names[TRAINED:]
+    )
+    plan = plan_cohort(cohort, (), CPU, [f"filters={FILTERS}"])
+    fixed = with_classes(COMPACT, len(plan.classes) + 1)
+    fixed = replace(fixed, network=replace(fixed.network, filters=FILTERS))
+    found = {}
+    kinds = {"plan": plan.profile, **({"compact": fixed} if also_fixed else {})}
+    for kind, profile in kinds.items():
+        profile = pace.fit(profile, minutes, [pace.Course(cohort, DualTask())], "cpu", 1)
+        model = train(
+            cohort,
+            DualTask(),
+            profile,
+            folder / kind,
+            TrainingSettings(1, "cpu"),
+            description=replace(describe(None, kind, profile), classes=plan.classes),
+        )
+        segmenter = Segmenter(model, "cpu")
+        scores = []
+        for case in names[TRAINED:]:
+            image = volume.read(root / "images" / f"{case}.nrrd")
+            truth = volume.read_labels(root / "labels" / f"{case}.nrrd").array
+            labels = segmenter.segment(image, SegmentSettings(passes=0)).labels.array
+            scores += [dice(labels == c.value, truth == c.value) for c in plan.classes]
+        found[kind] = float(np.mean(scores))
+    return found
