@@ -124,7 +124,7 @@ def wait_for_steps(panel: support.Panel, seconds: float = 20.0) -> None:
 
 
 def rows(panel: support.Panel) -> dict[str, tuple[str, str, str]]:
-    """Role, label and uncertainty as the table shows them, by case, in its order."""
+    """Role, label and size or predicted Dice as the table shows them, by case, in its order."""
     panel.widget.improve.caseList.update()
     table = panel.ui.casesTable
     shown = {}

@@ -153,7 +153,8 @@ def test_ranking_and_evaluation(panel):
     shown = improve.rows(panel)
     first = next(iter(shown))  # which of the two that is, a model of ten steps hardly knows
     assert panel.ui.nextLabel.text == f"{first} has the lowest predicted Dice."
-    assert 0 < float(shown["un0"][2]) < float(shown["un1"][2])  # noise is uncertain
+    dice = [float(shown[name][2]) for name in ("un0", "un1")]
+    assert 0 <= min(dice) == float(shown[first][2]) < max(dice) <= 1
     labeled = slicer.util.getNode("lab0")
     panel.segment(labeled, seconds=60)
     panel.ui.referenceSelector.setCurrentNode(slicer.util.getNode("lab0 drawn"))
