@@ -24,7 +24,7 @@ _PREFIX = "picture of "  # of the value of results.OVERLAY, before the role
 _STATE = "UGMCLSegmentation.Pictured"  # attribute: see `_state`
 
 
-MOST = 4_000_000  # voxels, which take about 0.1 s
+MOST = 4_000_000  # voxels, which take less than 0.1 s
 
 
 def of(volumeNode, overlay: Overlay):
@@ -96,14 +96,15 @@ def _fill(node, volumeNode, overlay: Overlay) -> None:
         node.SetAndObserveImageData(None)
         return
     low, high = display.GetWindowLevelMin(), display.GetWindowLevelMax()
-    colors = overlays.rgba(overlay)
+    colors = overlays.rgba(overlay).view(np.uint32).ravel()  # a voxel in one piece: 4 times faster
     most = len(colors) - 1
     rows = np.clip((array[box] - low) * (most / (high - low)), 0, most).astype(np.uint8)
-    voxels = colors[rows]
-    voxels[~visible[box], 3] = 0
+    voxels = colors.take(rows)
+    voxels *= visible[box]
     image = vtk.vtkImageData()
     image.SetDimensions(rows.shape[::-1])
-    image.GetPointData().SetScalars(numpy_to_vtk(voxels.reshape(-1, 4), deep=True))
+    bytes_ = voxels.view(np.uint8).reshape(-1, 4)
+    image.GetPointData().SetScalars(numpy_to_vtk(bytes_, deep=True))
     corner = tuple(part.start for part in reversed(box))
     matrix = volumes.Box(corner, corner).matrix(volumes.ijkToRas(volumeNode))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
