@@ -42,6 +42,11 @@ def neighbors() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if size() > 1 else 1
 
 
+def nodes() -> int:
+    """Number of machines that torchrun started this training on, about; 1 without it."""
+    return -(-launched() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 @contextlib.contextmanager
 def taking_part(device: str) -> Iterator[torch.device]:
     """Join the other processes that torchrun started, if any, and leave them at the end; yields

@@ -46,6 +46,9 @@ def attempts_for(profile: Profile, device: str) -> list[Attempt]:
     if patch != batch.patch:
         size = "x".join(map(str, patch))
         smaller = replace(profile, batch=replace(batch, patch=patch))
+        if profile.coarse is not None:
+            least = tuple(map(min, profile.coarse.patch, patch))
+            smaller = replace(smaller, coarse=replace(profile.coarse, patch=least))
         attempts.append(Attempt(smaller, device, f"a window of {size} voxels"))
     if torch.device(device).type != "cpu":
         attempts.append(Attempt(profile, "cpu", "the CPU"))

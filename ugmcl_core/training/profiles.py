@@ -34,9 +34,20 @@ class Optimization:
 
 
 @dataclass(frozen=True)
+class CoarseStart:
+    """The first ``share`` of a training's iterations: on a grid of ``spacing`` mm with patches of
+    ``patch`` voxels, which show about as much as those of the training in fewer voxels."""
+
+    spacing: tuple[float, float, float]
+    patch: tuple[int, int, int]
+    share: float
+
+
+@dataclass(frozen=True)
 class Profile:
     """A training protocol. ``warmup`` of the ``iterations`` are supervised only. ``prior`` are the
-    foreground classes' shares of the voxels, at which a new network starts, or empty."""
+    foreground classes' shares of the voxels, at which a new network starts, or empty. With a
+    ``coarse`` start, which a training from scratch may have, all counts are of the whole."""
 
     name: str
     about: str
@@ -47,6 +58,7 @@ class Profile:
     iterations: int
     warmup: int = 0
     prior: tuple[float, ...] = ()
+    coarse: CoarseStart | None = None
 
 
 PAPER = Profile(
@@ -177,6 +189,24 @@ def with_iterations(profile: Profile, iterations: int) -> Profile:
         decay = max(0.5, 1.0 - (1.0 - o.decay) / part)
     warmup, optimization = round(profile.warmup * part), replace(o, rate=rate, decay=decay)
     return replace(profile, iterations=iterations, warmup=warmup, optimization=optimization)
+
+
+def stages(profile: Profile) -> tuple[Profile, ...]:
+    """The trainings that `profile` consists of, each with the weights of the one before: that on
+    the grid of its coarse start, if it has one, and that on its own."""
+    start, own = profile.coarse, replace(profile, coarse=None)
+    first = round(start.share * profile.iterations) if start is not None else 0
+    if start is None or not 0 < first < profile.iterations:
+        return (own,)
+    warmup = min(profile.warmup, first)
+    coarse = replace(
+        with_iterations(own, first),
+        representation=replace(own.representation, spacing=start.spacing),
+        batch=replace(own.batch, patch=start.patch),
+        warmup=warmup,
+    )
+    fine = with_iterations(own, profile.iterations - first)
+    return coarse, replace(fine, warmup=profile.warmup - warmup)
 
 
 def fine_tuning(

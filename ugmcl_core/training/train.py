@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,14 +23,16 @@ from ..files import Busy, held, unwritable
 from ..methods.base import Method
 from ..models import manifest
 from ..models.card import ClassInfo, ModelCard, as_name
-from ..models.model import Model, save_model
+from ..models.model import Model, open_model, save_model
 from ..models.model import record as model_record
 from ..nn import devices, parallel
 from . import checkpoint
-from .profiles import Profile, batch_text
+from .profiles import Profile, batch_text, stages
 from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, interruptible
 
 _LOCK = ".training"
+COARSE = "coarse"
+"""The folder of the coarse start in that of its training."""
 
 __all__ = ["Description", "TrainingSettings", "describe", "train"]
 
@@ -63,7 +66,8 @@ def train(
 ) -> Model:
     """Train ``method`` and write the model into ``output``/model; returns it.
 
-    ``base`` gives the initial weights. Progress goes to ``on_event`` and to ``output``/log.jsonl.
+    ``base`` gives the initial weights; without one, the ``profile`` may have a coarse start, which
+    is trained in ``output``/coarse. Progress goes to ``on_event`` and to ``output``/log.jsonl.
     When ``should_stop()`` turns true or Ctrl-C is pressed (KeyboardInterrupt follows), the
     checkpoint and a usable model are written after the current step, and the model's card has the
     number of iterations done; ``resume`` continues from there, or starts again with a notice.
@@ -72,15 +76,23 @@ def train(
 
     In a process that torchrun started this trains one model together with the others: each makes
     its part of every batch, and rank 0 alone writes and reports. Where ``output`` is on another
-    node's disk, the returned model is a description of what rank 0 wrote there.
+    node's disk, the returned model is a description of what rank 0 wrote there, and a coarse start
+    is left out, since its model could not be read.
     """
-    settings = settings or TrainingSettings()
-    task = TrainingTask(cohort, method, profile, Path(output), settings, base)
-    description = description or describe(base, as_name(task.output.resolve().name), profile)
-    with parallel.taking_part(settings.device) as device, held_for_training(task.output) as made:
+    settings, output = settings or TrainingSettings(), Path(output)
+    if base is not None or parallel.nodes() > 1:
+        profile = replace(profile, coarse=None)
+    parts = stages(profile)
+    tasks = [
+        TrainingTask(cohort, method, part, folder, settings, base, profile if parts[1:] else None)
+        for part, folder in zip(parts, [output / COARSE, output][-len(parts) :], strict=True)
+    ]
+    description = description or describe(base, as_name(output.resolve().name), profile)
+    with parallel.taking_part(settings.device) as device, held_for_training(output) as made:
         listen = on_event if on_event and parallel.rank() == 0 else lambda event: None
         stop = should_stop or (lambda: False)
-        return _train(task, device, description, resume, listen, stop, made)
+        run = _Run(output, tasks, device, description, resume, listen, stop, made)
+        return run.train()
 
 
 @contextmanager
@@ -109,105 +121,179 @@ def held_for_training(output: Path) -> Iterator[bool]:
                 shutil.rmtree(output, ignore_errors=True)
 
 
-def _train(
-    task: TrainingTask,
-    device: torch.device,
-    description: Description,
-    resume: bool,
-    listen: Listener,
-    should_stop: Callable[[], bool],
-    made: bool,
-) -> Model:
-    """`train` on ``device``, among the processes that take part."""
-    began = time.monotonic()
-    for count in (task.profile.batch.labeled, task.profile.batch.unlabeled):
-        parallel.part(count)
-    main, output = parallel.rank() == 0, task.output
-    devices.prepare_cpu()
-    fingerprint = task.fingerprint
-    former = checkpoint.load(output) if resume else None
-    if former is not None and former.settings != fingerprint:
-        changed = [k for k in fingerprint if former.settings.get(k) != fingerprint[k]]
-        raise InputError(
-            f"{output}: holds a training with other settings "
-            f"({', '.join(changed)}); choose another folder or the same settings"
-        )
-    if not resume and (output / checkpoint.NAME).exists():
-        raise InputError(f"{output}: holds a training already; use --resume or another folder")
-    if former is None and (output / "model" / "model.json").exists():
-        raise InputError(
-            f"{output}: holds a model without the checkpoint of its training, which would be "
-            "replaced; choose another folder"
-        )
-    try:
-        trainer = Trainer(task, device, listen)
-        output.mkdir(parents=True, exist_ok=True)  # of a rank on another node
-        path = output / "log.jsonl" if main else Path(os.devnull)
-        log = path.open("a", encoding="utf-8")
-    except (OSError, InputError) as error:
-        if made:  # what was prepared before a case was refused, or the disk was full
-            shutil.rmtree(output, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise unwritable(output, error) from error
-        raise
+@dataclass(frozen=True)
+class _Run:
+    """One training, of one or two stages, among the processes that take part."""
 
-    def emit(event: dict[str, Any]) -> None:
-        try:
-            log.write(json.dumps(event) + "\n")
-            log.flush()
-        except OSError as error:
-            raise unwritable(path, error) from error
-        listen(event)
+    output: Path
+    tasks: Sequence[TrainingTask]
+    device: torch.device
+    description: Description
+    resume: bool
+    listen: Listener
+    should_stop: Callable[[], bool]
+    made: bool
 
-    trainer.emit = emit
-    # a description that no card accepts must not surface after hours
-    card = replace(model_card(trainer, description), sha256="0" * 64)
-    ModelCard.from_json(card.to_json(), "the model")
-    with log, interruptible() as interrupted:
-        if resume and former is None:
-            text = f"{output}: there is no checkpoint to continue from; the training starts again"
-            emit({"event": "notice", "text": text})
-        kinds = (_taken_over, _never_labeled, _of_pieces)
-        for text in (text for kind in kinds for text in kind(trainer, description)):
-            emit({"event": "notice", "text": text})
-        if former is not None:
-            trainer.restore(former)
+    @property
+    def iterations(self) -> int:
+        """Of all stages."""
+        return sum(t.profile.iterations for t in self.tasks)
 
-        def stop() -> bool:
-            return interrupted() or should_stop()
+    def train(self) -> Model:
+        """What `train` does once the folder is its own."""
+        began = time.monotonic()
+        for count in (self.tasks[0].profile.batch.labeled, self.tasks[0].profile.batch.unlabeled):
+            parallel.part(count)
+        devices.prepare_cpu()
+        self._check_folder()
+        model, done, interrupted = None, 0, False
+        for number, task in enumerate(self.tasks):
+            if model is not None:
+                task = replace(task, base=model)
+            folder, goal = task.output / "model", done + task.profile.iterations
+            is_last = number == len(self.tasks) - 1
+            if not is_last and self._is_done(task):
+                model, done = open_model(folder), goal
+                continue
+            card, interrupted = self._stage(task, done)
+            if is_last:
+                model = open_model(folder) if parallel.rank() == 0 else Model(card, folder)
+            else:  # on every rank with its checksum, since the next stage depends on that
+                model = open_model(folder)
+            done = int(card.training["iterations"])
+            if interrupted or done < goal:
+                break
+        if parallel.rank() == 0:
+            if task.output != self.output:
+                model = save_model(self.output / "model", model.card, model.load_weights())
+            self._write_manifest(task, model, time.monotonic() - began)
+        if interrupted:
+            raise KeyboardInterrupt
+        return model
 
-        trainer.loop(stop)
-        card = model_card(trainer, description)
-        model = _finish(trainer, card, stop) if main else Model(card, output / "model")
-        if main:
-            cohort = task.cohort
-            cases = (*cohort.labeled, *cohort.unlabeled, *cohort.holdout)
-            manifest.write(
-                output / manifest.NAME,
-                "train",
-                options={**fingerprint, "iterations_done": trainer.index},
-                inputs=[path for case in cases for path in (*case.images, case.label)],
-                device=str(device),
-                seconds=time.monotonic() - began,
-                model=model_record(model),
+    def _check_folder(self) -> None:
+        """Raise InputError if the folder holds what would be lost."""
+        begun = any((t.output / checkpoint.NAME).exists() for t in self.tasks)
+        if begun and not self.resume:
+            raise InputError(
+                f"{self.output}: holds a training already; use --resume or another folder"
             )
-    if parallel.anywhere(interrupted(), device):
-        raise KeyboardInterrupt
-    return model
+        if not begun and (self.output / "model" / "model.json").exists():
+            raise InputError(
+                f"{self.output}: holds a model without the checkpoint of its training, which "
+                "would be replaced; choose another folder"
+            )
+
+    def _is_done(self, task: TrainingTask) -> bool:
+        """Whether a stage was completed before."""
+        former = self._former(task)
+        return former is not None and former.index >= task.profile.iterations and (
+            task.output / "model" / "model.json"
+        ).exists()  # fmt: skip
+
+    def _former(self, task: TrainingTask) -> checkpoint.Checkpoint | None:
+        """The checkpoint to continue from; InputError for that of another training."""
+        former = checkpoint.load(task.output) if self.resume else None
+        wanted = task.fingerprint
+        if former is not None and former.settings != wanted:
+            changed = [k for k in wanted if former.settings.get(k) != wanted[k]]
+            raise InputError(
+                f"{self.output}: holds a training with other settings "
+                f"({', '.join(changed)}); choose another folder or the same settings"
+            )
+        return former
+
+    def _stage(self, task: TrainingTask, before: int) -> tuple[ModelCard, bool]:
+        """Train a stage, after so many iterations of others: the card of its model, and whether
+        it was interrupted by a signal."""
+        main, former = parallel.rank() == 0, self._former(task)
+        try:
+            trainer = Trainer(task, self.device, self.listen)
+            task.output.mkdir(parents=True, exist_ok=True)  # of a rank on another node
+            path = self.output / "log.jsonl" if main else Path(os.devnull)
+            log = path.open("a", encoding="utf-8")
+        except (OSError, InputError) as error:
+            if self.made and not before:  # what was prepared before a case was refused, or the
+                shutil.rmtree(self.output, ignore_errors=True)  # disk was full
+            if isinstance(error, OSError):
+                raise unwritable(task.output, error) from error
+            raise
+
+        def emit(event: dict[str, Any]) -> None:
+            event = self._of_all(event, before, task.profile)
+            try:
+                log.write(json.dumps(event) + "\n")
+                log.flush()
+            except OSError as error:
+                raise unwritable(path, error) from error
+            self.listen(event)
+
+        trainer.emit = emit
+        # a description that no card accepts must not surface after hours
+        card = replace(model_card(trainer, self.description, before), sha256="0" * 64)
+        ModelCard.from_json(card.to_json(), "the model")
+        with log, interruptible() as interrupted:
+            if not before:
+                if self.resume and former is None:
+                    text = "there is no checkpoint to continue from; the training starts again"
+                    emit({"event": "notice", "text": f"{self.output}: {text}"})
+                kinds = (_taken_over, _never_labeled, _of_pieces)
+                for text in (text for kind in kinds for text in kind(trainer, self.description)):
+                    emit({"event": "notice", "text": text})
+            if former is not None:
+                trainer.restore(former)
+
+            def stop() -> bool:
+                return interrupted() or self.should_stop()
+
+            trainer.loop(stop)
+            card = model_card(trainer, self.description, before)
+            if main:
+                _finish(trainer, card, stop)
+        # after what rank 0 wrote, which the others wait for here
+        return card, parallel.anywhere(interrupted(), self.device)
+
+    def _of_all(self, event: dict[str, Any], before: int, profile: Profile) -> dict[str, Any]:
+        """An event of a stage as one of the whole training."""
+        later = self.iterations - before - profile.iterations
+        event = dict(event)
+        if later and event["event"] == "done":
+            event["event"] = "holdout"
+            del event["total"]
+        if "step" in event:
+            event["step"] += before
+        if "total" in event:
+            event["total"] = self.iterations
+        if later and "remaining" in event:  # an iteration takes the longer, the more it sees
+            voxels = (math.prod(t.batch.patch) for t in (self.tasks[-1].profile, profile))
+            event["remaining"] += later / event["speed"] * next(voxels) / next(voxels)
+        return event
+
+    def _write_manifest(self, task: TrainingTask, model: Model, seconds: float) -> None:
+        cohort = task.cohort
+        cases = (*cohort.labeled, *cohort.unlabeled, *cohort.holdout)
+        manifest.write(
+            self.output / manifest.NAME,
+            "train",
+            options={**task.fingerprint, "iterations_done": model.card.training["iterations"]},
+            inputs=[path for case in cases for path in (*case.images, case.label)],
+            device=str(self.device),
+            seconds=seconds,
+            model=model_record(model),
+        )
 
 
-def _finish(trainer: Trainer, card: ModelCard, should_stop: Callable[[], bool]) -> Model:
+def _finish(trainer: Trainer, card: ModelCard, should_stop: Callable[[], bool]) -> None:
     """Write checkpoint and model, and emit how the training ended."""
     trainer.save()
-    model = save_model(trainer.output / "model", card, trainer.weights())
+    save_model(trainer.output / "model", card, trainer.weights())
     total = trainer.profile.iterations
     if trainer.index < total:
         trainer.emit({"event": "stopped", "step": trainer.index, "total": total})
-        return model
+        return
     dice = trainer.holdout_dice(should_stop)
     trainer.emit({"event": "done", "step": trainer.index, "total": trainer.index, "dice": dice})
     shutil.rmtree(trainer.output / "cache", ignore_errors=True)
-    return model
 
 
 def describe(base: Model | None, name: str, profile: Profile) -> Description:
@@ -274,8 +360,9 @@ def _of_pieces(trainer: Trainer, description: Description) -> list[str]:
     ]
 
 
-def model_card(trainer: Trainer, description: Description) -> ModelCard:
-    """The card of the training's model as it is now."""
+def model_card(trainer: Trainer, description: Description, before: int = 0) -> ModelCard:
+    """The card of the training's model as it is now, after so many iterations of another stage,
+    whose model is no base then."""
     r = trainer.profile.representation
     cases = (*trainer.labeled, *trainer.unlabeled)
     sizes = np.array([np.multiply(c.opened().image.shape[1:], c.spacing) for c in cases])
@@ -303,12 +390,12 @@ def model_card(trainer: Trainer, description: Description) -> ModelCard:
             "method": trainer.method.name,
             "settings": asdict(trainer.method),
             "profile": trainer.profile.name,
-            "iterations": trainer.index,
+            "iterations": before + trainer.index,
             "batch": batch_text(trainer.profile),
             "seed": trainer.settings.seed,
             "labeled": len(trainer.labeled),
             "unlabeled": len(trainer.unlabeled),
-            "base": trainer.base.name if trainer.base is not None else None,
+            "base": trainer.base.name if trainer.base is not None and not before else None,
             "weights": trainer.profile.optimization.saved,
             **description.provenance,
         },

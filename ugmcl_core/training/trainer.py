@@ -80,7 +80,9 @@ class TrainingTask:
     """What is trained: ``method`` by ``profile`` on ``cohort``, from the weights of ``base`` if
     there is one, into the folder ``output``. The network has a distance head if the method needs
     one, and an input for each channel of the cases. By a profile with another grid or network than
-    the base's, only those of its weights are used that fit."""
+    the base's, only those of its weights are used that fit. ``course`` is the profile whose
+    stage this training is, if it has several (`profiles.stages`); ``base`` is then the model of
+    the stage before."""
 
     cohort: Cohort
     method: Method
@@ -88,6 +90,7 @@ class TrainingTask:
     output: Path
     settings: TrainingSettings = TrainingSettings()
     base: Model | None = None
+    course: Profile | None = None
 
     def __post_init__(self) -> None:
         if self.base is not None:
@@ -101,7 +104,7 @@ class TrainingTask:
         if self.method.renewals:
             # a base has seen labels alone long enough, if it knows all the classes
             known = self.base is not None and len(self.base.card.classes) + 1 == network.classes
-            known = known and not self.replanned
+            known = known and (self.course is not None or not self.replanned)
             start = 0.0 if known or not self.cohort.unlabeled else self.method.start
             profile = replace(profile, warmup=round(start * profile.iterations))
         object.__setattr__(self, "profile", profile)
@@ -144,6 +147,7 @@ class TrainingTask:
             del profile["prior"]
         if not self.profile.batch.balanced:
             del profile["batch"]["balanced"]
+        del profile["coarse"]
         content = {
             "method": {"name": self.method.name, **asdict(self.method)},
             "profile": profile,
@@ -154,6 +158,9 @@ class TrainingTask:
         }
         if self.base is None and self.channels != Cohort.channels:
             content["channels"] = self.channels
+        if self.course is not None:
+            content["course"] = {"iterations": self.course.iterations,
+                                 "spacing": self.course.coarse.spacing}  # fmt: skip
         return json.loads(json.dumps(content))
 
 

@@ -223,6 +223,10 @@ def test_a_base_may_be_planned_anew_and_gives_the_weights_that_fit(places, tmp_p
     (text,) = [e["text"] for e in told.of("log") if "layers begin" in e["text"]]
     assert text == f"62 of 62 layers begin with the weights of {base.name}"
     assert made.training["parents"][0]["sha256"] == base.sha256
+    assert not (tmp_path / "run/coarse").exists()
+    wrong = replace(request, overrides=(*small, "coarse=0.5"), output=str(tmp_path / "other"))
+    with pytest.raises(InputError, match="coarse is the start of trainings from scratch"):
+        run(wrong)
 
 
 def test_twins_of_a_list_are_never_mirrored_and_a_lone_side_is_pointed_out(places, tmp_path):

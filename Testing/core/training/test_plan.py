@@ -74,6 +74,24 @@ def test_thick_slices_stay_and_are_halved_last():
     assert p.prior == (0.01,) * 3 and p.iterations == COMPACT.iterations
 
 
+def test_the_start_is_on_a_coarser_grid_where_structures_are_still_seen():
+    p = of(HEART).profile
+    assert p.coarse.spacing == pytest.approx(1.6 * np.array(p.representation.spacing), rel=1e-3)
+    ratio = np.prod(p.coarse.patch) / np.prod(p.batch.patch)
+    assert 0.15 < ratio < 0.4 and p.coarse.share == 0.75
+    assert np.mod(p.coarse.patch, p.network.multiple).tolist() == [0, 0, 0]
+    p = of(STACK).profile  # between thick slices nothing is left out
+    assert p.coarse.spacing == (2.4, 2.4, 10.0) and p.coarse.patch == (96, 64, 10)
+    made = of(found((512, 512, 300), (0.7, 0.7, 1.0), [((90.0, 90.0, 90.0), 1.2)]))
+    assert made.profile.coarse is None
+    line = next(d.line for d in made.decisions if d.what == "coarse")
+    assert line == "coarse 0: a structure 2.4 mm thick is to be seen from the start"
+    flat = of(found((30, 30, 24), (2.0, 2.0, 1.0), [((9.0, 9.0, 9.0), 8.0)])).profile
+    assert flat.coarse is None, "along one axis there is little to save"
+    assert of(HEART, {"coarse": "0.5"}).profile.coarse.share == 0.5
+    assert of(HEART, {"coarse": "0"}).profile.coarse is None
+
+
 def test_unlabeled_cases_of_other_kinds_are_left_out():
     case = replace(STACK.unlabeled[0], name="u")
     others = {
@@ -213,6 +231,7 @@ def test_what_follows_from_an_override_follows():
         ("normalization=global,1,2,3,4,5,6", "planned as"),
         ("mirror=Z", "planned as R,A"),
         ("foreground=2", "planned as"),
+        ("coarse=1", "planned as 0.75"),
         ("iterations=0", "planned as"),
     ],
 )

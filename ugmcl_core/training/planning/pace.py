@@ -26,7 +26,8 @@ from ...nn import devices
 from ...nn.schedules import Step
 from .. import checkpoint, pseudo_labels
 from ..memory import Attempt, Peak, attempts_for, run_with_fallback
-from ..profiles import Profile, with_iterations
+from ..profiles import Profile, stages, with_iterations
+from ..train import COARSE
 from ..trainer import Trainer, TrainingSettings, TrainingTask
 
 _STEPS, _SECONDS = 4, 10.0  # at most so many timed steps of a kind, and no new one after this
@@ -62,8 +63,25 @@ def measure(
 ) -> Cost:
     """The cost of a training on its first case of each kind; raises Canceled.
 
-    Some steps run on the true window and device, the first one not counted.
+    Some steps of each stage run on the true window and device, the first one not counted.
     """
+    profile = attempt.profile
+    parts = stages(profile if course.base is None else replace(profile, coarse=None))
+    costs = [_measure(course, replace(attempt, profile=p), seed, canceled) for p in parts]
+    shares = [p.iterations / profile.iterations for p in parts]
+    return replace(
+        costs[-1],
+        case=sum(c.case for c in costs),
+        unlabeled=sum(c.unlabeled for c in costs),
+        iteration=sum(s * c.iteration for s, c in zip(shares, costs, strict=True)),
+        memory=max(c.memory for c in costs),
+    )
+
+
+def _measure(
+    course: Course, attempt: Attempt, seed: int, canceled: Callable[[], bool]
+) -> Cost:
+    """`measure` of one stage."""
     devices.release_memory()
     device = torch.device(attempt.device)
     whole = course.cohort
@@ -210,5 +228,8 @@ def labeling_seconds(course: Course, cost: Cost, iterations: int) -> float:
 def iterations_of(folder: Path) -> int | None:
     """The iterations of the training that ``folder`` holds a checkpoint of, for one that is
     resumed and measured in minutes; None without."""
-    former = checkpoint.load(folder)
-    return None if former is None else int(former.settings["profile"]["iterations"])
+    former = checkpoint.load(folder) or checkpoint.load(folder / COARSE)
+    if former is None:
+        return None
+    whole = former.settings.get("course") or former.settings["profile"]
+    return int(whole["iterations"])
