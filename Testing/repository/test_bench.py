@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,17 @@ def test_the_clock_of_a_training_counts_its_iterations_alone(monkeypatch, tmp_pa
         on_event({"event": "done", "step": 9, "dice": [0.89, 0.92]})  # 60 that do not
 
     monkeypatch.setattr(time_to_accuracy, "train", train)
-    words = types.SimpleNamespace(
-        seed=1, every=5, method="dual-task", labeled=4, coarse=9, iterations=0
-    )
-    clock = time_to_accuracy.Clock(120.0, [(60.0, 50.0)])
-    time_to_accuracy.trained(tmp_path / "coarse", None, None, words, None, clock)
+    words = types.SimpleNamespace(seed=1, every=5, method="dual-task", labeled=4)
+    clock = time_to_accuracy.Clock(120.0, [(60.0, 50.0)])  # of an earlier call
+    (tmp_path / "run").mkdir()
+    time_to_accuracy.write_json(tmp_path / "run/clock.json", vars(clock))
+    clock = time_to_accuracy.trained(tmp_path / "run", None, None, None, words)
     assert clock.seconds == 120 + 30 + 10
-    assert clock.reached == [(60, 50), (150, pytest.approx(86)), (160, pytest.approx(90.5))]
-    row = time_to_accuracy.table(clock, words).splitlines()[2]
+    assert list(map(tuple, clock.reached)) == [
+        (60, 50), (150, pytest.approx(86)), (160, pytest.approx(90.5))
+    ]  # fmt: skip
+    start = time_to_accuracy.CoarseStart(*time_to_accuracy.ON_TWO_MM, 0.75)
+    profile = replace(time_to_accuracy.COMPACT, coarse=start)
+    row = time_to_accuracy.table(clock, profile, words).splitlines()[2]
+    assert "`compact`, 1800 on 2 mm, then 600 on 1.25 mm" in row
     assert row.endswith("| 2 min | 3 min | 3 min |  | 90.5 % after 3 min |"), row

@@ -2,15 +2,14 @@
 
     make bench ROWS=accuracy DATA=DIR
     python Testing/benchmarks/accuracy/time_to_accuracy.py DIR [--labeled 16] [--method dual-task]
-        [--coarse 2000] [--iterations 1000] [--every 100] [--output DIR]
+        [--profile plan] [--iterations 2000] [--coarse 0.75] [--every 100] [--output DIR]
 
 DIR holds `images`, `labels`, `labelled-16.txt` (the first --labeled of which are learned from),
-`dev-10.txt` (on which the model is measured) and `report-20.txt` (left out). A training of
---iterations by the profile `compact` starts with the weights of one of --coarse iterations on a
-grid of 2 mm, with the same network, or from nothing if that is 0. Every --every iterations the
-mean Dice of the development scans is measured, on the grid of the training; minutes are those of
-the iterations and of the labeling of volumes. Takes an hour or more; ended early, it goes on with
-the same command.
+`dev-10.txt` (on which the model is measured) and `report-20.txt` (left out). The first --coarse of
+the --iterations are on a coarser grid: of 2 mm for `compact`, that of the plan for `plan`. Every
+--every iterations the mean Dice of the development scans is measured, on the grid of the training;
+minutes are those of the iterations and of the labeling of volumes. Takes an hour or more; ended
+early, it goes on with the same command.
 """
 
 from __future__ import annotations
@@ -31,13 +30,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from ugmcl_core.data.cases import Cohort, find_cohort
 from ugmcl_core.data.pairing import read_list
 from ugmcl_core.files import write_json
-from ugmcl_core.models.model import Model, open_model
-from ugmcl_core.training.profiles import COARSE, COMPACT, Profile, method_named, with_iterations
+from ugmcl_core.methods import Method
+from ugmcl_core.training.planning.plan import PLAN, plan_cohort
+from ugmcl_core.training.profiles import (
+    COARSE,
+    COMPACT,
+    CoarseStart,
+    Profile,
+    method_named,
+    stages,
+    with_iterations,
+)
 from ugmcl_core.training.train import TrainingSettings, train
 
 GOALS = (85.0, 88.0, 90.0, 91.0)
-ON_TWO_MM = replace(COARSE, network=COMPACT.network)
-"""The network of `compact` where a step takes a quarter of the time."""
+ON_TWO_MM = COARSE.representation.spacing, COARSE.batch.patch
+"""The grid and the patch of a coarse start of `compact`."""
 
 
 @dataclass
@@ -61,8 +69,9 @@ def main() -> int:
     parser.add_argument("data", type=Path, metavar="DIR")
     parser.add_argument("--labeled", type=int, default=16)
     parser.add_argument("--method", default="dual-task")
-    parser.add_argument("--coarse", type=int, default=2000)
-    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--profile", choices=("compact", PLAN), default="compact")
+    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--coarse", type=float, default=0.75)
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--seed", type=int, default=2022)
     parser.add_argument("--output", type=Path, default=Path("out/time-to-accuracy"))
@@ -72,70 +81,60 @@ def main() -> int:
     cohort = find_cohort(
         words.data / "images", words.data / "labels", labeled[: words.labeled], excluded, tested
     )
-    kind = f"{words.method}-{words.labeled}-{words.coarse}-{words.iterations}-{words.seed}"
-    output, clock, base = words.output / kind, Clock(), None
-    for name, profile, iterations in (
-        ("coarse", ON_TWO_MM, words.coarse),
-        ("fine", COMPACT, words.iterations),
-    ):
-        if iterations:
-            profile = with_iterations(profile, iterations)
-            base = trained(output / name, profile, cohort, words, base, clock)
-    print(table(clock, words))
+    method = method_named(words.method, [])
+    if words.profile == PLAN:
+        used = cohort if method.uses_unlabeled else replace(cohort, unlabeled=())
+        device, coarse = torch.device("cpu"), f"coarse={words.coarse:g}"
+        profile = plan_cohort(used, (), device, [coarse]).profile
+    else:
+        start = CoarseStart(*ON_TWO_MM, words.coarse) if words.coarse else None
+        profile = replace(COMPACT, coarse=start)
+    profile = with_iterations(profile, words.iterations)
+    kind = f"{words.profile}-{words.method}-{words.labeled}-{words.iterations}-{words.coarse:g}"
+    clock = trained(words.output / f"{kind}-{words.seed}", profile, cohort, method, words)
+    print(table(clock, profile, words))
     return 0
 
 
 def trained(
-    output: Path,
-    profile: Profile,
-    cohort: Cohort,
-    words: argparse.Namespace,
-    base: Model | None,
-    clock: Clock,
-) -> Model:
-    """The model of one stage, whose time is added to ``clock``."""
+    output: Path, profile: Profile, cohort: Cohort, method: Method, words: argparse.Namespace
+) -> Clock:
+    """Train, or go on with it; the time of all that was done in the folder ``output``."""
     path = output / "clock.json"
-    own = Clock.opened(path)
+    clock = Clock.opened(path)
     last = time.monotonic()
 
     def on_event(event: dict[str, Any]) -> None:
         nonlocal last
         now = time.monotonic()
         if event["event"] in ("progress", "labeled"):  # not preparing cases, not measuring Dice
-            own.seconds += now - last
+            clock.seconds += now - last
         if dice := event.get("dice"):
-            own.reached.append((own.seconds, 100 * sum(dice) / len(dice)))
-            minutes = (clock.seconds + own.seconds) / 60
-            print(f"{output.name} {event['step']}: {minutes:.1f} min, {own.reached[-1][1]:.1f} %",
+            clock.reached.append((clock.seconds, 100 * sum(dice) / len(dice)))
+            print(f"{event['step']}: {clock.seconds / 60:.1f} min, {clock.reached[-1][1]:.1f} %",
                   flush=True)  # fmt: skip
-        write_json(path, asdict(own))
+        write_json(path, asdict(clock))
         last = time.monotonic()
 
-    if (output / "done").exists():
-        model = open_model(output / "model")
-    else:
-        output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
+    if not (output / "done").exists():
         settings = TrainingSettings(words.seed, "cpu", evaluate_every=words.every)
-        method = method_named(words.method, [])
-        model = train(
-            cohort, method, profile, output, settings, base=base, resume=True, on_event=on_event
-        )
+        train(cohort, method, profile, output, settings, resume=True, on_event=on_event)
         (output / "done").touch()
-    clock.reached += [(clock.seconds + seconds, dice) for seconds, dice in own.reached]
-    clock.seconds += own.seconds
-    return model
+    return clock
 
 
-def table(clock: Clock, words: argparse.Namespace) -> str:
+def table(clock: Clock, profile: Profile, words: argparse.Namespace) -> str:
     """Markdown: minutes to each Dice, and the last."""
     first = {g: next((s for s, dice in clock.reached if dice >= g), None) for g in GOALS}
     shown = ["" if s is None else f"{s / 60:.0f} min" for s in first.values()]
-    what = f"`{words.method}`, {words.labeled} labels, {words.coarse} iterations on 2 mm, then "
+    each = [f"{p.iterations} on {p.representation.spacing[0]:.3g} mm" for p in stages(profile)]
+    what = f"`{words.method}`, {words.labeled} labels, `{profile.name}`, {', then '.join(each)}"
     cores = torch.get_num_threads()
     lines = [
         f"| training | {' | '.join(f'{g:.0f} %' for g in GOALS)} | last |",
         f"| --- |{' --- |' * (len(GOALS) + 1)}",
-        f"| {what}{words.iterations} on 1.25 mm | {' | '.join(shown)} "
+        f"| {what} | {' | '.join(shown)} "
         f"| {clock.reached[-1][1]:.1f} % after {clock.seconds / 60:.0f} min |",
         "",
         f"{cores} threads on {os.cpu_count()} cores, torch {torch.__version__}, load "
