@@ -68,8 +68,10 @@ class Progress:
     def show(self, event: dict[str, Any]) -> None:
         """One event of a training or a scoring."""
         kind = event["event"]
-        if kind in ("preparing", "scoring"):
-            self(0.0 if kind == "preparing" else event["fraction"], event["text"])
+        if kind == "preparing":  # of the task, which has not begun, or is partly done
+            self(event.get("done", 0.0), event["text"])
+        elif kind == "scoring":
+            self(event["fraction"], event["text"])
         elif kind == "notice":
             self.write(event["text"])
         elif kind == "progress":

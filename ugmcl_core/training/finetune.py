@@ -387,7 +387,7 @@ class _FinetuneRun:
         if kind == "preparing":
             if self.canceled():
                 raise Canceled
-            self.progress(done, prefix + event["text"])
+            self.progress(done + share * event.get("done", 0.0), prefix + event["text"])
         elif kind == "notice":
             if not part.name:  # once is enough
                 self.send("log", level="info", text=event["text"])

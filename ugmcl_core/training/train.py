@@ -208,7 +208,8 @@ class _Run:
         it was interrupted by a signal."""
         main, former = parallel.rank() == 0, self._former(task)
         try:
-            trainer = Trainer(task, self.device, self.listen)
+            part = before / self.iterations
+            trainer = Trainer(task, self.device, lambda e: self.listen({**e, "done": part}))
             task.output.mkdir(parents=True, exist_ok=True)  # of a rank on another node
             path = self.output / "log.jsonl" if main else Path(os.devnull)
             log = path.open("a", encoding="utf-8")
@@ -240,6 +241,10 @@ class _Run:
                 kinds = (_taken_over, _never_labeled, _of_pieces)
                 for text in (text for kind in kinds for text in kind(trainer, self.description)):
                     emit({"event": "notice", "text": text})
+            if len(self.tasks) > 1:
+                grid = ",".join(f"{v:g}" for v in task.profile.representation.spacing)
+                last = before + task.profile.iterations
+                emit({"event": "notice", "text": f"to iteration {last} on a grid of {grid} mm"})
             if former is not None:
                 trainer.restore(former)
 

@@ -83,6 +83,11 @@ def test_its_events_are_those_of_one_training(whole):
     assert {e["total"] for e in events if "total" in e} == {12}
     assert [e["step"] for e in events if e.get("dice")] == [3, 6, 8, 11, 12]
     assert [e["event"] for e in events].count("done") == 1
+    done = [e["done"] for e in events if e["event"] == "preparing"]
+    assert sorted(done) == done and set(done) == {0.0, 2 / 3}, "a progress bar never goes back"
+    texts = [e["text"] for e in events if e["event"] == "notice"]
+    assert "to iteration 8 on a grid of 4,4,4 mm" in texts
+    assert "to iteration 12 on a grid of 2,2,4 mm" in texts
     # 4 iterations of 24 x 24 x 12 voxels are left after the last of 16 x 16 x 12
     last = next(e for e in events if e["event"] == "progress" and e["step"] == 8)
     assert last["remaining"] == pytest.approx(4 / last["speed"] * (24 * 24) / (16 * 16))
