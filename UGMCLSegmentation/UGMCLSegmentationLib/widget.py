@@ -246,6 +246,9 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if text := self.ui.statisticsLabel.text:
             self.ui.logText.appendPlainText(text)
 
+    def onAccepted(self) -> None:
+        self.display.onAccepted()
+
     # Models and packages
 
     def onInstalling(self) -> None:

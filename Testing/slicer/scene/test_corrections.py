@@ -114,11 +114,28 @@ def test_a_corrected_spot_is_ticked(panel):
     harness.wait_until(lambda: ticked()[0], 5)
     far = [n for n, s in enumerate(spots) if np.abs(np.subtract(s.ijk, (i, j, k))).max() > 12]
     assert not any(ticked()[n] for n in far)
-    from UGMCLSegmentationLib.panel.improve.cases import cases
-
-    cases.accept(volume, node)
-    panel.widget.display.refresh()
+    improve.open_improve(panel)
+    improve.set_role(panel, "scan", "Unlabeled")  # as Correct next does
+    panel.click("acceptButton")
     assert all(ticked()), "an accepted result is confirmed as a whole"
+    panel.widget.display.refresh()
+    assert all(ticked())
+
+
+def test_a_spot_that_was_corrected_before_it_was_listed_is_ticked(panel):
+    import qt
+    from UGMCLSegmentationLib.panel.display import doubtfulSpots
+    from UGMCLSegmentationLib.scene import results
+
+    volume = support.add_volume(name="scan")
+    node = panel.segment(volume)
+    first, *_others = doubtfulSpots.find(results.surfaceErrorOf(volume, node))
+    i, j, k = first.ijk
+    edit(node, volume, lambda voxels: voxels.__setitem__((k, j, i), 1 - voxels[k, j, i]))
+    panel.ui.spotsSection.collapsed = False
+    assert panel.ui.spotsTable.item(0, 0).checkState() == qt.Qt.Checked
+    panel.click("nextSpotButton")
+    assert not panel.ui.spotLabel.text.startswith("Spot 1 of")
 
 
 def test_the_report_shows_the_work_saved(panel):

@@ -35,5 +35,8 @@ class Shell(Protocol):
     def showResult(self, segmentationNode) -> None:
         """Show the result of a run; later if another module is open."""
 
+    def onAccepted(self) -> None:
+        """The user accepted the result that is shown."""
+
     def onNewModel(self, key: str, isSelected: bool) -> None:
         """A run trained a model; select it if `isSelected`."""

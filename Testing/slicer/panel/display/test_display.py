@@ -278,6 +278,28 @@ def test_legends_of_what_is_shown(shown):
     assert change[:half].any() and not change[half + 20 :].any(), "the only one is at the top"
 
 
+def test_the_surface_has_a_legend_in_3d(shown):
+    import slicer
+    from UGMCLSegmentationLib.panel.display import coloredSurface
+
+    panel, red = shown
+    view = harness.three_d_view(0)
+    view.resize(400, 400)
+    panel.parameters.showSurface = panel.parameters.showSurfaceError = True
+    panel.parameters.showLegends = False
+    green = harness.slice_view("Green")
+    without, slices, others = view.pixels(), red.pixels(), green.pixels()
+    panel.parameters.showLegends = True
+    change = (view.pixels() != without).any(axis=2)
+    assert change[:200, 200:].any() and not change[:, :200].any(), "at the upper right"
+    assert (red.pixels() != slices).any() and not (green.pixels() != others).any()
+    logic = slicer.modules.colors.logic()
+    own = logic.GetColorLegendDisplayNode(coloredSurface.find())
+    assert own.GetTitleText() == "Surface error (mm)" and not own.GetSaveWithScene()
+    panel.parameters.showSurface = False
+    assert coloredSurface.find() is None and own.GetScene() is None
+
+
 def test_legends_are_in_one_view_of_the_layout(shown):
     """Three times the same would fill small views with text."""
     import slicer
@@ -355,13 +377,18 @@ def test_walking_through_the_spots(panel):
 def center_of(viewNode, volume) -> tuple[int, ...]:
     """The voxel (i, j, k) of the volume in the center of a slice view."""
     import slicer
+
+    matrix = slicer.util.arrayFromVTKMatrix
+    center = matrix(viewNode.GetSliceToRAS())[:, 3]
+    return tuple(np.round((np.linalg.inv(matrix(matrix_of(volume))) @ center)[:3]).astype(int))
+
+
+def matrix_of(volume):
     import vtk
 
     ijkToRas = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(ijkToRas)
-    matrix = slicer.util.arrayFromVTKMatrix
-    center = matrix(viewNode.GetSliceToRAS())[:, 3]
-    return tuple(np.round((np.linalg.inv(matrix(ijkToRas)) @ center)[:3]).astype(int))
+    return ijkToRas
 
 
 def test_a_checked_spot_is_passed_over_and_stays_checked(panel):
@@ -372,7 +399,7 @@ def test_a_checked_spot_is_passed_over_and_stays_checked(panel):
     volume = support.add_volume()
     result = panel.segment(volume)
     array = np.zeros(support.blob().shape, np.float32)
-    array[4:8, 5:9, 6:10], array[20:24, 20:26, 20:26] = 3.0, 5.0
+    array[4:8, 5:9, 6:10], array[20:24, 20:26, 20:26] = 3.0, 12.0
     array[14:17, 24:27, 4:7] = 4.0
     slicer.util.updateVolumeFromArray(results.surfaceErrorOf(volume), array)
     panel.ui.spotsSection.collapsed = False
@@ -391,9 +418,14 @@ def test_a_checked_spot_is_passed_over_and_stays_checked(panel):
     voxel = float(np.prod(volume.GetSpacing())) / 1000
     volumes = [float(table.item(r, 3).text()) for r in range(3)]
     assert volumes == pytest.approx([4 * 36 * voxel, 27 * voxel, 64 * voxel], abs=0.01)
+    assert [table.item(r, 2).text().strip() for r in range(3)] == ["12.0", "4.0", "3.0"]
     table.sortByColumn(2, qt.Qt.AscendingOrder)  # as a click on the title does
     table.selectRow(0)
     assert panel.ui.spotLabel.text.startswith("Spot 3 of 3: ")
+    for row in range(3):
+        table.item(row, 0).setCheckState(qt.Qt.Checked)
+    panel.click("nextSpotButton")
+    assert panel.ui.spotLabel.text.endswith("All spots are checked.")
 
 
 def test_spots_lie_apart_and_are_at_most_ten(panel):
@@ -433,9 +465,14 @@ def test_the_cameras_look_at_a_spot_from_outside(panel):
     node = results.surfaceErrorOf(volume)
     camera = slicer.util.getNodesByClass("vtkMRMLCameraNode")[0]
     away = np.linalg.norm(np.subtract(camera.GetPosition(), camera.GetFocalPoint()))
-    spot = doubtfulSpots.Spot((2, 3, 4), "", 3.0, 0.1)
+    array = np.zeros(support.blob().shape, np.float32)
+    array[4:12, 4:12, 4:12], array[5:8, 5:8, 11] = 1.0, 4.0  # in a corner of the volume
+    slicer.util.updateVolumeFromArray(node, array)
+    (spot,) = doubtfulSpots.find(node)
     place = np.array(doubtfulSpots.jump(node, spot))
     center, eye = np.array(camera.GetFocalPoint()), np.array(camera.GetPosition())
+    toRas = slicer.util.arrayFromVTKMatrix(matrix_of(node))
+    assert center == pytest.approx((toRas @ [7.5, 7.5, 7.5, 1.0])[:3]), "that of the structure"
     assert np.linalg.norm(eye - center) == pytest.approx(away)
     cosine = (eye - center) @ (place - center)
     assert cosine == pytest.approx(away * np.linalg.norm(place - center))

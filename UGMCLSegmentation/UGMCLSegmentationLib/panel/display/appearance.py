@@ -51,7 +51,7 @@ def applySurface(segmentationNode, parameters, isEdited: bool = False) -> None:
         if source is not None and parameters.showSurfaceError and not isEdited:
             error = results.surfaceErrorOf(source, segmentationNode)
     if error is not None:
-        coloredSurface.show(segmentationNode, error)
+        coloredSurface.show(segmentationNode, error, parameters.showLegends)
     else:
         coloredSurface.hide()
     if segmentationNode is not None:

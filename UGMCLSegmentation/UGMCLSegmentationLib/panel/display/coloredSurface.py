@@ -11,13 +11,14 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
+from UGMCLSegmentationLib.panel.display import legends
 from UGMCLSegmentationLib.scene import arrays, overlays, results, taggedNodes, volumes
 
 _KIND = "surface"  # value of results.OVERLAY
 _UNKNOWN = (0.62, 0.62, 0.62, 1.0)  # where the run's surface error does not reach: edited since
 
 
-def show(segmentationNode, errorNode) -> None:
+def show(segmentationNode, errorNode, hasLegend: bool) -> None:
     """Color the segments that are visible in 3D by the error at their surface."""
     surface = _merged(segmentationNode)
     values = _errors(surface, errorNode)
@@ -45,6 +46,7 @@ def show(segmentationNode, errorNode) -> None:
     display.SetScalarVisibility(True)
     display.SetVisibility(True)
     display.EndModify(modified)
+    legends.applyToSurface(node, overlay, hasLegend)
 
 
 def hide() -> None:

@@ -57,6 +57,16 @@ class ReviewSection:
         if self._spots:
             self._later.start(_PAUSE)
 
+    def tickAll(self) -> None:
+        """The result was accepted: all its spots are confirmed."""
+        table = self._ui.spotsTable
+        rows = [row for row in range(table.rowCount) if not self._isTicked(row)]
+        with silent(table):
+            for row in rows:
+                table.item(row, 0).setCheckState(qt.Qt.Checked)
+        if rows:
+            self._onTicked()
+
     def _tickEdited(self) -> None:
         """Tick the spots within `_REACH` of voxels that changed since the run."""
         node = self._parameters.segmentation if self._parameters else None
@@ -99,6 +109,9 @@ class ReviewSection:
         if row == self._row():
             self._onSelected()  # the only one: go there again
         self._ui.spotsTable.selectRow(row)
+        if self._isTicked(row):
+            text = _("{spot}. All spots are checked.").format(spot=self._ui.spotLabel.text)
+            messages.show(self._ui.spotLabel, text)
 
     def _onSelected(self) -> None:
         row = self._row()
@@ -143,16 +156,20 @@ class ReviewSection:
             table.setSortingEnabled(False)  # else rows move while they are being filled
             table.setRowCount(len(self._spots))
             for row, spot in enumerate(self._spots):
-                values = (row + 1, spot.place, round(spot.millimeters, 1), spot.milliliters)
-                for column, value in enumerate(values):
-                    item = qt.QTableWidgetItem()
-                    item.setData(qt.Qt.DisplayRole, value)  # numbers sort by value
+                # texts of one width sort by value, and show as many decimals in every row
+                texts = (f"{row + 1:2}", spot.place, f"{spot.millimeters:6.1f}",
+                         f"{spot.milliliters:7.2f}")  # fmt: skip
+                for column, text in enumerate(texts):
+                    item = qt.QTableWidgetItem(text)
+                    if column > 1:
+                        item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                     if column == 0:
                         isChecked = isAccepted or list(spot.ijk) in checked
                         item.setCheckState(qt.Qt.Checked if isChecked else qt.Qt.Unchecked)
                     table.setItem(row, column, item)
             table.setSortingEnabled(True)
             table.sortByColumn(0, qt.Qt.AscendingOrder)
+        self._tickEdited()  # for what was edited before the spots were listed
 
     def _error(self):
         node = self._parameters.segmentation if self._parameters else None
@@ -186,9 +203,10 @@ _ASIDE = 0.35  # of the half extent of the surface: what is nearer to its center
 @dataclass(frozen=True)
 class Spot:
     """Where (i, j, k) the most error is expected, in words as well, how much, and the volume
-    around it that is in doubt."""
+    around it that is in doubt; and the middle (i, j, k) of the whole surface, for a camera."""
 
     ijk: tuple[int, int, int]
+    middle: tuple[float, float, float]
     place: str
     millimeters: float
     milliliters: float
@@ -215,6 +233,7 @@ def find(errorNode) -> list[Spot]:
     toWorld = volumes.ijkToRas(errorNode)[:3]
     shell = np.argwhere(error > 0)[:, ::-1] + start[::-1]
     world = shell @ toWorld[:, :3].T + toWorld[:, 3]
+    middle = tuple(float(part.start + part.stop - 1) / 2 for part in reversed(box))
     axes = [np.arange(n) * s for n, s in zip(error.shape, spacing[::-1], strict=True)]
     found = []
     while len(found) < _MOST and summed.max() > 0:
@@ -226,7 +245,8 @@ def find(errorNode) -> list[Spot]:
         ijk = tuple(int(n) for n in (np.array(peak) + start)[::-1])
         place = toWorld[:, :3] @ ijk + toWorld[:, 3]
         milliliters = round(float(doubt.sum() * spacing.prod()) / 1000.0, 2)
-        found.append(Spot(ijk, inWords(place, world), float(error[doubt].max()), milliliters))
+        millimeters = float(error[doubt].max())
+        found.append(Spot(ijk, middle, inWords(place, world), millimeters, milliliters))
         summed[around] = 0
     return found
 
@@ -245,19 +265,21 @@ def inWords(place: np.ndarray, surface: np.ndarray) -> str:
 def jump(errorNode, spot: Spot) -> tuple[float, float, float]:
     """Center all slice views on the spot and turn the 3D views to it; returns the place in world
     coordinates."""
-    local = volumes.ijkToRas(errorNode) @ np.array([*spot.ijk, 1.0])
-    toWorld = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
-        errorNode.GetParentTransformNode(), None, toWorld
-    )
-    place = toWorld.TransformPoint(local[:3].tolist())
+    place, middle = (_inWorld(errorNode, ijk) for ijk in (spot.ijk, spot.middle))
     slicer.vtkMRMLSliceNode.JumpAllSlices(
         slicer.mrmlScene, *place, slicer.vtkMRMLSliceNode.CenteredJumpSlice
     )
-    bounds = [0.0] * 6
-    errorNode.GetRASBounds(bounds)
-    _turnCameras(np.array(place), np.array(bounds).reshape(3, 2).mean(axis=1))
+    _turnCameras(np.array(place), np.array(middle))
     return place
+
+
+def _inWorld(volumeNode, ijk: tuple[float, float, float]) -> tuple[float, float, float]:
+    local = volumes.ijkToRas(volumeNode) @ np.array([*ijk, 1.0])
+    toWorld = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+        volumeNode.GetParentTransformNode(), None, toWorld
+    )
+    return toWorld.TransformPoint(local[:3].tolist())
 
 
 def _turnCameras(place: np.ndarray, center: np.ndarray) -> None:

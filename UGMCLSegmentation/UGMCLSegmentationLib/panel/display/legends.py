@@ -1,5 +1,5 @@
-"""The color legends of the overlays. They are in one slice view only: three small views would be
-full of text."""
+"""The color legends of the overlays, and that of the surface in 3D. Those of the overlays are in
+one slice view only: three small views would be full of text."""
 
 from __future__ import annotations
 
@@ -38,6 +38,19 @@ def apply(shown: Sequence[tuple[Overlay, object]]) -> None:
             _show(legend, True, places[other.role])
         for legend in hosted.values():
             _show(legend, False)
+
+
+def applyToSurface(modelNode, overlay: Overlay, isShown: bool) -> None:
+    """Show the legend of the surface, which has the colors of this overlay, in the 3D views."""
+    logic = slicer.modules.colors.logic()
+    legend = logic.GetColorLegendDisplayNode(modelNode)
+    if legend is None and isShown:
+        legend = logic.AddDefaultColorLegendDisplayNode(modelNode)
+        legend.SetSaveWithScene(False)
+        legend.SetPosition(0.96, _TOP)
+        _style(legend, overlay)
+    if legend is not None:
+        legend.SetVisibility(isShown)
 
 
 def follow() -> None:
@@ -96,7 +109,7 @@ def _style(legend, overlay: Overlay) -> None:
     legend.SetTitleText(overlay.legendTitle)
     legend.SetLabelFormat(overlay.labelFormat)
     legend.SetNumberOfLabels(5)
-    legend.SetSize(0.09, 0.28)
+    legend.SetSize(0.07, 0.22)  # which the size of the text follows, whatever the font's is
     for text, size in ((legend.GetTitleTextProperty(), 14), (legend.GetLabelTextProperty(), 12)):
         text.SetFontFamilyToArial()
         text.SetFontSize(size)

@@ -59,6 +59,10 @@ class DisplaySection(VTKObservationMixin):
         appearance.showAlone(segmentationNode)
         self.refresh()
 
+    def onAccepted(self) -> None:
+        """The user accepted the result that is shown."""
+        self._review.tickAll()
+
     def refresh(self) -> None:
         """Show everything again because the result or the scene changed."""
         self._applied = None

@@ -42,7 +42,7 @@ class RankingSection:
         self._caseList = caseList
         self._casesSection = casesSection
         self._keepLearning = keepLearning
-        self._showResult = shell.showResult
+        self._showResult, self._onAccepted = shell.showResult, shell.onAccepted
         self._parameters: Parameters | None = None
         log = ui.improveLogText.appendPlainText
         self._view = TaskView(shell, ui.nextProgressBar, ui.cancelNextButton, ui.nextLabel, log)
@@ -135,6 +135,7 @@ class RankingSection:
         pair = self._toAccept()
         if pair is not None:
             cases.accept(*pair)
+            self._onAccepted()
             self._view.show(_("{name} is Labeled now.").format(name=pair[0].GetName()))
             self._caseList.update()
             self._keepLearning.add(pair[0])
