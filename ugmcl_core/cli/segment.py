@@ -407,4 +407,7 @@ def _text(stem: str, found: dict) -> str:
         low, high = info["volume_interval_ml"] or (None, None)
         interval = "" if low is None else f" (95 % interval {low:.1f} to {high:.1f})"
         parts.append(f"{info['name']} {info['volume_ml']:.1f} mL{interval}{tail}")
+    if found["predicted_dice"]:
+        dice, low, high = found["predicted_dice"]
+        parts.append(f"predicted Dice {dice:.2f} (95 % interval {low:.2f} to {high:.2f})")
     return f"{stem}: {'; '.join(parts)} ({found['seconds']:.1f} s) -> {found['labels']}"

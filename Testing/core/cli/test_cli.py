@@ -83,7 +83,8 @@ def test_segment_writes_the_four_files_on_the_images_grid(model, scan, tmp_path,
     assert unsure.array.dtype == np.float32
     assert error.array.dtype == np.float32 and error.array.min() >= 0
     assert unsure.array.min() >= 0 and unsure.array.max() <= 1
-    assert "left atrium" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "left atrium" in told and "predicted Dice" in told
 
 
 def test_json_is_the_workers_result(model, scan, tmp_path, capsys):
