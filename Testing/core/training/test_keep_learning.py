@@ -192,6 +192,24 @@ def test_it_goes_on_after_a_cancel_with_what_came_meanwhile(places, tmp_path):
     assert again["steps"] == result["steps"]
 
 
+def test_it_goes_on_after_a_crash_from_where_a_case_joined(places, tmp_path):
+    request = wanted(places, tmp_path / "a", ["labeled", "holdout", "unlabeled"])
+
+    def crash():
+        raise RuntimeError("power cut")
+
+    more = adding(request, places, ["labeled", "holdout", "labeled"])
+    person = Person(*[""] * 4, more, ("joined",), "", crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        learn(request, person)
+    (joined,) = person.of("joined")
+    person = Person("", "")
+    result = learn(replace(request, resume=True), person)
+    assert f"resumed at step {joined['step']}" in [e["text"] for e in person.of("log")]
+    assert not person.of("joined") and result["labeled"] == 2
+    assert result["steps"] > joined["step"]
+
+
 def test_it_waits_for_a_case_when_nothing_is_learned_and_ends_without(
     places, tmp_path, monkeypatch
 ):
