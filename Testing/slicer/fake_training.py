@@ -43,6 +43,14 @@ def estimate(request: dict, say, canceled) -> None:
         plan=[] if request["base"] and not request["replan"] else plan)  # fmt: skip
 
 
+def say_memory(ident: int, say) -> None:
+    """FAKE_MEMORY and FAKE_GPU are bytes."""
+    if held := os.environ.get("FAKE_MEMORY"):
+        gpu = int(os.environ.get("FAKE_GPU", 0)) or None
+        say("memory", id=ident, resident=int(held), total=16 * 10**9, gpu=gpu,
+            gpu_total=24 * 10**9 if gpu else None)  # fmt: skip
+
+
 def finetune(request: dict, say, canceled, paused) -> bool:
     """Step by step; False if it was canceled, a checkpoint left behind."""
     ident, content = request["id"], read_cases(request)
@@ -57,6 +65,7 @@ def finetune(request: dict, say, canceled, paused) -> bool:
     hasUnlabeled = any(case["role"] == "unlabeled" for case in content["cases"])
     held = [case for case in content["cases"] if case["role"] == "holdout"]
     seconds = float(os.environ.get("FAKE_STEP", 0.005))
+    say_memory(ident, say)
     for step in range(start + 1, total + 1):
         if wait(step, ident, say, canceled, paused):
             checkpoint.write_text(json.dumps({"step": step - 1}))
@@ -97,9 +106,7 @@ def keep_learning(request: dict, say, canceled, paused, told) -> bool:
     held = [case for case in content["cases"] if case["role"] == "holdout"]
     known = {c["name"]: c for c in content["cases"] if c["role"] == "labeled"}
     gain, ended = float(os.environ.get("FAKE_GAIN", 0.05)), False
-    if held_bytes := os.environ.get("FAKE_MEMORY"):
-        say("memory", id=ident, resident=int(held_bytes), total=16 * 10**9, gpu=None,
-            gpu_total=None)  # fmt: skip
+    say_memory(ident, say)
     while not ended:
         if wait(step, ident, say, canceled, paused):
             checkpoint.write_text(json.dumps({"step": step}))

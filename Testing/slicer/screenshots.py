@@ -1,4 +1,5 @@
-"""The README's picture of the panel and the views: a phantom segmented by the bundled model.
+"""The README's picture of the panel and the views, and the tutorial's of the spots to check: a
+phantom segmented by the bundled model.
 
     python Testing/slicer/screenshots.py [folder]
 """
@@ -9,6 +10,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
@@ -104,13 +106,51 @@ def grab_views(folder: Path, panel) -> list[Path]:
     return paths
 
 
+def grab_section(panel: Any, name: str, path: Path, last: str = "") -> None:
+    """A picture of one section, or of all from it to the `last`."""
+    from PIL import Image
+
+    whole = path.with_suffix(".whole.png")
+    harness.grab(panel.loaded.panel, whole, width=PANEL)
+    section = getattr(panel.ui, name)
+    corner = section.mapTo(panel.loaded.panel, section.rect.topLeft())
+    picture = Image.open(whole).convert("RGB")
+    end = getattr(panel.ui, last or name)
+    bottom = end.mapTo(panel.loaded.panel, end.rect.topLeft()).y() + end.height
+    box = (0, max(0, corner.y() - 8), PANEL, bottom + 8)
+    save(picture.crop(box), path)
+    whole.unlink()
+
+
+def grab_review(folder: Path, panel, target: Path) -> None:
+    """The list of spots, one of them checked, and the views as they turn to the next one."""
+    import qt
+    from PIL import Image
+
+    panel.ui.segmentSection.collapsed = True
+    panel.ui.spotsSection.collapsed = False
+    panel.ui.spotsTable.item(0, 0).setCheckState(qt.Qt.Checked)
+    panel.click("nextSpotButton")
+    section = folder / "display.png"
+    grab_section(panel, "displaySection", section)
+    height = Image.open(section).height
+    paths = []
+    views = {"SurfaceError": harness.slice_view("Red"), "3D": harness.three_d_view(0)}
+    for name, view in views.items():
+        view.resize(VIEW, height)
+        paths.append(folder / f"{name}.png")
+        view.grab(paths[-1])
+    compose(section, paths, target)
+
+
 def compose(panelPath: Path, views: list[Path], target: Path) -> None:
-    """The panel on the left, the four views beside it."""
+    """The panel on the left, the views beside it, two in a row."""
     from PIL import Image, ImageDraw, ImageFont
 
     panel = Image.open(panelPath).convert("RGB")
     gap = 4
-    height = max(panel.height, 2 * VIEW + gap)
+    rows = -(-len(views) // 2)
+    height = max(panel.height, rows * VIEW + (rows - 1) * gap)
     whole = Image.new("RGB", (panel.width + gap + 2 * VIEW + gap, height), BACKGROUND)
     whole.paste(Image.new("RGB", (panel.width, height), panel.getpixel((2, panel.height - 2))))
     whole.paste(panel, (0, 0))
@@ -144,6 +184,7 @@ def main() -> None:
         path = Path(scratch) / "panel.png"
         harness.grab(panel.loaded.panel, path, width=PANEL)
         compose(path, views, arguments.folder / "overview.png")
+        grab_review(Path(scratch), panel, arguments.folder / "review.png")
         panel.close()
 
 

@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 import harness  # noqa: E402
 import improve_support as improve  # noqa: E402
 import module_support as support  # noqa: E402
-from screenshots import PANEL, add_model_card, save  # noqa: E402
+from screenshots import add_model_card, grab_section  # noqa: E402
 
 NAMES = tuple(f"Patient {number}" for number in range(1, 8))
 ROLES = ("Labeled",) * 2 + ("Unlabeled",) * 2 + ("Hold-out",) * 3
@@ -66,22 +66,6 @@ def show(panel: Any, *names: str) -> None:
         getattr(panel.ui, name).collapsed = name not in names
 
 
-def grab_section(panel: Any, name: str, path: Path, last: str = "") -> None:
-    """A picture of one section, or of all from it to the `last`."""
-    from PIL import Image
-
-    whole = path.with_suffix(".whole.png")
-    harness.grab(panel.loaded.panel, whole, width=PANEL)
-    section = getattr(panel.ui, name)
-    corner = section.mapTo(panel.loaded.panel, section.rect.topLeft())
-    picture = Image.open(whole).convert("RGB")
-    end = getattr(panel.ui, last or name)
-    bottom = end.mapTo(panel.loaded.panel, end.rect.topLeft()).y() + end.height
-    box = (0, max(0, corner.y() - 8), PANEL, bottom + 8)
-    save(picture.crop(box), path)
-    whole.unlink()
-
-
 def take(panel: Any, folder: Path, scratch: Path) -> None:
     """Every state, in the order of the tutorial."""
     import slicer
@@ -105,7 +89,7 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     ui.structuresSection.collapsed = ui.finetuneAdvancedSection.collapsed = True
     ui.casesTable.clearSelection()
 
-    os.environ["FAKE_STEP"] = "0.02"
+    os.environ.update(FAKE_STEP="0.02", FAKE_MEMORY="1310000000", FAKE_GPU="3170000000")
     panel.widget.logic.trainer.kill()  # a new one reads the speed
     ui.iterationsSpinBox.value = 200
     panel.click("finetuneButton")
@@ -131,10 +115,6 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     panel.widget.improve.caseList.update()
     grab_section(panel, "improveSection", folder / "improve-next.png")
 
-    show(panel, "displaySection")
-    ui.spotsSection.collapsed = False
-    panel.click("nextSpotButton")
-    grab_section(panel, "displaySection", folder / "review.png")
     show(panel, "evaluateSection")
     reference = slicer.util.getNode("Drawn 7")
     answer_with(panel, scratch / f"{NAMES[6]}-found.nrrd")
@@ -159,8 +139,6 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
 def keep_learning(panel: Any, folder: Path, scratch: Path) -> None:
     """Accept a case, switch Keep learning on, accept another, and let the model take over."""
     ui = panel.ui
-    os.environ["FAKE_MEMORY"] = "1310000000"
-    panel.widget.logic.trainer.kill()  # a new one reads it
     answer_with(panel, scratch / f"{NAMES[2]}-found.nrrd")
     improve.select_rows(panel, NAMES[2])
     panel.click("openNextButton")

@@ -188,8 +188,15 @@ def test_memory_is_shown_while_it_runs(panel, monkeypatch):
     start(panel, 1, 1, 0)
     text = "labeled cases, memory 1.2 of 16 GB"
     assert panel.ui.learningProgressLabel.text.endswith(text)
+    assert panel.ui.learningProgressBar.format == "Next check: %p%"
     panel.click("cancelLearningButton")
     finish(panel)
+    monkeypatch.setenv("FAKE_GPU", "3210000000")
+    panel.click("finetuneButton")
+    text = "memory 1.2 of 16 GB, GPU 3.2 of 24 GB"
+    harness.wait_until(lambda: text in panel.ui.finetuneProgressLabel.text, 20)
+    panel.click("cancelFinetuneButton")
+    improve.finish(panel)
 
 
 def test_memory_in_words():
