@@ -123,14 +123,16 @@ def grab_section(panel: Any, name: str, path: Path, last: str = "") -> None:
 
 
 def grab_review(folder: Path, panel, target: Path) -> None:
-    """The list of spots, one of them checked, and the views as they turn to the next one."""
+    """The list of spots, two of them checked, and the views as they turn to another one."""
     import qt
     from PIL import Image
 
     panel.ui.segmentSection.collapsed = True
     panel.ui.spotsSection.collapsed = False
-    panel.ui.spotsTable.item(0, 0).setCheckState(qt.Qt.Checked)
-    panel.click("nextSpotButton")
+    for row in range(2):
+        panel.ui.spotsTable.item(row, 0).setCheckState(qt.Qt.Checked)
+    panel.ui.spotsTable.selectRow(5)  # far from the border of the phantom
+    harness.process_events()
     section = folder / "display.png"
     grab_section(panel, "displaySection", section)
     height = Image.open(section).height
