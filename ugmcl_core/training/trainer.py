@@ -104,9 +104,14 @@ class TrainingTask:
         if self.method.renewals:
             # a base has seen labels alone long enough, if it knows all the classes
             known = self.base is not None and len(self.base.card.classes) + 1 == network.classes
-            known = known and (self.course is not None or not self.replanned)
-            start = 0.0 if known or not self.cohort.unlabeled else self.method.start
-            profile = replace(profile, warmup=round(start * profile.iterations))
+            known = known and not self.replanned
+            goes_on = self.course is not None and self.base is not None
+            whole = self.course or profile
+            start = self.method.start if self.cohort.unlabeled else 0.0
+            alone = 0 if known and not goes_on else round(start * whole.iterations)
+            if goes_on:
+                alone -= whole.iterations - profile.iterations
+            profile = replace(profile, warmup=min(max(0, alone), profile.iterations))
         object.__setattr__(self, "profile", profile)
 
     @property

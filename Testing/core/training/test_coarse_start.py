@@ -127,12 +127,15 @@ def test_a_stop_in_either_part_leaves_a_usable_model_and_goes_on_exactly(
     assert open_model(run / "model").card == parts.card
 
 
-def test_volumes_are_labeled_on_both_grids(folder, tmp_path):
+@pytest.mark.parametrize(("start", "labeled"), [(0.5, [6, 8]), (0.75, [9])])
+def test_volumes_are_labeled_when_labels_alone_had_their_part_of_all(
+    folder, tmp_path, start, labeled
+):
     root, profile = folder
     events = []
-    method = UGMCLVolumes(start=0.5, renewals=1)
+    method = UGMCLVolumes(start=start, renewals=1)
     train(cohort_of(root), method, profile, tmp_path / "run", CPU, on_event=events.append)
-    assert [e["step"] for e in events if e["event"] == "labeled"] == [4, 8]
+    assert [e["step"] for e in events if e["event"] == "labeled"] == labeled
 
 
 def test_a_base_is_a_start_already(folder, whole, tmp_path):
