@@ -109,11 +109,18 @@ def test_a_very_large_overlay_is_shown_as_it_is(shown, monkeypatch):
 
     panel, view = shown
     volume = panel.parameters.inputVolume
-    monkeypatch.setattr(pictures, "MOST", 1000)
+    voxels = volume.GetImageData().GetNumberOfPoints()
+    monkeypatch.setattr(pictures, "MOST", voxels - 1)
     off = view.pixels()
     panel.parameters.showUncertainty = True
     own = results.uncertaintyOf(volume, panel.parameters.segmentation)
-    assert layers(view.composite) == [own.GetName()]
+    assert layers(view.composite) == ["Uncertainty in slices"], "its visible part is smaller"
+    for name, most in (("MOST", 1000), ("MOST_SEARCHED", voxels - 1)):
+        panel.parameters.showUncertainty = False
+        monkeypatch.setattr(pictures, "MOST", voxels)
+        monkeypatch.setattr(pictures, name, most)
+        panel.parameters.showUncertainty = True
+        assert layers(view.composite) == [own.GetName()]
     assert (view.pixels() != off).any(axis=2).mean() > 0.02
     panel.parameters.showUncertainty = False
     assert layers(view.composite) == [] and np.array_equal(view.pixels(), off)

@@ -4,7 +4,8 @@ Slicer shows a voxel of a scalar volume or does not: it takes any alpha of a col
 1. Volumes of RGBA voxels are blended as they are. A picture only serves the display: it is not
 saved, the user does not see it in lists, and it covers the visible voxels alone. There is one for
 each overlay, empty while that is not shown: nodes that come and go would disturb whoever follows
-the scene. To color a very large volume would keep Slicer from answering: it is shown as it is.
+the scene. To color very many voxels would keep Slicer from answering: such a volume is shown as it
+is. A scan of any usual size is not one: the band of a surface is a small part of it.
 """
 
 from __future__ import annotations
@@ -22,15 +23,14 @@ from UGMCLSegmentationLib.scene.overlays import Overlay
 
 _PREFIX = "picture of "  # of the value of results.OVERLAY, before the role
 _STATE = "UGMCLSegmentation.Pictured"  # attribute: see `_state`
-
-
-MOST = 4_000_000  # voxels, which take less than 0.1 s
+MOST = 4_000_000  # voxels of a picture, which take less than 0.1 s
+MOST_SEARCHED = 100_000_000  # voxels of a volume, whose visible ones are found in that time
 
 
 def of(volumeNode, overlay: Overlay):
-    """The picture of an overlay, which shows this volume of it; the volume itself if it is very
-    large."""
-    if volumeNode.GetImageData().GetNumberOfPoints() > MOST:
+    """The picture of an overlay, which shows this volume of it; the volume itself if the picture
+    would be very large, or empty."""
+    if volumeNode.GetImageData().GetNumberOfPoints() > MOST_SEARCHED:
         return volumeNode
     made = _find(overlay) or _add(overlay)
     state = _state(volumeNode)
@@ -38,7 +38,7 @@ def of(volumeNode, overlay: Overlay):
         _fill(made, volumeNode, overlay)
         made.SetAttribute(_STATE, state)
     made.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-    return made
+    return made if made.GetImageData() is not None else volumeNode
 
 
 def isPicture(node) -> bool:
@@ -87,12 +87,13 @@ def _state(volumeNode) -> str:
 
 
 def _fill(node, volumeNode, overlay: Overlay) -> None:
-    """The visible voxels of the volume in the overlay's colors."""
+    """The visible voxels of the volume in the overlay's colors, none if they are too many."""
     display = volumeNode.GetDisplayNode()
     array = arrays.voxels(volumeNode.GetImageData())  # k, j, i
-    visible = (array >= display.GetLowerThreshold()) & (array <= display.GetUpperThreshold())
+    visible = array >= display.GetLowerThreshold()
+    visible &= array <= display.GetUpperThreshold()
     box = arrays.tightBox(visible)
-    if box is None:
+    if box is None or array[box].size > MOST:
         node.SetAndObserveImageData(None)
         return
     low, high = display.GetWindowLevelMin(), display.GetWindowLevelMax()
