@@ -138,7 +138,8 @@ def test_a_spot_that_was_corrected_before_it_was_listed_is_ticked(panel):
     assert not panel.ui.spotLabel.text.startswith("Spot 1 of")
 
 
-def test_the_report_shows_the_work_saved(panel):
+@pytest.mark.parametrize("isAccepted", [True, False])
+def test_the_report_shows_the_work_saved(panel, isAccepted):
     import slicer
     from UGMCLSegmentationLib.panel.improve.cases import cases
 
@@ -146,7 +147,11 @@ def test_the_report_shows_the_work_saved(panel):
     volume = slicer.util.getNode("un0")
     node = panel.segment(volume)
     edit(node, volume, lambda voxels: voxels.__setitem__((0, 0, slice(0, 5)), 1))
-    cases.accept(volume, node)
+    if isAccepted:
+        cases.accept(volume, node)
+    else:  # an edited result is Labeled without it
+        panel.widget.improve.caseList.update()
+        assert improve.rows(panel)["un0"][0] == "Labeled"
     panel.click("finetuneButton")
     improve.finish(panel)
     panel.click("reportButton")

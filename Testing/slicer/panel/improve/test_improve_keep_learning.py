@@ -83,6 +83,8 @@ def test_an_accepted_case_joins_and_the_better_model_is_used_next(panel, monkeyp
     assert panel.parameters.model == "my-model" and panel.ui.learningModelLabel.isHidden()
     assert panel.ui.finetuneButton.enabled
     assert not (improve.user_runs()[-1] / "cases").exists()
+    panel.click("reportButton")
+    assert "of 2 corrected cases" in panel.shown[-1].read_text()
     assert panel.widget.logic.trainer.pid == 0, "the process with the low priority is gone"
 
 

@@ -56,8 +56,10 @@ def newRun(
 
 def correctionOf(case: Case) -> list[list[Any]]:
     """How a labeled case was corrected, for the report: its name, the voxels changed, those of the
-    structures, and the minutes. Empty where that is unknown."""
-    found = corrections.of(case.segmentationNode) if case.needsLabel else None
+    structures, and the minutes. Empty where that is unknown. A result that was edited and not
+    accepted is measured now."""
+    node = case.segmentationNode if case.needsLabel else None
+    found = None if node is None else corrections.of(node) or corrections.finish(node)
     return [] if found is None else [[case.name, found.edited, found.whole, found.minutes]]
 
 
