@@ -75,11 +75,15 @@ def test_thick_slices_stay_and_are_halved_last():
 
 
 def test_the_start_is_on_a_coarser_grid_where_structures_are_still_seen():
-    p = of(HEART).profile
-    assert p.coarse.spacing == pytest.approx(1.6 * np.array(p.representation.spacing), rel=1e-3)
+    p = of(HEART).profile  # 32 mm thick, so that 8 voxels would allow 3.5 times
+    assert p.coarse.spacing == pytest.approx(2.2 * np.array(p.representation.spacing), rel=1e-3)
     ratio = np.prod(p.coarse.patch) / np.prod(p.batch.patch)
     assert 0.15 < ratio < 0.4 and p.coarse.share == 0.75
     assert np.mod(p.coarse.patch, p.network.multiple).tolist() == [0, 0, 0]
+    seen = np.multiply(p.coarse.patch, p.coarse.spacing)
+    assert (seen > np.multiply(p.batch.patch, p.representation.spacing)).all(), "more around it"
+    p = of(SPLEEN, {"grid": "3,3,3"}).profile  # 50 mm thick: 8 voxels of 6.25 mm
+    assert p.coarse.spacing == (6.25,) * 3
     p = of(STACK).profile  # between thick slices nothing is left out
     assert p.coarse.spacing == (2.4, 2.4, 10.0) and p.coarse.patch == (96, 64, 10)
     made = of(found((512, 512, 300), (0.7, 0.7, 1.0), [((90.0, 90.0, 90.0), 1.2)]))

@@ -66,7 +66,7 @@ _TWINS = 0.7  # likeness from which on two structures are mirror images whatever
 _ASIDE = 0.2  # of the image's extent, that a structure lies from the middle ...
 _APART = 0.15  # ... and of all structures' extent, that two lie apart, to be on one side clearly
 _CONTEXT = 2.0  # times the structure's extent that a patch shows
-_COARSER = 1.6  # times the grid, for a coarse start: 2 mm for 1.25 mm, where it was measured ...
+_COARSER = (1.6, 2.2)  # times the grid, for a coarse start: the more the thicker structures are
 _FIRST = 0.75  # ... and its part of the iterations, about half of the time
 _SEEN = 3.0  # voxels across the thinnest structure that its grid may not go below
 _SMALLER = 0.6  # part of a patch's voxels beyond which a coarse start saves too little
@@ -438,15 +438,21 @@ class _Planner:
         self, grid: tuple[float, ...], patch: tuple[int, ...], multiple: tuple[int, ...]
     ) -> CoarseStart | None:
         """A start on a grid that is coarser along the finest axes, with the same network."""
-        finest = np.array(grid) < 1.5 * min(grid)
-        wider = np.where(finest, _COARSER * np.array(grid), grid)
-        spacing = tuple(float(f"{v:.4g}") for v in wider)
-        sizes = zip(patch, grid, spacing, multiple, strict=True)
-        small = tuple(min(n, _multiple(round(n * g / s), m)) for n, g, s, m in sizes)
-        part, thinnest = math.prod(small) / math.prod(patch), 2.0 * min(self.radii)
+        thinnest, finest = 2.0 * min(self.radii), np.array(grid) < 1.5 * min(grid)
+        wider = np.clip(thinnest / (_CLEAR * min(grid)), *_COARSER)
+        spacing = tuple(float(f"{g:.4g}") for g in np.where(finest, wider * np.array(grid), grid))
+        # what a patch shows more of, if the grid is coarser than it has to be, is context
+        image = np.maximum(1.0, np.round(self.size_mm / spacing))
+        wanted = np.minimum(np.where(finest, np.array(patch) / _COARSER[0], patch), image)
+        sizes = zip(patch, wanted, wanted >= image, multiple, strict=True)
+        small = tuple(
+            min(n, math.ceil(w / m) * m if is_whole else _multiple(round(w), m))
+            for n, w, is_whole, m in sizes
+        )
+        part = math.prod(small) / math.prod(patch)
         value, why = _FIRST, (
             f"of the iterations come first on a grid of {_shown(spacing)} mm, with patches of "
-            f"{_shown(small)}, where they take less time"
+            f"{_shown(small)}, where they take less time and see more"
         )  # fmt: skip
         if thinnest / min(spacing) < _SEEN:
             value, why = 0.0, f"a structure {thinnest:.2g} mm thick is to be seen from the start"
