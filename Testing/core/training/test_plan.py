@@ -90,7 +90,7 @@ def test_the_start_is_on_a_coarser_grid_where_structures_are_still_seen():
     assert made.profile.coarse is None
     line = next(d.line for d in made.decisions if d.what == "coarse")
     assert line == "coarse 0: a structure 2.4 mm thick is to be seen from the start"
-    flat = of(found((30, 30, 24), (2.0, 2.0, 1.0), [((9.0, 9.0, 9.0), 8.0)])).profile
+    flat = of(found((30, 30, 24), (2.0, 2.0, 1.0), [((9.0, 9.0, 9.0), 4.0)])).profile
     assert flat.coarse is None, "along one axis there is little to save"
     assert of(HEART, {"coarse": "0.5"}).profile.coarse.share == 0.5
     assert of(HEART, {"coarse": "0"}).profile.coarse is None
