@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import subprocess
+import sys
 import threading
 import urllib.request
 from functools import partial
+from pathlib import Path
 
+import hub_samples
 import pytest
 from samples import contents, left_over
 
@@ -53,6 +57,20 @@ def test_a_model_is_imported_with_its_checksum(repository, original, place, caps
     assert contents(again.folder)["weights.safetensors"] == contents(found.folder)[
         "weights.safetensors"
     ]
+
+
+@hub_samples.needs_openssl
+def test_the_program_downloads_through_the_proxy_of_the_system(
+    original, place, tmp_path, monkeypatch
+):
+    store.export(original, tmp_path / "hub" / "owner" / "heart" / "resolve" / "v1")
+    with hub_samples.serving(tmp_path / "hub", tmp_path, monkeypatch):
+        done = subprocess.run(
+            [sys.executable, "-m", "ugmcl_core", "models", "import", "hf:owner/heart@v1"],
+            cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    verify(store.open_model(place / "tiny"))
 
 
 def test_other_weights_than_announced_are_refused(repository, place):

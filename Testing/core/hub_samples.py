@@ -1,0 +1,70 @@
+"""Hugging Face as a program of its own sees it: a server of the tests behind a proxy of the
+system, with a certificate that Python is told to trust."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOST = "huggingface.co"
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="openssl, which makes certificates, is not installed"
+)
+
+
+class _Proxy(http.server.SimpleHTTPRequestHandler):
+    """Answers itself for the host that it is asked to connect to."""
+
+    context: ssl.SSLContext
+
+    def do_CONNECT(self):
+        if self.path != f"{HOST}:443":
+            self.send_error(403, "unknown to the tests")
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.request = self.context.wrap_socket(self.connection, server_side=True)
+        self.setup()  # from now on it reads and writes through the encryption
+        self.close_connection = False
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serving(root: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve ``root`` as Hugging Face to this process and to those that it starts. ``place`` is for
+    the certificate."""
+    key, certificate = place / "key.pem", place / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}", "-keyout", key, "-out",
+         certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    handler = type("Handler", (_Proxy,), {"context": context})
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(handler, directory=str(root))
+    )
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
