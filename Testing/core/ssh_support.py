@@ -75,6 +75,20 @@ class Sshd:
         line = f"[127.0.0.1]:{self.port} {' '.join(text.split()[:2])}\n"
         self.known.write_text(line if key else "")
 
+    def set_there(self, old: str, new: str) -> None:
+        """Change the environment that programs there have."""
+        self.stop()
+        config = self.place / "sshd_config"
+        config.write_text(config.read_text().replace(old, new))
+        self.start()
+
+    def fill_disk(self) -> None:
+        """Let no file there grow beyond 0.5 MB: a write then fails as on a full disk."""
+        python = self.home / "environment" / "bin" / "python"
+        python.write_text(
+            f'#!/bin/bash\nulimit -f 500\ntrap "" XFSZ\nexec "{sys.executable}" "$@"\n'
+        )
+
     def start(self) -> None:
         """Serve until `stop`."""
         if os.getuid() == 0:

@@ -47,12 +47,8 @@ def test_install_there_and_update(tmp_path, monkeypatch):
     place = tmp_path / "server"
     place.mkdir()
     with ssh_support.serving(place) as sshd:
-        sshd.stop()
-        config = place / "sshd_config"
         packages = sysconfig.get_path("purelib")
-        text = config.read_text()
-        config.write_text(text.replace(f"PYTHONPATH={ROOT}", f"PYTHONPATH={packages}"))
-        sshd.start()
+        sshd.set_there(f"PYTHONPATH={ROOT}", f"PYTHONPATH={packages}")
         shutil.rmtree(sshd.home / "environment")
         monkeypatch.setenv("UGMCL_SSH", sshd.client)
 
