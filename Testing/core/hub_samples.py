@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import http.server
 import shutil
 import ssl
@@ -19,6 +20,22 @@ HOST = "huggingface.co"
 needs_openssl = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="openssl, which makes certificates, is not installed"
 )
+
+
+def publish(folder: Path, root: Path, name: str) -> Path:
+    """The files of ``folder`` as those of owner/NAME, revision v1, in the server's ``root``;
+    returns where they are. Pickles have a pointer with their SHA-256, as git-lfs writes it."""
+    repository = root / "owner" / name
+    shutil.copytree(folder, repository / "resolve" / "v1")
+    for path in folder.rglob("*.pt*"):
+        pointer = repository / "raw" / "v1" / path.relative_to(folder)
+        pointer.parent.mkdir(parents=True)
+        pointer.write_text(
+            "version https://git-lfs.github.com/spec/v1\n"
+            f"oid sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+            f"size {path.stat().st_size}\n"
+        )
+    return repository / "resolve" / "v1"
 
 
 class _Proxy(http.server.SimpleHTTPRequestHandler):

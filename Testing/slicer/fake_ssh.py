@@ -1,5 +1,6 @@
 """An ssh for tests: runs the session of "gpu-box" without a connection, and knows no other
-computer. FAKE_SSH makes it misbehave: missing (no ugmcl there), refused (the key)."""
+computer. FAKE_SSH makes it misbehave: missing (no ugmcl there), refused (the key), lost (the
+connection, at the first file)."""
 
 import json
 import os
@@ -43,7 +44,9 @@ say("session", version="0.1.0", protocol=2, pid=1, folder="/there/1", runs="/the
 for line in sys.stdin:
     message = json.loads(line)
     tag = message["tag"]
-    if message["command"] == "about":
+    if message["command"] == "model" and fault == "lost":
+        fail("client_loop: send disconnect: Broken pipe", 255)
+    elif message["command"] == "about":
         say("about", tag=tag, **ABOUT)
     elif message["command"] == "ask":
         say("worker", tag=tag, line=json.dumps(HELLO))

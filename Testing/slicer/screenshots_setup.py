@@ -1,5 +1,5 @@
-"""Pictures of each state before a first run, of Advanced, of Models and storage and of Computers,
-taken in the test harness.
+"""Pictures of each state before a first run, of Advanced, of Models and storage, of an import and
+of Computers with the question before the first use and faults, taken in the test harness.
 
     python Testing/slicer/screenshots_setup.py [folder]
 
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parent / "core")]
 
 import harness  # noqa: E402
 
@@ -149,6 +149,50 @@ def grab_computers(panel, path: Path):
     return beside([shot, segment])
 
 
+def grab_import(panel, path: Path, scratch: Path):
+    """After an import of results of nnU-Net, with a repository of Hugging Face to come next."""
+    import nnunet_samples
+
+    ui, section = panel.ui, panel.widget.modelsSection
+    name = "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    ui.importSourceEdit.text = str(nnunet_samples.results(scratch / name))
+    panel.click("importModelButton")
+    harness.wait_until(lambda: not section.running, 120)
+    ui.importSourceEdit.text = "hf:owner/left-atrium@v1.0"
+    ui.storageGroup.visible = ui.computersGroup.visible = False
+    shot = grab(panel, ui.modelsSection, path)
+    ui.storageGroup.visible = ui.computersGroup.visible = True
+    return shot
+
+
+def grab_faults(panel, path: Path):
+    """The question before the first use of a computer, and what Segment shows of two faults."""
+    import qt
+    import slicer
+    from PIL import Image
+
+    def ask(text, *_more, **_options):
+        if "over ssh" in text:  # not of the license
+            box = qt.QMessageBox()
+            box.setText(text)
+            box.setStandardButtons(qt.QMessageBox.Ok | qt.QMessageBox.Cancel)
+            harness.grab(box, path, WIDTH)
+            pictures.append(Image.open(path).convert("RGB"))
+        return True
+
+    pictures = []
+    slicer.app._testing = False  # so that the panel asks
+    slicer.util.confirmOkCancelDisplay = ask
+    for fault in ("lost", "refused"):
+        os.environ["FAKE_SSH"] = fault
+        panel.widget.logic.worker.kill()
+        panel.click("segmentButton")
+        panel.finish(120)
+        pictures.append(grab(panel, panel.ui.segmentSection, path))
+    slicer.app._testing = True
+    return beside(pictures)
+
+
 def beside(pictures: list):
     """One picture of several in a row."""
     from PIL import Image
@@ -177,9 +221,14 @@ def main() -> None:
         advanced = grab_advanced(panel, path)
         sheet = joined(grab_states(panel, path))
         models = grab_models(panel, path, Path(scratch) / "UGMCLSegmentation")
+        imported = grab_import(panel, path, Path(scratch))
         computers = grab_computers(panel, path)
+        faults = grab_faults(panel, path)
         panel.close()
-    pictures = {"setup": sheet, "advanced": advanced, "models": models, "computers": computers}
+    pictures = {
+        "setup": sheet, "advanced": advanced, "models": models, "models-import": imported,
+        "computers": computers, "computers-faults": faults,
+    }  # fmt: skip
     for name, picture in pictures.items():
         picture.quantize(64).save(folder / f"{name}.png", optimize=True)
 

@@ -21,10 +21,11 @@ the folders that the environment variable UGMCL_MODELS names.
   show MODEL           print the model's card
   verify [MODEL...]    read the weights and compare them with the card's checksum (default: all)
   known                list the models of the indexes (index.json) that can be imported by name
-  import SOURCE        copy a model folder, a zip of one, an https address of such a zip, a
-                       bundle of MONAI or the results of nnU-Net v2 (folders; they segment and
-                       cannot be trained), a model of Hugging Face (hf:OWNER/NAME@REVISION), or
-                       a known model into the first folder of UGMCL_MODELS, or that of --to
+  import SOURCE        copy a model folder, a bundle of MONAI or the results of nnU-Net v2
+                       (folders; they segment and cannot be trained), a repository of Hugging
+                       Face with one of these (hf:OWNER/NAME@REVISION), a zip of a model, an
+                       https address of such a zip, or a known model into the first folder of
+                       UGMCL_MODELS, or that of --to
   export MODEL TARGET  write a copy: a folder, a .zip or .onnx file, or a MONAI bundle (--monai)
   rename MODEL NAME    give an imported model another name
   remove MODEL...      delete imported models, broken ones too"""

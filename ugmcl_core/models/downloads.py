@@ -25,6 +25,10 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes so far and in total (None where the server does not report it)."""
 
 
+class Absent(InputError):
+    """The server has no such file."""
+
+
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
     """Follows a redirection from https to https, and to nothing else."""
 
@@ -74,7 +78,8 @@ def fetch(
 
 
 def read_text(url: str, opener: Callable[..., Any] = _open) -> str:
-    """The text at an address, of at most `_MOST_TEXT` bytes; raises InputError as `fetch` does."""
+    """The text at an address, of at most `_MOST_TEXT` bytes; raises Absent, and InputError as
+    `fetch` does."""
     try:
         with contextlib.closing(opener(urllib.request.Request(url), timeout=TIMEOUT)) as answer:
             content = answer.read(_MOST_TEXT + 1)
@@ -84,7 +89,8 @@ def read_text(url: str, opener: Callable[..., Any] = _open) -> str:
     except UnicodeDecodeError:
         raise InputError(f"{url} is no text: check the address") from None
     except (OSError, http.client.HTTPException) as error:
-        raise InputError(_why(url, error)) from None
+        is_absent = isinstance(error, urllib.error.HTTPError) and error.code == 404
+        raise (Absent if is_absent else InputError)(_why(url, error)) from None
 
 
 def _get(url: str, partial: Path, progress: Progress, opener: Callable[..., Any]) -> None:

@@ -92,19 +92,19 @@ def add(
     """Copy a model into a folder of that name in `place`; returns it as it stands there.
 
     `source` is a model folder, a bundle of MONAI (`foreign.monai_bundle`), the results of nnU-Net
-    (`foreign.nnunet`), a zip of a model, an https address of such a zip (with the `sha256` of the
-    zip), a model of Hugging Face (`hub`), or the name of a known model. Everything is checked
-    before anything is in `place`. Raises
-    InputError, also if there is a model of that name already.
+    (`foreign.nnunet`), a repository of Hugging Face (`hub`) with one of these three, a zip of a
+    model, an https address of such a zip (with the `sha256` of the zip), or the name of a known
+    model. Everything is checked before anything is in `place`. Raises InputError, also if there is
+    a model of that name already.
     """
     text = str(source)
     if hub.is_named(text):
-        waiting = place / ".downloads"
+        repository, waiting = hub.parse(text), place / ".downloads"
         with scratch(place) as folder:
+            fetched = folder / "fetched" / repository.name
             try:
-                return _add_folder(
-                    hub.fetch(hub.parse(text), folder, waiting, sha256, progress), place, name
-                )
+                hub.fetch(repository, fetched, waiting, sha256, progress)
+                return _add_folder(_converted(fetched, folder) or fetched, place, name)
             finally:
                 with suppress(OSError):
                     waiting.rmdir()  # unless a download waits there to be resumed
@@ -120,13 +120,11 @@ def add(
             with suppress(OSError):
                 archive.parent.rmdir()  # unless another download waits there to be resumed
     path = Path(text).expanduser()
-    for is_one, convert in (
-        (monai_bundle.is_bundle, monai_bundle.convert),
-        (nnunet.is_results, nnunet.convert),
-    ):
-        if is_one(path):
-            with scratch(place) as folder:
-                return _add_folder(convert(path, folder / "model"), place, name)
+    if path.is_dir():
+        with scratch(place) as folder:
+            converted = _converted(path, folder)
+            if converted is not None:
+                return _add_folder(converted, place, name)
     if path.is_file() and path.suffix.lower() == ".zip":
         if sha256 and sha256_of(path) != sha256.strip().lower():
             raise InputError(
@@ -136,6 +134,18 @@ def add(
     if sha256:
         raise InputError(f"{path} is no zip, so that it has no SHA-256 to compare: leave it out")
     return _add_folder(path, place, name)
+
+
+def _converted(path: Path, folder: Path) -> Path | None:
+    """The model that a bundle of MONAI, or results of nnU-Net, become, in ``folder``; None for
+    anything else. InputError with the reason for what cannot be carried over."""
+    for is_one, convert in (
+        (monai_bundle.is_bundle, monai_bundle.convert),
+        (nnunet.is_results, nnunet.convert),
+    ):
+        if is_one(path):
+            return convert(path, folder / "model")
+    return None
 
 
 def _add_zip(archive: Path, place: Path, name: str) -> Model:

@@ -11,7 +11,9 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
+import bundle_samples
 import hub_samples
+import nnunet_samples
 import pytest
 from samples import contents, left_over
 
@@ -84,7 +86,7 @@ def test_other_weights_than_announced_are_refused(repository, place):
 
 
 def test_what_is_not_there_is_named(repository, place):
-    with pytest.raises(InputError, match=r"heart/resolve/main/model\.json cannot be .*404"):
+    with pytest.raises(InputError, match=r"hf:owner/heart@main holds no model .*answered 404"):
         store.add("hf:owner/heart", place)
     (repository / "model.json").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="is no text"):
@@ -92,6 +94,37 @@ def test_what_is_not_there_is_named(repository, place):
     (repository / "model.json").write_bytes(b" " * (2 << 20))
     with pytest.raises(InputError, match="more than 1 MiB"):
         store.add("hf:owner/heart@v1", place)
+    assert left_over(place) == []
+
+
+def test_what_others_publish_is_converted(repository, place, tmp_path):
+    """A bundle of MONAI, and results of nnU-Net in a folder of a repository."""
+    pytest.importorskip("monai")
+    pytest.importorskip("dynamic_network_architectures.architectures.unet")
+    root = repository.parents[3]
+    spleen = hub_samples.publish(bundle_samples.bundle(tmp_path / "zoo"), root, "spleen")
+    model = store.add("hf:owner/spleen@v1", place)
+    assert model.name == "Spleen-CT-segmentation"
+    assert (model.folder / "LICENSE.txt").read_text() == "Apache License 2.0"
+    assert model.card.mirror_axes == (0, 1), "as its train.json says"
+    weights = spleen / "models" / "model.pt"
+    sum_ = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert store.add("hf:owner/spleen@v1", place, "again", sum_).card.sha256 == model.card.sha256
+    with pytest.raises(InputError, match="SHA-256 of its weights differs"):
+        store.add("hf:owner/spleen@v1", place, "other", "0" * 64)
+    pointer = root / "owner" / "spleen" / "raw" / "v1" / "models" / "model.pt"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match=r"model\.pt sent is not what was announced"):
+        store.add("hf:owner/spleen@v1", place, "other")
+    pointer.write_text("PK")
+    with pytest.raises(InputError, match="is stored without a SHA-256"):
+        store.add("hf:owner/spleen@v1", place, "other")
+    pointer.unlink()
+    with pytest.raises(InputError, match=r"spleen/models/model\.pt is missing"):
+        store.add("hf:owner/spleen@v1", place, "other")
+    folder = nnunet_samples.results(tmp_path / "liver" / "full", (0, 2))
+    hub_samples.publish(folder.parent, root, "liver")
+    assert store.add("hf:owner/liver@v1/full", place).card.training["folds"] == "0, 2"
     assert left_over(place) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -101,7 +102,7 @@ def test_a_task_whose_worker_died_goes_to_another_once(tmp_path, path_of_workers
     import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    found, said = {}, []
+    found, said, shown = {}, [], []
     # one after the other: what waits at a worker that dies is blamed too
     for tasks in ({"never": 0, "once": 1}, {"twice": 2}):
         for name in tasks:
@@ -113,12 +114,14 @@ def test_a_task_whose_worker_died_goes_to_another_once(tmp_path, path_of_workers
     for place, _ in work.values():
         place.mkdir()
     with cluster.connected("local:2") as client:
-        found |= dict(cluster.run(client, fails, work, lambda *_: None, said.append))
+        found |= dict(cluster.run(client, fails, work, lambda *a: shown.append(a), said.append))
     assert len(set(found["failed"].split())) == 2 and str(found["failing"]) == "no disk at 1"
     assert found["once"] == found["never"] == "done"
     assert isinstance(found["twice"], InputError)
     assert "two workers died of it" in str(found["twice"])
     assert "dashboard" in said[0]
+    assert [part for part, _text in shown] == [0.5, 1.0]
+    assert re.fullmatch(r"1 of 2, \d+ s left", shown[0][1])
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ from .settings import MONAI, NETWORKS, NO_DISTANCE
 
 METADATA, INFERENCE = Path("configs", "metadata.json"), Path("configs", "inference.json")
 TRAINING, WEIGHTS = Path("configs", "train.json"), Path("models", "model.pt")
+TEXTS = (METADATA, INFERENCE, TRAINING)
+LICENSES = (Path("LICENSE"), Path("docs", "license.txt"), Path("docs", "data_license.txt"))
 _NETS = "monai.networks.nets."
 _NEUTRAL = {  # of the file, the type or the device, not of the voxels
     "LoadImage", "EnsureChannelFirst", "AddChannel", "EnsureType", "CastToType", "ToTensor",
@@ -277,6 +279,5 @@ def _weights(bundle: Path) -> dict[str, Any]:
 
 
 def _licenses(bundle: Path) -> Sequence[Path]:
-    places = (bundle / "LICENSE", bundle / "docs" / "license.txt", bundle / "docs" /
-              "data_license.txt")  # fmt: skip
+    places = (bundle / path for path in LICENSES)
     return [p for p in places if p.is_file() and not p.is_symlink()]

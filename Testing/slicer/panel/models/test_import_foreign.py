@@ -63,11 +63,13 @@ def overlays() -> set[str]:
     return {overlay.role for overlay, _node in results.overlayVolumes()}
 
 
-def test_a_bundle_of_the_model_zoo(panel, tmp_path):
+@hub_samples.needs_openssl
+def test_a_bundle_of_the_model_zoo(panel, tmp_path, monkeypatch):
     pytest.importorskip("monai")
-    assert bring(panel, bundle_samples.bundle(tmp_path / "zoo")) == (
-        "Spleen-CT-segmentation was imported."
-    )
+    hub_samples.publish(bundle_samples.bundle(tmp_path / "zoo"), tmp_path / "hub", "spleen")
+    with hub_samples.serving(tmp_path / "hub", tmp_path, monkeypatch):
+        said = bring(panel, "hf:owner/spleen@v1")
+    assert said == "Spleen-CT-segmentation was imported."
     assert panel.parameters.model == "Spleen-CT-segmentation"
     assert panel.segment(support.add_volume(), seconds=120) is not None
     assert "uncertainty" in overlays() and "distance" not in overlays()
