@@ -154,15 +154,15 @@ def grab_import(panel, path: Path, scratch: Path):
     import nnunet_samples
 
     ui, section = panel.ui, panel.widget.modelsSection
+    ui.segmentSection.collapsed, ui.modelsSection.collapsed = True, False
+    ui.haveGroup.visible = ui.importGroup.visible = True
+    ui.storageGroup.visible = ui.computersGroup.visible = False
     name = "nnUNetTrainer__nnUNetPlans__3d_fullres"
     ui.importSourceEdit.text = str(nnunet_samples.results(scratch / name))
     panel.click("importModelButton")
     harness.wait_until(lambda: not section.running, 120)
     ui.importSourceEdit.text = "hf:owner/left-atrium@v1.0"
-    ui.storageGroup.visible = ui.computersGroup.visible = False
-    shot = grab(panel, ui.modelsSection, path)
-    ui.storageGroup.visible = ui.computersGroup.visible = True
-    return shot
+    return grab(panel, ui.modelsSection, path)
 
 
 def grab_faults(panel, path: Path):
@@ -221,13 +221,13 @@ def main() -> None:
         advanced = grab_advanced(panel, path)
         sheet = joined(grab_states(panel, path))
         models = grab_models(panel, path, Path(scratch) / "UGMCLSegmentation")
-        imported = grab_import(panel, path, Path(scratch))
         computers = grab_computers(panel, path)
         faults = grab_faults(panel, path)
+        imported = grab_import(panel, path, Path(scratch))
         panel.close()
     pictures = {
-        "setup": sheet, "advanced": advanced, "models": models, "models-import": imported,
-        "computers": computers, "computers-faults": faults,
+        "setup": sheet, "advanced": advanced, "models": models, "computers": computers,
+        "computers-faults": faults, "models-import": imported,
     }  # fmt: skip
     for name, picture in pictures.items():
         picture.quantize(64).save(folder / f"{name}.png", optimize=True)

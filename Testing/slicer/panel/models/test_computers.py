@@ -102,6 +102,8 @@ def test_the_panel_says_what_it_sends_before_the_first_use(panel, answers, monke
     panel.click("segmentButton")
     assert panel.message == "Nothing was sent to gpu-box."
     assert "The work is done at gpu-box" in answers.questions[-1]
+    for words in ("to segment and to rank", "to fine-tune", "Keep learning also sends each case"):
+        assert words in answers.questions[-1]
     answers.yes = True
     panel.segment()
     asked = len(answers.questions)

@@ -21,7 +21,7 @@ def agreed(destination: str) -> bool:
         "\u2022 to segment and to rank: the voxels of the volume, or of its region, and the "
         "model\n"
         "\u2022 to fine-tune: the voxels and the labels of the cases with their names, and the "
-        "base model\n\n"
+        "base model; Keep learning also sends each case that you accept later\n\n"
         "They lie in a folder there that only your account can read. Images are removed after "
         "use; models, and a training until its end is fetched, stay in ~/.ugmcl.\n\n"
         "May they be sent to {name}?"
