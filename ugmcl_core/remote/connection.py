@@ -316,7 +316,7 @@ def explained(name: str, code: int, words: list[str], greeted: bool) -> str:
     line = words[-1] if words else f"exit code {code}"
     if greeted:
         if code == 255 or code < 0:
-            return f"the connection to {name} was lost ({line})"
+            return f"the connection to {name} was lost ({line}): try again"
         return f"ugmcl ended at {name} (exit code {code}): {line}"
     if code == 255:
         for signs, reason in _REASONS:
