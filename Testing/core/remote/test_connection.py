@@ -42,7 +42,8 @@ def test_missing_lost_and_older_are_told_apart():
     missing = explained("gpu", 127, ["sh: ugmcl: not found"], False)
     assert "`ugmcl computers install gpu` does it" in missing
     assert "older ugmcl" in explained("gpu", 2, ["unrecognized arguments: --session"], False)
-    assert "was lost (client_loop: send disconnect): try again" in explained("gpu", 255, ["client_loop: send disconnect"], True)
+    lost = explained("gpu", 255, ["client_loop: send disconnect"], True)
+    assert lost == "the connection to gpu was lost (client_loop: send disconnect): try again"
     assert "ended at gpu (exit code 137)" in explained("gpu", 137, [], True)
 
 
