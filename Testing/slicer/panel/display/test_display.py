@@ -443,13 +443,16 @@ def test_spots_lie_apart_and_are_at_most_ten(panel):
     volume = support.add_volume()
     panel.segment(volume)
     node = results.surfaceErrorOf(volume)
-    array = np.full(support.blob().shape, 4.0, np.float32)
+    array = np.zeros((24, 24, 24), np.float32)
+    array[10:13] = 4.0
     slicer.util.updateVolumeFromArray(node, array)
     found = doubtfulSpots.find(node)
     assert 1 < len(found) <= 10
     places = np.array([spot.ijk for spot in found]) * volume.GetSpacing()
     gaps = np.linalg.norm(places[:, None] - places[None], axis=-1)
     assert (gaps[~np.eye(len(found), dtype=bool)] > 10.0).all()
+    whole = (array > 0).sum() * np.prod(volume.GetSpacing()) / 1000.0
+    assert sum(spot.milliliters for spot in found) <= whole + 0.05, "nothing is counted twice"
 
 
 def test_places_are_named_by_the_side_of_the_structure():

@@ -235,19 +235,19 @@ def find(errorNode) -> list[Spot]:
     world = shell @ toWorld[:, :3].T + toWorld[:, 3]
     middle = tuple(float(part.start + part.stop - 1) / 2 for part in reversed(box))
     axes = [np.arange(n) * s for n, s in zip(error.shape, spacing[::-1], strict=True)]
-    found = []
+    found, left = [], doubtful > 0
     while len(found) < _MOST and summed.max() > 0:
         peak = np.unravel_index(int(summed.argmax()), summed.shape)
         offsets = [(a - a[p]) ** 2 for a, p in zip(axes, peak, strict=True)]
         distance = offsets[0][:, None, None] + offsets[1][:, None] + offsets[2]
         around = distance <= _APART**2
-        doubt = around & (doubtful > 0)
+        doubt = around & left  # what an earlier spot counted is not counted again
         ijk = tuple(int(n) for n in (np.array(peak) + start)[::-1])
         place = toWorld[:, :3] @ ijk + toWorld[:, 3]
         milliliters = round(float(doubt.sum() * spacing.prod()) / 1000.0, 2)
         millimeters = float(error[doubt].max())
         found.append(Spot(ijk, middle, inWords(place, world), millimeters, milliliters))
-        summed[around] = 0
+        summed[around], left[around] = 0, False
     return found
 
 
