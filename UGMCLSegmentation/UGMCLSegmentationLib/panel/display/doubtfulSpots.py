@@ -225,9 +225,10 @@ def find(errorNode) -> list[Spot]:
     spacing = np.array(errorNode.GetSpacing())
     error = np.array(array[box], np.float32)
     doubtful = np.where(error > UNSURE_MM, error, 0)
-    image = sitk.GetImageFromArray(doubtful)
+    image = sitk.GetImageFromArray(np.pad(doubtful, 2))  # it refuses fewer than 4 voxels
     image.SetSpacing(spacing.tolist())
     summed = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(image, _NEAR))
+    summed = summed[2:-2, 2:-2, 2:-2]
     summed[doubtful == 0] = 0
     start = np.array([part.start for part in box])
     toWorld = volumes.ijkToRas(errorNode)[:3]
