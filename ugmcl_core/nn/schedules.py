@@ -46,22 +46,26 @@ def annealed(start: float, end: float, progress: float) -> float:
 @dataclass(frozen=True)
 class LearningRate:
     """The learning rate over the iterations: ``step`` divides by 10 every ``step_size``;
-    ``cosine`` falls to zero; ``constant`` stays. The first ``warmup`` iterations rise linearly."""
+    ``cosine`` falls to zero; ``constant`` stays. The first ``warmup`` iterations rise linearly.
+    Where ``base`` is meant for a course of ``length`` iterations, a shorter one has more: times
+    the root of the ratio, at most 5. 0: any course has ``base``."""
 
     base: float = 0.01
     kind: str = "step"
     step_size: int = 2500
     warmup: int = 0
+    length: int = 0
 
     def at(self, index: int, total: int) -> float:
         """The rate of iteration ``index`` (from 0)."""
+        base = self.base * min(5.0, math.sqrt(max(1.0, self.length / max(1, total))))
         if index < self.warmup:
-            return self.base * (index + 1) / self.warmup
+            return base * (index + 1) / self.warmup
         if self.kind == "step":
-            return self.base * 0.1 ** (index // self.step_size)
+            return base * 0.1 ** (index // self.step_size)
         if self.kind == "cosine":
             done = (index - self.warmup) / max(1, total - self.warmup)
-            return self.base * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+            return base * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
         if self.kind == "constant":
-            return self.base
+            return base
         raise ValueError(f"unknown learning-rate schedule {self.kind!r}")

@@ -205,7 +205,9 @@ def stages(profile: Profile) -> tuple[Profile, ...]:
         batch=replace(own.batch, patch=start.patch),
         warmup=warmup,
     )
-    fine = with_iterations(own, profile.iterations - first)
+    rate = replace(own.optimization.rate, length=0)  # the network has come far already
+    fine = replace(own, optimization=replace(own.optimization, rate=rate))
+    fine = with_iterations(fine, profile.iterations - first)
     return coarse, replace(fine, warmup=profile.warmup - warmup)
 
 

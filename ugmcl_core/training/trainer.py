@@ -152,6 +152,8 @@ class TrainingTask:
             del profile["prior"]
         if not self.profile.batch.balanced:
             del profile["batch"]["balanced"]
+        if not self.profile.optimization.rate.length:
+            del profile["optimization"]["rate"]["length"]
         del profile["coarse"]
         content = {
             "method": {"name": self.method.name, **asdict(self.method)},

@@ -54,6 +54,9 @@ def test_the_stages_share_the_course(folder):
     assert coarse.representation.spacing == START.spacing and coarse.batch.patch == START.patch
     assert fine.representation == profile.representation and fine.batch == profile.batch
     assert coarse.network == fine.network == profile.network
+    rate = replace(profile.optimization.rate, length=100)
+    longer = replace(profile, optimization=replace(profile.optimization, rate=rate))
+    assert [p.optimization.rate.length for p in stages(longer)] == [100, 0]
     coarse, fine = stages(with_iterations(replace(profile, warmup=10), 24))
     assert (coarse.iterations, coarse.warmup) == (16, 16) and fine.warmup == 4
     assert stages(with_iterations(profile, 1)) == (

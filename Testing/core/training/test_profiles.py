@@ -7,6 +7,7 @@ from samples import tiny_model
 
 from ugmcl_core.errors import InputError
 from ugmcl_core.nn.network import NetworkSettings
+from ugmcl_core.nn.schedules import LearningRate
 from ugmcl_core.training import profiles
 from ugmcl_core.training.profiles import COMPACT, PAPER
 
@@ -70,3 +71,11 @@ def test_unknown_names_list_what_there_is():
         profiles.method_named("magic")
     with pytest.raises(InputError, match="compact"):
         profiles.profile_named("magic")
+
+
+def test_a_short_course_may_begin_with_more():
+    rate = LearningRate(1e-3, "cosine", length=2400)
+    starts = {total: rate.at(0, total) for total in (4800, 2400, 600, 10)}
+    assert starts == pytest.approx({4800: 1e-3, 2400: 1e-3, 600: 2e-3, 10: 5e-3})
+    assert rate.at(300, 600) == pytest.approx(1e-3), "half of it in the middle"
+    assert LearningRate(1e-3, "cosine").at(0, 10) == 1e-3

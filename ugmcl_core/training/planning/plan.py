@@ -430,9 +430,10 @@ class _Planner:
 
     def optimization(self) -> Optimization:
         o = COMPACT.optimization
-        why = "of AdamW: a new network has far to go in few steps"
-        rate = self.decide("rate", 5.0 * o.rate.base, why, _number, "{:g}".format)
-        return replace(o, rate=replace(o.rate, base=rate))
+        length = COMPACT.iterations
+        why = f"of AdamW in {length} iterations, as compact; up to 5 times as much in fewer"
+        rate = self.decide("rate", o.rate.base, why, _number, "{:g}".format)
+        return replace(o, rate=replace(o.rate, base=rate, length=length))
 
     def coarse(
         self, grid: tuple[float, ...], patch: tuple[int, ...], multiple: tuple[int, ...]
