@@ -424,11 +424,12 @@ def test_a_checked_spot_is_passed_over_and_stays_checked(panel):
     assert states == [False, True, False]
     voxel = float(np.prod(volume.GetSpacing())) / 1000
     volumes = [float(table.item(r, 3).text()) for r in range(3)]
-    assert volumes == pytest.approx([4 * 36 * voxel, 27 * voxel, 64 * voxel], abs=0.01)
-    assert [table.item(r, 2).text().strip() for r in range(3)] == ["12.0", "4.0", "3.0"]
+    assert volumes == pytest.approx([4 * 36 * voxel, 64 * voxel, 27 * voxel], abs=0.01)
+    # 64 voxels of 3 mm are more than 27 of 4 mm
+    assert [table.item(r, 2).text().strip() for r in range(3)] == ["12.0", "3.0", "4.0"]
     table.sortByColumn(2, qt.Qt.AscendingOrder)  # as a click on the title does
     table.selectRow(0)
-    assert panel.ui.spotLabel.text.startswith("Spot 3 of 3: ")
+    assert panel.ui.spotLabel.text.startswith("Spot 2 of 3: ")
     for row in range(3):
         table.item(row, 0).setCheckState(qt.Qt.Checked)
     panel.click("nextSpotButton")
