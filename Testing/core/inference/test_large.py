@@ -106,7 +106,7 @@ def test_the_memory_of_a_hundred_classes_is_bounded(tmp_path):
     assert found["labels"] == [42] and found["sdf"] == 100 and found["shape"] == [256, 256, 120]
     # the probabilities of all classes on the image's grid alone
     assert 100 * 4 * found["voxels"] > 2.9 * GIB
-    assert found["peak"] < 2.5 * GIB, f"{found['peak'] / GIB:.2f} GiB"
+    assert found["peak"] < 2.75 * GIB, f"{found['peak'] / GIB:.2f} GiB"
 
 
 @pytest.mark.slow
