@@ -260,6 +260,37 @@ def segment_ours(shape: tuple[int, int, int], passes: int, bundled: bool = False
     return measured
 
 
+def segment_stack() -> Measured:
+    """A generated short-axis stack of ten thick slices with three classes, as its planned network
+    segments it. A few iterations are enough for classes to be found, which is all that counts."""
+    sys.path.insert(0, str(ROOT / "Testing" / "core"))
+    import torch
+    from structure_samples import write_family
+
+    from ugmcl_core.data.cases import find_cohort
+    from ugmcl_core.data.volume import read
+    from ugmcl_core.inference.segmenter import Segmenter
+    from ugmcl_core.inference.settings import SegmentSettings
+    from ugmcl_core.methods import METHODS
+    from ugmcl_core.training.planning.plan import plan_cohort
+    from ugmcl_core.training.profiles import with_iterations
+    from ugmcl_core.training.train import TrainingSettings, train
+
+    folder = write_family(Path(tempfile.mkdtemp(prefix="ugmcl-bench-")), "ventricles", 8)
+    cohort = find_cohort(folder / "images", folder / "labels")
+    plan = plan_cohort(cohort, (), torch.device("cpu"), ["coarse=0"])
+    profile = with_iterations(plan.profile, 80)
+    settings = TrainingSettings(SEED, DEVICE)
+    model = train(cohort, METHODS["dual-task"](), profile, folder / "run", settings)
+    segmenter = Segmenter(model, DEVICE)
+    volume = read(sorted((folder / "images").iterdir())[0])
+
+    def measured() -> None:
+        segmenter.segment(volume, SegmentSettings(passes=8))
+
+    return measured
+
+
 def doubt_ours() -> Measured:
     """What the bundled model shows of its own errors, of a prediction that is there."""
     import torch

@@ -25,6 +25,7 @@ from measurements import (
     segment_monai,
     segment_ours,
     segment_reference,
+    segment_stack,
     step_ours,
     step_reference,
 )
@@ -176,6 +177,12 @@ ROWS: dict[str, Row] = {
         {OURS: partial(segment_ours, LARGE_SHAPE, 8, True)},
         {},
         repeats=1,
+    ),
+    "segment-stack": Row(
+        "segment a short-axis stack of 216x256x8, planned network, 3 classes, T = 8",
+        {OURS: segment_stack},
+        {OURS: 2.0},
+        repeats=8,
     ),
     "import": Row("import ugmcl_core", {OURS: import_ours}, {OURS: 0.05}, repeats=8),
     "cold": Row(
