@@ -89,6 +89,18 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
     assert done["step"] == 6 and losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
+def test_two_processes_start_coarse_as_one_does(folder, tmp_path):
+    for count, name in ((1, "one"), (2, "two")):
+        ranks(count, folder, "dual-task", tmp_path / name, 6.0)
+    one, two = (open_model(tmp_path / n / "coarse/model").load_weights() for n in ("one", "two"))
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], rtol=1e-4, atol=2e-6), key
+    model = open_model(tmp_path / "two/model")
+    assert model.card.training["iterations"] == 6 and tuple(model.card.spacing) == (4.0, 4.0, 8.0)
+    assert any(not torch.equal(value, two[key]) for key, value in model.load_weights().items())
+
+
 def torchrun(folder, output, *further, program=("-m", "ugmcl_core")):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", *program, "train"]
