@@ -46,7 +46,8 @@ def save(path: Path, array: np.ndarray, vector: bool = False, spacing=None) -> N
 def raw_nrrd(path: Path, sizes: str, directions: str, content: bytes) -> None:
     path.write_bytes(
         f"NRRD0004\ntype: float\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\n"
-        f"space directions: {directions}\nencoding: raw\nendian: little\n\n".encode()
+        f"space directions: {directions}\nencoding: raw\nendian: little\n"
+        "space origin: (0,0,0)\n\n".encode()
         + content
     )
 

@@ -1,14 +1,16 @@
-"""What ITK does not check in an image file: that it is complete, and the spacing of NIfTI.
+"""What ITK does not check in an image file: that it is complete, that its header says where the
+voxels lie, and that it does not contradict itself.
 
 ITK fills a truncated NIfTI file up with anything, reads a spacing of 0 or NaN as 1 mm, voxels that
-are NaN or infinite as 0 and corrupt compressed ones as noise, and complains of a truncated
-MetaImage on stderr.
+are NaN or infinite as 0 and corrupt compressed ones as noise, takes any space of NRRD for LPS and
+any unit for mm, and complains of a truncated MetaImage on stderr.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +33,21 @@ _QUATERNION_ERROR = 1e-2
 _LAST_CODE = 5  # of qform and sform
 _SPACING_ERROR = 1e-3  # by which the spacings of one header may differ, relatively
 _NIFTI_FLOATS = {16: "f4", 64: "f8"}
+_NIFTI_BITS = {
+    2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64,
+    1280: 64, 1536: 128, 1792: 128, 2048: 256, 2304: 32,
+}  # fmt: skip
+_NIFTI_UNITS = {1: "meters", 3: "micrometers"}
+_LEAST_SLOPE = 2.3e-16  # below which ITK takes a slope for none
+_NRRD_SPACES = ("las", "leftanteriorsuperior", "lps", "leftposteriorsuperior", "ras",
+                "rightanteriorsuperior")  # fmt: skip
+_NRRD_BYTES = {"char": 1, "int8": 1, "short": 2, "int16": 2, "int": 4, "int32": 4, "longlong": 8,
+               "int64": 8, "float": 4, "double": 8}  # fmt: skip
+_MM = ("", "mm", "millimeter", "millimeters")
+_METAIO_ALIASES = (
+    ("Offset", "Position", "Origin"), ("TransformMatrix", "Orientation", "Rotation"),
+    ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"),
+)  # fmt: skip
 _METAIO_BYTES = {
     "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
     "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8,
@@ -40,7 +57,6 @@ _MEANINGS = (
     ("orthonormal", SHEARED),
     ("fread got only", _DAMAGED),
     ("bytes but received", _DAMAGED),
-    ("Unable to determine ImageIO", "cannot be read as an image (NRRD, NIfTI or MHA)"),
 )
 
 
@@ -65,7 +81,7 @@ def check(path: Path) -> None:
             elif name.endswith((".mha", ".mhd")):
                 _check_metaio(file, path)
             elif name.endswith((".nrrd", ".nhdr")):
-                _check_nrrd(file)
+                _check_nrrd(file, path)
     except _Broken as error:
         raise InputError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -83,7 +99,8 @@ def explain(error: Exception) -> str:
     for sign, meaning in _MEANINGS:
         if sign in text:
             return meaning
-    return f"cannot be read as an image ({last_line(error)})"
+    reason = re.sub(r"^ITK ERROR: \w+\(\w+\): ", "", last_line(error))
+    return f"cannot be read as an image ({reason}); correct it, or convert it to NRRD"
 
 
 def _check_compression(file: BinaryIO, path: Path) -> None:
@@ -119,9 +136,12 @@ def _check_nifti(file: BinaryIO, compressed: bool) -> None:
         raise _Broken("the header is damaged; get the file again")
     spacing = pixdim[1 : min(rank, 3) + 1]
     _check_spacing(spacing)
+    if unit := _NIFTI_UNITS.get(head[123] & 7):
+        raise _Broken(f"its lengths are in {unit}; save it in mm")
+    _check_scaling(*struct.unpack_from(f"{order}2f", head, 112))
     _check_orientation(head, order, spacing)
     begin = max(int(offset), _NIFTI_HEADER)
-    needed = begin + -(-math.prod(dim[:rank]) * bits // 8)
+    needed = begin + -(-math.prod(dim[:rank]) * _NIFTI_BITS.get(kind, bits) // 8)
     position = _skip(content, len(head), begin)
     floats = np.dtype(order + _NIFTI_FLOATS[kind]) if kind in _NIFTI_FLOATS else None
     size, finite = _count_finite(content, position, needed, floats)
@@ -134,6 +154,19 @@ def _check_spacing(spacing: Sequence[float]) -> None:
     if not all(math.isfinite(s) and s > 0 for s in spacing):
         shown = " x ".join(f"{s:g}" for s in spacing)
         raise _Broken(f"spacing {shown} mm is not usable; correct the file's header")
+
+
+def _check_scaling(slope: float, intercept: float) -> None:
+    """No slope is 0, or NaN as nibabel writes it; ITK takes others that are unusable for none."""
+    if slope == 0 or math.isnan(slope):
+        usable = intercept == 0 or math.isnan(intercept)
+    else:
+        usable = _LEAST_SLOPE < abs(slope) < math.inf and math.isfinite(intercept)
+    if not usable:
+        raise _Broken(
+            f"the header scales its voxels by {slope:g} and adds {intercept:g} (scl_slope, "
+            "scl_inter), which is not usable; correct it"
+        )
 
 
 def _check_orientation(head: bytes, order: str, spacing: Sequence[float]) -> None:
@@ -222,33 +255,80 @@ def _count_finite(
 
 
 def _check_metaio(file: BinaryIO, path: Path) -> None:
-    """The voxels are behind the header, or in one file beside it."""
+    """The voxels are behind the header, or in one file beside it or several."""
     fields: dict[str, str] = {}
     while "ElementDataFile" not in fields:
         line = file.readline(_LONGEST_LINE)
-        key, sign, value = line.decode("latin-1").partition("=")
+        key, sign, value = (part.strip() for part in line.decode("latin-1").partition("="))
         if not sign:
             raise _Broken("it is not a MetaImage, or its header is damaged; get it again")
-        fields[key.strip()] = value.strip()
-    needed = _check_metaio_header(fields)
+        if fields.setdefault(key, value) != value:
+            raise _Broken(f"the header has two values of {key}, {fields[key]} and {value}; "
+                          "correct it")  # fmt: skip
+    needed, slices = _check_metaio_header(fields)
     place = fields["ElementDataFile"]
-    if place == "LIST" or "%" in place:
+    if place == "LIST" or place.startswith("LIST ") or "%" in place:
+        _check_metaio_list(file, place, slices)
         return
-    if place.upper() != "LOCAL":
-        beside = path.parent / place
-        if not beside.is_file():
-            raise _Broken(f"its voxels, {place}, are missing beside it")
-        file = beside.open("rb")
+    try:
+        skipped = int(fields.get("HeaderSize", "0"))
+    except ValueError:
+        raise _Broken(f"HeaderSize = {fields['HeaderSize']} is no number; correct it") from None
+    if is_local := place.upper() == "LOCAL":
+        if skipped > 0:
+            raise _Broken(f"HeaderSize = {skipped} is of voxels in a file beside it; correct it")
+    else:
+        file = _beside(path, place)
     with file:
-        compressed = fields.get("CompressedData", "").lower().startswith("t")
-        text = fields.get("BinaryData", "True").lower().startswith("f")
-        if needed is not None and not text:
-            _compare(_count_inflated(file) if compressed else _count(file), needed)
+        if needed is None or not _is_true(fields.get("BinaryData", "True")):
+            return
+        if not _is_true(fields.get("CompressedData", "")):
+            size = _count(file)
+            _compare(size, needed + max(skipped, 0), exactly=skipped >= 0)
+            return
+        size, packed = _count_inflated(file)
+        given = fields.get("CompressedDataSize", "" if is_local else str(packed))
+        if given != str(packed):  # which ITK reads, whatever there is
+            raise _Broken(f"CompressedDataSize = {given or 'none'} in the header, and {packed} "
+                          "bytes are there; save it again")  # fmt: skip
+        _compare(size, needed, exactly=True)
 
 
-def _check_metaio_header(fields: Mapping[str, str]) -> int | None:
+def _is_true(text: str) -> bool:
+    return text[:1] in ("T", "t", "1")
+
+
+def _beside(path: Path, place: str) -> BinaryIO:
+    """The file at ``place``, as the header ``path`` names it, opened."""
+    beside = path.parent / place
+    if not beside.is_file():
+        raise _Broken(f"its voxels, {place}, are missing beside it; get them too")
+    return beside.open("rb")
+
+
+def _check_metaio_list(file: BinaryIO, place: str, slices: int) -> None:
+    """A file for each slice; ITK counts the bytes of each, and leaves slices without one as they
+    are in its memory. ``file`` stands at the list, if it is no pattern such as `s%03d.raw 1 9 1`.
+    """
+    name, *numbers = place.split()
+    if name != "LIST":
+        try:
+            first, last, step = map(int, numbers or (1, slices, 1))
+            count = len(range(first, last + 1, step))
+        except ValueError:
+            raise _Broken(f"ElementDataFile = {place} is not usable; correct it") from None
+    elif not numbers:
+        count = sum(1 for line in file.read(_CHUNK).splitlines() if line.strip())
+    else:
+        return
+    if count != slices:
+        raise _Broken(f"it names {count} files for {slices} slices; correct its list")
+
+
+def _check_metaio_header(fields: Mapping[str, str]) -> tuple[int | None, int]:
     """Every field that says how much there is to read and where it lies, before ITK trusts it: a
-    number of dimensions below 0 ends ITK's process. The bytes of the voxels, None if unknown."""
+    number of dimensions below 0 ends ITK's process. The bytes of the voxels, None if unknown, and
+    the number of slices."""
 
     def numbers(names: Sequence[str], kind: Callable[[str], float], count: int, what: str) -> list:
         name = next((n for n in names if n in fields), None)
@@ -281,33 +361,66 @@ def _check_metaio_header(fields: Mapping[str, str]) -> int | None:
     _check_spacing(spacing)
     numbers(("Offset", "Position", "Origin"), float, rank, "position")
     numbers(("TransformMatrix", "Orientation", "Rotation"), float, rank * rank, "orientation")
+    _check_metaio_contradictions(fields)
     each = _METAIO_BYTES.get(kind)
-    return None if each is None else math.prod(sizes) * int(channels) * each
+    return None if each is None else math.prod(sizes) * int(channels) * each, sizes[-1]
 
 
-def _check_nrrd(file: BinaryIO) -> None:
-    """Compressed voxels behind the header; raw ones ITK counts itself."""
+def _check_metaio_contradictions(fields: Mapping[str, str]) -> None:
+    """What ITK passes over: names of one thing with different values, units, slopes."""
+    for names in _METAIO_ALIASES:
+        given = {fields[name]: name for name in names if name in fields}
+        if len(given) > 1:
+            one, other = (f"{name} = {value}" for value, name in list(given.items())[:2])
+            raise _Broken(f"the header contradicts itself: {one}, but {other}; correct it")
+    if (unit := fields.get("DistanceUnits", "?").strip("\"'").lower()) not in (*_MM, "?"):
+        raise _Broken(f"DistanceUnits = {unit} in the header; save it in mm")
+    for name, none in (("Slope", 1.0), ("Offset", 0.0)):
+        name = f"ElementToIntensityFunction{name}"
+        try:
+            is_none = float(fields.get(name, none)) == none
+        except ValueError:
+            is_none = False
+        if not is_none:
+            raise _Broken(
+                f"{name} = {fields[name]} in the header is not applied; save the voxels as they "
+                "are meant, without it"
+            )
+
+
+def _check_nrrd(file: BinaryIO, path: Path) -> None:
+    """The voxels behind the header, or in one file beside it; several ITK counts itself."""
     lines = []
     while line := file.readline(_LONGEST_LINE).strip():
-        lines.append(line.lower())
-    if not lines or not lines[0].startswith(b"nrrd000"):
+        lines.append(line.decode("latin-1"))
+    if not lines or not lines[0].lower().startswith("nrrd000"):
         raise _Broken("it is not an NRRD file, or its header is damaged; get it again")
-    _check_nrrd_header(lines[1:])
-    words = b" ".join(lines).split()
-    if any(line.startswith((b"data file", b"datafile", b"line skip", b"byte skip",
-                            b"lineskip", b"byteskip")) for line in lines):  # fmt: skip
-        return
-    if b"gzip" in words or b"gz" in words:
-        _count(gzip.GzipFile(fileobj=file))
-
-
-def _check_nrrd_header(lines: Sequence[bytes]) -> None:
-    """The size, and that spacing and orientation are there and are numbers."""
     fields: dict[str, str] = {}
-    for line in lines:
-        key, sign, value = line.decode("latin-1").partition(":")
+    for line in lines[1:]:
+        key, sign, value = line.partition(":")
         if sign and not key.startswith("#") and not value.startswith("="):
-            fields[key.replace(" ", "")] = value.strip()
+            fields[key.replace(" ", "").lower()] = value.strip()
+    voxels = _check_nrrd_header(fields)
+    place = fields.get("datafile")
+    if place is not None:
+        if place.startswith("LIST") or "%" in place:
+            return
+        file = _beside(path, place)
+    kind = re.sub(r"unsigned|signed|_t\b| ", "", fields.get("type", "").lower()).removeprefix("u")
+    each = _NRRD_BYTES.get(kind if kind == "int" else kind.removesuffix("int"))
+    encoding = fields.get("encoding", "").lower()
+    with file:
+        if each is None or "lineskip" in fields or "byteskip" in fields:
+            return
+        if encoding == "raw":
+            _compare(_count(file), voxels * each, exactly=True)
+        elif encoding in ("gzip", "gz"):
+            _compare(_count(gzip.GzipFile(fileobj=file)), voxels * each, exactly=True)
+
+
+def _check_nrrd_header(fields: Mapping[str, str]) -> int:
+    """The size, and that spacing, orientation and position are there and are numbers, in a known
+    space and in mm; the number of voxels."""
     try:
         rank = int(fields["dimension"])
         sizes = [int(n) for n in fields["sizes"].split()]
@@ -319,14 +432,26 @@ def _check_nrrd_header(lines: Sequence[bytes]) -> None:
     if "spacedirections" not in fields:
         what = "orientation (space directions)" if "spacings" in fields else "spacing"
         raise _Broken(f"the header holds no {what}; save it with its geometry")
-    vectors = [v.strip("()") for v in fields["spacedirections"].split() if v != "none"]
-    vectors += [v.strip("()") for v in fields.get("spaceorigin", "").split()]
+    if "spaceorigin" not in fields:
+        raise _Broken("the header holds no position (space origin); save it with its geometry")
+    space = fields.get("space", "")
+    # which ITK leaves out for other than three dimensions
+    is_of_itk = "space" not in fields and fields.get("spacedimension") == str(rank) != "3"
+    if re.sub(r"[ _-]", "", space.lower()) not in _NRRD_SPACES and not is_of_itk:
+        raise _Broken(f"space: {space or 'none'} in the header does not say which way the patient "
+                      "lies; save it as left-posterior-superior")  # fmt: skip
+    units = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
+    if unit := next((u for u in units if u.lower() not in _MM), None):
+        raise _Broken(f"space units: {unit} in the header; save it in mm")
+    texts = fields["spacedirections"] + fields["spaceorigin"]
     try:
-        found = np.array([[float(n) for n in v.split(",")] for v in vectors])
+        vectors = re.findall(r"\(([^()]*)\)|none|(\S)", texts, re.IGNORECASE)
+        found = [float(n) for v, other in vectors if v or other for n in (other or v).split(",")]
     except ValueError:
-        found = np.array(math.nan)
+        found = [math.nan]
     if not np.isfinite(found).all():
         raise _Broken("space directions or space origin in the header are no numbers; correct it")
+    return math.prod(sizes)
 
 
 def _count(file: BinaryIO) -> int:
@@ -334,10 +459,11 @@ def _count(file: BinaryIO) -> int:
     return _count_finite(file, 0, 0, None)[0]
 
 
-def _count_inflated(file: BinaryIO) -> int:
-    """How many bytes the zlib stream in `file` holds; zlib.error or EOFError if it is damaged."""
+def _count_inflated(file: BinaryIO) -> tuple[int, int]:
+    """How many bytes the zlib stream in `file` holds, and how many it takes; zlib.error or
+    EOFError if it is damaged."""
     inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    total = 0
+    begin, total = file.tell(), 0
     while not inflate.eof:
         part = inflate.unconsumed_tail or file.read(_CHUNK)
         if not part:
@@ -346,9 +472,14 @@ def _count_inflated(file: BinaryIO) -> int:
         total += len(inflate.decompress(part, _CHUNK))
     if not inflate.eof:
         raise EOFError("it ends too early")
-    return total
+    return total, file.tell() - begin - len(inflate.unused_data)
 
 
-def _compare(size: int, needed: int) -> None:
+def _compare(size: int, needed: int, *, exactly: bool = False) -> None:
     if size < needed:
         raise _Broken(f"{_DAMAGED} (it has {size} of {needed} bytes)")
+    if exactly and size > needed:
+        raise _Broken(
+            f"it has {size} bytes of voxels, and {needed} by its header; correct its size or its "
+            "voxel type"
+        )

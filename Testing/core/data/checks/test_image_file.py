@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -208,7 +209,7 @@ def nrrd(path: Path, directions: str) -> Path:
     path.write_bytes(
         "NRRD0004\ntype: float\ndimension: 3\nspace: left-posterior-superior\n"
         f"sizes: 12 14 16\nspace directions: {directions}\nencoding: raw\n"
-        "endian: little\n\n".encode()
+        "endian: little\nspace origin: (0,0,0)\n\n".encode()
         + values().tobytes()
     )
     return path
@@ -330,6 +331,24 @@ def with_header(path: Path, changes: dict) -> Path:
         (".nrrd", {"space directions": None, "spacings": "1 1 1"}, "no orientation"),
         (".nrrd", {"space directions": "(1,0,0) (0,x,0) (0,0,1)"}, "space directions"),
         (".nrrd", {"space origin": "(0,0,nan)"}, "space origin"),
+        (".nrrd", {"space origin": None}, "no position (space origin)"),
+        (".nrrd", {"space": "scanner-xyz"}, "space: scanner-xyz"),
+        (".nrrd", {"space": "3D-left-handed"}, "space: 3D-left-handed"),
+        (".nrrd", {"space units": '"um" "um" "um"'}, "space units: um"),
+        (".nrrd", {"sizes": "4 4 3"}, "64 bytes of voxels, and 48 by its header"),
+        (".nrrd", {"data file": "/dev/zero"}, "missing"),
+        (".mha", {"DistanceUnits": "m"}, "DistanceUnits = m"),
+        (".mha", {"Position": "1 2 3"}, "Offset = 0 0 0, but Position = 1 2 3"),
+        (".mha", {"Rotation": "0 1 0 1 0 0 0 0 1"}, "TransformMatrix"),
+        (".mha", {"DimSize ": "4 2 8"}, "two values of DimSize"),
+        (".mha", {"DimSize": "4 4 3"}, "64 bytes of voxels, and 48 by its header"),
+        (".mha", {"HeaderSize": "7"}, "HeaderSize"),
+        (".mha", {"HeaderSize": "x"}, "HeaderSize"),
+        (".mha", {"ElementToIntensityFunctionSlope": "2"}, "not applied"),
+        (".mha", {"ElementToIntensityFunctionOffset": "x"}, "not applied"),
+        (".mha", {"ElementDataFile": "s%d.raw 1 3 1"}, "3 files for 4 slices"),
+        (".mha", {"ElementDataFile": "s%d.raw 1 4"}, "ElementDataFile"),
+        (".mha", {"ElementDataFile": "LIST" + 9 * "\na"}, "files for 4 slices"),
     ],
 )
 def test_headers_without_a_certain_geometry_are_refused(suffix, changes, words, tmp_path, capfd):
@@ -406,3 +425,82 @@ def test_a_skew_that_one_format_accepts_all_accept(tmp_path, lean, is_read):
             volume.read(path)
         else:
             refused(path, "sheared")
+
+
+@pytest.mark.parametrize("size", [None, "100", "-3", "99999999999"])
+def test_a_compressed_size_that_is_not_there_is_not_read_as_noise(size, tmp_path):
+    packed = zlib.compress(bytes(range(64)))
+    for is_right in (True, False):
+        given = str(len(packed)) if is_right else size
+        path = with_header(
+            tmp_path / "v.mha", {"CompressedData": "True", "CompressedDataSize": given}
+        )
+        path.write_bytes(path.read_bytes()[:-64] + packed)
+        if is_right:
+            assert volume.read(path).array.ravel("F").tolist() == list(range(64))
+        else:
+            refused(path, "CompressedDataSize", str(len(packed)))
+
+
+def test_spaces_within_the_vectors_of_a_nrrd_are_none_of_its_business(tmp_path):
+    directions = "(1, 0, 0) (0, 1, 0) (0, 0, 1)"
+    path = with_header(tmp_path / "v.nrrd", {"space directions": directions})
+    assert volume.read(path).grid.shape == (4, 4, 4)
+
+
+@pytest.mark.parametrize(("code", "words"), [(1, "in meters"), (3, "in micrometers"), (2, "")])
+def test_nifti_files_in_other_units_are_refused(code, words, tmp_path):
+    path = nifti(tmp_path / "v.nii")
+    content = bytearray(path.read_bytes())
+    content[123] = code
+    path.write_bytes(content)
+    if words:
+        refused(path, words, "save it in mm")
+    else:
+        volume.read(path)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "is_read"),
+    [
+        (0, 0, True), (np.nan, np.nan, True), (1, 7, True), (0, 5, False), (np.inf, 0, False),
+        (1, np.nan, False), (1e-20, 0, False),
+    ],
+)  # fmt: skip
+def test_a_scaling_that_the_reader_would_pass_over_is_refused(slope, intercept, is_read, tmp_path):
+    path = nifti(tmp_path / "v.nii")
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<2f", content, 112, slope, intercept)
+    path.write_bytes(content)
+    if is_read:
+        volume.read(path)
+    else:
+        refused(path, "scl_slope")
+
+
+def test_the_voxel_type_of_a_nifti_file_counts_and_not_its_bits(tmp_path):
+    path = nifti(tmp_path / "v.nii")
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<h", content, 72, 8)
+    path.write_bytes(content[: 352 + SIZE // 4])
+    refused(path, "truncated", str(352 + SIZE))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".vtk", ".gipl", ".hdr", ".h5"])
+def test_formats_whose_geometry_nobody_checks_are_refused(suffix, tmp_path):
+    image = sitk.GetImageFromArray(values())
+    image.SetSpacing((0.5, 0.5, 2))
+    path = tmp_path / f"v{suffix}"
+    sitk.WriteImage(image, str(path))
+    refused(path, "convert it to NRRD")
+
+
+def test_a_fourth_axis_that_lies_across_the_others_is_refused(tmp_path):
+    fields = {"NDims": "4", "DimSize": "4 4 4 1", "ElementSpacing": "1 1 1 1", "Offset": "0 0 0 0"}
+    for rows, is_read in (("1 0 0 0  0 1 0 0  0 0 1 0  0 0 0 1", True),
+                          ("0 0 0 1  0 1 0 0  0 0 1 0  1 0 0 0", False)):  # fmt: skip
+        path = with_header(tmp_path / "v.mha", {**fields, "TransformMatrix": rows})
+        if is_read:
+            assert volume.read(path).grid.shape == (4, 4, 4)
+        else:
+            refused(path, "fourth axis")
