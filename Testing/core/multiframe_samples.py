@@ -29,14 +29,16 @@ def enhanced(
     orientation=lambda n: [1, 0, 0, 0, 1, 0],
     slope=lambda n: None,
     spacing=(0.6, 0.7),
+    intercept=lambda n: 0,
+    sop_class=ENHANCED_MR,
 ) -> Path:
     """An enhanced MR file whose frames are `FRAMES[order]` at `heights[order]`."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = ENHANCED_MR
+    meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     d = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    d.SOPClassUID, d.SOPInstanceUID = ENHANCED_MR, meta.MediaStorageSOPInstanceUID
+    d.SOPClassUID, d.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
     d.SeriesInstanceUID, d.StudyInstanceUID, d.Modality = generate_uid(), "1.2.3", "MR"
     order = list(order)
     d.NumberOfFrames = len(order)
@@ -55,7 +57,7 @@ def enhanced(
         group.PlaneOrientationSequence = item(ImageOrientationPatient=orientation(n))
         if slope(n) is not None:
             group.PixelValueTransformationSequence = item(
-                RescaleSlope=slope(n), RescaleIntercept=0, RescaleType="US"
+                RescaleSlope=slope(n), RescaleIntercept=intercept(n), RescaleType="US"
             )
         groups.append(group)
     d.PerFrameFunctionalGroupsSequence = Sequence(groups)

@@ -6,6 +6,7 @@ between the first and the last one, at right angles to them.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -29,6 +30,7 @@ _MAGIC_END = 132  # a DICOM file has 128 bytes of anything, then DICM
 _LONG_VALUES = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
                 b"UT", b"UV")  # fmt: skip
 _META, _ITEM, _PIXELS, _UNDEFINED = 0x0002, 0xFFFE, (0x7FE0, 0x0010), 0xFFFFFFFF
+_SIZES = {(0x0028, n) for n in (0x0002, 0x0008, 0x0010, 0x0011, 0x0100)}
 _STANDARD = "1.2.840.10008."
 _IMPLICIT, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
 _BYTES = {"1.2.840.10008.1.2.2": ">"}
@@ -94,7 +96,8 @@ def _is_known(sop_class: str) -> bool:
 
 def check_lengths(path: Path) -> None:
     """Raise InputError if an element of a DICOM file is longer than the file, for which GDCM
-    would take gigabytes of memory or read for minutes. Other files pass."""
+    would take gigabytes of memory or read for minutes, or if the pixels are fewer than its size
+    says, which it fills up with anything. Other files pass."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(128)
@@ -108,6 +111,8 @@ def check_lengths(path: Path) -> None:
 def _elements_fit(file: BinaryIO, size: int) -> bool:
     """Walk over the elements from the end of the preamble on, into sequences, up to the pixels."""
     order, explicit, syntax, place = "<", True, "", file.tell()
+    sizes: dict[int, int] = {}
+    pixels = None
     while place + 8 <= size:
         file.seek(place)
         head = file.read(12).ljust(12, b"\0")
@@ -132,11 +137,24 @@ def _elements_fit(file: BinaryIO, size: int) -> bool:
             continue  # its elements follow
         if length > size - place:
             return False
+        if (group, element) in _SIZES and element not in sizes:  # an icon's come later
+            file.seek(place)
+            sizes[element] = _number(file.read(min(length, 16)), order, is_text=element == 0x08)
+        if (group, element) == _PIXELS:
+            pixels = length
         if (group, element) == (_META, 0x10):
             file.seek(place)
             syntax = file.read(length).decode("latin-1").strip(" \0")
         place += length
-    return True
+    return pixels is None or pixels >= math.prod(sizes.values()) // 8
+
+
+def _number(value: bytes, order: str, *, is_text: bool) -> int:
+    """The number that an element holds, 1 if it holds none."""
+    try:
+        return int(value.strip(b" \0")) if is_text else struct.unpack_from(f"{order}H", value)[0]
+    except (ValueError, struct.error):
+        return 1
 
 
 def check_grid(folder: Path, slices: Sequence[Slice], spacing: Sequence[float]) -> None:
@@ -167,12 +185,20 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
                 "geometry"
             )
     if len(slices) < 2:
-        return
+        raise InputError(
+            f"{folder}: holds a single DICOM slice, which has no spacing; get the whole series"
+        )
     for s in slices:
         if s.position is None or s.orientation is None or not normal_of(s.orientation).any():
             raise InputError(
                 f"{folder}: {s.name} lacks the place of its slice (Image Position and "
                 "Orientation); export the series with its geometry"
+            )
+        rows, columns = s.orientation[:3], s.orientation[3:]
+        if np.abs([rows @ rows - 1, columns @ columns - 1, rows @ columns]).max() > 2 * _TURN:
+            raise InputError(
+                f"{folder}: the Image Orientation of {s.name} is not two unit vectors at right "
+                "angles; export the series with its geometry"
             )
         if np.abs(s.orientation - first.orientation).max() > _TURN or not _same_pixels(s, first):
             raise InputError(

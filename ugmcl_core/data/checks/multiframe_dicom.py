@@ -16,6 +16,8 @@ import numpy as np
 from ...errors import InputError
 from .dicom import Slice, check_slices, normal_of
 
+_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+
 
 @dataclass(frozen=True)
 class FrameGrid:
@@ -33,7 +35,8 @@ def frame_grid(path: Path, count: int) -> FrameGrid:
 
     Raises InputError if the file holds no position for each frame, or if the frames form no
     regular grid: a gap, several phases at one place, several orientations or pixel spacings. Also
-    for frames with rescale slopes of their own, of which ITK applies one.
+    for frames with rescale slopes or intercepts of their own, of which ITK applies one, and for
+    segmentations, of which it makes 255 of every segment.
     """
     import pydicom
 
@@ -43,6 +46,11 @@ def frame_grid(path: Path, count: int) -> FrameGrid:
         raise InputError(
             f"{path}: the DICOM header cannot be read ({error}); get it again"
         ) from None
+    if getattr(dataset, "SOPClassUID", "") == _SEGMENTATION:
+        raise InputError(
+            f"{path}: is a DICOM segmentation; convert it to .seg.nrrd, as Slicer does"
+        )
+    frames = getattr(dataset, "PerFrameFunctionalGroupsSequence", None) or ()
     slices = [
         Slice(
             f"frame {n + 1}",
@@ -52,20 +60,22 @@ def frame_grid(path: Path, count: int) -> FrameGrid:
         )
         for n, groups in enumerate(_groups(dataset, count))
     ]
-    if len(slices) != count or any(s.position is None or s.orientation is None for s in slices):
+    placed = all(s.position is not None and s.orientation is not None for s in slices)
+    if not placed or len(frames) != count:
         raise InputError(
             f"{path}: a multi-frame DICOM file that does not say where its frames lie; export it "
             "with its geometry, or as one file for each slice"
         )
-    slopes = {
-        _text(groups, "PixelValueTransformationSequence", "RescaleSlope")
-        for groups in _groups(dataset, count)
-    }
-    if len(slopes) > 1:
-        raise InputError(
-            f"{path}: its frames have rescale slopes of their own ({', '.join(sorted(slopes)[:2])}"
-            ", ...); export it as one file for each slice"
-        )
+    for what, none in (("Slope", 1), ("Intercept", 0)):
+        found = {
+            _text(groups, "PixelValueTransformationSequence", f"Rescale{what}", none)
+            for groups in _groups(dataset, count)
+        }
+        if len(found) > 1:
+            raise InputError(
+                f"{path}: its frames have rescale {what.lower()}s of their own "
+                f"({', '.join(sorted(found)[:2])}, ...); export it as one file for each slice"
+            )
     heights = np.array([s.position for s in slices]) @ normal_of(slices[0].orientation)
     order = np.argsort(heights, kind="stable")
     check_slices(path, [slices[n] for n in order])
@@ -96,9 +106,9 @@ def _value(groups: tuple[Any, Any], sequence: str, name: str) -> Any:
     return None
 
 
-def _text(groups: tuple[Any, Any], sequence: str, name: str) -> str:
+def _text(groups: tuple[Any, Any], sequence: str, name: str, none: float) -> str:
     value = _value(groups, sequence, name)
-    return "1" if value is None else f"{float(value):g}"
+    return f"{none if value is None else float(value):g}"
 
 
 def _numbers(groups: tuple[Any, Any], sequence: str, name: str, count: int) -> np.ndarray | None:

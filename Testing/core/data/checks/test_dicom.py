@@ -199,7 +199,8 @@ def test_the_order_of_the_files_does_not_matter(order, tmp_path):
 
 
 def test_a_single_slice(tmp_path):
-    assert volume.read(series(tmp_path / "scan", EVEN[:1])).grid.shape == (5, 6, 1)
+    """Its spacing would be 1 mm, whatever its thickness."""
+    refused(series(tmp_path / "scan", EVEN[:1]), "single DICOM slice", "get the whole series")
 
 
 def test_two_slices(tmp_path):
@@ -304,3 +305,75 @@ def test_a_spacing_that_the_reader_leaves_out_is_refused_with_both_values(tmp_pa
     (place / "s000.dcm").write_bytes(head + sign.replace(b"840", b"040") + rest)
     with pytest.raises(InputError, match=r"0\.8 x 0\.8 x 2\.5 mm .* 1 x 1 x 2\.5 mm"):
         volume.read(place)
+
+
+def changed(folder: Path, number: int, **values) -> None:
+    """Change elements of a slice, or remove those that are None."""
+    path = folder / f"s{number:03d}.dcm"
+    dataset = pydicom.dcmread(path)
+    for name, value in values.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("which", [0, 5])
+def test_slices_of_another_voxel_type_keep_their_values(which, tmp_path):
+    """The voxel type of the first slice would cut those of the others off."""
+    folder = series(tmp_path / "scan")
+    expected = PLANES.astype(np.float32)
+    expected[which] = PLANES[which] % 200
+    changed(
+        folder, which, BitsAllocated=8, BitsStored=8, HighBit=7, PixelRepresentation=0,
+        PixelData=expected[which].astype(np.uint8).tobytes(),
+    )  # fmt: skip
+    assert np.array_equal(volume.read(folder).array.transpose(2, 1, 0), expected)
+    folder = series(tmp_path / "unsigned")
+    expected[which] = PLANES[which] + 40000.0
+    changed(
+        folder, which, PixelRepresentation=0,
+        PixelData=expected[which].astype(np.uint16).tobytes(),
+    )  # fmt: skip
+    assert volume.read(folder).array.transpose(2, 1, 0)[which].max() == expected[which].max()
+
+
+@pytest.mark.parametrize("which", [0, 5])
+def test_pixels_that_are_missing_are_not_made_up(which, tmp_path):
+    folder = series(tmp_path / "scan")
+    changed(folder, which, PixelData=PLANES[which].tobytes()[:40])
+    refused(folder, f"s{which:03d}.dcm", "truncated")
+
+
+def test_the_pixels_of_an_icon_are_not_those_of_the_slice(tmp_path):
+    folder = series(tmp_path / "scan")
+    icon = pydicom.Dataset()
+    icon.Rows, icon.Columns, icon.SamplesPerPixel, icon.BitsAllocated = 64, 64, 1, 8
+    icon.BitsStored, icon.HighBit, icon.PixelRepresentation = 8, 7, 0
+    icon.PhotometricInterpretation, icon.PixelData = "MONOCHROME2", bytes(64 * 64)
+    changed(folder, 3, IconImageSequence=[icon])
+    assert np.array_equal(volume.read(folder).array.transpose(2, 1, 0), PLANES)
+
+
+@pytest.mark.parametrize(
+    "orientation", [(1, 0, 0, -0.3, 0.95, 0), (2, 0, 0, 0, 2, 0), (1, 0, 0, 0, 0.5, 0)]
+)
+def test_an_orientation_that_is_none(orientation, tmp_path):
+    folder = series(tmp_path / "scan")
+    for n in range(8):
+        changed(folder, n, ImageOrientationPatient=list(orientation))
+    refused(folder, "Image Orientation of s000.dcm")
+
+
+def test_a_link_that_leads_nowhere_hides_no_slice(tmp_path):
+    folder = series(tmp_path / "scan")
+    (folder / "s007.dcm").unlink()
+    (folder / "s007.dcm").symlink_to(tmp_path / "nowhere")
+    refused(folder, "s007.dcm: the link leads nowhere")
+
+
+def test_slices_of_different_sizes(tmp_path):
+    folder = series(tmp_path / "scan")
+    changed(folder, 4, Rows=5, Columns=6)
+    refused(folder, "different sizes", "folder of its own")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 from multiframe_samples import FRAMES, HEIGHTS, STEP, enhanced
 
@@ -45,6 +46,11 @@ def test_an_oblique_stack_keeps_its_axes(tmp_path):
         ({"heights": None}, "does not say where its frames lie"),
         ({"spacing": None}, "Pixel Spacing"),
         ({"slope": lambda n: 1.0 + n}, "rescale slopes of their own"),
+        (
+            {"slope": lambda n: 1, "intercept": lambda n: -n},
+            "rescale intercepts of their own",
+        ),
+        ({"sop_class": "1.2.840.10008.5.1.4.1.1.66.4"}, "DICOM segmentation"),
     ],
 )
 def test_frames_that_form_no_grid_are_refused(changes, words, tmp_path):
@@ -53,3 +59,12 @@ def test_frames_that_form_no_grid_are_refused(changes, words, tmp_path):
         with pytest.raises(InputError, match=words) as caught:
             volume.read(given)
         assert "\n" not in str(caught.value)
+
+
+def test_a_number_of_frames_that_is_not_theirs(tmp_path):
+    path = enhanced(tmp_path / "1.dcm")
+    dataset = pydicom.dcmread(path)
+    dataset.NumberOfFrames = 9
+    dataset.save_as(path)
+    with pytest.raises(InputError, match="does not say where its frames lie"):
+        volume.read(path)
