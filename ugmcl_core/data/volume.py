@@ -27,6 +27,7 @@ from .pairing import SUFFIXES, is_result
 
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
 _ITK_LOGGER = threading.RLock()
+_VOXEL_TAGS = ("0028|0100", "0028|0101", "0028|0103", "0028|1052", "0028|1053")
 _OF_GEOMETRY = re.compile(r"spacing|origin|direction|orient|orthonormal|[qs]form|matrix", re.I)
 
 
@@ -399,6 +400,12 @@ def _read_file(path: Path, sitk):
         raise InputError(f"{path}: is no file; give an image file or the folder of a DICOM series")
     image_file.check(path)
     dicom.check_lengths(path)
+    is_dicom = sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO"
+    if not is_dicom and not path.name.lower().endswith(SUFFIXES):
+        raise InputError(
+            f"{path}: is no NRRD, NIfTI (.nii, .nii.gz), MetaImage or DICOM file, and others may "
+            "not say where their voxels lie; convert it to NRRD"
+        )
     # ITK takes a skew within MOST_SKEW in all formats but NIfTI, unless this is set
     os.environ.pop("ITK_NIFTI_SFORM_PERMISSIVE", None)
     if _is_nifti(path) and _sform_fits(path):
@@ -409,11 +416,14 @@ def _read_file(path: Path, sitk):
         raise InputError(f"{path}: {image_file.explain(error)}") from error
     if about := next(filter(_is_of_geometry, warnings), None):
         raise InputError(f"{path}: its geometry is not certain ({about}); correct the header")
-    kind = sitk.ImageFileReader.GetImageIOFromFileName(str(path))
-    if kind == "GDCMImageIO":
+    if is_dicom:
         if image.GetSize()[2:] in ((), (1,)):
             raise InputError(f"{path}: a single DICOM slice; give the folder of its series")
         return _sorted_frames(path, image, sitk)
+    if image.GetDimension() == 4:
+        turned = np.array(image.GetDirection()).reshape(4, 4)
+        if np.abs(turned[3, :3]).max() + np.abs(turned[:3, 3]).max() > MOST_SKEW:
+            raise InputError(f"{path}: its fourth axis lies across the others; correct the header")
     return image
 
 
@@ -437,6 +447,11 @@ def _sorted_frames(path: Path, image, sitk):
 
 
 def _unreadable_series(folder: str | Path, error: Exception) -> InputError:
+    if "does not fully contain the requested region" in str(error):
+        return InputError(
+            f"{folder}: the slices have different sizes, as with a scout among them; put each "
+            "stack of slices into a folder of its own"
+        )
     return InputError(
         f"{folder}: the DICOM series is damaged and cannot be read ({last_line(error)}); get it "
         "again"
@@ -453,6 +468,8 @@ def _left_out(folder: Path, beside: Sequence[str]) -> tuple[str, ...]:
 
 def _read_dicom(folder: Path, sitk):
     """The image of the one series in ``folder``, and the names of what lies beside it."""
+    if dead := next((p for p in sorted(folder.iterdir()) if not p.exists()), None):
+        raise InputError(f"{dead}: the link leads nowhere; get its file, or remove it")
     reader = sitk.ImageSeriesReader()
     series = dicom_series(folder)
     if not series:
@@ -482,8 +499,8 @@ def _read_dicom(folder: Path, sitk):
     beside = [name for name in entries if name not in read_ones and not is_result(name)]
     if len(names) == 1 and image.GetSize()[2:] not in ((), (1,)):
         return _sorted_frames(Path(names[0]), image, sitk), beside
-    scales = {(tag(n, "0028|1053"), tag(n, "0028|1052")) for n in range(len(names))}
-    if len(scales) > 1:  # ITK gives all slices the voxel type of the first, here whole numbers
+    kinds = {tuple(tag(n, key) for key in _VOXEL_TAGS) for n in range(len(names))}
+    if len(kinds) > 1:  # ITK gives all slices the voxel type of the first, here whole numbers
         reader.SetOutputPixelType(sitk.sitkFloat32)
         image = _quiet(sitk, reader.Execute)
     slices = [
