@@ -301,11 +301,16 @@ def read_pair(
         )
     if case.label_on_image or labels.grid.same_as(image.grid, GRID_TOLERANCE):
         labels = Volume(labels.array, image.grid)
-    elif labels.grid.shape == image.grid.shape and labels.grid.is_default:
+    elif lost := labels.grid.lost_of(image.grid):
         raise InputError(
-            f"{case.label}: its header holds no geometry (spacing 1 mm, origin 0), while "
+            f"{case.label}: its header holds no geometry ({', '.join(lost)}), while "
             f"{case.image.name} has one; if the voxels are those of the image, say so by "
             '--label-geometry image, or "label_geometry": "image" in a case list'
+        )
+    elif "spacing" in (lost := image.grid.lost_of(labels.grid)):
+        raise InputError(
+            f"{case.image}: its header holds no geometry ({', '.join(lost)}), while "
+            f"{case.label.name} has one; give the image with its geometry"
         )
     else:
         if not case.resample:

@@ -26,6 +26,7 @@ from .limits import GRID_TOLERANCE, LARGEST_VALUE, MOST_SKEW, SPACING_LIMITS_MM
 from .pairing import SUFFIXES, is_result
 
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0])
+_DEFAULTS = {"spacing": (np.ones(3),), "origin": (np.zeros(3),), "axes": (_LPS_RAS, np.eye(3))}
 _ITK_LOGGER = threading.RLock()
 _VOXEL_TAGS = ("0028|0100", "0028|0101", "0028|0103", "0028|1052", "0028|1053")
 _OF_GEOMETRY = re.compile(r"spacing|origin|direction|orient|orthonormal|[qs]form|matrix", re.I)
@@ -67,12 +68,19 @@ class Grid:
         shape = tuple(s.stop - s.start for s in box)
         return Grid(shape, self.spacing, tuple(origin[:3].tolist()), self.axes)
 
-    @property
-    def is_default(self) -> bool:
-        """Whether it is what a file without geometry gets: 1 mm, and the axes and the origin of
-        its world's LPS coordinates."""
-        axes = np.abs(np.asarray(self.axes, float) - _LPS_RAS).max() < 1e-6
-        return bool(axes and not any(self.origin) and set(self.spacing) == {1.0})
+    def lost_of(self, other: Grid) -> tuple[str, ...]:
+        """What a file with this grid seems to have lost of the ``other`` one: spacing, origin or
+        axes are what programs write for want of a better, and all else is the other's. Empty for
+        a grid of its own."""
+        lost = []
+        for name, defaults in _DEFAULTS.items():
+            mine, theirs = (np.asarray(getattr(grid, name), float) for grid in (self, other))
+            if np.allclose(mine, theirs, atol=1e-2):
+                continue
+            if not any(np.allclose(mine, default, atol=1e-6) for default in defaults):
+                return ()
+            lost.append(name)
+        return tuple(lost) if tuple(self.shape) == tuple(other.shape) else ()
 
     def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both grids have the same voxels, corners equal within ``tolerance`` voxels."""

@@ -150,6 +150,44 @@ def test_labels_that_lost_their_header_are_refused_or_put_on_their_image(tmp_pat
         read_pair(replace(case, label_on_image=True))
 
 
+LPS, RAS = ((-1, 0, 0), (0, -1, 0), (0, 0, 1)), ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+TURNED = ((0, 1, 0), (0, 0, 1), (1, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "lost"),
+    [
+        ({"spacing": (1, 1, 1), "origin": (0, 0, 0), "axes": RAS}, r"\(spacing, origin, axes\)"),
+        ({"origin": (0, 0, 0)}, r"\(origin\)"),
+        ({"axes": LPS}, r"\(axes\)"),
+        ({"spacing": (1, 1, 1)}, r"\(spacing\)"),
+        ({"origin": (0, 0, 0), "axes": RAS}, r"\(origin, axes\)"),
+        ({"origin": (1, 0, 0)}, ""),
+        ({"origin": (0, 0, 0), "spacing": (0.5, 2, 2)}, ""),
+    ],
+)
+def test_labels_that_lost_a_part_of_their_header(changes, lost, tmp_path):
+    """Also as nibabel writes it for want of a matrix: with the axes of RAS."""
+    grid = Grid((24, 20, 18), (1.25, 1.25, 2.0), (0.5, 0.25, 1.0), TURNED)
+    image, label = tmp_path / "c.nrrd", tmp_path / "c-label.nrrd"
+    values = np.zeros(grid.shape, np.uint8)
+    values[2:22, 2:18, 2:16] = 1
+    noise = np.random.default_rng(0).normal(size=grid.shape).astype("f4")
+    write(image, Volume(noise, grid))
+    write(label, Volume(values, replace(grid, **changes)))
+    case = Case("c", image, label, resample=True)
+    if lost:
+        with pytest.raises(InputError, match=f"c-label.nrrd: its header holds no geometry {lost}"):
+            read_pair(case)
+    else:
+        assert read_pair(case)[1].grid.same_as(grid)
+    write(image, Volume(noise, replace(grid, **changes)))
+    write(label, Volume(values, grid))
+    if "spacing" in lost:
+        with pytest.raises(InputError, match=f"c.nrrd: its header holds no geometry {lost}"):
+            read_pair(case)
+
+
 def test_a_label_that_lies_beside_its_image_is_refused_or_said(tmp_path):
     grid = Grid((20, 20, 20), (1.0, 1.0, 1.0), (3.0, 0.0, 0.0))
     image, label = tmp_path / "c.nrrd", tmp_path / "c-label.nrrd"
