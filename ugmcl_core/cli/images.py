@@ -169,7 +169,8 @@ def _inside(path: Path, notice: Callable[[str], None]) -> list[Path] | None:
     seen = sorted(p for p in path.iterdir() if not p.name.startswith("."))
     others = [p for p in seen if p not in files and not p.name.endswith(pairing.MANIFEST)]
     if images := [p for p in files if not _is_result(p, stems)]:
-        _name_left_out(path, others, notice)
+        for line in pairing.not_images(path):
+            notice(line)
         return images
     if not others:
         raise InputError(
@@ -179,32 +180,10 @@ def _inside(path: Path, notice: Callable[[str], None]) -> list[Path] | None:
         )
     folders = [p for p in others if not p.is_file()]
     if folders and not guarded.dicom_series(path):
+        for line in pairing.not_images(path, *folders):
+            notice(line)
         return folders  # whatever lies beside them, such as a README or a DICOMDIR
     return None  # taken for a DICOM series; reading it fails if it is none
-
-
-def _name_left_out(
-    path: Path, others: Sequence[Path], notice: Callable[[str], None]
-) -> None:
-    """A line on folders, and on a DICOM series, that lie beside the image files of `path`."""
-    folders = [p.name for p in others if p.is_dir()]
-    if folders:
-        shown = ", ".join(folders[:3]) + (" and others" if folders[3:] else "")
-        notice(f"{path}: the image files in it are taken, its folders are left out ({shown})")
-    if any(_may_be_slice(p) for p in others):
-        notice(
-            f"{path}: the image files in it are taken, its DICOM files are left out; move them to "
-            "a folder of their own"
-        )
-
-
-def _may_be_slice(path: Path) -> bool:
-    """Whether it begins as a DICOM file does."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _is_result(path: Path, stems: set[str]) -> bool:

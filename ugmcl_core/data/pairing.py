@@ -7,7 +7,7 @@ Imports neither torch nor NumPy: Slicer reads it in its own process.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,11 @@ LABEL_ENDINGS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg", ".seg
 LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
 SURFACE_ERROR = "_surface_error"
 """The same for the results of a segmentation; of several classes, each has a `_sdf_NAME`."""
+OTHER_SUFFIXES = (
+    ".hdr", ".img", ".img.gz", ".tif", ".tiff", ".vtk", ".gipl", ".gipl.gz", ".mnc", ".mgh",
+    ".mgz", ".nii.bz2", ".nii.xz", ".nii.zip", ".nrrd.gz", ".mha.gz",
+)  # fmt: skip
+"""Of image files that are not read."""
 MANIFEST = "manifest.json"
 """What the manifest of a result is called, or the last part of its name."""
 _FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
@@ -82,6 +87,46 @@ def image_files(folder: str | Path) -> list[Path]:
         for p in Path(folder).iterdir()
         if p.is_file() and not p.name.startswith(".") and p.name.lower().endswith(SUFFIXES)
     )
+
+
+def not_images(folder: str | Path, *known: Path | None) -> list[str]:
+    """A line for each link in ``folder`` that leads nowhere, and for what else `image_files`
+    leaves out and a user may miss: folders, DICOM files, other formats. ``known`` is not named."""
+    lines, folders, slices, others = [], [], [], []
+    for path in sorted(Path(folder).iterdir()):
+        name = path.name.lower()
+        if name.startswith(".") or path in known:
+            continue
+        if not path.exists():
+            lines.append(f"{path}: the link leads nowhere; the file is left out")
+        elif path.is_dir():
+            folders.append(path.name)
+        elif name.endswith(OTHER_SUFFIXES) or (name.endswith(SUFFIXES) and not path.is_file()):
+            others.append(path.name)
+        elif not name.endswith(SUFFIXES) and _may_be_slice(path):
+            slices.append(path.name)
+    for names, what in (
+        (folders, "the image files in it are taken, its folders are left out"),
+        (others, "left out, since they are no NRRD, NIfTI or MetaImage files"),
+    ):
+        if names:
+            shown = ", ".join(names[:3]) + (" and others" if names[3:] else "")
+            lines.append(f"{folder}: {what} ({shown})")
+    if slices:
+        lines.append(f"{folder}: the image files in it are taken, its DICOM files are left out; "
+                     "move them to a folder of their own")  # fmt: skip
+    return lines
+
+
+def _may_be_slice(path: Path) -> bool:
+    """Whether it begins as a DICOM file does."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def by_stem(folder: str | Path) -> dict[str, Path]:
@@ -226,19 +271,30 @@ def pair_folder(folder: str | Path, channels: Channels | None = None) -> list[Pa
     return _paired_in(folder, channels)[0]
 
 
-def incomplete(folder: str | Path, channels: Channels | None = None) -> list[str]:
-    """One line for each case that `pair_folder` leaves out since it lacks a channel, and for files
-    that are no channel."""
-    return _paired_in(folder, channels)[1]
+def left_over_in(folder: str | Path, channels: Channels | None = None) -> list[str]:
+    """`left_over` of what `pair_folder` pairs."""
+    images, labels = _folders_in(Path(folder))
+    if labels is not None:
+        return left_over(images, labels, channels)
+    pairs, lines = _paired_in(images, channels)
+    labels_in = filter(_image_of_label, image_files(images))
+    return [*not_images(images), *lines, *_unpaired(labels_in, pairs)]
+
+
+def _folders_in(folder: Path) -> tuple[Path, Path | None]:
+    """The folders of images and of labels in ``folder``; itself where it holds both alike."""
+    for images, labels in _FOLDERS:
+        if (folder / images).is_dir() and (folder / labels).is_dir():
+            return folder / images, folder / labels
+    return folder, None
 
 
 def _paired_in(
     folder: str | Path, channels: Channels | None
 ) -> tuple[list[Pair], list[str]]:
-    folder = Path(folder)
-    for images, labels in _FOLDERS:
-        if (folder / images).is_dir() and (folder / labels).is_dir():
-            return _paired(folder / images, folder / labels, channels)
+    folder, in_labels = _folders_in(Path(folder))
+    if in_labels is not None:
+        return _paired(folder, in_labels, channels)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; check the name")
     images: dict[str, Path] = {}
@@ -270,6 +326,8 @@ def _paired(
 ) -> tuple[list[Pair], list[str]]:
     """`pair_folders`, and a line for each image file that belongs to no case."""
     images, labels = of_data_set(images, 0), labels and of_data_set(labels, 1)
+    if labels is not None and images.is_dir() and labels.is_dir() and images.samefile(labels):
+        return _paired_in(images, channels)
     exact = by_stem(labels) if labels is not None else {}
     files = {name: path for name, path in by_stem(images).items() if _may_be_image(path)}
     bases = exact.keys() | {_image_of_label(path) for path in exact.values()}
@@ -292,19 +350,24 @@ def left_over(
 ) -> list[str]:
     """One line for each file in the two folders that `pair_folders` cannot use: label maps of
     which there is no image, cases that lack a channel, and links that lead nowhere."""
-    lines = []
     images, labels = of_data_set(images, 0), labels and of_data_set(labels, 1)
-    for folder in filter(None, (images, labels)):
-        for path in sorted(Path(folder).iterdir()):
-            if path.is_symlink() and not path.exists():
-                lines.append(f"{path}: the link leads nowhere; the file is left out")
+    if labels is not None and images.samefile(labels):
+        return left_over_in(images, channels)
+    folders = filter(None, (images, labels))
+    lines = [line for folder in folders for line in not_images(folder, images, labels)]
     pairs, incomplete = _paired(images, labels, channels)
     lines += incomplete
     if labels is None:
         return lines
+    return lines + _unpaired(by_stem(labels).values(), pairs)
+
+
+def _unpaired(labels: Iterable[Path], pairs: Sequence[Pair]) -> list[str]:
+    """A line for each of the label maps that is in none of the pairs."""
+    lines = []
     used = {pair.label for pair in pairs}
     by_lower = {pair.name.lower(): pair for pair in pairs}
-    for path in by_stem(labels).values():
+    for path in labels:
         if path in used or not _may_be_image(path):
             continue
         name = stem(path) if stem(path).lower() in by_lower else _image_of_label(path)
@@ -316,6 +379,8 @@ def left_over(
                 f"{path}: left out, as {alike.image.name} differs in upper and lower case; rename "
                 "one of them"
             )
+        elif alike.label is not None:
+            lines.append(f"{path}: left out, as {alike.label.name} is the label of {name}")
     return lines
 
 

@@ -382,3 +382,19 @@ def test_a_terminated_process_cleans_up(model, tmp_path):
     assert process.returncode in (130, -signal.SIGINT), told
     assert told.count("canceled") == 1
     assert files(out) == []
+
+
+def test_a_pipe_and_other_formats_beside_images_are_named_and_not_waited_for(
+    model, scan, tmp_path, capsys
+):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(scan, folder / "scan.nrrd")
+    os.mkfifo(folder / "pipe.nrrd")
+    os.mkfifo(folder / "pipe")
+    (folder / "other.hdr").touch()
+    (folder / "gone.nrrd").symlink_to(tmp_path / "nowhere")
+    assert segment(model, tmp_path / "out", folder) == 0
+    told = capsys.readouterr().err
+    assert "no NRRD, NIfTI or MetaImage files (other.hdr, pipe.nrrd)" in told
+    assert "gone.nrrd: the link leads nowhere" in told

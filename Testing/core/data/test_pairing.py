@@ -1,5 +1,6 @@
 """Which label map belongs to which image."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ugmcl_core.data.pairing import (
     Pair,
     grouped,
     left_over,
+    left_over_in,
     pair_folder,
     pair_folders,
     read_list,
@@ -134,6 +136,33 @@ def test_what_pairs_with_nothing_is_named(tmp_path):
     assert "A.nrrd" in other_case and "a.nrrd differs in upper and lower case" in other_case
     assert "c.nrrd: no image of that name" in lonely
     assert left_over(tmp_path / "labels", None) == []
+    files(tmp_path, "images/e.hdr", "images/later/f.nrrd", "images/readme.txt")
+    os.mkfifo(tmp_path / "images/g.nrrd")
+    (tmp_path / "images/IM1").write_bytes(bytes(128) + b"DICM")
+    told = left_over(tmp_path / "images", tmp_path / "labels")[1:4]
+    assert [line.split(" (")[-1] for line in told[:2]] == ["later)", "e.hdr, g.nrrd)"]
+    assert "its DICOM files are left out" in told[2]
+
+
+def test_what_pairs_with_nothing_in_one_folder_is_named(tmp_path):
+    """As the panel has it, and a folder that is given for both, images and labels."""
+    files(tmp_path, "a.nrrd", "a-label.nrrd", "B_seg.nrrd", "b.nrrd", "b_sdf.nrrd")
+    (tmp_path / "c.nrrd").symlink_to(tmp_path / "nowhere.nrrd")
+    link, lonely = left_over_in(tmp_path)
+    assert "c.nrrd: the link leads nowhere" in link
+    assert "B_seg.nrrd: left out, as b.nrrd differs in upper and lower case" in lonely
+    assert left_over(tmp_path, tmp_path) == [link, lonely]
+    pairs = pair_folders(tmp_path, tmp_path)
+    assert [(p.name, p.label and p.label.name) for p in pairs] == [
+        ("a", "a-label.nrrd"), ("b", None)
+    ]  # fmt: skip
+    assert left_over_in(tmp_path.parent / tmp_path.name) == [link, lonely]
+
+
+def test_a_second_label_of_an_image_is_named(tmp_path):
+    files(tmp_path, "images/a.nrrd", "labels/a.nrrd", "labels/a_seg.nrrd")
+    (line,) = left_over_in(tmp_path)
+    assert "a_seg.nrrd: left out, as a.nrrd is the label of a" in line
 
 
 def test_no_folder():

@@ -53,14 +53,15 @@ def find(
     folder: Path, names: Sequence[str] = ("image",)
 ) -> tuple[list[CaseFile], list[str]]:
     """The cases in a folder, labeled where it has their label maps (`pairing.pair_folder`), each
-    with an image for each of the channels' `names`; and what is left out, as it lacks one.
+    with an image for each of the channels' `names`; and what is left out, as it lacks one or
+    belongs to nothing.
 
     Raises PanelError if there is none, and where names are ambiguous.
     """
     with explaining(_("{folder} cannot be read: {why}."), folder=folder):
         channels = pairing.Channels(tuple(names)) if len(names) > 1 else None
         pairs = pairing.pair_folder(folder, channels)
-        lacking = pairing.incomplete(folder, channels)
+        leftOver = pairing.left_over_in(folder, channels)
     if not pairs:
         raise PanelError(
             _("{folder} holds no images ({kinds}).").format(
@@ -75,7 +76,7 @@ def find(
         further = tuple(map(str, pair.further))
         file = CaseFile(str(image), str(label or ""), role, problem, None, notice, further)
         found.append(file)
-    return found, lacking
+    return found, leftOver
 
 
 def toText(files: list[CaseFile]) -> str:
