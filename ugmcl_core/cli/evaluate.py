@@ -112,6 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("--errors needs two files: name them with --predictions and --references")
     else:
         cases, missing = compare.find_cases(*places, names)
+        for line in compare.left_over(*places) if names is None else ():
+            print(f"ugmcl: {line}", file=sys.stderr)
     lacking = "the prediction or the reference is missing" if names else "there is no prediction"
     problems = [f"{name}: {lacking}" for name in missing]
     results: list[CaseResult] = []

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..data import guarded, volume
 from ..data.limits import GRID_TOLERANCE
-from ..data.pairing import LABELS, SDF, UNCERTAINTY, by_stem, image_files, source_of
+from ..data.pairing import LABELS, SDF, UNCERTAINTY, by_stem, image_files, not_images, source_of
 from ..data.pairing import stem as stem_of
 from ..errors import InputError
 from ..inference.surface_uncertainty import surface_uncertainty
@@ -94,6 +94,18 @@ def find_cases(
             f"{references}; name them STEM_labels.nrrd or STEM.nrrd for STEM.nrrd"
         )
     return cases, sorted(set(wanted if names is None else names) - set(labels))
+
+
+def left_over(predictions: Path, references: Path) -> list[str]:
+    """A line on the predictions that have no reference, and on what in the two folders is no
+    label map, which `find_cases` leaves out."""
+    lines = [line for folder in (predictions, references) for line in not_images(folder)]
+    known = by_stem(references)
+    stems = {source_of(stem) or stem for stem in by_stem(predictions)}
+    if lonely := sorted(stem for stem in stems if stem not in known):
+        shown = ", ".join(lonely[:3]) + (f" and {len(lonely) - 3} others" if lonely[3:] else "")
+        lines.append(f"{predictions}: no reference for {shown}; left out")
+    return lines
 
 
 def pair_of_files(prediction: Path, reference: Path) -> CaseFiles:

@@ -305,3 +305,13 @@ def test_one_case_without_a_common_value_is_measured(folders, capsys):
     assert evaluate(folders, "--json") == 0
     rows = json.loads(capsys.readouterr().out)["cases"]
     assert {(r["case"], r["label"]) for r in rows} == {("a", 1), ("a", 2), ("b", 1), ("b", 2)}
+
+
+def test_what_has_no_reference_or_is_no_label_map_is_named(folders, capsys):
+    references = folders[1]
+    (references / "a.nrrd").unlink()
+    (references / "gone.nrrd").symlink_to(references / "nowhere")
+    evaluate(folders)
+    told = capsys.readouterr().err
+    assert "no reference for a; left out" in told
+    assert "gone.nrrd: the link leads nowhere" in told
