@@ -14,7 +14,7 @@ class Canceled(Exception):
 
 class LeftAlone(KeyboardInterrupt):
     """The process is ended from outside, or its terminal was closed: unlike after Ctrl-C, what
-    runs at another computer goes on."""
+    runs on another computer goes on."""
 
 
 def ending_signals() -> list[int]:

@@ -50,7 +50,7 @@ TO_DO = re.compile(
     r"download|import|install|keep|known are|leave|lower|make|mark|merge|move|name|need|needs|put|"
     r"rename|renumber|replace|resample|rescale|resume|save|say|see|set|split|start|take|train|unpack|"
     r"update|use|wait|write|"
-    r"compare|may have|must|needed|not one of|or null|from \d|it has none|are the least|"
+    r"compare|may have|must|needed|not one of|or null|from \d|it has none|"
     r"its message says why|never read|stays as it is|takes)\b|: refused|available: ",
     re.IGNORECASE,
 )
@@ -103,7 +103,7 @@ def test_of_the_command_line(tmp_path, capsys, monkeypatch):
     assert "--classes is for" in said(capsys, *train, *base, "--classes", "a")
     assert "--set overrides a plan" in said(capsys, *train, *base, "--set", "filters=8")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "for one process" in said(capsys, *train, "--minutes", "3")
+    assert "for a single process" in said(capsys, *train, "--minutes", "3")
     monkeypatch.delenv("WORLD_SIZE")
     both = ["segment", "x", "--output", "y", "--on", "there", "--cluster", "local:2"]
     assert "give one of the two" in said(capsys, *both)
@@ -202,7 +202,7 @@ def test_of_experiments(tmp_path, monkeypatch, capsys):
         patch.setattr(datasets, "_intensity", lambda *_: {})
         write(tmp_path / "labeled-1.txt", "a")
         lists = datasets.Lists(labeled=("a",))
-        assert "is of one image a case" in told(lambda: datasets._la(tmp_path, lists, 0))
+        assert "is for one image a case" in told(lambda: datasets._la(tmp_path, lists, 0))
     write(tmp_path / datasets.INTENSITY, "{")
     assert "correct it or move it away" in told(lambda: datasets._intensity(tmp_path, held))
     volume.write(tmp_path / "a.nrrd", on_grid(np.ones((4, 4, 4))))
@@ -213,7 +213,7 @@ def test_of_experiments(tmp_path, monkeypatch, capsys):
         raise Busy("process 7")
 
     monkeypatch.setattr(running, "adopt", busy)
-    assert "another process is at this training" in told(
+    assert "another process is working on this training" in told(
         lambda: experiment._adopt(tmp_path, [], running.Workplace(tmp_path, dataset, None))
     )
     monkeypatch.setattr(datasets, "find", lambda *_: dataset)
@@ -287,7 +287,7 @@ def test_of_models(tmp_path, monkeypatch):
     index = write(tmp_path / "index.json", json.dumps({"format": 1, "models": [
         {"name": 1, "description": "", "license": "", "url": "", "sha256": "", "bytes": "2"}
     ]}))  # fmt: skip
-    assert "an entry needs texts" in told(lambda: store._read_index(index))
+    assert "each entry needs strings" in told(lambda: store._read_index(index))
     model = tiny_model(tmp_path / "models" / "tiny")
     monkeypatch.setattr(Path, "rename", refused)
     assert "cannot be renamed (Not allowed)" in told(lambda: store.rename(model, "other"))
@@ -306,7 +306,7 @@ def test_of_trainings(tmp_path, monkeypatch):
     write(path, json.dumps(several))
     assert "same image for two channels" in told(lambda: read_case_list(path))
     write(path, json.dumps({**content, "channels": ["a", "a"]}))
-    assert "list of different names" in told(lambda: read_case_list(path))
+    assert "list of distinct names" in told(lambda: read_case_list(path))
     for key, value, text in (
         ("label_geometry", "x", 'choose "file" or "image"'), ("empty", 1, "choose true or false")
     ):  # fmt: skip
@@ -325,13 +325,13 @@ def test_of_trainings(tmp_path, monkeypatch):
     )
     assert "has the name of another" in told(lambda: join_classes(base, (base[0], new)))
     settings = FinetuneSettings("cases.json", "out", "base")
-    assert "choose a time from 0 on" in told(lambda: replace(settings, minutes=-1.0))
+    assert "choose 0 or more" in told(lambda: replace(settings, minutes=-1.0))
     assert "stays on its grid" in told(lambda: replace(settings, overrides=("patch=8,8,8",)))
-    assert "planned anyway" in told(lambda: replace(settings, base="", replan=True))
+    assert "always planned" in told(lambda: replace(settings, base="", replan=True))
     learning = KeepLearningSettings("cases.json", "out", "base")
     for change, text in (
         ({"base": ""}, "give a base"), ({"check_minutes": 0.0}, "choose more than 0"),
-        ({"patience": 0}, "choose 1 check"), ({"wait_minutes": -1.0}, "choose a time from 0"),
+        ({"patience": 0}, "choose 1 check"), ({"wait_minutes": -1.0}, "choose 0 or more"),
     ):  # fmt: skip
         assert text in told(lambda change=change: replace(learning, **change))
     odd = replace(COMPACT, optimization=replace(COMPACT.optimization, optimizer="lion"))
@@ -348,10 +348,10 @@ def test_of_clusters(monkeypatch):
     assert "is no scheduler" in told(lambda: cluster.connected("tcp://127.0.0.1:1").__enter__())
     worker = SimpleNamespace(address="tcp://127.0.0.1:9")
     error = distributed.KilledWorker("a task", worker, 1)
-    assert "two workers died of it" in str(cluster._named(error))
+    assert "two workers died on it" in str(cluster._named(error))
     jobqueue = pytest.importorskip("dask_jobqueue")
     monkeypatch.setattr(jobqueue, "SLURMCluster", undescribed)
-    assert "the queue is not described" in told(lambda: cluster.connected("slurm:1").__enter__())
+    assert "the queue is not configured" in told(lambda: cluster.connected("slurm:1").__enter__())
 
 
 def undescribed() -> None:

@@ -49,7 +49,7 @@ def channels_of(text: str) -> Channels:
     names = tuple(name.strip() for name, _, _ in words)
     endings = tuple(ending.strip() for _, sign, ending in words if sign)
     if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text!r}: give different names with commas")
+        raise argparse.ArgumentTypeError(f"{text!r}: give distinct names, separated by commas")
     if endings and not (len(endings) == len(names) == len(set(endings)) and all(endings)):
         raise argparse.ArgumentTypeError(
             f"{text!r}: give each channel an ending of its own, as in t1=_t1,flair=_flair, or none"
@@ -87,7 +87,7 @@ def add_on(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on",
         metavar="COMPUTER",
-        help="do the work at this computer, over ssh: user@host or a name of ~/.ssh/config "
+        help="do the work on this computer, over ssh: user@host or a name of ~/.ssh/config "
         "(see `ugmcl computers`)",
     )
     parser.add_argument(
@@ -113,7 +113,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 def computer_of(arguments: argparse.Namespace) -> Computer | None:
     """The computer of --on, None for this one. InputError for what is none."""
     if arguments.on and getattr(arguments, "cluster", None):
-        raise InputError("--on is one computer, and --cluster many: give one of the two")
+        raise InputError("--on and --cluster exclude each other: give one of the two")
     if not arguments.on:
         if arguments.on_command:
             raise InputError("--on-command needs --on")
@@ -190,7 +190,7 @@ def named_classes(text: str) -> tuple[ClassInfo, ...]:
     """The classes 1, 2, ... with the names in ``text``; InputError for equal or empty names."""
     names = [w.strip() for w in text.split(",")]
     if not all(names) or len(set(names)) < len(names):
-        raise InputError(f"--classes {text!r}: give different names with commas")
+        raise InputError(f"--classes {text!r}: give distinct names, separated by commas")
     return _numbered(names)
 
 

@@ -75,7 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ..remote.connection import Computer
 
     if (arguments.run_there is None) == (arguments.action == "forget"):
-        raise InputError("forget needs a computer and a training; the others only a computer")
+        raise InputError(
+            "forget needs a computer and a training; the other actions need only a computer"
+        )
     computer = Computer(arguments.computer, arguments.on_command)
     return _ACTIONS[arguments.action](computer, arguments)
 
@@ -153,7 +155,7 @@ def _install(computer: Computer, arguments: argparse.Namespace) -> int:
             )
         python = shlex.quote(found.path)
     _confirm(
-        f"Install ugmcl, PyTorch and what they need at {computer.destination}, with {python}, "
+        f"Install ugmcl, PyTorch and what they need on {computer.destination}, with {python}, "
         "into a private environment (~/.ugmcl/environment; several GB with CUDA)?",
         arguments.yes,
     )
@@ -176,7 +178,7 @@ def _install(computer: Computer, arguments: argparse.Namespace) -> int:
 def _clean(computer: Computer, arguments: argparse.Namespace) -> int:
     from ..remote.session import Session
 
-    text = f"Remove all models and ended trainings of ugmcl at {computer.destination}?"
+    text = f"Remove all models and ended trainings of ugmcl on {computer.destination}?"
     _confirm(text, arguments.yes)
     there = Session(computer)
     try:
@@ -186,7 +188,7 @@ def _clean(computer: Computer, arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json({"bytes": size})
     else:
-        print(f"{size / 1e6:.1f} MB were removed at {computer.destination}")
+        print(f"{size / 1e6:.1f} MB were removed on {computer.destination}")
     return 0
 
 
@@ -203,7 +205,7 @@ def _forget(computer: Computer, arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json({"run": run})
     else:
-        print(f"{run} was removed at {computer.destination}")
+        print(f"{run} was removed on {computer.destination}")
     return 0
 
 
@@ -215,7 +217,7 @@ def _confirm(question: str, agreed: bool) -> None:
     if agreed:
         return
     if not sys.stdin.isatty():
-        raise InputError("nobody can be asked here: give --yes")
+        raise InputError("there is no terminal to ask for confirmation: give --yes")
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
         raise Canceled
 

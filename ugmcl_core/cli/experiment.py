@@ -248,7 +248,7 @@ def _adopt(source: Path, planned: list[Planned], place: Workplace) -> None:
         training = running.adopt(source, trainings, place)
     except Busy:
         raise InputError(
-            f"{source}: another process is at this training; adopt it later"
+            f"{source}: another process is working on this training; adopt it later"
         ) from None
     found = "there already" if training is None else f"adopted as {training.folder}"
     print(f"ugmcl: {source}: {found}", file=sys.stderr)
@@ -312,7 +312,7 @@ def _run_here(mine: Callable[[], list[Training]], place: Workplace, score: str) 
                 running.do(place, training, progress.show)
                 progress.write(f"done ({score} cases scored)")
             except Busy:
-                progress.write("skipped: another process is at it")
+                progress.write("skipped: another process is working on it")
             except InputError as error:
                 failed += 1
                 progress.write(f"failed: {in_one_line(error)}")
@@ -349,7 +349,7 @@ def _run_on_cluster(
                 client, train_on_worker, tasks, progress, progress.write, new, _GRACE
             ):
                 if isinstance(outcome, Busy):
-                    progress.write(f"{name}: skipped: another process is at it")
+                    progress.write(f"{name}: skipped: another process is working on it")
                 elif isinstance(outcome, BaseException):
                     failed += 1
                     progress.write(f"{name}: failed: {in_one_line(outcome)}")

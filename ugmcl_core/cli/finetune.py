@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _done(
     arguments: argparse.Namespace, settings: FinetuneSettings, progress: Progress
 ) -> dict[str, Any]:
-    """The result of the work, done here or at another computer."""
+    """The result of the work, done here or on another computer."""
     from ..remote.trainings import refuse_elsewhere
     from .progress import sending
 

@@ -174,7 +174,7 @@ def _inside(path: Path, notice: Callable[[str], None]) -> list[Path] | None:
         return images
     if not others:
         raise InputError(
-            f"{path}: the folder holds nothing but results of ugmcl; give the images"
+            f"{path}: the folder contains only results of ugmcl; give the images"
             if seen
             else f"{path}: the folder is empty; give one with images"
         )

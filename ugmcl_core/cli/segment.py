@@ -251,7 +251,7 @@ def _outcomes(
     cases: Cases,
     arguments: argparse.Namespace,
 ) -> Outcomes:
-    """Segment all cases: here, at another computer, or on a cluster."""
+    """Segment all cases: here, on another computer, or on a cluster."""
     if arguments.cluster:
         yield from _on_cluster(job, cases, arguments)
     elif computer is not None:
@@ -320,7 +320,7 @@ def _on_cluster(job: _Job, cases: Cases, arguments: argparse.Namespace) -> Outco
 def _segmenting_there(
     job: _Job, model: Model, computer: Computer, arguments: argparse.Namespace
 ) -> Iterator[Callable[[str, tuple[Path, ...], Progress], dict]]:
-    """What segments one image after the other at another computer, and writes its results here."""
+    """What segments one image after the other on another computer, and writes its results here."""
     from ..models.model import record as model_record
     from ..remote.handler import RemoteHandler
     from ..remote.session import GOING

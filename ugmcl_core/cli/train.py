@@ -357,7 +357,7 @@ _LISTS = ("labeled_list", "exclude_list", "holdout_list")
 
 
 def _run_there(computer: Computer, arguments: argparse.Namespace) -> int:
-    """Train at another computer with the same arguments."""
+    """Train on another computer with the same arguments."""
     from ..remote import cases, runs, trainings
     from ..remote.handler import RemoteHandler
     from ..remote.session import GOING
@@ -365,7 +365,7 @@ def _run_there(computer: Computer, arguments: argparse.Namespace) -> int:
 
     _check(arguments)
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise InputError("--on is for one process: start torchrun there")
+        raise InputError("--on is for a single process: start torchrun on that computer")
     lists = {n: Path(p) for n in _LISTS if (p := getattr(arguments, n))}
     for path in lists.values():
         if not path.is_file():
@@ -444,4 +444,4 @@ def _check(arguments: argparse.Namespace) -> None:
             f"--ignore-label {arguments.ignore_label} is the label of a class; choose another"
         )
     if arguments.minutes and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise InputError("--minutes is for one process; give --iterations to several")
+        raise InputError("--minutes is for a single process; with several, give --iterations")

@@ -297,14 +297,14 @@ def read_pair(
     if case.label_on_image and labels.grid.shape != image.grid.shape:
         raise InputError(
             f"{case.label}: has {_shown(labels)} voxels and {case.image.name} {_shown(image)}, so "
-            "that it cannot take the image's geometry; give the label that was drawn on it"
+            "it cannot take the image's geometry; give the label that was drawn on this image"
         )
     if case.label_on_image or labels.grid.same_as(image.grid, GRID_TOLERANCE):
         labels = Volume(labels.array, image.grid)
     elif lost := labels.grid.lost_of(image.grid):
         raise InputError(
             f"{case.label}: its header holds no geometry ({', '.join(lost)}), while "
-            f"{case.image.name} has one; if the voxels are those of the image, say so by "
+            f"{case.image.name} has one; if its voxels are those of the image, give "
             '--label-geometry image, or "label_geometry": "image" in a case list'
         )
     elif "spacing" in (lost := image.grid.lost_of(labels.grid)):
@@ -315,7 +315,7 @@ def read_pair(
     else:
         if not case.resample:
             raise InputError(
-                f"{case.label}: lies on another grid than {case.image.name}; resample it onto "
+                f"{case.label}: is on a different grid than {case.image.name}; resample it onto "
                 "that grid, or pair the two in a case list for `ugmcl finetune`, which does"
             )
         drawn = np.count_nonzero(labels.array) * labels.grid.voxel_ml

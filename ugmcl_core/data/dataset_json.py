@@ -57,8 +57,8 @@ def read_of(images: str | Path) -> DatasetJson | None:
         ) from None
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise InputError(
-            f"{path}: holds no \"labels\" as the Medical Segmentation Decathlon or nnU-Net write "
-            "them; correct it, or give --classes"
+            f"{path}: holds no \"labels\" in the format of the Medical Segmentation Decathlon or "
+            "nnU-Net; correct it, or give --classes"
         ) from None
 
 

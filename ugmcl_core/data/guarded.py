@@ -107,12 +107,12 @@ class _Child:
         code = self._end()
         if late:
             return InputError(
-                f"{path}: reading did not end within {limit:.0f} s; the file is damaged, or its "
-                "disk does not answer: get it again"
+                f"{path}: reading took longer than {limit:.0f} s; the file is damaged, or its "
+                "disk does not respond: get it again"
             )
         return InputError(
-            f"{path}: the file is damaged, and reading it ended the process that did ({code}); "
-            "get it again"
+            f"{path}: the file is damaged, and reading it crashed the reader (exit code "
+            f"{code}); get it again"
         )
 
     def _end(self) -> int | None:

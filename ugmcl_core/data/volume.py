@@ -174,8 +174,8 @@ def one_case(
     for path, other in found[1:]:
         if not other.grid.same_as(first.grid, GRID_TOLERANCE):
             raise InputError(
-                f"{path}: lies on another grid than {Path(paths[0]).name}; the channels of a case "
-                "need the same one: resample it onto that grid"
+                f"{path}: is on a different grid than {Path(paths[0]).name}; the channels of a "
+                "case need the same one: resample it onto that grid"
             )
     return tuple(replace(v, grid=first.grid) for _, v in found)
 
@@ -405,7 +405,9 @@ def _read_file(path: Path, sitk):
     if not path.exists():
         raise InputError(f"{path}: no such file; check the name")
     if not path.is_file():  # a pipe would be waited for
-        raise InputError(f"{path}: is no file; give an image file or the folder of a DICOM series")
+        raise InputError(
+            f"{path}: is not a file; give an image file or the folder of a DICOM series"
+        )
     image_file.check(path)
     dicom.check_lengths(path)
     is_dicom = sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO"

@@ -113,7 +113,7 @@ def pair_of_files(prediction: Path, reference: Path) -> CaseFiles:
     raises InputError unless both are files."""
     for path in (prediction, reference):
         if not path.is_file():
-            raise InputError(f"{path}: is no file; compare two files or two folders")
+            raise InputError(f"{path}: is not a file; compare two files or two folders")
     stem = source_of(stem_of(prediction)) or stem_of(prediction)
     beside = {stem_of(p): p for p in image_files(prediction.parent)}
     mine = [p for s, p in sorted(beside.items()) if s.startswith(stem + SDF)]
@@ -126,7 +126,9 @@ def check_target(target: Path, *inputs: Path) -> None:
     """Raise InputError if writing ``target`` would overwrite one of the files compared."""
     for path in inputs:
         if target.exists() and path.exists() and target.samefile(path):
-            raise InputError(f"{target} is one of the files to compare; choose another to write")
+            raise InputError(
+                f"{target} is one of the files to compare; choose another output file"
+            )
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _pair(prediction: Path, reference: Path) -> tuple[volume.Volume, volume.Volu
     found, truth = guarded.read_labels(prediction), guarded.read_labels(reference)
     if not found.grid.same_as(truth.grid, GRID_TOLERANCE):
         raise InputError(
-            f"{prediction}: lies on another grid than {reference}; resample one onto the other"
+            f"{prediction}: is on a different grid than {reference}; resample one onto the other"
         )
     return found, truth
 
@@ -238,7 +240,7 @@ def _sdf_measures(path: Path, truth: np.ndarray, grid: volume.Grid) -> tuple[flo
 def _on_grid(path: Path, grid: volume.Grid) -> np.ndarray:
     found = guarded.read(path)
     if not found.grid.same_as(grid, GRID_TOLERANCE):
-        raise InputError(f"{path}: lies on another grid than the reference; resample it")
+        raise InputError(f"{path}: is on a different grid than the reference; resample it")
     return found.array
 
 

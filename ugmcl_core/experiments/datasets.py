@@ -227,7 +227,7 @@ def _la(folder: Path, lists: Lists, split_seed: int) -> Dataset:
         return dataset
     if len(dataset.channels) > 1:
         raise InputError(
-            f"{folder / INTENSITY}: is of one image a case, and there are "
+            f"{folder / INTENSITY}: is for one image a case, but there are "
             f"{', '.join(dataset.channels)}; move it away"
         )
     return replace(dataset, intensity=intensity, normalization=Normalization("none"))
@@ -459,7 +459,9 @@ def from_brats(case: Case, folder: Path) -> Case:
     images = volume.read_images(case.images, case.channels)
     grid, label = images[0].grid, volume.read_labels(case.label)
     if not label.grid.same_as(grid):
-        raise InputError(f"{case.label}: lies on another grid than {case.image.name}; resample it")
+        raise InputError(
+            f"{case.label}: is on a different grid than {case.image.name}; resample it"
+        )
     for path, image in zip(case.images, images, strict=True):
         if not (image.array != 0).any() and not label.array.any():
             raise InputError(f"{path}: the image is empty; get it again")

@@ -57,7 +57,7 @@ def finished(place: Workplace, training: Training) -> dict[str, Any] | None:
         wrong := records.unlike(training, record["options"], record["profile"])
     ):
         raise InputError(
-            f"{place.folder(training)}: its record was made with other settings "
+            f"{place.folder(training)}: its record was made with different settings "
             f"({', '.join(wrong)}); move the folder away to train again"
         )
     return record
@@ -217,7 +217,7 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
             differing.values(), key=lambda pair: (pair[0].method.name != name, len(pair[1]))
         )
         raise InputError(
-            f"{source}: is none of the experiment's trainings; compared with {near.folder} it "
+            f"{source}: is not one of the experiment's trainings; compared with {near.folder} it "
             f"differs in {', '.join(wrong)}; adopt another, or train it"
         )
     training = same[0]

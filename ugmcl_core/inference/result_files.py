@@ -47,7 +47,7 @@ def make_folder(folder: Path | str) -> Path:
         sweep(folder)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot write there ({error.strerror}); choose another output folder"
+            f"{folder}: cannot be written to ({error.strerror}); choose another output folder"
         ) from None
     return folder
 
@@ -146,7 +146,7 @@ def place(partial: Path, folder: Path, stem: str, names: Sequence[str]) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(
-        f"{folder}: cannot write there ({error.strerror or error}); check the free space"
+        f"{folder}: cannot be written to ({error.strerror or error}); check the free space"
     )
 
 

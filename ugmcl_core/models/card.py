@@ -238,7 +238,7 @@ def _card(content: dict[str, Any]) -> ModelCard:
 
 def _text(content: dict[str, Any], key: str) -> str:
     if not isinstance(content[key], str):
-        raise _Wrong(f"{key} is not a text")
+        raise _Wrong(f"{key} is not a string")
     return content[key]
 
 

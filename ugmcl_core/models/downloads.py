@@ -58,9 +58,11 @@ def fetch(
     """
     sha256 = sha256.strip().lower()
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise InputError("the SHA-256 of a download is 64 hexadecimal digits: give it with it")
+        raise InputError(
+            "a download needs its SHA-256, which is 64 hexadecimal digits: give it too"
+        )
     if not url.lower().startswith("https://"):
-        raise InputError(f"{url}: only https addresses are downloaded from; give one")
+        raise InputError(f"{url}: only https addresses are allowed; give one")
     target, partial = folder / sha256, folder / f"{sha256}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,7 @@ def read_text(url: str, opener: Callable[..., Any] = _open) -> str:
             raise InputError(f"{url} has more than {_MOST_TEXT >> 20} MiB: refused")
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{url} is no text: check the address") from None
+        raise InputError(f"{url} is not text: check the address") from None
     except (OSError, http.client.HTTPException) as error:
         is_absent = isinstance(error, urllib.error.HTTPError) and error.code == 404
         raise (Absent if is_absent else InputError)(_why(url, error)) from None
@@ -122,7 +124,7 @@ def _get(url: str, partial: Path, progress: Progress, opener: Callable[..., Any]
                 file.write(chunk)
                 progress(have, total)
         if total is not None and have < total:
-            raise OSError(f"it broke off after {have} of {total} bytes; try again to go on")
+            raise OSError(f"it stopped after {have} of {total} bytes; try again to resume")
 
 
 def _starts_at(answer: Any, have: int) -> bool:

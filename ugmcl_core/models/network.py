@@ -83,7 +83,7 @@ def _settings(model: Model) -> NetworkSettings:
             wrong = f"its network takes {settings.channels} channels, but the card names "
             wrong += f"{len(card.channels)}"
         elif any(n % m for n, m in zip(card.patch, multiple, strict=True)):
-            wrong = f"its patch {card.patch} is no multiple of the network's strides {multiple}"
+            wrong = f"its patch {card.patch} is not a multiple of the network's strides {multiple}"
     if wrong:
         raise InputError(f"{model.folder}: the model's card is wrong ({wrong}); get it again")
     return settings

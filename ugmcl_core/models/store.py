@@ -78,7 +78,9 @@ def _read_index(path: Path) -> list[KnownModel]:
     for entry in entries:
         texts = (entry.name, entry.description, entry.license, entry.url, entry.sha256)
         if not all(isinstance(t, str) for t in texts) or not isinstance(entry.bytes, int):
-            raise InputError(f"{path}: an entry needs texts, and bytes as a number; correct it")
+            raise InputError(
+                f"{path}: each entry needs strings, and bytes as a number; correct it"
+            )
     return entries
 
 
@@ -132,7 +134,7 @@ def add(
             )
         return _add_zip(path, place, name)
     if sha256:
-        raise InputError(f"{path} is no zip, so that it has no SHA-256 to compare: leave it out")
+        raise InputError(f"{path} is not a zip, so there is no SHA-256 to compare: leave it out")
     return _add_folder(path, place, name)
 
 
@@ -297,7 +299,8 @@ def _refuse_others(folder: Path, name: Path) -> None:
     for path in sorted(folder.iterdir()):
         if not (_is_part(path) or _is_of_the_system(path)):
             raise InputError(
-                f"{name} holds {path.name}, which is no part of the model: move it elsewhere first"
+                f"{name} holds {path.name}, which is not part of the model: move it elsewhere "
+                "first"
             )
 
 

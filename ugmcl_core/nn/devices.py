@@ -32,7 +32,7 @@ def resolve(name: str = "auto") -> torch.device:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if kind == "cuda" and int(number or 0) >= gpus:
         raise InputError(
-            f"device {name!r} is not here (no such CUDA GPU, or a CPU-only build of "
+            f"device {name!r} is not available (no such CUDA GPU, or a CPU-only build of "
             "PyTorch); use --device auto or cpu"
         )
     if kind == "mps" and not has_mps:

@@ -70,7 +70,7 @@ def taking_part(device: str) -> Iterator[torch.device]:
         distributed.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"the processes of this training do not find each other ({error}); "
+            f"the processes of this training cannot find each other ({error}); "
             "start them with torchrun"
         ) from error
     try:

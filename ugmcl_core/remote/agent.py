@@ -1,4 +1,4 @@
-"""The end of a session at the computer that does the work: `ugmcl worker --session`.
+"""The end of a session on the computer that does the work: `ugmcl worker --session`.
 
 It takes files into a private folder, which it removes at its end, keeps models by their content,
 passes requests on to a worker of its own, and starts trainings that outlive it.
@@ -362,7 +362,7 @@ _COMMANDS: dict[str, Callable[[Session, dict[str, Any], Callable[..., None]], No
 def _key(message: dict[str, Any]) -> str:
     key = message["key"]
     if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
-        raise InputError(f"{key!r} is no SHA-256; update ugmcl on both computers")
+        raise InputError(f"{key!r} is not a SHA-256; update ugmcl on both computers")
     return key
 
 

@@ -71,7 +71,7 @@ def read(path: Path) -> ListedCases:
         raise InputError(f"{path}: is not valid JSON ({error}); correct it") from None
     listed = content.get("cases") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-        raise InputError(f'{path}: is no case list: it needs {{"cases": [...]}}')
+        raise InputError(f'{path}: is not a case list: it needs {{"cases": [...]}}')
     files = {}
     for number, item in enumerate(listed):
         if item.get("role") in ("unlabeled", "unlabelled"):

@@ -91,7 +91,7 @@ def _slurm(count: int) -> Iterator[Any]:
         cluster = SLURMCluster()
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"--cluster slurm: the queue is not described ({in_one_line(error)}); set cores and "
+            f"--cluster slurm: the queue is not configured ({in_one_line(error)}); set cores and "
             "memory in ~/.config/dask/jobqueue.yaml"
         ) from None
     with cluster:
@@ -298,7 +298,7 @@ def _named(error: BaseException) -> BaseException:
 
     if isinstance(error, KilledWorker):
         return InputError(
-            f"two workers died of it, perhaps for lack of memory ({error.last_worker.address} "
+            f"two workers died on it, perhaps for lack of memory ({error.last_worker.address} "
             "last); give workers more memory, or set a region of interest"
         )
     return error

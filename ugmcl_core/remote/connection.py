@@ -58,7 +58,9 @@ class Computer:
     def __post_init__(self) -> None:
         name = self.destination
         if not name or name.startswith("-") or any(c.isspace() or c < " " for c in name):
-            raise InputError(f"{name!r} is no computer: give user@host or a name of ~/.ssh/config")
+            raise InputError(
+                f"{name!r} is not a computer: give user@host or a name of ~/.ssh/config"
+            )
 
     def starting(self, words: str) -> str:
         """The command line there that starts ugmcl with these words, for any login shell."""
@@ -317,7 +319,7 @@ def explained(name: str, code: int, words: list[str], greeted: bool) -> str:
     if greeted:
         if code == 255 or code < 0:
             return f"the connection to {name} was lost ({line}): try again"
-        return f"ugmcl ended at {name} (exit code {code}): {line}"
+        return f"ugmcl ended on {name} (exit code {code}): {line}"
     if code == 255:
         for signs, reason in _REASONS:
             if sign := next((s for s in signs if s in text), ""):
@@ -331,6 +333,6 @@ def explained(name: str, code: int, words: list[str], greeted: bool) -> str:
         )
     if code in (126, 127) or any(sign in text for sign in _MISSING):
         return (
-            f"ugmcl is not installed at {name} ({line}): `ugmcl computers install {name}` does it"
+            f"ugmcl is not installed on {name} ({line}): `ugmcl computers install {name}` does it"
         )
-    return f"ugmcl ended at {name} (exit code {code}): {line}"
+    return f"ugmcl ended on {name} (exit code {code}): {line}"

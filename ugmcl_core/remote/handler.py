@@ -1,4 +1,4 @@
-"""The requests of the worker protocol, done at another computer: `ugmcl worker --on`.
+"""The requests of the worker protocol, done on another computer: `ugmcl worker --on`.
 
 To the panel it is a worker like the one of this computer: files lie here, and events name them.
 """
@@ -109,7 +109,8 @@ class RemoteHandler:
                 for file in fetched:
                     if "/" in file or not file.startswith(f"{_STEM}_"):
                         raise InputError(
-                            f"{session.name} sent {file!r}, which is no result; update ugmcl there"
+                            f"{session.name} sent {file!r}, which is not a result; update ugmcl "
+                            "there"
                         )
                     new = f"{stem}{file.removeprefix(_STEM)}"
                     (partial / file).rename(partial / new)

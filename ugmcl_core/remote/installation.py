@@ -1,4 +1,4 @@
-"""ugmcl at another computer: what there is, and how it gets there.
+"""ugmcl on another computer: what there is, and how it gets there.
 
 This package travels as a wheel that is built here, and pip installs it there, with what it needs,
 into a private environment. Nothing else there changes.

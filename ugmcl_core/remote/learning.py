@@ -1,4 +1,4 @@
-"""Keep learning at another computer: new cases go there while it runs, and models that take over
+"""Keep learning on another computer: new cases go there while it runs, and models that take over
 come here.
 
 It runs detached like every training there. Without anybody at this end it goes on with the cases

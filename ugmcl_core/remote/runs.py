@@ -1,4 +1,4 @@
-"""The trainings that run detached at this computer for another one, each in a private folder.
+"""The trainings that run detached on this computer for another one, each in a private folder.
 
 A training goes on when the connection ends. It holds a lock as long as any of its processes
 lives, so that its end is noticed however it ends.
@@ -36,7 +36,7 @@ def start(folder: Path, words: Sequence[str], request: dict[str, Any] | None, wh
     """Start ugmcl with these words, detached, in the run's folder; the process's ID. Where there
     is a ``request`` the words name its file. InputError if it runs already."""
     if state(folder) == RUNNING:
-        raise InputError("this training runs already; wait for its end")
+        raise InputError("this training is already running; wait until it ends")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / OUTPUT).mkdir(exist_ok=True)
     for name in (CODE, CANCEL, PAUSE, TOLD):
@@ -86,7 +86,7 @@ def _hold(lock: IO[bytes]) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError("this training runs already; wait for its end") from None
+        raise InputError("this training is already running; wait until it ends") from None
     except OSError:
         pass  # a file system without locks: `_pid` is looked at
 

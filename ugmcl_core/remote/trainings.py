@@ -1,4 +1,4 @@
-"""Trainings at another computer. They run detached there: a lost connection, or the end of this
+"""Trainings on another computer. They run detached there: a lost connection, or the end of this
 program, does not end them, and they can be followed again or fetched later."""
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class Record:
 
 
 def refuse_elsewhere(output: Path, resume: bool) -> None:
-    """InputError where a training that is to be resumed here runs at another computer."""
+    """InputError where a training that is to be resumed here runs on another computer."""
     record = Record.read(output)
     if resume and record is not None:
         raise InputError(
-            f"{output}: this training is at {record.computer}: resume it with --on "
+            f"{output}: this training is on {record.computer}: resume it with --on "
             f"{record.computer}"
         )
 
@@ -123,7 +123,7 @@ class WorkerTraining:
         if code is not None:
             why = f"ended ({self._last_words})"
         place = self.handler.computer.destination
-        raise InputError(f"the training at {place} {why}; resume it to continue")
+        raise InputError(f"the training on {place} {why}; resume it to continue")
 
     def begin(self, session: Session, former: Record | None) -> Record:
         """Start it, or continue that of a record."""
@@ -253,7 +253,7 @@ def train(
         return 0
     if code is None:
         raise InputError(
-            f"the training at {handler.computer.destination} was killed, probably for lack of "
+            f"the training on {handler.computer.destination} was killed, probably for lack of "
             "memory; resume it to continue"
         )
     if resumable:
@@ -413,7 +413,7 @@ class _Follower:
                 return work(session)
             except Canceled:
                 if lost is not None and not self._control.left:
-                    self._log("warning", f"the training at {self._name} could not be stopped: "
+                    self._log("warning", f"the training on {self._name} could not be stopped: "
                               "the connection is lost")  # fmt: skip
                 raise
             except InputError as error:

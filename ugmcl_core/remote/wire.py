@@ -134,12 +134,12 @@ def inside(place: Path, name: Any) -> Path:
     parts = PurePosixPath(name).parts if isinstance(name, str) else ()
     wrong = not parts or any(p in ("..", "/") or "\\" in p or "\0" in p for p in parts)
     if wrong or PurePosixPath(name).is_absolute() or (os.name == "nt" and ":" in name):
-        raise InputError(f"{name!r} is no name of a file in the session; update ugmcl")
+        raise InputError(f"{name!r} is not the name of a file in the session; update ugmcl")
     return place.joinpath(*parts)
 
 
 def run_name(value: Any) -> str:
     """``value`` if it is the name of a training; InputError otherwise."""
     if not isinstance(value, str) or not _RUN.match(value):
-        raise InputError(f"{value!r} is no training; see `ugmcl computers test`")
+        raise InputError(f"{value!r} is not a training; see `ugmcl computers test`")
     return value

@@ -55,7 +55,7 @@ def read_case_list(path: str | Path) -> CaseList:
 
 def _case_list(content: Any, folder: Path) -> CaseList:
     if not isinstance(content, dict) or not isinstance(content.get("cases"), list):
-        raise InputError('is no case list: it needs {"cases": [...]}')
+        raise InputError('is not a case list: it needs {"cases": [...]}')
     known = ("cases", "channels", "classes", "ignore")
     if unknown := sorted(set(content) - set(known)):
         raise InputError(f"unknown key {unknown[0]!r}; known are {', '.join(known)}")
@@ -99,7 +99,7 @@ def _channels(
     if value is not None:
         texts = isinstance(value, list) and all(isinstance(v, str) and v.strip() for v in value)
         if not texts or not value or len(set(value)) < len(value):
-            raise InputError("channels is no list of different names; give one, or null")
+            raise InputError("channels is not a list of distinct names; give one, or null")
         names = tuple(value)
     cases = [case for group in by_role.values() for case in group]
     count = len(names) if names else max((len(c.images) for c in cases), default=1)
@@ -121,7 +121,7 @@ def _numbers(by_role: Mapping[str, Sequence[Case]]) -> tuple[str, ...]:
 
 def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
     if not isinstance(item, dict):
-        raise InputError(f"case {number} is no object; write {{...}}")
+        raise InputError(f"case {number} is not an object; write {{...}}")
     name, role = item.get("name"), item.get("role")
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"case {number} has no name; add one")
@@ -159,7 +159,7 @@ def _case(item: Any, number: int, folder: Path) -> tuple[str, Case]:
 
 def _path(given: Any, name: str, key: str, folder: Path) -> Path:
     if not isinstance(given, str) or "\0" in given or not given:
-        raise InputError(f"case {name}: {key} is no path; give a text")
+        raise InputError(f"case {name}: {key} is not a path; give a string")
     path = folder / Path(given).expanduser()
     if not path.exists():
         raise InputError(f"case {name}: there is no {key} {path}; check the path")
@@ -170,7 +170,7 @@ def _classes(value: Any) -> tuple[ClassInfo, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not value:
-        raise InputError("classes is no list; give null or at least one class")
+        raise InputError("classes is not a list; give null or at least one class")
     classes = tuple(class_info(item) for item in value)
     for what in ("value", "name"):
         seen = [getattr(c, what) for c in classes]
@@ -201,7 +201,9 @@ def join_classes(
         if match is None:
             new.append(item)
         elif match.value in values:
-            raise InputError(f"two classes of the labels are the base's {match.name}; merge them")
+            raise InputError(
+                f"two classes of the labels match the base's {match.name}; merge them"
+            )
         else:
             values[match.value] = item.value
     for item in base:
@@ -214,7 +216,7 @@ def join_classes(
     numbered = []
     for number, item in enumerate(new, len(base) + 1):
         if item.name in names:
-            raise InputError(f"the new class {item.name} has the name of another; rename it")
+            raise InputError(f"the new class {item.name} has the name of another class; rename it")
         numbered.append(replace(item, value=number))
     classes = (*base, *numbered)
     return classes, (*(values[c.value] for c in base), *(c.value for c in new))

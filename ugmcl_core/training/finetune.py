@@ -75,7 +75,7 @@ def plan(
     base = resolve(request.base) if request.base else None
     try:
         if base is None and listed.classes is None:
-            raise InputError("classes are needed where there is no base model")
+            raise InputError("without a base model, the list needs classes")
         classes, values = join_classes(base.card.classes if base else (), listed.classes)
         if listed.ignore in values:
             raise InputError(f"ignore {listed.ignore} is the label of a class; choose another")

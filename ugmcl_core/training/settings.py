@@ -58,13 +58,15 @@ class FinetuneSettings:
         if not 0 <= self.seed <= _LARGEST:
             raise InputError(f"seed {self.seed}: choose a whole number from 0 to {_LARGEST}")
         if not 0 <= self.minutes <= _LARGEST:
-            raise InputError(f"{self.minutes:g} minutes: choose a time from 0 on")
+            raise InputError(f"{self.minutes:g} minutes: choose 0 or more")
         if self.replan and not self.base:
-            raise InputError("a training from scratch is planned anyway: give replan with a base")
+            raise InputError(
+                "a training from scratch is always planned: give replan only with a base"
+            )
         if self.overrides and self.base and not self.replan:
             raise InputError(
-                "a training from a base stays on its grid: give overrides to one that is planned "
-                "anew, or to one from scratch"
+                "a training from a base stays on its grid: give overrides only with replan, or "
+                "from scratch"
             )
 
     def request(self, command: str = "finetune") -> dict[str, Any]:
@@ -102,7 +104,7 @@ class KeepLearningSettings:
 
     def __post_init__(self) -> None:
         if not self.base:
-            raise InputError("a model is needed that keeps learning: give a base")
+            raise InputError("keep learning needs a model to start from: give a base")
         if not 0 <= self.seed <= _LARGEST:
             raise InputError(f"seed {self.seed}: choose a whole number from 0 to {_LARGEST}")
         if not 0 < self.check_minutes <= _LARGEST:
@@ -112,7 +114,7 @@ class KeepLearningSettings:
         if not 1 <= self.patience <= _LARGEST:
             raise InputError(f"patience {self.patience}: choose 1 check or more")
         if not 0 <= self.wait_minutes <= _LARGEST:
-            raise InputError(f"{self.wait_minutes:g} minutes to wait: choose a time from 0 on")
+            raise InputError(f"{self.wait_minutes:g} minutes to wait: choose 0 or more")
 
     def request(self) -> dict[str, Any]:
         """The worker's request by these settings."""
@@ -130,7 +132,7 @@ def finished(output: Path, request: FinetuneSettings) -> dict[str, Any]:
     for name in names:
         if done.get(name) != getattr(request, name):
             raise InputError(
-                f"{output}: holds a finished fine-tuning with other settings ({name} "
+                f"{output}: holds a finished fine-tuning with different settings ({name} "
                 f"{done.get(name)}); choose another folder or the same settings"
             )
     return result

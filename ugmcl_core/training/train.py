@@ -109,7 +109,7 @@ def held_for_training(output: Path) -> Iterator[bool]:
             stack.enter_context(held(output, _LOCK))
         except Busy as other:
             raise InputError(
-                f"{output}: another training ({other}) writes into it; wait for its end, or "
+                f"{output}: another training ({other}) is writing to it; wait until it ends, or "
                 "choose another folder"
             ) from None
         except OSError as error:
@@ -176,7 +176,7 @@ class _Run:
         begun = any((t.output / checkpoint.NAME).exists() for t in self.tasks)
         if begun and not self.resume:
             raise InputError(
-                f"{self.output}: holds a training already; use --resume or another folder"
+                f"{self.output}: already contains a training; use --resume or another folder"
             )
         if not begun and (self.output / "model" / "model.json").exists():
             raise InputError(
@@ -198,8 +198,8 @@ class _Run:
         if former is not None and former.settings != wanted:
             changed = [k for k in wanted if former.settings.get(k) != wanted[k]]
             raise InputError(
-                f"{self.output}: holds a training with other settings "
-                f"({', '.join(changed)}); choose another folder or the same settings"
+                f"{self.output}: holds a training with different settings ({', '.join(changed)}); "
+                "choose another folder or the same settings"
             )
         return former
 

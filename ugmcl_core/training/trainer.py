@@ -508,8 +508,8 @@ def refuse_twice(learned: Sequence[PreparedCase], held_out: Sequence[PreparedCas
     for case in held_out:
         if (other := names.get(content(case))) is not None:
             raise InputError(
-                f"hold-out case {case.name} has the same image as {other}, which is learned from: "
-                "leave one of them out"
+                f"hold-out case {case.name} has the same image as {other}, which is used for "
+                "training: leave one of them out"
             )
 
 

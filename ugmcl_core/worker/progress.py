@@ -23,7 +23,7 @@ class Control(Protocol):
 
     @property
     def left(self) -> bool:
-        """Whether it should stop because nobody waits for it any more. A training at another
+        """Whether it should stop because nobody waits for it any more. A training on another
         computer goes on then."""
 
     def canceled(self) -> bool:

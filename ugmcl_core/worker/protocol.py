@@ -130,12 +130,12 @@ def _check(request: Request) -> None:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise InputError(f"{name} must be a text, not {short(value)}")
+        raise InputError(f"{name} must be a string, not {short(value)}")
     try:
         os.fsencode(value)
     except UnicodeEncodeError:
         raise InputError(
-            f"{name} {short(value)} holds a character that is none; write it again"
+            f"{name} {short(value)} contains an invalid character; write it again"
         ) from None
     return value
 
@@ -165,7 +165,7 @@ def _flag(name: str, value: Any) -> bool:
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise InputError(f"{name} must be a list of texts")
+        raise InputError(f"{name} must be a list of strings")
     return tuple(_text(name, v) for v in value)
 
 
@@ -179,7 +179,7 @@ def _images(name: str, value: Any) -> Images:
 
 def _cases(name: str, value: Any) -> tuple[Images, ...]:
     if not isinstance(value, list):
-        raise InputError(f"{name} must be a list of texts")
+        raise InputError(f"{name} must be a list of strings")
     return tuple(_images(name, v) for v in value)
 
 
@@ -190,7 +190,7 @@ def _wholes(name: str, value: Any) -> tuple[int, ...] | None:
         raise InputError(f"{name} must be a list of whole numbers, or null")
     found = tuple(_whole(name, v) for v in value)
     if wrong := next((v for v in found if not 0 <= v <= LARGEST_VALUE), None):
-        raise InputError(f"{name}: {short(wrong)} is no label from 0 to {LARGEST_VALUE}")
+        raise InputError(f"{name}: {short(wrong)} is not a label from 0 to {LARGEST_VALUE}")
     return found
 
 

@@ -362,7 +362,7 @@ def _answer(work: Any, request: PendingRequest, events: EventWriter) -> int:
     try:
         if request.canceled():
             raise Canceled
-        # what works at another computer reports the memory there by itself
+        # what works on another computer reports the memory there by itself
         elsewhere = getattr(work, "is_elsewhere", False)
         with contextlib.nullcontext() if elsewhere else _showing_memory(send):
             result = work.do(protocol.parse(request.content), send, request)

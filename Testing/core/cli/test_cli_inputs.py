@@ -54,7 +54,7 @@ def test_labels_of_an_expert_are_no_image_and_never_replaced(model, tmp_path, ca
 def test_a_folder_of_results_holds_no_image(model, scan, tmp_path, capsys):
     assert segment(model, tmp_path / "out", scan) == 0
     assert segment(model, tmp_path / "again", tmp_path / "out") == 2
-    assert "nothing but results" in capsys.readouterr().err
+    assert "contains only results" in capsys.readouterr().err
 
 
 def test_a_dicom_series_is_an_input(model, scan, tmp_path, capsys):

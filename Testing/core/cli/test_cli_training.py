@@ -46,7 +46,7 @@ def test_training_finishes_resumes_and_refuses_another_ones_folder(model, tmp_pa
     assert "--resume" in capsys.readouterr().err
     assert train("--resume") == 0
     assert train("--resume", "--seed", "5") == 2
-    assert "other settings (seed)" in capsys.readouterr().err
+    assert "different settings (seed)" in capsys.readouterr().err
 
 
 def test_a_base_is_planned_anew_if_wanted(model, tmp_path, capsys):

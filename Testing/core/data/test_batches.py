@@ -125,7 +125,7 @@ def test_labels_on_another_grid_are_refused_or_where_allowed_resampled_with_a_no
     write(label, Volume(values, Grid(values.shape, (2.0, 1.0, 1.0), (0.5, 0.0, 0.0))))
     said = []
     case = Case("c0", folder / "images/c0.nrrd", label)
-    with pytest.raises(InputError, match="lies on another grid than"):
+    with pytest.raises(InputError, match="is on a different grid than"):
         prepare_case(case, REPRESENTATION, said.append)
     case = prepare_case(replace(case, resample=True), REPRESENTATION, said.append)
     assert np.array_equal(case.fractions[0] > 0.5, np.repeat(values, 2, axis=0) > 0)

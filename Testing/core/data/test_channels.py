@@ -71,7 +71,7 @@ def test_files_of_a_case_need_one_grid(tmp_path):
     found = guarded.read_images(paths, 2)  # rounded headers
     assert found[0].grid == found[1].grid == Grid(SHAPE, SPACING)
     volume.write(paths[1], Volume(second, Grid(SHAPE, SPACING, (0.2, 0.0, 0.0))))
-    with pytest.raises(InputError, match=r"p_t2.nrrd: lies on another grid than p_t1.nrrd"):
+    with pytest.raises(InputError, match=r"p_t2.nrrd: is on a different grid than p_t1.nrrd"):
         guarded.read_images(paths, 2)
     with pytest.raises(InputError, match=r"p_t1.nrrd: holds one image, and a case has 2"):
         guarded.read_images(paths[:1], 2)

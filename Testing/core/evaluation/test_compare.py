@@ -211,10 +211,10 @@ def test_a_grid_that_was_written_with_few_digits_is_the_same(folders):
 
 def test_another_grid_is_refused(folders, capsys):
     volume.write(folders[0] / "a_labels.nrrd", on_grid(ball().astype(np.uint8)))
-    with pytest.raises(InputError, match="another grid"):
+    with pytest.raises(InputError, match="different grid"):
         compare.evaluate(compare.find_cases(*folders)[0][0])
     assert evaluate(folders) == 1
-    assert "another grid" in capsys.readouterr().err
+    assert "different grid" in capsys.readouterr().err
 
 
 def test_nothing_in_common(folders, tmp_path, capsys):

@@ -204,7 +204,7 @@ def test_another_process_at_a_training_is_left_alone(data, copy, capsys):
     (folder / "record.json").unlink()
     with held(folder):
         assert experiment(data, copy, only="UG-MCL") == 0
-    assert "another process is at it" in capsys.readouterr().err
+    assert "another process is working on it" in capsys.readouterr().err
     assert not (folder / "record.json").exists()
 
 
@@ -215,7 +215,7 @@ def test_a_record_of_other_settings_is_refused(data, copy, capsys):
     path.write_text(json.dumps(record), encoding="utf-8")
     assert experiment(data, copy, "--render") == 2
     told = capsys.readouterr().err
-    assert "other settings (method.beta)" in told and len(told.splitlines()) == 1
+    assert "different settings (method.beta)" in told and len(told.splitlines()) == 1
 
 
 def test_rendering_with_nothing_there(data, tmp_path, capsys):

@@ -104,7 +104,7 @@ def test_every_class_is_scored(tmp_path):
     written = volume.read_labels(out / "a.nrrd")
     assert written.grid.same_as(labels.grid)
     volume.write(tmp_path / "label.nrrd", on_grid(np.zeros((4, 4, 4), np.uint8)))
-    with pytest.raises(InputError, match="lies on another grid"):
+    with pytest.raises(InputError, match="is on a different grid"):
         score(case)
 
 

@@ -82,7 +82,7 @@ def test_a_rename_that_fails_is_rolled_back(count, error, model, tmp_path, monke
 def test_nothing_is_left_where_nothing_was(count, model, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         fail(patch, count, PermissionError(13, "Permission denied"))
-        with pytest.raises(InputError, match="cannot write there"):
+        with pytest.raises(InputError, match="cannot be written to"):
             result_files.write(segmentation(), model, tmp_path, "x")
     assert list(tmp_path.iterdir()) == []
 

@@ -83,7 +83,7 @@ def test_a_download_is_checked_and_resumed(server, place):
         told.append((done, total))
 
     server.limit = 5000
-    with pytest.raises(InputError, match="broke off after 5000"):
+    with pytest.raises(InputError, match="stopped after 5000"):
         store.add(URL, place, sha256=server.sha256, progress=progress)
     server.limit = None
     model = store.add(URL, place, sha256=server.sha256.upper(), progress=progress)

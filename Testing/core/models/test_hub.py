@@ -89,7 +89,7 @@ def test_what_is_not_there_is_named(repository, place):
     with pytest.raises(InputError, match=r"hf:owner/heart@main holds no model .*answered 404"):
         store.add("hf:owner/heart", place)
     (repository / "model.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="is no text"):
+    with pytest.raises(InputError, match="is not text"):
         store.add("hf:owner/heart@v1", place)
     (repository / "model.json").write_bytes(b" " * (2 << 20))
     with pytest.raises(InputError, match="more than 1 MiB"):

@@ -56,7 +56,7 @@ def test_what_is_no_part_of_a_model_is_kept(original, place, kind):
     model = store.add(original.folder, place)
     foreign = spoil(model.folder, kind)
     before = sorted(model.folder.iterdir())
-    with pytest.raises(InputError, match=f"holds {kind}, which is no part of the model"):
+    with pytest.raises(InputError, match=f"holds {kind}, which is not part of the model"):
         store.remove(model.folder)
     assert sorted(model.folder.iterdir()) == before
     renamed = store.rename(model, "better")

@@ -44,7 +44,7 @@ def test_missing_lost_and_older_are_told_apart():
     assert "older ugmcl" in explained("gpu", 2, ["unrecognized arguments: --session"], False)
     lost = explained("gpu", 255, ["client_loop: send disconnect"], True)
     assert lost == "the connection to gpu was lost (client_loop: send disconnect): try again"
-    assert "ended at gpu (exit code 137)" in explained("gpu", 137, [], True)
+    assert "ended on gpu (exit code 137)" in explained("gpu", 137, [], True)
 
 
 def test_ssh_is_never_weakened():
@@ -56,7 +56,7 @@ def test_ssh_is_never_weakened():
 
 @pytest.mark.parametrize("name", ["", "-oProxyCommand=x", "a b", "a\n"])
 def test_what_is_no_computer_is_refused(name):
-    with pytest.raises(InputError, match="is no computer"):
+    with pytest.raises(InputError, match="is not a computer"):
         Computer(name)
 
 

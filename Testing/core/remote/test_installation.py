@@ -58,7 +58,7 @@ def test_install_there_and_update(tmp_path, monkeypatch):
 
         tested = ugmcl("test", NAME)
         assert tested.returncode == 1
-        assert "ugmcl is not installed at" in tested.stdout
+        assert "ugmcl is not installed on" in tested.stdout
         assert "there is Python 3." in tested.stdout
         asked = ugmcl("install", NAME)
         assert asked.returncode == 2 and "give --yes" in asked.stderr

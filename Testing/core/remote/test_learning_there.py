@@ -1,4 +1,4 @@
-"""Keep learning at another computer over a real OpenSSH server: cases go there while it runs,
+"""Keep learning on another computer over a real OpenSSH server: cases go there while it runs,
 models come here."""
 
 from __future__ import annotations

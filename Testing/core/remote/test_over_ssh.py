@@ -1,4 +1,4 @@
-"""Work at another computer over a real OpenSSH server: results, faults, two sessions."""
+"""Work on another computer over a real OpenSSH server: results, faults, two sessions."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Trainings at another computer over a real OpenSSH server: they outlive the connection."""
+"""Trainings on another computer over a real OpenSSH server: they outlive the connection."""
 
 import json
 import os
@@ -175,7 +175,7 @@ def test_a_killed_training_is_one_line_and_can_be_resumed(sshd, tmp_path, comput
 
     request = asked(tmp_path / "t", iterations=10)
     handler = RemoteHandler(computer)
-    with pytest.raises(InputError, match=r"at gpu-box was killed, .*; resume it"):
+    with pytest.raises(InputError, match=r"on gpu-box was killed, .*; resume it"):
         handler.do(request, Events(kill), GOING)
     result = handler.do(protocol.parse({**request.request(), "resume": True}), Events(), GOING)
     assert Path(result["model"]).is_dir()

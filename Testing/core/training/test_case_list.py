@@ -134,7 +134,7 @@ def test_classes_of_one_code_are_told_apart_by_name(code):
 def test_a_class_of_the_base_must_be_in_the_labels_and_only_once():
     with pytest.raises(InputError, match="no class scar, which the base model finds"):
         join_classes((ATRIUM, SCAR), (ATRIUM,))
-    with pytest.raises(InputError, match="two classes of the labels are the base's scar"):
+    with pytest.raises(InputError, match="two classes of the labels match the base's scar"):
         join_classes((SCAR,), (SCAR, ClassInfo(3, "Scar")))
 
 

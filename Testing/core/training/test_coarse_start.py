@@ -115,10 +115,10 @@ def test_a_stop_in_either_part_leaves_a_usable_model_and_goes_on_exactly(
     assert half.card.spacing == spacing and half.name == "run"
     assert Segmenter(half, "cpu").segment(read(root / "images/p5.nrrd"), SegmentSettings(0))
     assert pace.iterations_of(run) == 12
-    with pytest.raises(InputError, match="run: holds a training already"):
+    with pytest.raises(InputError, match="run: already contains a training"):
         train(cohort_of(root), DualTask(), profile, run, CPU)
     other = replace(profile, coarse=replace(START, spacing=(4.0, 4.0, 5.0)))
-    with pytest.raises(InputError, match=r"run: holds a training with other settings \(.*course"):
+    with pytest.raises(InputError, match=r"training with different settings \(.*course"):
         train(cohort_of(root), DualTask(), other, run, CPU, resume=True)
     events = []
     parts = train(

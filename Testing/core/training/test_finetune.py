@@ -265,7 +265,7 @@ def test_a_cancel_in_any_part_can_be_resumed(places, tmp_path, part):
     assert result["cases"] == whole["cases"]
     again, told = run(replace(request, resume=True))
     assert again["cases"] == json.loads(json.dumps(result["cases"])) and not told
-    with pytest.raises(InputError, match=r"finished .* other settings \(iterations 4\)"):
+    with pytest.raises(InputError, match=r"finished .* different settings \(iterations 4\)"):
         run(replace(request, resume=True, iterations=5))
 
 

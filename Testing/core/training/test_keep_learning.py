@@ -180,7 +180,7 @@ def test_it_goes_on_after_a_cancel_with_what_came_meanwhile(places, tmp_path):
     request = wanted(places, tmp_path / "a", ["labeled", "holdout", "unlabeled"])
     with pytest.raises(Canceled):
         learn(request, Person(*[""] * 8, "cancel"))
-    with pytest.raises(InputError, match="holds a training already"):
+    with pytest.raises(InputError, match="already contains a training"):
         learn(request, Person())
     write_list(request_path(request), places, ["labeled", "holdout", "labeled"])
     person = Person(("joined",), "")

@@ -28,6 +28,6 @@ def test_the_time_that_is_left_after_the_cases_goes_into_iterations():
 
 
 def test_too_short_a_time_is_refused_with_the_least_that_will_do():
-    with pytest.raises(InputError, match=r"0\.1 minutes are too short .* about 1 are the least"):
+    with pytest.raises(InputError, match=r"0\.1 minutes are not enough .* give at least 1"):
         iterations_for(0.1, [course("ugmcl")], COSTS, 0.0)
     assert iterations_for(1, [course("ugmcl")], COSTS, 0.0) >= 20

@@ -199,7 +199,7 @@ def test_two_trainings_never_share_a_folder(folder, tmp_path):
 
     whole = train(cohort_of(root), Meanwhile(), profile, run, CPU)
     assert whole.card.training["iterations"] == profile.iterations
-    with pytest.raises(InputError, match="holds a training already"):
+    with pytest.raises(InputError, match="already contains a training"):
         train(cohort_of(root), DualTask(), profile, run, CPU)
 
 
@@ -349,9 +349,9 @@ def test_mapped_cases_train_the_same_model_and_are_removed(folder, tmp_path):
 def test_another_training_is_neither_overwritten_nor_continued(folder, tmp_path):
     root, profile = folder
     train(cohort_of(root), DualTask(), profile, tmp_path / "run", CPU)
-    with pytest.raises(InputError, match="holds a training already"):
+    with pytest.raises(InputError, match="already contains a training"):
         train(cohort_of(root), DualTask(), profile, tmp_path / "run", CPU)
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="different settings"):
         train(
             cohort_of(root),
             DualTask(distance_weight=9.0),

@@ -29,7 +29,7 @@ from ugmcl_core.worker.server import protocol
         ({"image": 7}, "image"),
         ({"image": "a\0b"}, "image"),
         ({"image": "a\ud800b"}, "image .* holds a character that is none"),
-        ({"image": [["x" * 1000] * 1000]}, r"image must be a text, not \['x"),
+        ({"image": [["x" * 1000] * 1000]}, r"image must be a string, not \['x"),
         ({"image": []}, "image must be a path, or a list of paths"),
         ({"colour": "red"}, "colour"),
         ({"uncertainty": "dice"}, "uncertainty"),

@@ -115,7 +115,7 @@ def _checkGrid(first, other) -> None:
     isSame = labelmaps.isSameGrid(matrix, size) and not np.round(matrix[:3, 3]).any()
     if not isSame or volumes.dimensions(other) != size:
         raise PanelError(
-            _("{name} lies on another grid than {first}: resample it first (module Resample "
+            _("{name} is on a different grid than {first}: resample it first (module Resample "
               "Scalar/Vector/DWI Volume).").format(name=other.GetName(), first=first.GetName())
         )  # fmt: skip
     if other.GetTransformNodeID() != first.GetTransformNodeID():

@@ -1,4 +1,4 @@
-"""What trainings left at other computers."""
+"""What trainings left on other computers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _children: set[Child] = set()
 
 
 def computerOf(folder: Path) -> str:
-    """The computer that works on the training of this folder, "" if it is here."""
+    """The computer that runs the training of this folder, "" if it is here."""
     record = _record(folder)
     return record.computer if record is not None else ""
 
@@ -24,7 +24,7 @@ def _record(folder: Path):
 
 
 def forget(folder: Path) -> None:
-    """Stop the training of this folder at the computer that works on it, and remove it there, in
+    """Stop the training of this folder on the computer that runs it, and remove it there, in
     a process of its own. One that cannot be reached keeps it until *Clean up*."""
     record = _record(folder)
     if record is None:

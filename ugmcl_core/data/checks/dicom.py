@@ -170,7 +170,8 @@ def check_grid(folder: Path, slices: Sequence[Slice], spacing: Sequence[float]) 
         ours, theirs = shown
         raise InputError(
             f"{folder}: the slices are {ours} mm apart by their header and {theirs} mm by the "
-            "reader, which knows no such kind of image; convert the series to NIfTI or NRRD"
+            "reader, which does not support this kind of image; convert the series to NIfTI or "
+            "NRRD"
         )
 
 
@@ -181,7 +182,7 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
     for s in slices:
         if s.pixel is None or s.pixel.min() <= 0:
             raise InputError(
-                f"{folder}: {s.name} does not hold its Pixel Spacing; export the series with its "
+                f"{folder}: {s.name} has no Pixel Spacing; export the series with its "
                 "geometry"
             )
     if len(slices) < 2:
@@ -191,7 +192,7 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
     for s in slices:
         if s.position is None or s.orientation is None or not normal_of(s.orientation).any():
             raise InputError(
-                f"{folder}: {s.name} lacks the place of its slice (Image Position and "
+                f"{folder}: {s.name} lacks the position of its slice (Image Position and Image "
                 "Orientation); export the series with its geometry"
             )
         rows, columns = s.orientation[:3], s.orientation[3:]
@@ -202,8 +203,8 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
             )
         if np.abs(s.orientation - first.orientation).max() > _TURN or not _same_pixels(s, first):
             raise InputError(
-                f"{folder}: {s.name} has another orientation or pixel spacing than {first.name}; "
-                "put each stack of slices into a folder of its own"
+                f"{folder}: {s.name} has a different orientation or pixel spacing than "
+                f"{first.name}; put each stack of slices into a folder of its own"
             )
     normal = normal_of(first.orientation)
     places = np.array([s.position - first.position for s in slices])
@@ -213,8 +214,8 @@ def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
     length, most = np.ptp(heights), int(np.argmax(drift))
     if drift[most] > max(_UNEVEN * length / (len(slices) - 1), MOST_SKEW * length):
         raise InputError(
-            f"{folder}: the slices are not right above one another ({slices[most].name} lies "
-            f"{drift[most]:.3g} mm aside, as with a tilted gantry); resample the series onto a "
+            f"{folder}: the slices do not form a straight stack ({slices[most].name} lies "
+            f"{drift[most]:.3g} mm off, as with a tilted gantry); resample the series onto a "
             "regular grid"
         )
 
@@ -230,8 +231,8 @@ def _check_heights(folder: Path, slices: Sequence[Slice], heights: np.ndarray) -
     )
     if steps.min() <= _UNEVEN * step:
         raise InputError(
-            f"{folder}: {low[0]} and {low[1]} lie at the same place (copies, or several phases in "
-            "one series); leave one image of each place in the folder"
+            f"{folder}: {low[0]} and {low[1]} lie at the same position (copies, or several phases "
+            "in one series); keep one image for each position in the folder"
         )
     even = np.linspace(heights[0], heights[-1], len(heights))
     mean = np.ptp(heights) / (len(heights) - 1)  # the median of rounded steps may be far from it

@@ -72,7 +72,9 @@ def check(path: Path) -> None:
     name = path.name.lower()
     unpacked = path.with_suffix("")
     if name.endswith(".nii.gz") and unpacked.is_file():  # whose voxels ITK would read
-        raise InputError(f"{path}: {unpacked.name} lies beside it; which is meant? Move one away")
+        raise InputError(
+            f"{path}: {unpacked.name} is in the same folder; which one is meant? Move one away"
+        )
     try:
         with path.open("rb") as file:
             _check_compression(file, path)
@@ -450,7 +452,7 @@ def _check_nrrd_header(fields: Mapping[str, str]) -> int:
     except ValueError:
         found = [math.nan]
     if not np.isfinite(found).all():
-        raise _Broken("space directions or space origin in the header are no numbers; correct it")
+        raise _Broken("space directions or space origin in the header are not numbers; correct it")
     return math.prod(sizes)
 
 

@@ -63,7 +63,7 @@ def frame_grid(path: Path, count: int) -> FrameGrid:
     placed = all(s.position is not None and s.orientation is not None for s in slices)
     if not placed or len(frames) != count:
         raise InputError(
-            f"{path}: a multi-frame DICOM file that does not say where its frames lie; export it "
+            f"{path}: a multi-frame DICOM file without the positions of its frames; export it "
             "with its geometry, or as one file for each slice"
         )
     for what, none in (("Slope", 1), ("Intercept", 0)):

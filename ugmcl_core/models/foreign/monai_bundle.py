@@ -104,7 +104,7 @@ class _Config:
 
     def refuse(self, why: str) -> None:
         """Raise InputError."""
-        raise InputError(f"{self.path}: the bundle cannot be carried over ({why}): choose another")
+        raise InputError(f"{self.path}: the bundle cannot be imported ({why}): choose another")
 
     def at(self, key: str) -> dict[str, Any]:
         """An object of the file; an empty one if it is missing."""

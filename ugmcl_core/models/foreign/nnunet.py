@@ -62,7 +62,7 @@ def convert(source: Path, folder: Path) -> Path:
 
 
 def _refuse(results: Path, why: str) -> NoReturn:
-    raise InputError(f"{results}: the results of nnU-Net cannot be carried over ({why}): choose "
+    raise InputError(f"{results}: the results of nnU-Net cannot be imported ({why}): choose "
                      "others")  # fmt: skip
 
 

@@ -72,6 +72,6 @@ def refuse(card_network: Mapping[str, Any], name: str, what: str) -> None:
     if is_foreign(card_network):
         package = _TITLES.get(card_network["package"], card_network["package"])
         raise InputError(
-            f"{name} is a network of {package}, which segments and cannot {what}; choose a model "
-            "of this program"
+            f"{name} is a network of {package}, which can segment but cannot {what}; choose a "
+            "model of this program"
         )

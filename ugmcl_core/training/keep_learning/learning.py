@@ -137,8 +137,8 @@ class OpenTrainer(Trainer):
             known = then if isinstance(then, dict) else {}
             changed = ", ".join(key for key in now if known.get(key) != now[key])
             raise InputError(
-                f"{self.output}: holds a training with other settings ({changed}); choose another "
-                "folder or the same settings"
+                f"{self.output}: holds a training with different settings ({changed}); choose "
+                "another folder or the same settings"
             )
         super().restore(former)
         self.state = State(**former.settings["state"])
@@ -220,8 +220,8 @@ def plan_of(request: KeepLearningSettings) -> FinetunePlan:
     planned = plan(FinetuneSettings(**given, iterations=HORIZON))
     if planned.method.renewals:
         raise InputError(
-            f"method {planned.method.name} labels volumes at set steps of a course, and a "
-            "training that keeps learning has none: choose another method"
+            f"method {planned.method.name} labels volumes at fixed steps, and a training that "
+            "keeps learning has no fixed length: choose another method"
         )
     optimization = planned.profile.optimization
     rate = LearningRate(optimization.rate.base, "constant", warmup=REWARM)
@@ -260,7 +260,7 @@ class Learning:
         former = checkpoint.load(task.output) if resume else None
         if former is None and ((task.output / checkpoint.NAME).exists() or self.folder.exists()):
             raise InputError(
-                f"{task.output}: holds a training already; resume it, or choose another folder"
+                f"{task.output}: already contains a training; resume it, or choose another folder"
             )
         cohort, late = task.cohort, ()
         if former is not None:  # what came when the process had ended joins like any new case

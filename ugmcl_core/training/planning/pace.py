@@ -207,8 +207,8 @@ def iterations_for(
     if iterations < _FEWEST:
         needed = minutes + (seconds(_FEWEST) - left) / 60.0
         raise InputError(
-            f"{minutes:g} minutes are too short for these cases: about {math.ceil(needed)} are "
-            "the least"
+            f"{minutes:g} minutes are not enough for these cases: give at least "
+            f"{math.ceil(needed)}"
         )
     return iterations
 

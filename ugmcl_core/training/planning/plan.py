@@ -157,7 +157,8 @@ def overrides_of(texts: Sequence[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or name.strip() not in DECISIONS:
             raise InputError(
-                f"{text!r} is no NAME=VALUE of a plan; the names are {', '.join(DECISIONS)}"
+                f"{text!r} is not NAME=VALUE for a line of the plan; the names are "
+                f"{', '.join(DECISIONS)}"
             )
         given[name.strip()] = value.strip()
     return given
@@ -201,7 +202,7 @@ def plan_cohort(
         given.setdefault("filters", str(NetworkSettings(**base.network).filters))
         if given.setdefault("coarse", "0") != "0":
             raise InputError(
-                "coarse is the start of trainings from scratch; leave it out with a base model"
+                "coarse applies only to trainings from scratch; leave it out with a base model"
             )
     values = tuple(values) or tuple(c.value for c in classes)
     found = fingerprint.take(cohort, values, ignore, progress)

@@ -88,7 +88,7 @@ UNEVEN = {
     "a slice twice": ([*EVEN[:7], EVEN[3]], "s003.dcm and s007.dcm lie at the same place"),
     "two phases": (EVEN[:4] * 2, "several phases"),
     "all at one place": (EVEN[:1] * 8, "same place"),
-    "a tilted gantry": ([(1, 0.3 * z, z) for _, _, z in EVEN], "s007.dcm lies 5.25 mm aside"),
+    "a tilted gantry": ([(1, 0.3 * z, z) for _, _, z in EVEN], "s007.dcm lies 5.25 mm off"),
     "a slightly tilted gantry": ([(1, 0.02 * z, z) for _, _, z in EVEN], "tilted gantry"),
     "a slice aside": ([*EVEN[:4], (3.0, 2.0, 4 * STEP), *EVEN[5:]], "s004.dcm lies 2 mm aside"),
 }
@@ -125,7 +125,7 @@ def test_slices_without_a_place(tmp_path):
     for path in folder.iterdir():  # the tag becomes another one, which says nothing
         content = path.read_bytes()
         path.write_bytes(content.replace(b"\x20\0\x32\0", b"\x20\0\x31\0", 1))
-    refused(folder, "lacks the place of its slice")
+    refused(folder, "lacks the position of its slice")
 
 
 @pytest.mark.parametrize("which", [0, 3, 7])
@@ -274,7 +274,7 @@ def test_cosines_of_three_digits_do_not_look_like_a_tilted_gantry():
 
 
 def test_cosines_that_name_no_plane_say_nothing_of_the_place():
-    with pytest.raises(InputError, match="lacks the place of its slice"):
+    with pytest.raises(InputError, match="lacks the position of its slice"):
         check_slices(Path("series"), stack(np.arange(4.0), (1, 0, 0, 1, 0, 0)))
 
 

@@ -104,7 +104,7 @@ def test_results_become_a_model_that_segments(tmp_path, capsys):
     assert names == [f"scan_{n}.nrrd" for n in ("labels", "surface_error", "uncertainty")]
     unsure = volume.read(out / "scan_uncertainty.nrrd").array
     assert unsure.max() > 0 and not unsure[:4].any(), "nothing is segmented in the surrounding"
-    with pytest.raises(InputError, match="network of nnU-Net, which segments and cannot be tr"):
+    with pytest.raises(InputError, match="network of nnU-Net, which can segment but cannot be tr"):
         check_model(model)
     capsys.readouterr()
 

@@ -48,7 +48,7 @@ def test_add_test_use_and_remove(panel):
     assert found[NAME] == "auto@gpu-box" and found["gpu-box: NVIDIA B"] == "cuda:1@gpu-box"
     panel.click("cleanComputerButton")
     harness.wait_until(lambda: not panel.widget.computersSection.running, 60)
-    assert panel.ui.computersLabel.text == "33.0 MB were deleted at gpu-box."
+    assert panel.ui.computersLabel.text == "33.0 MB were deleted on gpu-box."
     panel.click("removeComputerButton")
     assert states(panel) == {} and NAME not in devices(panel)
 
@@ -87,7 +87,7 @@ def test_a_computer_without_ugmcl_offers_to_install_it(panel, answers, monkeypat
     add(panel)
     assert states(panel) == {NAME: "ugmcl is not installed"}
     assert "Python 3.12.1" in answers.questions[-1] and "512 GB" in answers.questions[-1]
-    assert "ugmcl is not installed at gpu-box" in panel.ui.computersLabel.text
+    assert "ugmcl is not installed on gpu-box" in panel.ui.computersLabel.text
 
 
 def test_the_panel_says_what_it_sends_before_the_first_use(panel, answers, monkeypatch):
@@ -101,7 +101,7 @@ def test_the_panel_says_what_it_sends_before_the_first_use(panel, answers, monke
     answers.yes = False
     panel.click("segmentButton")
     assert panel.message == "Nothing was sent to gpu-box."
-    assert "The work is done at gpu-box" in answers.questions[-1]
+    assert "The work is done on gpu-box" in answers.questions[-1]
     for words in ("to segment and to rank", "to fine-tune", "Keep learning also sends each case"):
         assert words in answers.questions[-1]
     answers.yes = True

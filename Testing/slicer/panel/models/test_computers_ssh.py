@@ -88,7 +88,7 @@ def test_from_nothing_to_a_segmentation(panel, sshd, answers, monkeypatch):
     with harness.answering(ssh_support.NAME):
         panel.click("addComputerButton")
     assert "gpu-box is ready" in tested(panel)
-    assert "ugmcl is missing at gpu-box" in answers.questions[-1]
+    assert "ugmcl is missing on gpu-box" in answers.questions[-1]
     assert (sshd.home / "environment" / "bin" / "ugmcl").is_file()
     panel.parameters.device = panel.ui.deviceSelector.itemData(
         panel.ui.deviceSelector.findText(ssh_support.NAME)
@@ -218,7 +218,7 @@ def test_a_fine_tuning_outlives_the_panel(panel, sshd, weak, monkeypatch):
     harness.wait_until(lambda: not sshd.left(), 60)
     (run,) = (sshd.home / "runs").iterdir()
     panel.widget.improve.refresh()
-    assert "at gpu-box" in panel.ui.runSelector.itemText(0)
+    assert "on gpu-box" in panel.ui.runSelector.itemText(0)
     panel.click("resumeButton")
     improve.finish(panel, 280)
     assert not panel.ui.reportLabel.isHidden(), panel.ui.improveMessageLabel.text
@@ -238,7 +238,7 @@ def test_a_finished_model_is_fetched_by_the_next_slicer(panel, sshd, weak, monke
     try:
         harness.wait_until(lambda: runs.state(run) == runs.DONE, 280)
         improve.open_improve(panel)
-        assert "at gpu-box" in panel.ui.runSelector.itemText(0)
+        assert "on gpu-box" in panel.ui.runSelector.itemText(0)
         panel.click("resumeButton")
         improve.finish(panel, 120)
         assert not panel.ui.reportLabel.isHidden(), panel.ui.improveMessageLabel.text
@@ -272,7 +272,7 @@ def test_keep_learning_there_through_a_quit(panel, sshd, monkeypatch):
     assert sshd.processes("ugmcl_core.remote.job"), "it goes on there"
     panel.widget.improve.finetune.occupation = ""  # as in a new panel
     panel.widget.improve.refresh()
-    assert "at gpu-box" in ui.runSelector.itemText(0)
+    assert "on gpu-box" in ui.runSelector.itemText(0)
     panel.click("resumeButton")
     harness.wait_until(lambda: "2 labeled cases" in ui.learningProgressLabel.text, 120)
     ui.keepLearningCheckBox.checked = False

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_named(panel):
     second = add("p FLAIR")
     assert channels.check(first, pair) == [first, second]
     second.SetOrigin(1000.0, 0.0, 0.0)
-    with pytest.raises(PanelError, match="p FLAIR lies on another grid than p T1"):
+    with pytest.raises(PanelError, match="p FLAIR is on a different grid than p T1"):
         channels.check(first, pair)
     channels.choose(first, pair, "FLAIR", first)
     with pytest.raises(PanelError, match="p T1 is used for two channels"):

@@ -92,7 +92,7 @@ class ComputersSection:
             (ui.testComputerButton, _("Connect to the computer and show its devices. If it lacks "
                                       "this program, offer to install it.")),
             (ui.cleanComputerButton, _("Remove the models and the ended trainings that are stored "
-                                       "at the computer.")),
+                                       "on the computer.")),
             (ui.removeComputerButton, _("Remove the computer from the list. What is stored there "
                                         "stays.")),
         ):  # fmt: skip
@@ -135,7 +135,7 @@ class ComputersSection:
     def _onClean(self, _checked: bool = False) -> None:
         known = computers.find(self._selected)
         question = _(
-            "Delete all models and ended trainings of this program at {name}? Trainings whose "
+            "Delete all models and ended trainings of this program on {name}? Trainings whose "
             "result was not fetched are lost."
         ).format(name=known.destination)
         if slicer.util.confirmOkCancelDisplay(question, _TITLE):
@@ -206,18 +206,18 @@ class ComputersSection:
         python = answer.get("python") or {}
         if known.command or not python:
             if not python and not known.command:
-                missing = _("There is no Python 3.10 to 3.13 with venv at {name}.")
+                missing = _("There is no Python 3.10 to 3.13 with venv on {name}.")
                 self._show(missing.format(name=known.destination), isError=True)
             return
         free = answer.get("free_bytes")
         room = "" if free is None else _(" {n:.0f} GB of disk are free.").format(n=free / 1e9)
         question = _(
-            "ugmcl is missing at {name}, or has another version. Install it there with Python "
+            "ugmcl is missing on {name}, or has another version. Install it there with Python "
             "{version}, PyTorch and what they need, in a folder of your own (~/.ugmcl/"
             "environment)? It takes several GB with CUDA, and minutes.{room}"
         ).format(name=known.destination, version=python.get("version"), room=room)
         if slicer.util.confirmOkCancelDisplay(question, _TITLE):
-            self._show(_("Installing at {name}. This takes minutes.").format(
+            self._show(_("Installing on {name}. This takes minutes.").format(
                 name=known.destination))  # fmt: skip
             self._start("install", known, self._onReady, "--yes")
 
@@ -252,7 +252,7 @@ class ComputersSection:
         self._show("\n".join(parts))
 
     def _onCleaned(self, known: KnownComputer, answer: dict[str, Any]) -> None:
-        text = _("{n:.1f} MB were deleted at {name}.")
+        text = _("{n:.1f} MB were deleted on {name}.")
         self._show(text.format(n=answer.get("bytes", 0) / 1e6, name=known.destination))
 
     def _save(self, known: KnownComputer) -> None:

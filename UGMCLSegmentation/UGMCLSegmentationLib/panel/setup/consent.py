@@ -17,7 +17,7 @@ def agreed(destination: str) -> bool:
     if computer.isAgreed or slicer.app.testingEnabled():  # in tests nobody could answer
         return True
     text = _(
-        "The work is done at {name}, over ssh. These are sent there:\n\n"
+        "The work is done on {name}, over ssh. These are sent there:\n\n"
         "\u2022 to segment and to rank: the voxels of the volume, or of its region, and the "
         "model\n"
         "\u2022 to fine-tune: the voxels and the labels of the cases with their names, and the "

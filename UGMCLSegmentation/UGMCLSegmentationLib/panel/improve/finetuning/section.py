@@ -375,4 +375,4 @@ class ResumeSection:
 
 def _textOf(run: runFolder.ResumableRun) -> str:
     place = elsewhere.computerOf(run.folder)
-    return _("{run} at {name}").format(run=run.text, name=place) if place else run.text
+    return _("{run} on {name}").format(run=run.text, name=place) if place else run.text

@@ -132,8 +132,8 @@ class Estimate:
     plan: tuple[str, ...] = ()
 
     def text(self, steps: int, place: str = "") -> str:
-        """The estimate for a run that differs from the measured one in the number of `steps`, at
-        the computer of that name or at this one."""
+        """The estimate for a run that differs from the measured one in the number of `steps`, on
+        the computer of that name or on this one."""
         seconds = self.seconds + self.secondsPerStep * (steps - self.steps)
         return _("Takes about {time} and {memory} of memory on {computer}.").format(
             computer=place or _("this computer"),
