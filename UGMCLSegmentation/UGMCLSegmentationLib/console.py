@@ -10,7 +10,11 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from ugmcl_core.training.settings import DEFAULT_METHOD
+from ugmcl_core.training.settings import (
+    DEFAULT_METHOD,
+    FinetuneSettings,
+    KeepLearningSettings,
+)
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.evaluate.evaluation import EvaluateTask
 from UGMCLSegmentationLib.panel.export import export
@@ -18,7 +22,6 @@ from UGMCLSegmentationLib.panel.improve.cases import caseChecks, cases, structur
 from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport, finetuning
 from UGMCLSegmentationLib.panel.improve.finetuning.finetuning import FinetuneTask
-from UGMCLSegmentationLib.panel.improve.keepLearning import learning
 from UGMCLSegmentationLib.panel.improve.keepLearning.learning import Learning
 from UGMCLSegmentationLib.panel.improve.ranking import RankTask
 from UGMCLSegmentationLib.panel.models import models
@@ -88,7 +91,7 @@ class Console:
 
         self._do(RankTask(listed, settings, keep))
         found = [(node, ranks[node.GetID()]) for node in volumeNodes if node.GetID() in ranks]
-        return sorted(found, key=lambda pair: -pair[1].uncertainty)
+        return sorted(found, key=lambda pair: pair[1].order)
 
     def finetune(
         self, labeled: Mapping, unlabeled: Sequence = (), holdout: Mapping | None = None,
@@ -113,8 +116,8 @@ class Console:
         found = _contents(base, labeled, unlabeled, holdout or {}, names)
         cases_ = caseListExport.prepare(found)
         settings = finetuning.newSettings(
-            name, base=base, method=method, iterations=iterations, seed=seed, device=device,
-            compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames,
+            FinetuneSettings, name, base=base, method=method, iterations=iterations, seed=seed,
+            device=device, compare=compare, leave_one_out=leaveOneOut, keep_names=keepNames,
             minutes=float(minutes), overrides=tuple(overrides), replan=replan,
         )  # fmt: skip
         waiting = Waiting()
@@ -134,8 +137,9 @@ class Console:
         names = models.channelsOf(base)
         first = _contents(base, labeled, unlabeled, holdout or {}, names)
         cases_ = caseListExport.prepare(first)
-        settings = learning.newSettings(
-            name, base=base, method=method, seed=seed, device=device, keep_names=keepNames,
+        settings = finetuning.newSettings(
+            KeepLearningSettings, name, base=base, method=method, seed=seed, device=device,
+            keep_names=keepNames,
             check_minutes=float(checkMinutes), cores=float(cores),
         )  # fmt: skip
         return LearningHandle(self, finetuning.newRun(settings, cases_), cases_, first)

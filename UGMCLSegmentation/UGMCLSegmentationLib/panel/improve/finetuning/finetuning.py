@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from slicer.i18n import tr as _
 
@@ -22,6 +22,8 @@ from UGMCLSegmentationLib.storage import computers, runFolder
 from UGMCLSegmentationLib.worker.run import MORE, Task
 from UGMCLSegmentationLib.worker.worker import Event
 
+SettingsType = TypeVar("SettingsType", FinetuneSettings, KeepLearningSettings)
+
 
 class FinetuneListener(Protocol):
     """Receives what only a fine-tuning reports."""
@@ -33,10 +35,10 @@ class FinetuneListener(Protocol):
     def onPaused(self, isPaused: bool) -> None: ...
 
 
-def newSettings(name: str, **choices: Any) -> FinetuneSettings:
+def newSettings(kind: type[SettingsType], name: str, **choices: Any) -> SettingsType:
     """The settings of a new run, with a free name and its own folder. Raises PanelError."""
     with explaining():
-        settings = FinetuneSettings(case_list="", output="", name=models.nameFor(name), **choices)
+        settings = kind(case_list="", output="", name=models.nameFor(name), **choices)
     folder = runFolder.create(settings.name)
     return replace(settings, case_list=str(folder / runFolder.CASE_LIST), output=str(folder))
 

@@ -263,6 +263,7 @@ class FinetuneSection:
         """The settings of a new run. Raises PanelError."""
         parameters = self._parameters
         return finetuning.newSettings(
+            FinetuneSettings,
             parameters.modelName,
             base=baseOf(parameters),
             method=parameters.method,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from slicer.i18n import tr as _
 
-from ugmcl_core.training.settings import KeepLearningSettings
-from UGMCLSegmentationLib.errors import PanelError, explaining
+from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel.improve.cases.caseList import Contents
 from UGMCLSegmentationLib.panel.improve.cases.cases import Case
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport
@@ -38,15 +36,6 @@ class LearningListener(TaskListener, Protocol):
     def onCheck(self, event: Event) -> None: ...
 
     def onWaiting(self, why: str) -> None: ...
-
-
-def newSettings(name: str, **choices: Any) -> KeepLearningSettings:
-    """The settings of a new run, with a free name and its own folder. Raises PanelError."""
-    with explaining():
-        given = {"case_list": "", "output": "", "name": models.nameFor(name)}
-        settings = KeepLearningSettings(**given, **choices)
-    folder = runFolder.create(settings.name)
-    return replace(settings, case_list=str(folder / runFolder.CASE_LIST), output=str(folder))
 
 
 class KeepLearningTask(FinetuneTask):

@@ -12,7 +12,6 @@ from UGMCLSegmentationLib.panel.improve.cases.caseList import CaseListModel
 from UGMCLSegmentationLib.panel.improve.finetuning import caseListExport, finetuning
 from UGMCLSegmentationLib.panel.improve.finetuning.section import SEED, FinetuneSection
 from UGMCLSegmentationLib.panel.improve.finetuning.settings import baseOf
-from UGMCLSegmentationLib.panel.improve.keepLearning import learning
 from UGMCLSegmentationLib.panel.improve.keepLearning.learning import Learning
 from UGMCLSegmentationLib.panel.qtHelpers import enable, silent
 from UGMCLSegmentationLib.panel.shell import Shell
@@ -136,7 +135,8 @@ class KeepLearningSection:
 
         def begin(listener: TaskListener) -> Learning:
             contents = caseListExport.prepare(self._caseList.update())
-            settings = learning.newSettings(
+            settings = finetuning.newSettings(
+                KeepLearningSettings,
                 parameters.modelName,
                 base=baseOf(parameters),
                 method=_method(parameters.method),
