@@ -24,9 +24,9 @@ from ...errors import InputError
 from ...nn.level_sets import signed_distance
 
 _PERCENTILES = (10, 25, 50, 75, 90)
-_SAMPLE = 100_000  # voxels of an image that its statistics are of
-_INSIDE = 20_000  # voxels of a case's structures that enter the statistics of all
-_MOST_BYTES = 1 << 30  # of unlabeled files that are read; of more, an even choice
+_SAMPLE = 100_000  # voxels of an image that its statistics come from
+_INSIDE = 20_000  # voxels of a case's structures that enter the pooled statistics
+_MOST_BYTES = 1 << 30  # of unlabeled files that are read; of more, an evenly spaced choice
 _WHOLE = 0.01  # of a structure's voxels: smaller pieces do not count
 _POINTS = 512  # of a structure, to compare it with the mirror image of another
 _OTHER = 3.0  # times as long, compared with the others, is a voxel of another orientation ...
@@ -52,7 +52,8 @@ class Structure:
 @dataclass(frozen=True)
 class Twins:
     """Two structures side by side along ``axis``, on which ``first`` has the lower position, that
-    look like mirror images of each other: ``likeness`` of each lies in the other one's."""
+    look like mirror images of each other: at least the part ``likeness`` of each lies in the
+    other's mirror image."""
 
     first: int
     second: int
@@ -111,8 +112,8 @@ class Inside:
 @dataclass(frozen=True)
 class Fingerprint:
     """The cases of a training; ``inside`` is that of the first channel, ``further`` are those of
-    the others. ``others`` counts unlabeled ones that were not looked at, since reading all of them
-    would take long."""
+    the others. ``others`` counts the unlabeled ones that were not examined, since reading all of
+    them would take long."""
 
     labeled: tuple[CaseFacts, ...]
     unlabeled: tuple[CaseFacts, ...]
@@ -128,7 +129,7 @@ class Fingerprint:
 
     @property
     def cases(self) -> tuple[CaseFacts, ...]:
-        """Those that were looked at, labeled ones first."""
+        """Those that were examined, labeled ones first."""
         return (*self.labeled, *self.unlabeled)
 
     @property
@@ -137,8 +138,8 @@ class Fingerprint:
         return tuple(sorted({s.value for c in self.labeled for s in c.structures}))
 
     def said_to_be(self, modalities: Sequence[str]) -> Fingerprint:
-        """The same with these ``modalities`` of the channels of the labeled cases and of those
-        that look like them; "" changes nothing."""
+        """The same with the given ``modalities`` for the channels of the labeled cases and of
+        those that look like them; "" changes nothing."""
         if not any(modalities):
             return self
         guessed = zip(*(c.images for c in self.labeled), strict=True)
@@ -202,11 +203,11 @@ def _inside(values: np.ndarray) -> Inside:
 
 
 def unlike(case: CaseFacts, labeled: Sequence[CaseFacts]) -> str:
-    """Why an unlabeled case is of another kind than the labeled ones, "" if it is not.
+    """Why an unlabeled case is of a different kind than the labeled ones, "" if it is not.
 
     Another modality, slices along another axis, a field of view that cannot be that of the same
-    body part, or intensities distributed like those of none of them. The limits are wide: what is
-    left out by mistake teaches nothing, what is let in by mistake mostly little.
+    body part, or intensities distributed like those of none of them. The limits are wide: a case
+    left out by mistake teaches nothing, while one let in by mistake usually does little harm.
     """
     for own, *others in zip(case.images, *(c.images for c in labeled), strict=True):
         kinds = {other.modality for other in others}
@@ -240,7 +241,7 @@ def _mm(values: Sequence[float]) -> str:
 
 
 def _some(cases: Sequence[Case]) -> list[Case]:
-    """The ``cases``, or an even choice of them that holds about `_MOST_BYTES`."""
+    """The ``cases``, or an evenly spaced choice of them of about `_MOST_BYTES`."""
     size = sum(p.stat().st_size for c in cases for p in c.images if p.is_file())
     every = max(1, -(-size // _MOST_BYTES))
     return list(cases[::every])
@@ -292,7 +293,8 @@ def _look_at(array: np.ndarray, path: Path) -> ImageFacts:
 
 
 def _modality(path: Path, sample: np.ndarray, low: float) -> str:
-    """That of a DICOM header; CT where whole numbers go below 0 as only Hounsfield units do."""
+    """The modality in a DICOM header; CT where whole numbers go as far below 0 as only Hounsfield
+    units do."""
     if path.is_dir():
         files = (p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
         try:
@@ -348,7 +350,7 @@ def _twins(
     structures: Sequence[Structure],
     spacing: tuple[float, float, float],
 ) -> list[Twins]:
-    """Pairs that may be told apart by their place alone."""
+    """Pairs that may be distinguishable by their position alone."""
     found = []
     points = {s.value: _points(*masks[s.value]) for s in structures}
     step = np.array(spacing)

@@ -30,16 +30,16 @@ from ..profiles import Profile, stages, with_iterations
 from ..train import COARSE
 from ..trainer import Trainer, TrainingSettings, TrainingTask
 
-_STEPS, _SECONDS = 4, 10.0  # at most so many timed steps of a kind, and no new one after this
-_FEWEST = 20  # iterations, below which nothing is learned
-_RESERVE = 0.97  # part of the time that is planned: the model is written, and steps vary
+_STEPS, _SECONDS = 4, 10.0  # timed steps of a kind: at most this many, none begun after this
+_FEWEST = 20  # iterations; with fewer nothing is learned
+_RESERVE = 0.97  # part of the time that is planned for: the model must be written, and steps vary
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds: of preparing one case with labels and one ``unlabeled``, of one iteration on
-    average over the course, of a network going over one case (a result averages ``views`` of
-    these); ``memory`` in bytes."""
+    """Seconds: of preparing one case with labels and one ``unlabeled``, of one iteration, averaged
+    over the training, and of one pass over a case (a result averages ``views`` of these);
+    ``memory`` in bytes."""
 
     case: float
     unlabeled: float
@@ -51,7 +51,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Course:
-    """A training of a run, to be measured."""
+    """One training of a run, to be measured."""
 
     cohort: Cohort
     method: Method
@@ -63,7 +63,7 @@ def measure(
 ) -> Cost:
     """The cost of a training on its first case of each kind; raises Canceled.
 
-    Some steps of each stage run on the true window and device, the first one not counted.
+    Some steps of each stage run with the real window and device; the first one is not counted.
     """
     profile = attempt.profile
     parts = stages(profile if course.base is None else replace(profile, coarse=None))
@@ -214,12 +214,12 @@ def iterations_for(
 
 
 def labeling_seconds(course: Course, cost: Cost, iterations: int) -> float:
-    """What a method spends on labeling whole volumes (`Method.renewals`), about: see
+    """Approximate time that a method spends on labeling whole volumes (`Method.renewals`); see
     `pseudo_labels.affordable`."""
     method = course.method
     if not method.renewals:
         return 0.0
-    volumes = min(method.volumes, len(course.cohort.unlabeled))  # at most so often
+    volumes = min(method.volumes, len(course.cohort.unlabeled))  # at most this many
     each = method.renewals * cost.views * cost.prediction
     most = max(pseudo_labels.SHARE * cost.iteration * iterations, pseudo_labels.FEWEST * each)
     return min(volumes * each, most)

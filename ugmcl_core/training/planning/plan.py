@@ -7,9 +7,9 @@
 `plan` is a pure function. Where the rules of nnU-Net's planning fit they are followed (Isensee et
 al., nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation,
 Nature Methods 18, 2021): the grid from the median spacing, strides and kernels from spacing and
-patch, the normalization from the kind of image. The rest follows from the time of two CPU cores,
-which nnU-Net does not have in mind: patches of the size of the structure and a grid that they fit.
-The decisions are made in the order of `DECISIONS`, and each sees the ones before it, so that an
+patch, the normalization from the kind of image. The rest is designed for two CPU cores, which
+nnU-Net does not target: patches of the size of the structure, and a grid that fits them. The
+decisions are made in the order of `DECISIONS`, and each sees the ones before it, so that an
 override of one changes what follows from it.
 """
 
@@ -42,12 +42,13 @@ from ..profiles import (
     contralateral,
     with_iterations,
 )
-from . import fingerprint
+from . import fingerprint, notation
 from .fingerprint import CaseFacts, Fingerprint
+from .notation import axis_names, shown
 
 T = TypeVar("T")
 PLAN = "plan"
-"""Where a profile is named, the one that is planned."""
+"""The name of the planned profile where a profile is chosen by name."""
 
 DECISIONS = (
     "unlabeled", "grid", "patch", "strides", "kernels", "filters", "dropout", "batch",
@@ -56,19 +57,18 @@ DECISIONS = (
 )  # fmt: skip
 """What can be overridden, in the order in which it is decided."""
 
-_AXES = "RAS"
 _GIB = 1 << 30
 _LEAST = 4  # voxels below which no axis is halved
-_RESOLVED = 4.0  # voxels across the thinnest structure that no grid may go below ...
-_CLEAR = 8.0  # ... and that it keeps if only the size of whole images speaks for a coarser one
+_RESOLVED = 4.0  # the fewest voxels across the thinnest structure on any grid, ...
+_CLEAR = 8.0  # ... and if only the size of whole images calls for a coarser one
 _WINDOWS = 16.0  # patches that the voxels of a typical image should fill at most
 _TWINS = 0.7  # likeness from which on two structures are mirror images whatever their names
-_ASIDE = 0.2  # of the image's extent, that a structure lies from the middle ...
-_APART = 0.15  # ... and of all structures' extent, that two lie apart, to be on one side clearly
+_ASIDE = 0.2  # of the image's extent: how far a structure is from the middle, ...
+_APART = 0.15  # ... and of all structures' extent: how far apart two must be to be on one side
 _CONTEXT = 2.0  # times the structure's extent that a patch shows
-_COARSER = (1.6, 2.2)  # times the grid, for a coarse start: the more the thicker structures are
+_COARSER = (1.6, 2.2)  # times the grid, for a coarse start: coarser for thicker structures
 _FIRST = 0.75  # ... and its part of the iterations, about half of the time
-_SEEN = 3.0  # voxels across the thinnest structure that its grid may not go below
+_SEEN = 3.0  # the fewest voxels across the thinnest structure on its grid
 _SMALLER = 0.6  # part of a patch's voxels beyond which a coarse start saves too little
 
 
@@ -81,8 +81,8 @@ class Limits:
 
     @property
     def voxels(self) -> int:
-        """The most of a patch. On a CPU those of the compact profile, of which two cores train
-        about one batch in two seconds; on a GPU those of the published one."""
+        """The largest patch. On a CPU about that of the compact profile, with which two cores
+        train one batch in two seconds; on a GPU that of the published one."""
         if self.device == "cpu":
             return 300_000 if self.memory >= 8 * _GIB else 150_000
         return 1_000_000 if self.memory >= 10 * _GIB else 500_000
@@ -90,7 +90,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Decision:
-    """One property of a training, its value as it can be given back, and the reason for it."""
+    """One property of a training: its value, in the form that overrides take, and the reason for
+    it."""
 
     what: str
     value: str
@@ -104,7 +105,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """A training's profile and how it came about; ``classes`` are those of the model, and
+    """A training's profile and the decisions behind it; ``classes`` are those of the model, and
     ``modality`` is the kind of its images, empty if unknown; ``left_out`` are unlabeled cases that
     are not like the labeled ones, and why."""
 
@@ -192,9 +193,9 @@ def plan_cohort(
 ) -> Plan:
     """The plan for these cases on ``device``: `fingerprint.take` and `plan`, one after the other.
 
-    ``values`` are the labels of the ``classes``, by default 1, 2, ...; without classes, those
-    that occur in several of the labels are the classes, named by their numbers. ``modality`` is
-    what the user says that the images are; of a ``base`` the filters are kept, so that its weights
+    ``values`` are the labels of the ``classes``, by default 1, 2, ...; without classes, those that
+    occur in several of the labels are the classes, named by their numbers. ``modality`` is the
+    kind of images according to the user; the filters of a ``base`` are kept, so that its weights
     fit. Raises InputError.
     """
     given = overrides_of(overrides)
@@ -214,13 +215,14 @@ def plan_cohort(
         classes = [ClassInfo(n, t, largest_component=None) for n, t in enumerate(names, 1)]
     made = plan(found, classes, limits_of(device), given, values)
     if values == tuple(range(1, len(values) + 1)):
-        values = ()  # the usual ones go without saying
+        values = ()  # the default ones are left out
     representation = replace(made.profile.representation, values=values)
     return replace(made, profile=replace(made.profile, representation=representation))
 
 
 def _usual(found: Fingerprint) -> tuple[int, ...]:
-    """The label values in at least two cases, or in the only one: another is rather a slip."""
+    """The label values in at least two cases, or in the only one: any other is more likely a
+    slip."""
     least = min(2, len(found.labeled))
     return tuple(v for v in found.values if len(found.of(v)) >= least) or found.values
 
@@ -314,7 +316,7 @@ class _Planner:
             why = f"{len(unlike)} of {count} are of another kind, which makes a model worse"
         if found.others:
             why += f"; {found.others} were not looked at"
-        value = self.decide("unlabeled", "alike", why, _alike_or_all, str)
+        value = self.decide("unlabeled", "alike", why, notation.alike_or_all, str)
         return unlike if value == "alike" else {}
 
     def grid(self) -> tuple[float, float, float]:
@@ -336,29 +338,30 @@ class _Planner:
 
         why = "the median spacing of the cases"
         if thick:
-            why += f"; along {_names(thick)} slices are thick, and nothing is made up between them"
+            why += f"; along {axis_names(thick)} slices are thick, and nothing is made up between "
+            why += "them"
         # axes within which a structure fits the image are counted as far as the image goes
         inner = np.minimum(self.largest_mm, self.size_mm)
         if coarser(lambda g: float(np.prod(np.ceil(inner / g))), most, _RESOLVED):
-            why = f"coarsened from {_shown(base)} mm so that a patch covers the largest structure"
+            why = f"coarsened from {shown(base)} mm so that a patch covers the largest structure"
         if coarser(lambda g: float(np.prod(self.size_mm / g)), _WINDOWS * most, _CLEAR):
             why = (
-                f"coarsened from {_shown(base)} mm: a typical image then has about "
+                f"coarsened from {shown(base)} mm: a typical image then has about "
                 f"{np.prod(self.size_mm / grid) / most:.0f} patches, and the thinnest structure "
                 f"is still {thinnest / grid.min():.0f} voxels wide"
             )
         value = tuple(round(float(g), 3) for g in grid)
-        return self.decide("grid", value, why, _floats, _shown)
+        return self.decide("grid", value, why, notation.floats, shown)
 
     def patch(self, grid: tuple[float, ...]) -> tuple[int, int, int]:
         most = self.limits.voxels
         image = np.maximum(1.0, np.round(self.size_mm / grid))
         wanted = np.clip(_CONTEXT * self.extent_mm / grid, 1.0, image)
-        why = f"{_CONTEXT:g} times the structures' {_shown(np.round(self.extent_mm))} mm"
+        why = f"{_CONTEXT:g} times the structures' {shown(np.round(self.extent_mm))} mm"
         whole = smallest_patch(float(np.prod(image)))
         least = max(most / 2, whole if whole <= most else 0.0)
         if np.prod(wanted) < least:
-            why = f"what surrounds the structures, of {_shown(np.round(self.extent_mm))} mm, too"
+            why = f"what surrounds the structures, of {shown(np.round(self.extent_mm))} mm, too"
             if least == whole:
                 why += "; a typical image is segmented in one window"
             while np.prod(wanted) < least and (wanted < image).any():
@@ -372,7 +375,7 @@ class _Planner:
                 beyond = np.where(wanted > 2 * _LEAST, beyond, 0.0)
                 wanted[int(beyond.argmax())] *= 0.98
         value = tuple(max(1, int(n)) for n in np.round(wanted))
-        return self.decide("patch", value, why, _wholes, _shown)
+        return self.decide("patch", value, why, notation.wholes, shown)
 
     def strides(
         self, grid: tuple[float, ...], patch: tuple[int, ...]
@@ -382,7 +385,7 @@ class _Planner:
         why = f"no axis is halved below {_LEAST} voxels"
         if max(grid) >= 2 * min(grid):
             why += ", the finely sampled ones first until voxels are about cubes"
-        strides = self.decide("strides", proposed, why, _triples(4), _digits)
+        strides = self.decide("strides", proposed, why, notation.triples(4), notation.digits)
         multiple = NetworkSettings(strides=strides).multiple
         fit = [_multiple(n, m) for n, m in zip(patch, multiple, strict=True)]
         image = np.maximum(1.0, np.round(self.size_mm / grid))
@@ -394,7 +397,7 @@ class _Planner:
         fit = tuple(fit)
         if fit != patch:
             self.made = [
-                replace(d, value=_shown(fit)) if d.what == "patch" else d for d in self.made
+                replace(d, value=shown(fit)) if d.what == "patch" else d for d in self.made
             ]
         return strides, fit
 
@@ -406,12 +409,12 @@ class _Planner:
         why = "voxels are about cubes at every level"
         if flat:
             why = f"the finest {flat} levels look within slices, between which little is alike"
-        return self.decide("kernels", proposed, why, _triples(5), _digits)
+        return self.decide("kernels", proposed, why, notation.triples(5), notation.digits)
 
     def filters(self) -> int:
         value = 32 if self.limits.device == "cuda" and self.limits.memory >= 10 * _GIB else 16
         why = "as nnU-Net, for a GPU" if value == 32 else "as the published network"
-        return self.decide("filters", value, why, _positive, str)
+        return self.decide("filters", value, why, notation.positive, str)
 
     def batch(self, patch: tuple[int, ...]) -> tuple[int, int]:
         part = math.prod(patch) / self.limits.voxels
@@ -423,17 +426,18 @@ class _Planner:
         value = (each, each)
         if not self.found.unlabeled:
             why += "; without unlabeled cases all are labeled"
-        return self.decide("batch", value, why, _sum, lambda v: f"{v[0]}+{v[1]}")
+        parse = notation.labeled_and_unlabeled
+        return self.decide("batch", value, why, parse, lambda v: f"{v[0]}+{v[1]}")
 
     def dropout(self) -> float:
         why = "of the channels: half of them, as published, slow a short training down"
-        return self.decide("dropout", 0.2, why, _share, "{:g}".format)
+        return self.decide("dropout", 0.2, why, notation.share, "{:g}".format)
 
     def optimization(self) -> Optimization:
         o = COMPACT.optimization
         length = COMPACT.iterations
         why = f"of AdamW in {length} iterations, as compact; up to 5 times as much in fewer"
-        rate = self.decide("rate", o.rate.base, why, _number, "{:g}".format)
+        rate = self.decide("rate", o.rate.base, why, notation.number, "{:g}".format)
         return replace(o, rate=replace(o.rate, base=rate, length=length))
 
     def coarse(
@@ -443,7 +447,7 @@ class _Planner:
         thinnest, finest = 2.0 * min(self.radii), np.array(grid) < 1.5 * min(grid)
         wider = np.clip(thinnest / (_CLEAR * min(grid)), *_COARSER)
         spacing = tuple(float(f"{g:.4g}") for g in np.where(finest, wider * np.array(grid), grid))
-        # what a patch shows more of, if the grid is coarser than it has to be, is context
+        # if the grid is coarser than necessary, a patch shows more context
         image = np.maximum(1.0, np.round(self.size_mm / spacing))
         wanted = np.minimum(np.where(finest, np.array(patch) / _COARSER[0], patch), image)
         sizes = zip(patch, wanted, wanted >= image, multiple, strict=True)
@@ -453,14 +457,14 @@ class _Planner:
         )
         part = math.prod(small) / math.prod(patch)
         value, why = _FIRST, (
-            f"of the iterations come first on a grid of {_shown(spacing)} mm, with patches of "
-            f"{_shown(small)}, where they take less time and see more"
+            f"of the iterations come first on a grid of {shown(spacing)} mm, with patches of "
+            f"{shown(small)}, where they take less time and see more"
         )  # fmt: skip
         if thinnest / min(spacing) < _SEEN:
             value, why = 0.0, f"a structure {thinnest:.2g} mm thick is to be seen from the start"
         elif part > _SMALLER:
             value, why = 0.0, "no iterations on a coarser grid: patches are small already"
-        value = self.decide("coarse", value, why, _part, "{:g}".format)
+        value = self.decide("coarse", value, why, notation.part, "{:g}".format)
         return CoarseStart(spacing, small, value) if value else None
 
     def prior(self) -> tuple[float, ...]:
@@ -469,7 +473,7 @@ class _Planner:
         return tuple(sum(s.share for s in self.found.of(v)) / len(cases) for v in self.values)
 
     def normalization(self) -> Normalizations:
-        """That of all channels if their intensities have no unit, else one for each."""
+        """One for all channels if their intensities have no unit, else one for each."""
         each, kinds = [], modalities(self.found.labeled)
         for kind, inside in zip(kinds, self.found.insides, strict=True):
             if kind == "CT" and inside.deviation > 0 and inside.low < inside.high:
@@ -489,14 +493,14 @@ class _Planner:
             value = tuple(each)
             named = zip(self.found.channels, whys, strict=True)
             why = "; ".join(f"{name}, {text}" for name, text in named)
-        parse = _normalization(len(each))
-        return self.decide("normalization", value, why, parse, _normalization_text)
+        parse = notation.normalization(len(each))
+        return self.decide("normalization", value, why, parse, notation.normalization_text)
 
     def scale(self, grid: tuple[float, ...]) -> float:
         radius = float(np.median(self.radii))
         value = float(f"{min(20.0, max(0.6 * radius, 2.0 * min(grid))):.3g}")
         why = f"mm of signed distance, most of a structure's depth of {radius:.3g} mm"
-        return self.decide("scale", value, why, _number, "{:g}".format)
+        return self.decide("scale", value, why, notation.number, "{:g}".format)
 
     def foreground(self, grid: tuple[float, ...], patch: tuple[int, ...]) -> float:
         seen = np.minimum(1.0, np.multiply(patch, grid) / self.size_mm)
@@ -504,7 +508,7 @@ class _Planner:
         value = 1 / 3 if chance >= 0.5 else 0.5 if chance >= 0.2 else 2 / 3
         each = "a structure, each as often" if len(self.found.values) > 1 else "the structure"
         why = f"of the labeled patches lie on {each}; a random one shows it with {chance:.0%}"
-        return self.decide("foreground", round(value, 2), why, _share, "{:g}".format)
+        return self.decide("foreground", round(value, 2), why, notation.share, "{:g}".format)
 
     def augmentation(self, grid: tuple[float, ...]) -> Augmentation:
         thick = thick_axes(grid)
@@ -512,25 +516,25 @@ class _Planner:
         twins = sorted(set(sided(self.found.labeled, self.classes, self.values)))
         if twins:
             axes = tuple(a for a in axes if a not in twins)
-            whys.append(f"two structures are told apart by their side along {_names(twins)}")
+            whys.append(f"two structures are told apart by their side along {axis_names(twins)}")
         alike = [a for a in axes if _lie_alike(self.found.labeled, self.values, a)]
         if alike:
             axes = tuple(a for a in axes if a not in alike)
             whys.append(
-                f"along {_names(alike)} structures are on the same side in all cases, and to "
+                f"along {axis_names(alike)} structures are on the same side in all cases, and to "
                 "learn mirrored ones too takes longer"
             )
         why = "; ".join(whys)
         why = why or "left to right and front to back, and segmented in these views too"
-        axes = self.decide("mirror", axes, why, _axes, lambda v: _names(v) or "none")
+        axes = self.decide("mirror", axes, why, notation.axes, lambda v: axis_names(v) or "none")
         degrees, why = 18.0, "degrees about each axis, as compact"
         if thick:
-            degrees, why = 30.0, f"degrees, within the slices along {_names(thick)} alone"
-        degrees = self.decide("rotation", degrees, why, _number, "{:g}".format)
+            degrees, why = 30.0, f"degrees, within the slices along {axis_names(thick)} alone"
+        degrees = self.decide("rotation", degrees, why, notation.number, "{:g}".format)
         strength, why = 1.0, "of gain, gamma, bias field, blur and noise, as compact"
         if set(modalities(self.found.labeled)) == {"CT"}:
             strength, why = 0.5, "CT: scanners differ less in their intensities than in MR"
-        strength = self.decide("intensity", strength, why, _share, "{:g}".format)
+        strength = self.decide("intensity", strength, why, notation.share, "{:g}".format)
         flips = tuple(0.5 if a in axes else 0.0 for a in range(3))
         return replace(
             COMPACT.batch.augmentation,
@@ -542,7 +546,7 @@ class _Planner:
 
     def iterations(self) -> int:
         why = "as compact; --minutes sets them from a measured step"
-        return self.decide("iterations", COMPACT.iterations, why, _positive, str)
+        return self.decide("iterations", COMPACT.iterations, why, notation.positive, str)
 
 
 def sided(
@@ -550,7 +554,7 @@ def sided(
 ) -> list[int]:
     """The axes along which a mirrored view would show one structure as another: in most of the
     labeled ``cases`` the two lie side by side and look like each other's mirror image. Where the
-    ``classes``, labeled with ``values``, are named left and right, less likeness is enough."""
+    ``classes``, labeled with ``values``, are named left and right, less likeness suffices."""
     axes = []
     shown = [{s.value for s in c.structures} for c in cases]
     names = dict(zip(values, (c.name.casefold() for c in classes), strict=True))
@@ -571,7 +575,7 @@ def sided(
 
 
 def _lie_alike(cases: Sequence[CaseFacts], values: Sequence[int], axis: int) -> bool:
-    """Whether along ``axis``, in all of at least two cases and clearly so, a structure lies on the
+    """Whether along ``axis``, clearly and in all of at least two cases, a structure lies on the
     same side of the image's middle, or two structures lie in the same order."""
     shown = [({s.value: s.center[axis] for s in c.structures}, c) for c in cases]
     offsets = [
@@ -633,17 +637,18 @@ def modalities(cases: Sequence[CaseFacts]) -> tuple[str, ...]:
 
 
 def contradiction(card: ModelCard, cases: Sequence[CaseFacts]) -> str:
-    """Advice to train from scratch where cases do not fit a base model: another modality, slices
-    between which its grid would make up most, or structures that vanish on it. "" else."""
+    """Advice to train from scratch where the cases do not fit a base model: another modality,
+    slices so thick that most of its grid would be interpolated, or structures too thin for it. ""
+    otherwise."""
     grid, spacing = np.array(card.spacing), _median([c.spacing for c in cases])
     thinnest = min((2.0 * s.radius for c in cases for s in c.structures), default=math.inf)
     why = _other_kind(card, modalities(cases))
     if not why and (spacing > 3 * grid).any():
-        why = f"the voxels are of {_shown(spacing)} mm, and its grid is of {_shown(grid)} mm"
+        why = f"the voxels are of {shown(spacing)} mm, and its grid is of {shown(grid)} mm"
     elif not why and thinnest < 3 * grid.min():
         why = (
             f"a structure is {thinnest:.2g} mm thick, less than three voxels of its grid of "
-            f"{_shown(grid)} mm"
+            f"{shown(grid)} mm"
         )
     return why and (
         f"{card.name} hardly fits these cases: {why}. Consider planning anew, which keeps the "
@@ -652,7 +657,7 @@ def contradiction(card: ModelCard, cases: Sequence[CaseFacts]) -> str:
 
 
 def _other_kind(card: ModelCard, kinds: Sequence[str]) -> str:
-    """That the images of a channel are of another modality than a model's, "" if none is."""
+    """A text if the images of a channel have another modality than the model's, "" if none has."""
     alike = isinstance(card.normalization, Mapping)
     each = [card.normalization] * len(kinds) if alike else card.normalization
     for kind, own in zip(kinds, each, strict=True):
@@ -670,109 +675,6 @@ def _median(rows: Sequence[Any]) -> np.ndarray:
 
 
 def _multiple(n: int, m: int) -> int:
-    """A multiple of ``m`` near ``n``, of a small one from ``n`` on: no slice is left out."""
+    """A multiple of ``m`` near ``n``; for a small ``m`` not below ``n``, so that no slice is left
+    out."""
     return max(1, math.ceil(n / m) if m <= _LEAST else round(n / m)) * m
-
-
-def _shown(values: Sequence[float]) -> str:
-    return ",".join(f"{v:g}" for v in values)
-
-
-def _names(axes: Sequence[int]) -> str:
-    return ",".join(_AXES[a] for a in axes)
-
-
-def _digits(triples: Strides) -> str:
-    return " ".join("".join(map(str, t)) for t in triples)
-
-
-def _normalization_text(value: Normalizations) -> str:
-    each = (value,) if isinstance(value, Normalization) else value
-    numbers = ([v for k, v in n.to_dict().items() if k != "kind"] for n in each)
-    return "; ".join(
-        ",".join([n.kind, *(f"{v:g}" for v in own)]) for n, own in zip(each, numbers, strict=True)
-    )
-
-
-def _alike_or_all(text: str) -> str:
-    if text not in ("alike", "all"):
-        raise ValueError(text)
-    return text
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(text)
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError(text)
-    return value
-
-
-def _part(text: str) -> float:
-    value = _share(text)
-    if value == 1:
-        raise ValueError(text)
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
-
-
-def _floats(text: str) -> tuple[float, ...]:
-    a, b, c = (_number(v) for v in text.split(","))
-    return a, b, c
-
-
-def _wholes(text: str) -> tuple[int, ...]:
-    a, b, c = (_positive(v) for v in text.split(","))
-    return a, b, c
-
-
-def _sum(text: str) -> tuple[int, int]:
-    labeled, _, unlabeled = text.partition("+")
-    if int(unlabeled) < 0:
-        raise ValueError(text)
-    return _positive(labeled), int(unlabeled)
-
-
-def _triples(count: int) -> Callable[[str], Strides]:
-    def parse(text: str) -> Strides:
-        triples = tuple(tuple(map(_positive, word)) for word in text.split())
-        NetworkSettings(**{"strides" if count == 4 else "kernels": triples})
-        return triples
-
-    return parse
-
-
-def _axes(text: str) -> tuple[int, ...]:
-    if text == "none":
-        return ()
-    return tuple(_AXES.index(word.strip()) for word in text.upper().split(","))
-
-
-def _normalization(channels: int) -> Callable[[str], Normalizations]:
-    """Reads one of all channels, or one of each with semicolons between them."""
-
-    def parse(text: str) -> Normalizations:
-        each = []
-        for part in text.split(";"):
-            kind, *numbers = part.strip().split(",")
-            try:
-                each.append(Normalization(kind, *map(float, numbers)))
-            except TypeError as error:
-                raise ValueError(text) from error
-        if len(each) not in (1, channels):
-            raise ValueError(text)
-        return each[0] if len(each) == 1 else tuple(each)
-
-    return parse
