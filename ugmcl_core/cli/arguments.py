@@ -11,7 +11,7 @@ from ..data.dataset_json import DatasetJson
 from ..data.pairing import Channels
 from ..errors import InputError
 from ..inference.settings import MOST_PASSES
-from ..models.card import ClassInfo
+from ..models.card import CLASS_COLORS, ClassInfo
 
 if TYPE_CHECKING:
     from ..remote.connection import Computer
@@ -195,9 +195,8 @@ def named_classes(text: str) -> tuple[ClassInfo, ...]:
 
 
 def _numbered(names: Sequence[str]) -> tuple[ClassInfo, ...]:
-    colors = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
     return tuple(
-        ClassInfo(n, name, colors[(n - 1) % len(colors)], largest_component=None)
+        ClassInfo(n, name, CLASS_COLORS[(n - 1) % len(CLASS_COLORS)], largest_component=None)
         for n, name in enumerate(names, 1)
     )
 

@@ -29,7 +29,7 @@ def has_several_components(mask: np.ndarray, known: np.ndarray | None = None) ->
     """Whether ``mask`` lies in several pieces: its largest 6-connected component holds less than
     95 % of it, so that a few stray voxels do not count.
 
-    What is not ``known`` may connect two pieces, and is taken to.
+    Voxels that are not ``known`` count as connecting the pieces that they touch.
     """
     from scipy import ndimage
 
@@ -50,5 +50,5 @@ def bounding_box(mask: np.ndarray, margin: Sequence[int] = (0, 0, 0)) -> tuple[s
         (places,) = np.nonzero(mask.any(axis=others))
         if not places.size:
             return (slice(None),) * mask.ndim
-        box.append(slice(max(0, places[0] - more), places[-1] + 1 + more))
+        box.append(slice(max(0, int(places[0]) - more), int(places[-1]) + 1 + more))
     return tuple(box)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .components import bounding_box
 from .preprocessing import (
     Normalization,
     Normalizations,
@@ -27,7 +28,7 @@ from .volume import Volume
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ANISOTROPIC = 3.0  # ratio of the spacings from which on slices are resampled by themselves
+_ANISOTROPIC = 3.0  # ratio of the spacings from which slices are resampled separately
 
 
 def prepare(
@@ -43,7 +44,9 @@ def prepare(
     grid, box = region_of(volumes, roi)
     arrays = [np.array(v.array[box], np.float32, copy=True) for v in volumes]
     known = np.logical_or.reduce([a != 0 for a in arrays])
-    inner = _bounding_box(known)
+    if not known.any():
+        refuse_constant()
+    inner = bounding_box(known)
     box = tuple(
         slice(o.start + i.start, o.start + i.stop) for o, i in zip(box, inner, strict=True)
     )
@@ -85,17 +88,6 @@ def _nearest(old: int, new: int) -> np.ndarray:
     return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """The smallest box around a mask; InputError for an empty one."""
-    if not mask.any():
-        refuse_constant()
-    box = []
-    for axis in range(3):
-        where = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        box.append(slice(int(where[0]), int(where[-1]) + 1))
-    return tuple(box)
-
-
 def _filled(mask: np.ndarray) -> np.ndarray:
     from scipy.ndimage import binary_fill_holes
 
@@ -119,9 +111,9 @@ def resample(
     spacing: Sequence[float],
     wanted: Sequence[float],
 ) -> np.ndarray:
-    """(I, J, K) to ``shape`` by cubic splines, faces aligned, not beyond its own range. Where one
-    axis is much coarser than another, in ``spacing`` (mm) or the ``wanted`` one, each slice by
-    itself, and the nearest slice is taken."""
+    """(I, J, K) to ``shape`` by cubic splines, faces aligned, within its own range. Where one axis
+    is much coarser than another, in ``spacing`` (mm) or the ``wanted`` one, slices are resampled
+    separately, and along that axis the nearest one is taken."""
     if array.shape == tuple(shape):
         return array
     thick = _thick(spacing, wanted)

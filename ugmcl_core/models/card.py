@@ -20,6 +20,8 @@ PLACES = 9
 SDF_CONVENTIONS = ("truncated", "published")
 PREPARATIONS = ("ugmcl", "nnunet")
 LARGEST_LABEL = 255
+CLASS_COLORS = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
+"""The colors of classes that come without one, in turn."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -39,8 +41,8 @@ class ClassInfo:
 
     `value` is its number in label volumes and its channel in the network (1, 2, ... in the order
     of the card), `color` RGB from 0 to 1, and `largest_component` means that the structure is one
-    piece, so smaller islands of it are errors; None, which no card holds, leaves the decision to
-    the training's labels.
+    piece, so smaller islands of it are errors. None, which never occurs in a card, leaves the
+    decision to the training's labels.
     """
 
     value: int
@@ -52,15 +54,15 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's doubt becomes numbers that hold.
+    """Turns a model's uncertainty into calibrated numbers.
 
     Nine of ten surface points lie within ``factor`` r ** ``exponent`` mm, with r the expected
     offset of `inference.surface_error`, where ``places`` are the weights of its `place_factor`.
     The interval of a volume is that of `inference.volume_interval` with ``volume_stretch``. A
     case's Dice is expected at ``dice_slope`` times `inference.agreement` plus ``dice_offset``,
-    give or take 1.96 times ``dice_deviation``. The defaults, for models that were not calibrated,
-    are those of la-lge-mri (Testing/benchmarks/accuracy/calibrate.py), but that all places are
-    alike and that the Dice is known half as well, as nothing is known of the model.
+    plus or minus 1.96 times ``dice_deviation``. The defaults, for models that were not calibrated,
+    are those of la-lge-mri (Testing/benchmarks/accuracy/calibrate.py), except that all places are
+    alike and the interval of the Dice is twice as wide.
     """
 
     factor: float = 2.1
@@ -81,7 +83,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model is, expects and was made from.
+    """What a model is, what it expects, and what it was made from.
 
     `spacing` (mm) and `patch` (voxels) are those of the model's grid, by array axis.
     `channels` names the images of a case, in the order of the network's input.
@@ -164,7 +166,7 @@ def class_info(value: Any) -> ClassInfo:
 
 
 def images_of_a_case(channels: Sequence[str]) -> str:
-    """What a model or a training takes, for people."""
+    """The images of a case, in words for the user."""
     if len(channels) == 1:
         return "one image a case"
     return f"{len(channels)} images a case ({', '.join(channels)})"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
 from ugmcl_core.inference.settings import UNSURE_MM
 from UGMCLSegmentationLib.scene import (
-    arrays,
     labelmaps,
     results,
     subjectHierarchy,
@@ -108,8 +106,4 @@ def _segmentOf(segmentationNode, value: int):
 
 
 def _milliliters(segment) -> float:
-    labelmap = labelmaps.image(segment)
-    if labelmap is None:
-        return 0.0
-    count = np.count_nonzero(arrays.voxels(labelmap) == segment.GetLabelValue())
-    return float(count * np.prod(labelmap.GetSpacing()) / 1000.0)
+    return labelmaps.voxelVolume(segment) / 1000.0

@@ -16,6 +16,7 @@ from pathlib import Path
 import qt
 import slicer
 
+from ugmcl_core.remote.connection import LIBRARIES
 from UGMCLSegmentationLib.storage import userFolder
 
 
@@ -34,7 +35,6 @@ class Ending:
         return self.signal == _KILLED or self.code == 128 + _KILLED  # the latter of a launcher
 
 
-_LIBRARIES = "UGMCL_SYSTEM_LIBRARIES"  # as ugmcl_core.remote.connection reads it
 _KILLED = 9  # SIGKILL, which Windows does not have
 
 
@@ -181,7 +181,7 @@ def _environment():
     paths = [_packagePlace(), os.environ.get("PYTHONPATH", "")]
     environment.insert("PYTHONPATH", os.pathsep.join(p for p in paths if p))
     environment.insert("UGMCL_MODELS", userFolder.modelPlaces())
-    environment.insert(_LIBRARIES, _systemLibraries())
+    environment.insert(LIBRARIES, _systemLibraries())
     environment.insert("PYTHONUNBUFFERED", "1")
     environment.insert("PYTHONIOENCODING", "utf-8")
     return environment

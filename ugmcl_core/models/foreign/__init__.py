@@ -1,3 +1,2 @@
-"""Models that other programs trained: what they need is carried over into a card of this program,
-so that the same windows, views and overlays serve them. They segment; they are not trained
-further."""
+"""Models trained by other programs. Their settings are converted to a card of this program, so the
+same windows, views and overlays work for them. They can segment, but not be trained further."""

@@ -1,6 +1,6 @@
 """A MONAI bundle, such as those of MONAI's model zoo, as a model of this program.
 
-Nothing of the bundle is run: its network is built by MONAI from a class name and plain arguments,
+No code of the bundle is run: MONAI builds its network from a class name and plain arguments,
 and its preprocessing is carried over into the card where this program knows the same (spacing,
 RAS, intensity ranges, z-scores). What cannot be carried over is refused with the reason. Format:
 MONAI's "MONAI Bundle specification" (configs/metadata.json, configs/inference.json,
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ..card import ClassInfo, ModelCard, as_name
+from ..card import CLASS_COLORS, ClassInfo, ModelCard, as_name
 from ..model import save_model
 from . import pickles
 from .settings import MONAI, NETWORKS, NO_DISTANCE
@@ -26,11 +26,10 @@ TRAINING, WEIGHTS = Path("configs", "train.json"), Path("models", "model.pt")
 TEXTS = (METADATA, INFERENCE, TRAINING)
 LICENSES = (Path("LICENSE"), Path("docs", "license.txt"), Path("docs", "data_license.txt"))
 _NETS = "monai.networks.nets."
-_NEUTRAL = {  # of the file, the type or the device, not of the voxels
+_NEUTRAL = {  # these concern the file, the type or the device, not the voxels
     "LoadImage", "EnsureChannelFirst", "AddChannel", "EnsureType", "CastToType", "ToTensor",
     "ToDevice", "CropForeground", "SelectItems",
 }  # fmt: skip
-COLORS = ((0.86, 0.36, 0.31), (0.95, 0.84, 0.57), (0.44, 0.68, 0.82), (0.56, 0.80, 0.50))
 
 
 def is_bundle(folder: Path) -> bool:
@@ -60,7 +59,7 @@ def convert(bundle: Path, folder: Path) -> Path:
         description=f"{metadata.content.get('description', '')} {NO_DISTANCE}".strip(),
         modality=str(image.get("modality", "")),
         classes=tuple(
-            ClassInfo(n, name, COLORS[(n - 1) % len(COLORS)], largest_component=False)
+            ClassInfo(n, name, CLASS_COLORS[(n - 1) % len(CLASS_COLORS)], largest_component=False)
             for n, name in enumerate(names, 1)
         ),
         channels=channels,

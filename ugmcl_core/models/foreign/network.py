@@ -1,4 +1,5 @@
-"""A network of another package in the place of this program's: built from a card, to segment."""
+"""A network of another package, built from a card, that segments in place of this program's
+own."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from .settings import NNUNET, OPERATIONS, ForeignSettings
 
 
 class ForeignNetwork(nn.Module):
-    """As `DualTaskVNet` to segment with, without a distance head and without dropout."""
+    """Offers what segmentation needs of `DualTaskVNet`, without a distance head and dropout."""
 
     def __init__(self, settings: ForeignSettings) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ class ForeignNetwork(nn.Module):
         return logits
 
     def decode(self, features: Tensor, distance: bool = True) -> Output:
-        """The output with what `encode` gave; ``distance`` changes nothing."""
+        """The output for what `encode` returned; ``distance`` has no effect."""
         return Output(features, None)
 
     def forward(self, image: Tensor) -> Output:
@@ -71,16 +72,17 @@ def build(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Foreign
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load the weights, in which a tensor of several names may have one alone; RuntimeError if
-    they are not the network's."""
+    """Load the weights; a tensor with several names may be stored under one of them. RuntimeError
+    if they do not fit the network."""
     wrong = network.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
     missing = set(wrong.missing_keys) & set(tensors(network))
     if strange := sorted(missing.union(wrong.unexpected_keys)):
-        raise RuntimeError(f"{strange[0]} is missing or strange, as are {len(strange) - 1} others")
+        others = len(strange) - 1
+        raise RuntimeError(f"{strange[0]} is missing or unexpected, as are {others} others")
 
 
 def tensors(network: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers, each by one name alone."""
+    """The parameters and buffers, each under a single name."""
     return {k: v.detach() for k, v in (*network.named_parameters(), *network.named_buffers())}
 
 
@@ -95,6 +97,6 @@ def stored(networks: list[nn.Module]) -> dict[str, Tensor]:
 
 
 def _members(network: ForeignNetwork) -> list[tuple[str, nn.Module]]:
-    """The members and what the names of their weights begin with."""
+    """The members, each with the prefix of its weights' names."""
     several = len(network.members) > 1
     return [(f"{n}." if several else "", m) for n, m in enumerate(network.members)]

@@ -1,8 +1,8 @@
 """The results folder of an nnU-Net v2 training as a model of this program.
 
-Nothing of the folder is run: the network is built by nnU-Net's own package of networks from the
-plan's plain arguments, and the plan's preparation is done by `data.nnunet`. What cannot be carried
-over is refused with the reason. Layout: nnU-Net's documentation, "Inference format" and
+No code of the folder is run: nnU-Net's own package of networks builds the network from the plan's
+plain arguments, and `data.nnunet` does the plan's preprocessing. What cannot be carried over is
+refused with the reason. Layout: nnU-Net's documentation, "Inference format" and
 "explanation_plans_files" (dataset.json, plans.json, fold_K/checkpoint_final.pth).
 """
 
@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...errors import InputError
-from ..card import ClassInfo, ModelCard, as_name
+from ..card import CLASS_COLORS, ClassInfo, ModelCard, as_name
 from ..model import save_model
 from . import pickles
-from .monai_bundle import COLORS
 from .settings import NETWORKS, NNUNET, NO_DISTANCE, OPERATIONS, ForeignSettings
 
 PLANS, DATASET, CHECKPOINT = "plans.json", "dataset.json", "checkpoint_final.pth"
-_READERS = ("SimpleITKIO", "NibabelIO")  # others turn images, or are of pictures
+_READERS = ("SimpleITKIO", "NibabelIO")  # others reorient images, or read pictures
 _RESAMPLING = {"order": 3, "order_z": 0, "force_separate_z": None}
 _SCHEMES = {
     "ZScoreNormalization": "z-score", "NoNormalization": "none", "RescaleTo01Normalization": "unit"
@@ -79,7 +78,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _folds(results: Path) -> list[Path]:
-    """The folds that are trained to the end; the one of all cases only where there is no other."""
+    """The folds whose training finished; fold_all only if there is no other."""
     done = [p.parent for p in sorted(results.glob(f"fold_*/{CHECKPOINT}"))]
     folds = [f for f in done if f.name != "fold_all"] or done
     if not folds:
@@ -95,8 +94,7 @@ def _checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def _numbers() -> list[Any]:
-    """What the log of a training holds beside plain numbers: scalars of NumPy, under the names of
-    NumPy 1 and 2."""
+    """The NumPy scalars in a training's log, under the names of NumPy 1 and 2."""
     import _codecs
 
     import numpy as np
@@ -141,7 +139,7 @@ def _card(
         ),
         modality=shown[0],
         classes=tuple(
-            ClassInfo(n, name, COLORS[(n - 1) % len(COLORS)], largest_component=False)
+            ClassInfo(n, name, CLASS_COLORS[(n - 1) % len(CLASS_COLORS)], largest_component=False)
             for n, name in enumerate(names, 1)
         ),
         channels=channels if len(channels) > 1 else ("image",),
@@ -243,7 +241,7 @@ def _network(results: Path, configuration: dict[str, Any]) -> tuple[str, dict[st
 
 
 def _former(configuration: dict[str, Any]) -> dict[str, Any]:
-    """The arguments in the plans of nnU-Net before 2.3, which named other things."""
+    """The arguments from plans of nnU-Net before 2.3, which used other names."""
     blocks = "n_conv" if configuration["UNet_class_name"] == "PlainConvUNet" else "n_blocks"
     stages = configuration["n_conv_per_stage_encoder"]
     least, most = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
@@ -266,7 +264,7 @@ def _former(configuration: dict[str, Any]) -> dict[str, Any]:
 def _weights(
     results: Path, network: dict[str, Any], checkpoints: list[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The weights of all folds, after a network of the plan took them."""
+    """The weights of all folds, after loading them into the plan's network as a check."""
     from .network import ForeignNetwork, fill, stored
 
     settings = {**network, "multiple": tuple(network["multiple"]), "axes": tuple(network["axes"])}

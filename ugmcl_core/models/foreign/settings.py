@@ -1,4 +1,4 @@
-"""What a card stores of a network of another package. Imports no torch."""
+"""What a card stores about a network of another package. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPERATIONS = {
 """Classes of `torch.nn` that nnU-Net's plans may name, by argument."""
 OUTPUTS = ("softmax", "sigmoid")
 NO_DISTANCE = "It has no distance head, so results have no signed distance."
-"""What the description of each such model says."""
+"""Ends the description of each such model."""
 _TITLES = {NNUNET: "nnU-Net"}
 
 
@@ -37,8 +37,8 @@ def is_foreign(settings: Mapping[str, Any]) -> bool:
 class ForeignSettings:
     """The ``network`` of a card: ``arguments`` are those of the network's class; ``output`` is
     `softmax` over all classes or the `sigmoid` of the only one. Sizes are multiples of
-    ``multiple``. The network takes the image's axes in the order ``axes``. Of several ``members``
-    of an ensemble the mean of the logits is taken. ValueError for what cannot be built."""
+    ``multiple``. The network takes the image's axes in the order ``axes``. The logits of an
+    ensemble's ``members`` are averaged. ValueError for settings that cannot be built."""
 
     package: str
     network: str
