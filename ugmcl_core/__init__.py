@@ -1,6 +1,6 @@
 """Uncertainty-guided mutual consistency learning (UG-MCL) for medical image segmentation.
 
-The folders are rooms; each imports only those before it:
+Each folder is a room that imports only from the rooms before it:
 
     errors, files            used everywhere
     nn           the network, the teacher, the equations, and where to compute
@@ -12,6 +12,7 @@ The folders are rooms; each imports only those before it:
     training     profiles, the trainer, fine-tuning
     experiments  the paper's tables and figures
     worker       the process behind the Slicer panel
+    remote       work on another computer over ssh, and on clusters
     cli          the command line
 
 Importing this package imports neither torch nor scipy: the submodules do, when they are used.

@@ -58,11 +58,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; bad usage raises SystemExit(2)."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # names of files need not be text
+        if hasattr(stream, "reconfigure"):  # file names may not be valid text
             stream.reconfigure(errors="backslashreplace")
     words = _joined(list(sys.argv[1:] if arguments is None else arguments))
     parsed = _parsed(words)
-    code = SOME_FAILED  # unless the work is found done
+    code = SOME_FAILED  # until the command says otherwise
     try:
         with _stopping_cleanly():
             code = parsed.run(parsed)
@@ -87,8 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parsed(words: list[str]) -> argparse.Namespace:
-    """The arguments; those that a command takes any number of, into the list that its `several`
-    names, may stand between options, where argparse takes only the first few."""
+    """The parsed arguments. A command's positional arguments, whose list `several` names, may also
+    stand between options, where argparse would take only the first few."""
     parser = build_parser()
     parsed, left = parser.parse_known_args(words)
     several = getattr(parsed, "several", None)
@@ -100,7 +100,8 @@ def _parsed(words: list[str]) -> argparse.Namespace:
 
 
 def _joined(words: list[str]) -> list[str]:
-    """`--roi -1,2,...` as `--roi=-1,2,...`: argparse takes a leading minus for an option."""
+    """`--roi -1,2,...` as `--roi=-1,2,...`: argparse would take the leading minus for an
+    option."""
     if "--roi" in words[:-1]:
         place = words.index("--roi")
         words[place : place + 2] = [f"--roi={words[place + 1]}"]
@@ -116,8 +117,8 @@ def _fail(message: str, code: int, debug: bool = False) -> int:
 
 @contextlib.contextmanager
 def _stopping_cleanly() -> Iterator[None]:
-    """Let SIGTERM and, of a closed terminal, SIGHUP unwind like Ctrl-C, so that temporary files
-    are removed."""
+    """Let SIGTERM and SIGHUP (a closed terminal) unwind like Ctrl-C, so that temporary files are
+    removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -13,20 +13,21 @@ class Canceled(Exception):
 
 
 class LeftAlone(KeyboardInterrupt):
-    """The process is ended from outside, or its terminal was closed: unlike after Ctrl-C, what
-    runs on another computer goes on."""
+    """The process was ended from outside, or its terminal was closed. Unlike after Ctrl-C, work on
+    another computer continues."""
 
 
 def ending_signals() -> list[int]:
-    """The signals that end a process: SIGTERM and, of a closed terminal, SIGHUP, which Windows
-    lacks and `nohup` keeps away."""
+    """The signals that end a process: SIGTERM, and SIGHUP from a closed terminal, which Windows
+    lacks and `nohup` ignores."""
     hangup = getattr(signal, "SIGHUP", None)
     kept_away = hangup is None or signal.getsignal(hangup) is signal.SIG_IGN
     return [signal.SIGTERM] if kept_away else [signal.SIGTERM, hangup]
 
 
 def require(package: str, purpose: str, module: str = "") -> None:
-    """InputError if the optional ``package`` is missing: if its ``module`` cannot be imported."""
+    """InputError if the optional ``package`` is missing, that is, if its ``module`` (by default of
+    the same name) cannot be imported."""
     try:
         importlib.import_module(module or package)
     except ImportError:
@@ -53,7 +54,7 @@ def in_one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, InputError):
         return text
-    if isinstance(error, MemoryError) or "allocate memory" in text:  # torch's words on the CPU
+    if isinstance(error, MemoryError) or "allocate memory" in text:  # torch's wording on the CPU
         return "out of memory; set a region of interest or close other programs"
     if is_out_of_memory(error):  # and on a GPU
         return "out of GPU memory; choose the CPU or a region of interest"

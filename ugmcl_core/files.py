@@ -75,9 +75,9 @@ def write_json(
 
 @contextlib.contextmanager
 def scratch(place: Path) -> Iterator[Path]:
-    """A hidden folder in ``place``, which is made if need be; it is removed when the block ends,
-    or by the next `sweep` of ``place`` if the process is killed. InputError in one line for an
-    OSError."""
+    """A hidden folder in ``place``, which is created if necessary. It is removed when the block
+    ends, or by the next `sweep` of ``place`` if the process is killed. InputError in one line for
+    an OSError."""
     try:
         place.mkdir(parents=True, exist_ok=True)
         with _scratch(place) as folder:
@@ -126,11 +126,12 @@ def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
 def exchange(
     work: Path, place: Path, names: Sequence[str], outdated: Sequence[str] = ()
 ) -> None:
-    """Move the entries ``names`` of ``work``, a `scratch` folder of ``place``, into ``place``, and
-    what had these names, and the ``outdated`` entries, out of it.
+    """Move the entries ``names`` from ``work``, a `scratch` folder of ``place``, into ``place``,
+    and move former entries of these names, and the ``outdated`` ones, out of it.
 
-    An error or Ctrl-C leaves all as it was. After a kill the next `sweep` moves the rest; until
-    then the first of ``names`` is the one that is missing, and never a new one beside old ones.
+    An error or Ctrl-C leaves all as it was. After a kill the next `sweep` moves the rest. Until
+    then the first of ``names`` is missing, so that new and old entries are never mistaken for one
+    set.
     """
     if len(names) == 1 and not outdated and _swap(work / names[0], place / names[0]):
         return
@@ -208,7 +209,7 @@ def _sweep(left: Path, place: Path) -> None:
                     _finish(left, place)
                     shutil.rmtree(left, ignore_errors=True)
             shutil.rmtree(left, ignore_errors=not certain)  # Windows keeps an open file
-        else:  # its owner may be about to make the lock, which comes before all else
+        else:  # its owner may be about to create the lock, which comes first
             names = {path.name for path in left.iterdir()}
             is_old = time.time() - left.stat().st_mtime > _NEW
             if _HELD not in names and (names or is_old):
@@ -218,7 +219,7 @@ def _sweep(left: Path, place: Path) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether it is this user's, and no link: others may be planted."""
+    """Whether it belongs to this user and is not a link: anything else may have been planted."""
     status = path.lstat()
     return not stat.S_ISLNK(status.st_mode) and (
         not hasattr(os, "getuid") or status.st_uid == os.getuid()
@@ -233,8 +234,8 @@ class Busy(Exception):
 def held(folder: Path, name: str = ".lock") -> Iterator[bool]:
     """Hold an existing folder against other processes; raises Busy when one of them has it.
 
-    The operating system ends it with the process, however that ends, so no lock gets stale. Where
-    the file system has no locks nothing is held, and the result is False.
+    The operating system releases the lock with the process, however that ends, so no lock gets
+    stale. On a file system without locks nothing is held, and the result is False.
     """
     with open(folder / name, "a+", encoding="utf-8", opener=not_following) as file:
         try:
@@ -279,8 +280,8 @@ def sha256_of(path: Path) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON gives it back: a dataclass becomes a dictionary, a tuple a list, a key a
-    text, and NaN and infinity, which JSON lacks, null."""
+    """``value`` as it would come back from JSON: a dataclass becomes a dictionary, a tuple a list,
+    a key a string, and NaN and infinity, which JSON lacks, null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -291,8 +292,8 @@ def plain(value: Any) -> Any:
 
 
 def unwritable(path: Path, error: Exception) -> InputError:
-    """An error in writing ``path`` as one line for the user."""
-    # NumPy gives a short write no `strerror`
+    """A failure to write ``path`` as one line for the user."""
+    # NumPy's error for a short write has no `strerror`
     reason = getattr(error, "strerror", None) or last_line(error)
     return InputError(
         f"{path}: cannot be written ({reason}); check the folder, its permissions and the free "

@@ -62,8 +62,8 @@ def draw_pose(
 ) -> Pose:
     """A random pose of a patch in a volume of ``shape``; near voxel ``target`` if given.
 
-    Across slices over three times as thick as their pixels, nothing is turned, magnified or moved
-    by parts of a slice: that would mix slices which show different things.
+    Across slices over three times as thick as their pixels, nothing is rotated, magnified or
+    shifted by parts of a slice, since that would mix slices that show different things.
     """
     center, thick = [], thick_axes(spacing)
     for n, size, axis in zip(shape, patch, range(3), strict=True):
@@ -93,12 +93,14 @@ def draw_pose(
 
 
 def thick_axes(spacing: Sequence[float]) -> tuple[int, ...]:
-    """The axes whose spacing is over 3 times the least, as in nnU-Net (Isensee et al., 2021)."""
+    """The axes whose spacing is over 3 times the smallest one, as in nnU-Net (Isensee et al.,
+    2021)."""
     return tuple(a for a in range(3) if spacing[a] > 3 * min(spacing))
 
 
 def _rotation(rng: np.random.Generator, degrees: float, spacing: tuple[float, ...]) -> np.ndarray:
-    """Rotations about the three axes in turn, none that mixes spacings differing 3-fold."""
+    """Rotations about the three axes in turn, without those that would mix spacings differing
+    3-fold."""
     matrix = np.eye(3)
     for axis in range(3):
         a, b = [n for n in range(3) if n != axis]
@@ -154,7 +156,7 @@ def cut(
     result: list[Tensor] = []
     for kind, group in itertools.groupby(zip(fields, outside, strict=True), lambda pair: pair[1]):
         parts = [floats(field, box) for field, _ in group]
-        part = torch.cat(parts)[None]  # one call finds the voxels once
+        part = torch.cat(parts)[None]  # one call computes the sampling positions once
         if kind == "dark":
             floor = part.amin(dim=(2, 3, 4), keepdim=True)
             sampled = _sample(part - floor, grid, "zeros") + floor
@@ -242,7 +244,7 @@ def vary_intensity(image: Tensor, rng: np.random.Generator, strength: float) -> 
 
 
 def _noise(shape: Sequence[int], device: torch.device, rng: np.random.Generator) -> Tensor:
-    """Standard normal noise, drawn on ``device``: a GPU would wait for a copy."""
+    """Standard normal noise, drawn on ``device``, as a GPU would otherwise wait for a copy."""
     source = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     return torch.randn(tuple(shape), generator=source, device=device)
 

@@ -21,8 +21,8 @@ from .cases import PreparedCase, Representation
 class BatchSettings:
     """``labeled`` + ``unlabeled`` patches of ``patch`` voxels a step; a ``foreground`` share of
     the labeled ones is centered near a voxel of a random class, the rest is anywhere. If
-    ``balanced``, that is a class of any case, and a case that shows it takes the place of one that
-    does not: a class of few cases is seen as often as one of all."""
+    ``balanced``, the class is drawn from those of all cases, and a case that shows it replaces one
+    that does not, so a class in few cases is seen as often as one in all."""
 
     patch: tuple[int, int, int]
     labeled: int = 2
@@ -35,9 +35,9 @@ class BatchSettings:
 @dataclass(frozen=True)
 class BatchSource:
     """What the batches of a training are made from: its prepared cases, how patches are cut, and
-    the ``seed``. All ``unlabeled`` cases may have labels too, which a model gave them: their
-    samples are labeled then. Of each stream's samples this process makes those of ``part(count)``,
-    on ``device`` (None: the CPU)."""
+    the ``seed``. The ``unlabeled`` cases may all have labels from a model; their samples are then
+    labeled. Of each stream's samples this process makes those of ``part(count)``, on ``device``
+    (None: the CPU)."""
 
     labeled: Sequence[PreparedCase]
     unlabeled: Sequence[PreparedCase]
@@ -117,8 +117,8 @@ def _aim(
     settings: BatchSettings,
     rng: np.random.Generator,
 ) -> tuple[PreparedCase, np.ndarray | None]:
-    """The labeled case of a patch, ``case`` if it shows the class that is drawn, and the voxel of
-    that class near which the patch is, None for anywhere."""
+    """The labeled case of a patch (``case``, if it shows the class that is drawn), and the voxel
+    of that class near which to place the patch, None for anywhere."""
     if rng.random() >= settings.foreground:
         return case, None
     candidates = cases if settings.balanced else [case]
@@ -156,7 +156,7 @@ def _patch(
     if with_labels:
         known = [] if case.distance_known is None else [case.distance_known]
         fields += [case.fractions, case.distance, case.valid, *known]
-        # mirrored surroundings show the structure once more; else it goes on as at the border
+        # mirrored surroundings show the structure again; others continue the border
         beyond = "reflection" if pose.outside == "reflection" else "border"
         outside += [beyond] * (3 + len(known))
     parts = [turn(f, turns, axes) for f in cut(fields, pose, settings.patch, outside)]

@@ -29,7 +29,7 @@ from .volume import Volume, resample
 
 _ARRAYS = ("image", "fractions", "distance", "valid", "distance_known")
 _LEAST_KEPT = 0.5  # of a label's volume that its resampling onto the image must keep ...
-_UNSAID = 0.01  # ... and what may be lost of it without a word
+_UNSAID = 0.01  # ... and what may be lost of it without a notice
 _LAYOUT = 3  # of stored cases
 _FAR = 1.5  # scales from which on every distance is the same, in a patch zoomed out by that much
 
@@ -42,9 +42,9 @@ class Case:
     which holds ``stacked`` of them.
 
     ``resample``: labels on another grid than the image are resampled onto it, not refused. For
-    cases that someone paired by hand, as in a case list; in folders paired by name they are
-    rather a mistake. ``label_on_image``: the label's header was lost, and its voxels are those of
-    the image. ``may_be_empty``: a label without any structure is meant so.
+    cases that someone paired by hand, as in a case list; in folders paired by name they are more
+    likely a mistake. ``label_on_image``: the label's header was lost, and its voxels are those of
+    the image. ``may_be_empty``: a label without any structure is intentional.
     """
 
     name: str
@@ -146,7 +146,7 @@ class PreparedCase:
 
     @property
     def nbytes(self) -> int:
-        """Size of the arrays in the computer's memory; those in files or on a GPU take none."""
+        """Size of the arrays in main memory; those in files or on a GPU count as 0."""
         arrays = (getattr(self, key) for key in _ARRAYS)
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
@@ -190,9 +190,9 @@ def find_cohort(
     """Pair the images of a folder with the labels in another (`pairing.pair_folders`).
 
     An image without a label, or outside the ``labeled`` names when they are given, is unlabeled;
-    ``exclude`` names take no part. ``notice`` gets a line for each file that belongs to nothing.
-    ``channels`` are the images of a case; None for those that the files' names or the data set's
-    description show. Raises InputError for names that are not there.
+    ``exclude`` names are left out. ``notice`` gets a line for each file that is not used.
+    ``channels`` are the images of a case; None to infer them from the file names or the data set's
+    description. Raises InputError for names that are not there.
     """
     channels = channels or _stacked_channels(images)
     pairs = pair_folders(images, labels, channels)
@@ -280,7 +280,7 @@ def _why_none(teaching: Set[str], exclude: Sequence[str], holdout: Sequence[str]
 def read_pair(
     case: Case, notice: Callable[[str], None] | None = None
 ) -> tuple[tuple[Volume, ...], Volume | None]:
-    """The images of a case, one for each channel, and its labels on their grid, None without.
+    """The images of a case, one for each channel, and its labels on their grid, or None.
 
     Labels on another grid are resampled (nearest voxel; background where they do not reach) where
     the case allows it, and ``notice`` gets a line about it. Raises InputError otherwise, and for
@@ -396,10 +396,11 @@ def prepare_case(
 
 
 def _is_known(phi: np.ndarray, distance_to_ignored: np.ndarray, r: Representation) -> np.ndarray:
-    """Where a signed distance ``phi`` (mm) is right whatever the ignored region holds.
+    """Where a signed distance ``phi`` (mm) is right regardless of what the ignored region
+    contains.
 
     The class may continue in the ignored region, ``distance_to_ignored`` mm away, so the true
-    boundary may be as near as that. ``phi`` is known where the known boundary is nearer still, and
+    boundary may be as near as that. ``phi`` is known where the known boundary is even nearer, and
     where both are so far away that the truncated distance is at its limit.
     """
     far = _FAR * r.scale if r.sdf == "truncated" else np.inf
@@ -422,7 +423,8 @@ def prepare_cases(
     progress: Callable[[float, str], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> list[PreparedCase]:
-    """Prepare ``cases``, in memory up to ``budget`` bytes in all (``used`` of them gone already).
+    """Prepare ``cases``, in memory up to ``budget`` bytes in all, of which ``used`` are already
+    taken.
 
     The rest is kept as files under ``cache``, mapped when it is needed; those of an earlier,
     interrupted training are used again if case and representation are the same. ``notice`` gets
@@ -446,8 +448,8 @@ def prepare_cases(
 def within_budget(
     cases: Iterable[PreparedCase], folder: Path, budget: int
 ) -> list[PreparedCase]:
-    """``cases``, of which what exceeds ``budget`` bytes, their images not counted, is kept as
-    files in ``folder``, which replace those of the same numbers."""
+    """``cases``; those beyond ``budget`` bytes (images not counted) are stored as files in
+    ``folder``, replacing those of the same numbers."""
     kept, used = [], 0
     for number, case in enumerate(cases):
         used += replace(case, image=Path()).nbytes

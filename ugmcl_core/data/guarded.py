@@ -1,7 +1,7 @@
-"""Reading of files that nobody has checked, in a process of its own.
+"""Reading untrusted files, in a separate process.
 
-ITK reads some damaged files for ever, and ends its process over others. Here that is an error of
-the one file, so that the files after it are still read. The process starts with the first file and
+ITK hangs on some damaged files and crashes its process on others. Here that is an error for that
+one file, so that the files after it are still read. The process starts with the first file and
 serves all others.
 """
 
@@ -27,15 +27,15 @@ from . import volume
 from .volume import Grid, Volume
 
 PATIENCE = 20.0
-"""Seconds for a file, ..."""
+"""Seconds allowed for a file, plus ..."""
 SLOWEST = 1 << 20
-"""... and bytes a second, as a slow network has, for a large one."""
+"""... a second for each so many bytes, the speed of a slow network."""
 _CODE = "from ugmcl_core.data.guarded import serve; serve()"
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def read(path: str | Path) -> Volume:
-    """`volume.read`; InputError too where it does not end, or ends its process."""
+    """`volume.read`; InputError also where it hangs or crashes."""
     return _child.call("read", path)
 
 
@@ -99,7 +99,7 @@ class _Child:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # the last words of a crash
+                stderr=subprocess.DEVNULL,  # a crash's output
             )
         return self._process
 
@@ -183,7 +183,7 @@ def serve() -> None:
     """Answer requests on stdin, a line each, until it closes: the child's part."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, which is for the parent
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever libraries print
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
     for line in sys.stdin.buffer:
         folder, function, path = json.loads(line)
         os.chdir(folder)  # so that messages have the path as it was given

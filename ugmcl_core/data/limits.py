@@ -10,5 +10,5 @@ LARGEST_VALUE = 65535
 GRID_TOLERANCE = 0.05
 """Voxels by which equal grids may differ, since programs write headers with few digits."""
 MOST_SKEW = 2e-3
-"""By how much the scalar products of an image's axes may differ from 0 and 1, in all formats: by
-rounded cosines 0.8e-3, by 0.5° of gantry tilt 9e-3."""
+"""How far the scalar products of an image's axes may be from 0 and 1, in all formats. Rounded
+cosines cause 0.8e-3, a gantry tilt of 0.5° causes 9e-3."""

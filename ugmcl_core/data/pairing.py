@@ -1,5 +1,4 @@
-"""Which files are images, which are the channels of one case, and which labels belong to which
-image: by their names.
+"""Finds, by file names, the images, the channels of each case, and the labels of each image.
 
 Imports neither torch nor NumPy: Slicer reads it in its own process.
 """
@@ -17,7 +16,7 @@ from . import dataset_json
 SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd")
 """Of image files, longer ones first."""
 LABEL_ENDINGS = ("-labels", "_labels", "-label", "_label", "-seg", "_seg", ".seg", ".label")
-"""What the stem of a label map may have at its end, after that of its image."""
+"""What may follow the image's stem in the stem of its label map."""
 LABELS, SDF, UNCERTAINTY = "_labels", "_sdf", "_uncertainty"
 SURFACE_ERROR = "_surface_error"
 """The same for the results of a segmentation; of several classes, each has a `_sdf_NAME`."""
@@ -196,7 +195,7 @@ def grouped(
 def _endings(
     files: Mapping[str, Path], channels: Channels, cases: Container[str]
 ) -> tuple[str, ...]:
-    """How the files of the channels end; empty if each file holds all channels of a case."""
+    """The endings of the channels' files; empty if each file holds all channels of a case."""
     if channels.endings:
         return channels.endings
     stems = [name for name in files if name not in cases]
@@ -222,7 +221,7 @@ def _endings(
 
 
 def _ending(name: str, endings: Sequence[str]) -> int | None:
-    """The number of the longest of the ``endings`` that a stem has, None without."""
+    """The index of the longest of the ``endings`` that a stem has, or None."""
     fitting = [n for n, e in enumerate(endings) if name.lower().endswith(e.lower())
                and len(name) > len(e)]  # fmt: skip
     return max(fitting, key=lambda n: len(endings[n]), default=None)
@@ -233,8 +232,8 @@ def numbered_channels(
 ) -> Channels | None:
     """The channels of the cases, if ``files`` (by stem) have the names that nnU-Net gives to
     several: CASE_0000, CASE_0001, ..., with CASE among the ``cases``, the stems of label maps.
-    They are called as dataset.json beside ``folder`` has it, else by their numbers; None if they
-    are of one image."""
+    They are named as in the dataset.json beside ``folder``, else by their numbers; None if there
+    is one image a case."""
     numbers = [
         int(name[-4:])
         for name in files

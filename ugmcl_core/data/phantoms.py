@@ -22,7 +22,7 @@ from . import volume
 from .volume import Grid, Volume
 
 _REFERENCE_MM = (110.0, 90.0, 55.0)
-"""The extent for which the sizes below are meant; other extents scale the whole heart."""
+"""The extent that the sizes below are designed for; other extents scale the whole heart."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
     volume → region of interest → canonical axes (permute, flip) → model's spacing → normalized
 
 Only the resampling interpolates. Grids are aligned at their outer faces and not at voxel centers,
-so the model's grid has a whole number of voxels and its true spacing differs from the wanted one
-by less than half a voxel over the whole extent; the way back is the same map reversed.
+so the model's grid has a whole number of voxels, and its true spacing differs from the wanted one
+by less than half a voxel over the whole extent. The way back is the inverse map.
 """
 
 from __future__ import annotations
@@ -91,11 +91,11 @@ class Normalization:
 
 
 Normalizations = Normalization | tuple[Normalization, ...]
-"""That of every channel, each by its own voxels, or one for each channel."""
+"""One for all channels, each normalized by its own voxels, or one for each channel."""
 
 
 def normalization_of(card: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Normalizations:
-    """What a model's card stores; TypeError and ValueError for what is none."""
+    """The normalization that a model's card stores; TypeError or ValueError for anything else."""
     if isinstance(card, Mapping):
         return Normalization(**card)
     return tuple(Normalization(**content) for content in card)
@@ -272,7 +272,7 @@ def _normalized(
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    """A copy of (I, J, K) as float32. Always a copy: numpy counts a flipped axis of one voxel as
+    """A copy of (I, J, K) as float32. Always a copy: NumPy treats a flipped axis of one voxel as
     contiguous, and torch refuses its negative stride."""
     import torch
 
@@ -310,7 +310,7 @@ def interpolation(old: int, new: int) -> Tensor:
     """What `resize` does along one axis of ``old`` voxels, as weights (new, old)."""
     import torch
 
-    units = torch.eye(old)[:, :, None, None].expand(-1, -1, 2, 2)  # torch errs for one line
+    units = torch.eye(old)[:, :, None, None].expand(-1, -1, 2, 2)  # torch errs for a line
     return resize(units, (new, 2, 2))[:, :, 0, 0].T.contiguous()
 
 

@@ -95,7 +95,7 @@ class Grid:
 @dataclass(frozen=True)
 class Volume:
     """A scalar image: ``array`` of shape (I, J, K) on its ``grid``; ``remarks`` are what a user
-    should know of its file."""
+    should know about its file."""
 
     array: np.ndarray
     grid: Grid
@@ -234,8 +234,8 @@ def _sform_fits(path: Path) -> bool:
 
 
 def _form_used(path: Path, grid: Grid) -> tuple[str, ...]:
-    """A remark on which geometry of a NIfTI file ``grid`` has, where it holds two that differ;
-    InputError if it has neither."""
+    """A remark on which of a NIfTI file's geometries ``grid`` follows, if it holds two that
+    differ; InputError if ``grid`` follows neither."""
     corners = np.array([[*place, 1] for place in itertools.product(*((0, n) for n in grid.shape))])
 
     def gap(one: np.ndarray, other: np.ndarray) -> float:
@@ -255,8 +255,8 @@ def _form_used(path: Path, grid: Grid) -> tuple[str, ...]:
 
 
 def _check_voxels(path: Path, array: np.ndarray) -> None:
-    """Raise InputError for no voxels, and for others than real numbers in the range of float32,
-    in which everything is computed."""
+    """Raise InputError if there are no voxels, or if they are not finite real numbers in the range
+    of float32, in which everything is computed."""
     if array.size == 0:
         raise InputError(f"{path}: the image has no voxels; get the file again")
     if array.dtype.kind not in "iuf":
@@ -305,8 +305,8 @@ def read_labels(path: str | Path) -> Volume:
 
 
 def _one_layer(path: Path, image, sitk):
-    """The label map of a segmentation whose segments overlap, and which so has several layers:
-    where they do, the smaller one shows. InputError if a value has two meanings."""
+    """The label map of a segmentation whose segments overlap, and which therefore has several
+    layers. Where they overlap, the smaller one wins. InputError if a value has two meanings."""
     count = image.GetNumberOfComponentsPerPixel()
     if count == 1:
         return image
@@ -404,7 +404,7 @@ def index_box(grid: Grid, ras_box: Sequence[float]) -> tuple[slice, slice, slice
 def _read_file(path: Path, sitk):
     if not path.exists():
         raise InputError(f"{path}: no such file; check the name")
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would block
         raise InputError(
             f"{path}: is not a file; give an image file or the folder of a DICOM series"
         )
@@ -529,8 +529,8 @@ def _read_dicom(folder: Path, sitk):
 
 
 def _quiet(sitk, function, *arguments):
-    """The function's result. ITK prints warnings beside the exceptions that it raises; one line
-    is enough."""
+    """The function's result. ITK prints warnings in addition to the exceptions that it raises; the
+    one line is enough."""
     return _listening(sitk, function, *arguments)[0]
 
 
@@ -547,7 +547,7 @@ def _listening(sitk, function, *arguments) -> tuple[Any, list[str]]:
             self.warnings.append(line[line.find("): ") + 3 :])  # less file, line and object
 
         def DisplayText(self, text: str) -> None:
-            """Not shown, like all that follows."""
+            """Not shown, nor is any other output."""
 
         DisplayErrorText = DisplayGenericOutputText = DisplayDebugText = DisplayText
 

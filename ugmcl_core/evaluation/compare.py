@@ -162,8 +162,8 @@ def _labels(array: np.ndarray) -> frozenset[int]:
 
 
 def check_common(held: Sequence[tuple[frozenset[int], frozenset[int]]], where: str) -> None:
-    """Raise InputError if no label of the predictions occurs in the references: they mean the same
-    by different numbers, and every measure would be 0."""
+    """Raise InputError if no label of the predictions occurs in the references: the two use
+    different numbers for the same structures, and every measure would be 0."""
     ours = frozenset[int]().union(*(a for a, _ in held))
     theirs = frozenset[int]().union(*(b for _, b in held))
     if ours and theirs and not ours & theirs:

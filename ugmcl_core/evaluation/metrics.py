@@ -121,8 +121,8 @@ def error_auroc(
 ) -> float:
     """How well `uncertainty` ranks the wrong voxels (labels ≠ reference) above the right ones.
 
-    Counted within `band_mm` of the reference's surface; far from it everything is easy and the
-    number would flatter. NaN without such a band, or when all of it is right or wrong.
+    Counted within `band_mm` of the reference's surface; far from it every voxel is easy, and the
+    number would be too good. NaN without such a band, or when all of it is right or wrong.
     """
     from ..nn.level_sets import signed_distance
 
@@ -186,7 +186,7 @@ def _counts(prediction: np.ndarray, reference: np.ndarray) -> tuple[int, int]:
 def _cropped(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both masks cut to the box that holds both: what is beyond changes no measure.
 
-    A voxel at the box's edge has only outside beyond it, which is also how erosion takes the edge.
+    Beyond the box's edge there is only background, which is also what erosion assumes there.
     """
     a, b = np.asarray(prediction) != 0, np.asarray(reference) != 0
     if a.shape != b.shape:

@@ -1,4 +1,4 @@
-"""Data sets as they lie on disk: which files are cases, which train, which are scored.
+"""Data sets on disk: which files are cases, which are trained on, and which are scored.
 
 ``la``      images/, labels/ and lists of names (labeled-*.txt, unlabeled-*.txt, dev-*.txt,
             report-*.txt or test-*.txt) beside them; where images are crops, intensity.json gives
@@ -9,7 +9,7 @@
 ``brats-4`` the same with CASE_t1, CASE_t1ce and CASE_t2 too: four images a case
 ``folder``  images/ and labels/ alone; an image without a label of its name is unlabeled
 
-The last four have no list of development cases: they are given, drawn, or done without.
+The last four have no list of development cases: these are given, drawn, or absent.
 """
 
 from __future__ import annotations
@@ -386,8 +386,8 @@ def _first(*choices: tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _check(dataset: Dataset, folder: Path) -> None:
-    """Every name has a case, those that are scored or teach have labels, and no two parts
-    share one."""
+    """Raise InputError unless every name has a case, labeled and scored cases have labels, and no
+    two parts share a case."""
     parts = {
         "labeled": dataset.training[: dataset.standard],
         "development": dataset.dev,

@@ -184,7 +184,7 @@ TABLE_3 = Experiment(
 
 
 def _table_4() -> tuple[Row, ...]:
-    published = {  # Dice alone is at hand
+    published = {  # only the Dice is available
         "supervised": ("Supervised", 73.00, 76.14),
         "ugmcl": ("UG-MCL", 82.82, 83.61),
         "mean-teacher": ("MT", 81.21, 82.38),

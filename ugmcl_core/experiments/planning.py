@@ -1,4 +1,5 @@
-"""From an experiment's rows to trainings: what defines each, its folder, which process does it."""
+"""From an experiment's rows to trainings: what defines each, its folder, and which process runs
+it."""
 
 from __future__ import annotations
 
@@ -23,12 +24,13 @@ SHARPNESS_PER_MM = 5.0
 """... and what takes its place for level sets in mm."""
 
 TimedIterations = Callable[["Training", "Training"], int | None]
-"""Iterations of the second training that fit in the time of the first; None: not known yet."""
+"""The iterations of the second training that fit in the time of the first; None if not known
+yet."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that a training's model depends on, and so its folder's name."""
+    """Everything that a training's model, and therefore its folder's name, depends on."""
 
     method: Method
     profile: Profile
@@ -49,7 +51,7 @@ class Training:
     @property
     def folder(self) -> str:
         """A readable name and a digest of what it cannot show. Options at their defaults do not
-        count, so that a new option leaves the folders of what was trained without it."""
+        count, so a new option does not rename the folders of earlier trainings."""
         p = self.profile
         options = [f"{k}-{v:g}" if isinstance(v, float) else f"{k}-{v}".lower()
                    for k, v in sorted(self.options.items())]  # fmt: skip

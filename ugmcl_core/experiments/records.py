@@ -1,4 +1,4 @@
-"""The record of a training: one JSON file beside its model, all that tables need."""
+"""The record of a training: one JSON file beside its model, with everything that tables need."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def write(folder: Path, record: dict[str, Any], name: str = NAME) -> None:
 def wall_time(lines: Iterable[str], checkpoint_every: int) -> dict[str, float]:
     """Seconds of a training from its log's events, over all its resumptions.
 
-    ``seconds`` counts every iteration that was done, also those that a kill made necessary again;
+    ``seconds`` counts every iteration that was done, including those repeated after a kill;
     ``seconds_per_iteration`` each iteration once, as it was last done. Preparing cases is not
     counted. An iteration of a session's first report that the log does not place (a resumption
     after a kill) began at the last checkpoint, a multiple of ``checkpoint_every``.
@@ -130,7 +130,7 @@ def differences(now: Any, then: dict[str, Any], where: str = "") -> list[str]:
 
 def unlike(training: Training, options: dict[str, Any], profile: dict[str, Any]) -> list[str]:
     """In which settings the training differs from the method's ``options`` and the ``profile``
-    that another one's JSON holds. How a distance head is fed does not count without one."""
+    that another one's JSON holds. Without a distance head, its dropout does not count."""
     found = differences(training.method, options, "method.")
     found += differences(training.profile, profile, "profile.")
     if not training.profile.network.distance_head:

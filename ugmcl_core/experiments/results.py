@@ -17,8 +17,7 @@ from .running import Workplace, finished, scores
 
 @dataclass(frozen=True)
 class Result:
-    """One row: its records by replicate, those that are scored, and the replicates that are not
-    there."""
+    """One row: its records by replicate, the scored ones, and the missing replicates."""
 
     row: Row
     records: dict[Replicate, dict[str, Any]]

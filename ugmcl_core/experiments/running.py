@@ -72,7 +72,7 @@ def scores(place: Workplace, record: dict[str, Any] | None) -> list[dict[str, An
 
 
 def state(place: Workplace, training: Training) -> str:
-    """In words: done, trained but not scored, so many iterations, or not started."""
+    """In words: done, trained but not scored, the number of iterations, or not started."""
     try:
         record = finished(place, training)
     except InputError as error:
@@ -92,10 +92,10 @@ def do(
     emit: Callable[[dict[str, Any]], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Train, or go on, or do nothing; score; return the record.
+    """Train, resume, or do nothing; score; return the record.
 
     ``emit`` gets the training's events, and ``scoring`` ones. Raises Busy when another process is
-    at it, InputError, and after a stop, from which the next call goes on, KeyboardInterrupt
+    working on it, InputError, and, after a stop that the next call resumes from, KeyboardInterrupt
     (Ctrl-C) or Canceled (``should_stop``).
     """
     folder = place.folder(training)
@@ -159,7 +159,7 @@ def _train(
         training, _device_text(place.device), folder / "log.jsonl", CHECKPOINT_EVERY
     )
     records.write(folder, record)
-    (folder / checkpoint.NAME).unlink(missing_ok=True)  # 150 MB that nothing needs any more
+    (folder / checkpoint.NAME).unlink(missing_ok=True)  # 150 MB that are no longer needed
     return record
 
 
@@ -203,7 +203,7 @@ LOG = "log.jsonl"
 
 def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Training | None:
     """Copy the model and the log of the finished training in ``source`` to where ``trainings``
-    has it, with a record; returns which one it is, None if that one has a record already.
+    has it, with a record; returns that training, or None if it has a record already.
 
     Its checkpoint must have the same method, profile, iterations, seed, cases and base; settings
     that did not exist when it was made count as their defaults. Raises InputError otherwise.

@@ -1,4 +1,4 @@
-"""An experiment's results as Markdown, beside the published values."""
+"""An experiment's results as Markdown, next to the published values."""
 
 from __future__ import annotations
 

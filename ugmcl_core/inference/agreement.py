@@ -1,4 +1,4 @@
-"""How much the samples of a prediction agree with it: the Dice to expect of a case."""
+"""How much the samples of a prediction agree with it: the expected Dice of a case."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 def agreement(sampled: Tensor, found: Tensor) -> float:
     """The Dice to expect if the truth were one of the samples: the `soft_dice` of their mean,
-    ``sampled`` (C-1, I, J, K), with the classes ``found`` (I, J, K), the mean over those that are
-    found; 0 if none is."""
+    ``sampled`` (C-1, I, J, K), with the classes ``found`` (I, J, K), averaged over the classes
+    that are found; 0 if none is."""
     masks = ((part, found == value) for value, part in enumerate(sampled, 1))
     scores = [soft_dice(part, mask) for part, mask in masks if mask.any()]
     return sum(scores) / len(scores) if scores else 0.0
@@ -22,7 +22,7 @@ def agreement(sampled: Tensor, found: Tensor) -> float:
 def soft_dice(q: Array, mask: Array) -> float:
     """2 Σ_mask q / (|mask| + Σ q) of probabilities ``q`` and a ``mask``, both (I, J, K).
 
-    On ten scans this ranked as the true Dice does better than the Dice of the samples' masks with
-    each other or with the prediction's did (docs/methods.md).
+    On ten scans this ranked cases more like the true Dice did than the Dice of the samples' masks
+    with each other or with the prediction (docs/methods.md).
     """
     return 2.0 * float(q[mask].sum()) / (int(mask.sum()) + float(q.sum()))

@@ -1,4 +1,4 @@
-"""What a prediction shows of its own errors: in mm, in mL and in Dice."""
+"""What a prediction reveals about its own errors: in mm, in mL and in Dice."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from .volume_interval import moved_volumes, volume_interval
 @dataclass(frozen=True)
 class Doubt:
     """By class: the ``bound`` of the surface error in mm on the model's grid, (I, J, K), computed
-    when it is asked for, since those of many classes take much memory; and the ``intervals`` of
-    the volumes in mL. Of all classes: the expected Dice with its interval, None where nothing was
-    found."""
+    on demand, since those of many classes take much memory; and the ``intervals`` of the volumes
+    in mL. Of all classes: the expected Dice with its interval, None where nothing was found."""
 
     bound: Callable[[int], Tensor]
     intervals: tuple[tuple[float, float], ...]

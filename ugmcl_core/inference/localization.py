@@ -1,4 +1,4 @@
-"""Finds the structure in a field of view much larger than the training's, or than itself.
+"""Finds the structure in a field of view much larger than the training's, or than the structure.
 
 A network that was trained on crops finds false structures outside them, and an image's contrast is
 normalized differently with other surroundings. So the whole volume is segmented once, then crops
@@ -6,8 +6,8 @@ of the training's size around the largest finds, each as if it were the image, a
 structure-like is kept (`localize`).
 
 A network that was trained on large volumes knows what lies around. But where the structure is
-small, going over all of the volume in several views takes long for nothing. So it goes over it
-once, by windows that hardly overlap, and then looks closely at the surroundings of what was found
+small, processing the whole volume in several views wastes time. So it is processed once, in
+windows that hardly overlap, and then only the surroundings of what was found are segmented in full
 (`surroundings`).
 """
 
@@ -31,9 +31,9 @@ from .settings import largest_window
 from .sliding_window import class_map, predict, starts
 
 _CANDIDATES = 4
-_LEAST = 0.2  # foreground probability from which on a voxel counts as a find
-_OVERLAPPING = 4.0  # times the voxels of a volume that its windows have, about
-_LARGE = 24.0  # patches in a volume from which on only a part is looked at closely
+_LEAST = 0.2  # foreground probability from which a voxel counts as found
+_OVERLAPPING = 4.0  # about how many times the volume's voxels its windows have
+_LARGE = 24.0  # patches in a volume from which only a part is segmented in full
 
 
 def exceeds(card: ModelCard, prepared: Prepared, factor: float) -> bool:
@@ -78,7 +78,8 @@ def is_large(shape: Sequence[int], patch: Sequence[int]) -> bool:
 
 
 def work(shape: Sequence[int], patch: Sequence[int], views: int) -> float:
-    """About how many voxels a network goes over to segment a volume in so many ``views``."""
+    """About how many voxels a network processes to segment a volume in this number of
+    ``views``."""
     voxels, one_window = math.prod(shape), largest_window(patch)
     if is_large(shape, patch):
         return voxels + views * one_window  # once all of it, then what is around the find
@@ -96,9 +97,8 @@ def surroundings(
 ) -> tuple[slice, ...]:
     """The box of ``image`` (channels, I, J, K), larger than ``patch``, in which the classes are
     found, and half a patch around it: the middle of the image, of the patch's size, if there is
-    nothing. ``one_piece`` tells of each class whether only its largest component counts.
-
-    Windows without any contrast, such as air that was clipped, are passed over. Raises Canceled.
+    nothing. ``one_piece`` holds for each class whether only its largest component counts. Windows
+    without any contrast, such as clipped air, are skipped. Raises Canceled.
     """
     shape, device = image.shape[1:], next(network.parameters()).device
     size = [min(n, p) for n, p in zip(shape, patch, strict=True)]
@@ -160,9 +160,9 @@ def likeness(
 ) -> float:
     """How much the prediction for ``image`` looks like a structure, 0 to 1; raises Canceled.
 
-    The depth that the level set reaches (a false find is shallow) times the Dice between the finds
-    in the image and in its mirrored views, which a false find seldom survives; for a model that
-    was not trained on mirrored images, times the mean of |2 p - 1| over the find.
+    The depth that the level set reaches (false positives are shallow) times the Dice between the
+    results in the image and in its mirrored views (false positives rarely recur there); for a
+    model that was not trained on mirrored images, times the mean of |2 p - 1| over the find.
     """
     found = predict(network, image, card.patch, canceled=canceled)
     p = found.foreground.sum(0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .segmenter import Segmentation
 
 NOTE = "ugmcl_model"
-"""The header field that every result has, and no file of other programs."""
+"""The header field that every result has, and no file of another program."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Written:
 
 
 def make_folder(folder: Path | str) -> Path:
-    """Create the folder for outputs if need be; raises InputError if that cannot be."""
+    """Create the folder for outputs if necessary; InputError if it cannot be written to."""
     folder = Path(folder).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,8 +61,8 @@ def is_output(path: Path) -> bool:
 
 
 def check(folder: Path, stem: str, model: Model, uncertainty: bool) -> None:
-    """Raise InputError where `write` would have to replace a file of others; a link counts as the
-    file that it leads to."""
+    """Raise InputError where `write` would replace a file that this program did not write; a link
+    counts as its target."""
     suffixes = [LABELS]
     if model.card.network.get("distance_head", True):
         suffixes += sdf_suffixes(model.card.classes)
@@ -98,11 +98,11 @@ def write(
     """Write STEM_labels.nrrd, STEM_sdf*.nrrd, STEM_uncertainty.nrrd and STEM_surface_error.nrrd
     into `folder`.
 
-    All files are completed in a temporary folder beside them first, so that a full disk leaves
-    none of them, and change places together (`files.exchange`). What an earlier run wrote for the
-    same STEM and this one did not (another model's classes, an uncertainty) is removed then.
-    Raises InputError if that cannot be, or would replace what others made; the folder is then as
-    it was.
+    All files are first completed in a temporary folder beside them, so that a full disk leaves
+    none of them, and then moved together (`files.exchange`). Files that an earlier run wrote for
+    the same STEM and this one did not (another model's classes, an uncertainty) are removed.
+    Raises InputError if that fails or would replace other programs' files; the folder is then
+    unchanged.
     """
     suffixes = sdf_suffixes(model.card.classes)[: len(segmentation.sdf)]
     infos = zip(suffixes, model.card.classes, strict=False)
@@ -116,7 +116,7 @@ def write(
     _check(places)
     one = (segmentation.labels,)
     doubts = (segmentation.uncertainty, segmentation.surface_error)
-    # one after the other: the distances are made when they are read
+    # lazily: each distance is computed when it is read
     contents = itertools.chain(one, segmentation.sdf, (v for v in doubts if v is not None))
     with scratch(folder) as partial:
         try:

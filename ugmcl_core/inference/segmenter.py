@@ -31,7 +31,7 @@ from .surface_error import band, near_surface, surface_voxels
 _SEED = 2022
 _PREPARE = {"ugmcl": preprocessing.prepare, "nnunet": nnunet.prepare}
 # Times the largest extent seen in training from which on ...
-_WIDE = 1.3  # ... the structure is looked for first,
+_WIDE = 1.3  # ... the structure is located first,
 _TOO_WIDE = 1.5  # ... a region of interest is advised.
 _MOST_VALUES = 1 << 27  # interpolated probabilities that are in memory at a time: 512 MiB
 
@@ -54,7 +54,7 @@ class ClassResult:
 @dataclass(frozen=True)
 class Segmentation:
     """Everything on the input's grid: ``labels`` uint8; ``sdf`` mm, float32, negative inside, one
-    per class, from the network's distance head, made when it is read; ``uncertainty`` 0 to 1,
+    per class, from the network's distance head, computed when it is read; ``uncertainty`` 0 to 1,
     float32, or None; ``surface_error`` float32, the bound in mm below which the error of nine of
     ten surface points lies, where the true surface may be by it (5 mm away at most) and 0
     elsewhere, or None without an uncertainty;
@@ -91,7 +91,8 @@ class Segmenter:
         progress: Callable[[float, str], None] | None = None,
         canceled: Callable[[], bool] | None = None,
     ) -> Segmentation:
-        """Segment a volume (or one per input channel), all of it or the RAS box ``roi`` in mm.
+        """Segment a volume (or one per input channel), or the part of it in the RAS box ``roi`` in
+        mm.
 
         ``progress`` gets a fraction and a line of text. Raises InputError for volumes that cannot
         be segmented and Canceled.
@@ -171,7 +172,7 @@ class Segmenter:
         return prediction, prepared, exceeds(card, whole, _TOO_WIDE)
 
     def _check(self, prediction: Prediction) -> None:
-        """Raise InputError for numbers that are not finite, of which no result can be made."""
+        """Raise InputError for values that are not finite, which cannot become a result."""
         fields = (prediction.foreground, prediction.distance, prediction.sampled)
         if not all(bool(f.isfinite().all()) for f in fields if f is not None):
             raise InputError(
@@ -251,8 +252,8 @@ class Segmenter:
 
 
 class LevelSets(Sequence[Volume]):
-    """The signed distance of each class in mm, float32, on the input's grid: interpolated when it
-    is asked for, since all of many classes may not fit in memory."""
+    """The signed distance of each class in mm, float32, on the input's grid; interpolated on
+    demand, since those of many classes may not fit in memory together."""
 
     def __init__(
         self, distance: torch.Tensor, prepared: Prepared, kind: str, scale: float

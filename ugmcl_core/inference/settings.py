@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from ..errors import InputError
 
 MOST_PASSES = 64
-"""Of Monte Carlo; more only take longer."""
+"""Monte Carlo passes; more would only take longer."""
 
 MOST_PATCHES = 2.7
-"""How many times a patch's voxels a volume may have to be segmented in one window ..."""
+"""A volume of up to this many times a patch's voxels is segmented in one window, ..."""
 SMALL_WINDOW, MOST_OF_SMALL = 900_000, 7.0
-"""... and so many times in a window of at most so many voxels."""
+"""... or up to this many times, if the window has at most so many voxels."""
 
 
 def largest_window(patch: Sequence[int]) -> float:
@@ -27,12 +27,12 @@ def largest_window(patch: Sequence[int]) -> float:
 
 
 def smallest_patch(window: float) -> float:
-    """The voxels of the smallest patch whose model may have a window of so many."""
+    """The voxels of the smallest patch whose model may have a ``window`` of that many voxels."""
     return window / (MOST_OF_SMALL if window <= SMALL_WINDOW else MOST_PATCHES)
 
 
 MOST_OVERLAP = 0.9
-"""The largest part of a window that its neighbor may cover too; more costs windows and gains
+"""The largest part of a window that its neighbor may cover too; more costs time and gains
 nothing."""
 
 UNCERTAINTIES = ("dropout", "flips", "both")

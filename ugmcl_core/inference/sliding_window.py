@@ -110,7 +110,7 @@ def predict(
 
     Probabilities and level sets come from one pass without dropout; the uncertainty is the
     predictive entropy (Eq. 3) of ``passes`` passes with dropout, which share the pass's encoding
-    since nothing random happens in it. A volume that is not much larger than a patch is one
+    in which nothing is random. A volume that is not much larger than a patch is one
     window; with an ``overlap`` windows are patches that overlap by at least this share of theirs.
     A network of a `fixed_window` gets patches alone, a smaller volume in the middle of zeros.
     Results of overlapping windows are averaged by `importance`; ``together`` windows go through

@@ -13,13 +13,14 @@ neighboring points,
 
     r = G * min(p, 1 - p) / G * a,
 
-with G a Gaussian and a the area of the surface in a voxel, all in mm. Doubt that reaches further
-than G counts less, so r is too small where it nears the reach.
+with G a Gaussian and a the area of the surface in a voxel, all in mm. Uncertainty that extends
+beyond G counts less, so r is too small where it approaches the reach.
 
-Samples do not show where all of them err. Where a model tends to, as at the ends of vessels that
-readers cut off at different lengths, is known from the scans that it was calibrated on: r is
-multiplied by `place_factor`, a function of the place in the structure's own frame. `Calibration`
-turns this, which is still too sure of itself, into the bound below which nine of ten points lie.
+Samples do not show where all of them are wrong. Where a model tends to err, as at the ends of
+vessels that readers cut off at different lengths, is known from the scans that it was calibrated
+on: r is multiplied by `place_factor`, a function of the place in the structure's own frame.
+`Calibration` turns this still overconfident estimate into the bound below which nine of ten points
+lie.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ REACH_MM = 4.0
 was best from 3 to 5 mm (Testing/benchmarks/accuracy/surface_error.py)."""
 _OTHERS_MM = 10.0
 _THIN_MM2 = 1e-4  # per mm³: where there is so little surface, there is none
-_FARTHEST = 3.0  # place in standard deviations, beyond which nothing was seen
+_FARTHEST = 3.0  # places beyond this many standard deviations were never seen
 
 
 def expected_offset(

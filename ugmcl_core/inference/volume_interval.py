@@ -1,11 +1,11 @@
 """The volume of a structure with the interval that holds the true one in 95 % of the cases.
 
 The samples (Monte Carlo passes, mirrored views) put the surface in different places. Dropout says
-little of how the errors at two places go together, and a model that draws too large tends to do so
-everywhere: so the whole surface is taken to move at once, to where the samples' mean probability
-is 3/4 and 1/4. How much farther than that it has to move is no matter of the samples: the
-logarithms of both distances are stretched by a number that was calibrated on the errors of other
-scans (`Calibration.volume_stretch`).
+little about how the errors at two places are correlated, and a model that draws too large tends to
+do so everywhere. So the whole surface is assumed to move at once, to where the samples' mean
+probability is 3/4 and 1/4. The samples cannot show how much farther it has to move: the logarithms
+of both distances are stretched by a factor that was calibrated on the errors of other scans
+(`Calibration.volume_stretch`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _QUARTILE = 0.25
 
 
 def volume_interval(volumes: tuple[float, float, float], stretch: float) -> tuple[float, float]:
-    """The bounds of a structure's volume from its `moved_volumes`, which they are in the unit of,
-    and the ``stretch``; they hold its own volume. 0 and 0 where it has none."""
+    """The bounds of a structure's volume, in the unit of its `moved_volumes`, by the ``stretch``;
+    they enclose its own volume. 0 and 0 if it has none."""
     own, low, high = volumes
     if not own:
         return 0.0, 0.0

@@ -19,11 +19,12 @@ C = TypeVar("C", bound=nn.Module)
 class Method(ABC):
     """A frozen dataclass of options; see the package's docstring.
 
-    Options are checked when a method is made (InputError). A method may train an auxiliary module
-    along: what ``auxiliary`` returns becomes ``student.auxiliary``; it is stored in checkpoints,
-    and is no part of the teacher or of the saved model. It is trained on the sum of ``losses``
-    like the student, unless the method is ``adversarial``: then it is a discriminator, trained by
-    an Adam of its own on ``discriminator_losses`` after each step of the student.
+    Options are checked when a method is created (InputError). A method may train an auxiliary
+    module along with the student: what ``auxiliary`` returns becomes ``student.auxiliary``. It is
+    stored in checkpoints, but is not part of the teacher or of the saved model. It is trained on
+    the sum of ``losses`` like the student, unless the method is ``adversarial``: then it is a
+    discriminator, trained by its own Adam optimizer on ``discriminator_losses`` after each step of
+    the student.
 
     With ``renewals``, the averaged model labels the unlabeled volumes as wholes that many times
     (`training.pseudo_labels`); patches of them are then labeled samples. Such a method also has
@@ -52,7 +53,7 @@ class Method(ABC):
     def auxiliary(
         self, student: DualTaskVNet, base: Mapping[str, Tensor] | None
     ) -> nn.Module | None:
-        """A module to train along with ``student``, or None; ``base`` are the weights that both
+        """A module to train along with ``student``, or None; ``base`` holds the weights that both
         start from when a model is fine-tuned."""
         return None
 

@@ -19,13 +19,13 @@ from .options import Count, Share, Weight, option
 class UGMCLVolumes(Method):
     """L_sup of Eq. 2 on labeled patches and on patches of volumes that the averaged model labeled.
 
-    The first ``start`` of the iterations see labels alone. Then, and at ``renewals`` - 1 times
-    more, the averaged model labels the unlabeled volumes as wholes (`training.pseudo_labels`): the
-    mean over mirrored views, the largest component where the labels show one piece, T(y) of
-    that. It believes a volume as far as its views agree (the most doubtful ones are left out, all
-    but ``admitted`` of them), and a voxel where its two heads do. From there on a part of each
-    batch are patches of those volumes, augmented and trained like labeled ones, with a course of
-    the learning rate of their own.
+    The first ``start`` of the iterations see labels alone. Then, and ``renewals`` - 1 times more,
+    the averaged model labels the unlabeled volumes as wholes (`training.pseudo_labels`): the mean
+    over mirrored views, the largest component where the labels show one piece, T(y) of that. A
+    volume is trusted as far as its views agree (all but the most trusted part ``admitted`` is left
+    out), and a voxel where the two heads agree. From then on a part of each batch consists of
+    patches of those volumes, augmented and trained like labeled ones, with a learning-rate
+    schedule of their own.
 
     Consistency by patches (`UGMCL`, `UGMCLPlus`) sees the teacher's mistakes at the same place and
     in the same view as the student's; a whole volume in several views corrects them.
@@ -41,7 +41,7 @@ class UGMCLVolumes(Method):
 
     start: Share = option(0.5, "part of the iterations that see labels alone (0 from a base)")
     renewals: Count = option(5, "how many times volumes are labeled; 100 iterations apart")
-    admitted: Share = option(1.0, "part of the unlabeled volumes that is believed")
+    admitted: Share = option(1.0, "part of the unlabeled volumes that is trusted")
     volumes: Count = option(64, "the most volumes that are labeled at a time")
     distance_weight: Weight = option(1.0, "weight of the squared error between f_dis and T(y)")
 

@@ -12,14 +12,14 @@ from ..errors import InputError
 
 MOST_FILES = 50
 MOST_BYTES = 4 << 30
-"""Of all files together, unpacked: far above any model, far below a disk."""
+"""Of all files together, unpacked: far more than any model, far less than a disk."""
 _CHUNK = 1 << 20
 _DAMAGED = [zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, zlib.error, RuntimeError]
-"""What reading a damaged zip raises; RuntimeError for what only seems encrypted or compressed in
-an unknown way."""
+"""What reading a damaged zip raises; RuntimeError where a file merely appears to be encrypted or
+compressed in an unknown way."""
 try:
     from lzma import LZMAError
-except ImportError:  # a Python without it, whose zipfile refuses such a zip
+except ImportError:  # without it, zipfile refuses such a zip
     pass
 else:
     _DAMAGED.append(LZMAError)

@@ -33,8 +33,8 @@ def match_class(
     """The one of ``classes`` that a structure is, or None.
 
     First by terminology: the only class that has the structure's `specific_code`. Otherwise by
-    name: the first class with the same `name_key`. A code that no class or several classes have
-    decides nothing.
+    name: the first class with the same `name_key`. A code that no class has, or several have, is
+    ignored.
     """
     if (code := specific_code(terminology)) is not None:
         same = [known for known in classes if specific_code(known.terminology) == code]
@@ -47,9 +47,9 @@ def match_class(
 def match_classes(listed: Sequence[HasClass], classes: Sequence[C]) -> list[C | None]:
     """The one of ``classes`` that each of ``listed`` is, or None, as in `match_class`.
 
-    Where several would be the same class and one alone has its name, that one is. The rest is
-    then matched with the remaining classes, so that elimination distinguishes two classes of one
-    code; several that would be one class there stay unmatched.
+    Where several would match the same class and exactly one has its name, that one gets it. The
+    rest is then matched with the remaining classes, so that elimination distinguishes two classes
+    of one code; several that would match one class there stay unmatched.
     """
     matches = [match_class(item.name, item.terminology, classes) for item in listed]
     for known in classes:
@@ -70,8 +70,7 @@ def match_classes(listed: Sequence[HasClass], classes: Sequence[C]) -> list[C | 
 
 
 def name_key(name: str) -> str:
-    """What the names of one structure share: differences in case, spaces and underscores do not
-    count."""
+    """A key that is equal for names that differ only in case, spaces and underscores."""
     return " ".join(name.casefold().replace("_", " ").split())
 
 

@@ -1,4 +1,4 @@
-"""Files from the network: https only, checked by their SHA-256, resumed where they broke off."""
+"""Files from the network: https only, checked by their SHA-256, resumed where they stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..files import not_following, sha256_of
 
 MOST_BYTES = 4 << 30
 TIMEOUT = 30.0
-"""Seconds without a byte after which the server is taken for gone."""
+"""Seconds without a byte after which the server counts as unreachable."""
 _CHUNK = 1 << 18
 _MOST_TEXT = 1 << 20
 
@@ -96,7 +96,7 @@ def read_text(url: str, opener: Callable[..., Any] = _open) -> str:
 
 
 def _get(url: str, partial: Path, progress: Progress, opener: Callable[..., Any]) -> None:
-    if partial.is_symlink():  # planted: what it leads to is not to be written to
+    if partial.is_symlink():  # possibly planted: never write to its target
         partial.unlink()
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "ugmcl"})
@@ -105,7 +105,7 @@ def _get(url: str, partial: Path, progress: Progress, opener: Callable[..., Any]
     try:
         answer = opener(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing is left to send: it is whole, or not this file
+        if error.code == 416 and have:  # nothing left to send: complete, or another file
             return
         raise
     with contextlib.closing(answer):

@@ -32,8 +32,8 @@ _POINTER = re.compile(r"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class _Layout:
-    """The files of a model of another program: texts, of which the first tells it and others may
-    be missing, and weights."""
+    """The files of another program's model: texts, the first of which identifies it while the
+    others may be missing, and weights."""
 
     texts: tuple[str, ...]
     weights: tuple[str, ...]
@@ -65,8 +65,8 @@ class Repository:
         return f"hf:{self.owner}/{self.name}@{self.revision}{folder}"
 
     def address(self, file: str, kind: str = "resolve") -> str:
-        """Where a file of the model is; of the ``kind`` raw, the text that the repository has for
-        it."""
+        """The address of a file of the model; with the ``kind`` raw, of the text that the
+        repository stores for it."""
         inside = f"{self.folder}/{file}" if self.folder else file
         return f"{HOST}/{self.owner}/{self.name}/{kind}/{self.revision}/{inside}"
 
@@ -96,9 +96,9 @@ def fetch(
 ) -> Path:
     """Download a model, or what `foreign` converts to one, into ``folder``; returns it.
 
-    The weights are those of which the card, or the repository for a model of another program,
-    holds the SHA-256; ``sha256`` is that of the weights too, for who got it another way.
-    ``waiting`` keeps what broke off. Raises InputError.
+    The weights must have the SHA-256 in the card or, for a model of another program, in the
+    repository; ``sha256`` is an additional one to compare them with. ``waiting`` keeps interrupted
+    downloads. Raises InputError.
     """
     more = {} if opener is None else {"opener": opener}
 

@@ -1,4 +1,5 @@
-"""The manifest of a run: a JSON file beside its results, to tell later what made them from what.
+"""The manifest of a run: a JSON file beside its results that records what they were made with and
+from.
 
 Imports neither torch nor NumPy.
 """
@@ -59,8 +60,8 @@ def is_of(
     inputs: Iterable[Path],
     model: Mapping[str, Any],
 ) -> bool:
-    """Whether the manifest in ``path`` is of the same work: command, model, inputs, and these of
-    the options."""
+    """Whether the manifest in ``path`` describes the same work: command, model, inputs, and these
+    options."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         then = content["options"]

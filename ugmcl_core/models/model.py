@@ -91,7 +91,7 @@ def open_model(folder: Path | str) -> Model:
     folder = Path(folder).expanduser().resolve()
     card = folder / CARD
     if not folder.exists():
-        sweep(folder.parent)  # which may hold what a kill left
+        sweep(folder.parent)  # a killed process may have left the model there
     if folder.is_file():
         raise InputError(_refuse_file(folder))
     if not folder.is_dir():
@@ -163,7 +163,7 @@ def find_models(further: str | None = None) -> list[Model]:
     found: dict[str, Model] = {}
     for _, model in _candidates(further):
         if isinstance(model, InputError):
-            _log.info("%s", model)  # no warning, which Python would print beside a command's own
+            _log.info("%s", model)  # a warning would be printed too
         else:
             found.setdefault(model.name, model)
     return list(found.values())
@@ -199,7 +199,8 @@ def _candidates(further: str | None = None) -> Iterator[tuple[Path, Model | Inpu
 def resolve(name_or_folder: str | Path) -> Model:
     """The model of that name, or in that folder (or in its subfolder `model`).
 
-    Raises InputError if the first one of the name is broken, rather than take a later one for it.
+    Raises InputError if the first model of that name is broken, rather than using a later one
+    instead.
     """
     wanted = str(name_or_folder)
     names = []
@@ -231,7 +232,7 @@ def name_of_broken(folder: Path) -> str:
 def save_model(
     folder: Path | str, card: ModelCard, state: Mapping[str, Tensor], half: bool = True
 ) -> Model:
-    """Write a model and return it as it stands on disk.
+    """Write a model and return it as read back from disk.
 
     With `half`, convolution kernels are stored in float16; vectors (biases, batch-norm
     statistics), which are small and may exceed its range, stay in float32. A kill or a full disk

@@ -1,9 +1,9 @@
-"""A model as a MONAI bundle: a folder that MONAI's own tools and servers run without this program.
+"""Export as a MONAI bundle: a folder that MONAI's own tools and servers run without this program.
 
 The network is stored as TorchScript. Its output has the class probabilities as its first channels
-and the level sets after them. What MONAI does before and after is close to what this program does
-and not the same: percentiles count empty surroundings too, windows are resampled otherwise, and
-nothing is averaged over mirrored views.
+and the level sets after them. MONAI's pre- and postprocessing is close to this program's, but not
+the same: percentiles include empty surroundings, windows are resampled differently, and nothing is
+averaged over mirrored views.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def _write(model: Model, folder: Path) -> None:
     network = Joined(plain).eval()
     patch = torch.zeros(1, len(model.card.channels), *model.card.patch)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # tracing is deprecated, and what MONAI reads
+        warnings.simplefilter("ignore")  # tracing is deprecated, but it is what MONAI reads
         torch.jit.trace(network, patch, check_trace=False).save(str(folder / "models/model.ts"))
-    torch.save(network.state_dict(), folder / "models" / "model.pt")  # which the format demands
+    torch.save(network.state_dict(), folder / "models" / "model.pt")  # required by the format
     has_distance = plain.settings.distance_head
     for name, content in (
         ("metadata", _metadata(model.card, has_distance)),

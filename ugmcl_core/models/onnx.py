@@ -1,8 +1,8 @@
 """A model's network as an ONNX file, for programs that have no PyTorch.
 
 The file holds the network alone: one prepared patch in, class probabilities and level sets out.
-What is done before and after is in the file's metadata: the card as `model.json`, and the steps in
-their order, with all numbers, as `transforms.json`.
+Its metadata describes what to do before and after: the card as `model.json`, and the steps in
+order, with all numbers, as `transforms.json`.
 """
 
 from __future__ import annotations
@@ -72,9 +72,8 @@ def export(model: Model, target: str | Path) -> Path:
 
 
 def transforms(card: ModelCard, multiple: tuple[int, int, int]) -> dict[str, Any]:
-    """What is done with a case before and after the network, in this order, as JSON: what this
-    program does, except that it may look for the structure in a large image first. ``multiple``
-    is that of the network."""
+    """The steps before and after the network, in order, as JSON. They are this program's, except
+    that it may first look for the structure in a large image. ``multiple`` is the network's."""
     alike = isinstance(card.normalization, Mapping)
     each = [card.normalization] * len(card.channels) if alike else card.normalization
     steps: list[dict[str, Any]] = [

@@ -44,7 +44,7 @@ _LARGEST_HEADER = 100 << 20
 
 @dataclass(frozen=True)
 class KnownModel:
-    """An entry of an `index.json`: a model that can be got, by its name."""
+    """An entry of an `index.json`: a model that can be downloaded by its name."""
 
     name: str
     description: str
@@ -56,7 +56,7 @@ class KnownModel:
 
 def known_models(further: str | None = None) -> list[KnownModel]:
     """The entries of the index that comes with the program and of those in the folders `further`
-    (without it UGMCL_MODELS), one per name. Raises InputError for an index that is none."""
+    (without it UGMCL_MODELS), one per name. Raises InputError for an invalid index."""
     found: dict[str, KnownModel] = {}
     for place in model_folders(further):
         path = place / INDEX
@@ -109,7 +109,7 @@ def add(
                 return _add_folder(_converted(fetched, folder) or fetched, place, name)
             finally:
                 with suppress(OSError):
-                    waiting.rmdir()  # unless a download waits there to be resumed
+                    waiting.rmdir()  # fails if a download waits there to be resumed
     known = {entry.name: entry for entry in known_models()} if "/" not in text else {}
     if text in known:
         text, sha256 = known[text].url, known[text].sha256
@@ -120,7 +120,7 @@ def add(
         finally:
             archive.unlink(missing_ok=True)
             with suppress(OSError):
-                archive.parent.rmdir()  # unless another download waits there to be resumed
+                archive.parent.rmdir()  # fails if another download waits there to be resumed
     path = Path(text).expanduser()
     if path.is_dir():
         with scratch(place) as folder:
@@ -243,8 +243,8 @@ def _is_broken(folder: Path) -> bool:
 def rename(model: Model, name: str) -> Model:
     """Give a model of the user's another name; all that its folder holds stays with it.
 
-    Raises InputError, and changes nothing then. After a kill in the middle the model has its
-    former name, and the same call ends the work.
+    On InputError nothing has changed. After a kill in the middle the model has its former name,
+    and the same call completes the renaming.
     """
     _refuse_bundled(model.folder)
     card = _renamed(model.card, name)

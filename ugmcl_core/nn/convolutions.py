@@ -28,8 +28,8 @@ class Convolution(nn.Conv3d):
 class Upsampling(nn.ConvTranspose3d):
     """A transposed convolution, unpadded, whose bias gets its gradient from a sum.
 
-    oneDNN computes that gradient in a plain loop, six times as long as all else in the backward
-    pass of the network's last upsampling.
+    oneDNN computes that gradient in a plain loop, which takes six times as long as the rest of the
+    backward pass of the network's last upsampling.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +66,8 @@ class _Upsampled(torch.autograd.Function):
 
 class Rectified(nn.Module):
     """A convolution, transposed or not, and the ReLU after it in one operation, computed in
-    ``dtype`` on a CPU: the same values for a pass less over its output. It has no gradients."""
+    ``dtype`` on a CPU. The values are the same, and a pass over the output is saved. It has no
+    gradients."""
 
     def __init__(self, convolution: Convolution | Upsampling, dtype: torch.dtype) -> None:
         super().__init__()
@@ -124,6 +125,6 @@ def _for_two_channels(weight: Tensor) -> Tensor:
 
 
 def _plain(x: Tensor) -> bool:
-    """Whether torch's own way is the right one: elsewhere than on a CPU, and in files of the
-    network for other programs, which trace it."""
+    """Whether to use torch's own operation: on other devices than a CPU, and while the network is
+    traced for export to other programs."""
     return x.device.type != "cpu" or torch.jit.is_tracing()

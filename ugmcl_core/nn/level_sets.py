@@ -27,7 +27,7 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np
         return np.full(mask.shape, np.inf, np.float32)
     if mask.all():
         return np.full(mask.shape, -np.inf, np.float32)
-    # as it lies in memory, which differs between files and arrays made here
+    # in memory order, which differs between arrays from files and those made here
     order = sorted(range(3), key=lambda axis: -mask.strides[axis])
     mask = mask.transpose(order)
     image = sitk.GetImageFromArray(mask.view(np.uint8))
@@ -54,7 +54,7 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np
 
 
 def distance_to_store(distance: np.ndarray, sdf: str, scale: float) -> np.ndarray:
-    """What a case keeps of φ, the signed distance in mm of `signed_distance`, for `level_set`.
+    """What a case stores of φ, the result of `signed_distance` in mm, for `level_set`.
 
     ``truncated``: φ itself, clipped at 4 ``scale`` mm, so that a magnified patch is still right.
     ``published``: φ divided by its maximum over the volume, inside and outside apart, which no

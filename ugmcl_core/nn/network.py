@@ -37,8 +37,8 @@ class NetworkSettings:
     a slice alone, (3, 3, 1).
 
     ``distance_dropout`` False leaves out the dropout before the distance head alone. A regression
-    learns with dropout what does not hold without it: batch-norm statistics and tanh of features
-    that vary more (Li et al., 2019, call it variance shift).
+    trained with dropout is biased without it: batch-norm statistics and tanh were those of
+    features that vary more (Li et al., 2019, call it variance shift).
     """
 
     classes: int = 2
@@ -51,7 +51,8 @@ class NetworkSettings:
     kernels: Strides = ((3, 3, 3),) * 5
 
     fixed_window: ClassVar[bool] = False
-    """Whether a network takes windows of its patch alone, since it normalizes by each window."""
+    """Whether the network takes only windows of its patch size, since it normalizes over each
+    window."""
 
     def __post_init__(self) -> None:
         if self.classes < 2 or self.channels < 1 or self.filters < 1:
@@ -71,7 +72,7 @@ class NetworkSettings:
         return tuple(s[0] * s[1] * s[2] * s[3] for s in zip(*self.strides, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """As stored in a model card; cubic kernels go without saying."""
+        """As stored in a model card; cubic kernels, the default, are left out."""
         content = asdict(self)
         if self.kernels == NetworkSettings.kernels:
             del content["kernels"]
@@ -175,7 +176,7 @@ class DualTaskVNet(nn.Module):
     def decode(self, features: list[Tensor], distance: bool = True) -> Output:
         """The heads' outputs from `encode`'s features; each call draws its own dropout.
 
-        ``distance`` False spares the distance head, a sixth of all the work, where only the
+        ``distance`` False skips the distance head, a sixth of all the work, where only the
         segmentation is needed, as in Monte Carlo passes.
         """
         return self.heads(self.decoded(features)[0], distance)
@@ -200,7 +201,7 @@ class DualTaskVNet(nn.Module):
 
     def _dropped_logits(self, features: Tensor) -> Tensor:
         """f_seg of the features under dropout, which drops whole channels and so can act on the
-        weights instead: spares a pass over the largest feature map, with the same draws."""
+        weights instead. This saves a pass over the largest feature map, with the same draws."""
         head = self.segmentation_head
         if not self.dropout.training or not len(features):  # a batch may lack unlabeled samples
             return head(features)
@@ -214,8 +215,8 @@ class DualTaskVNet(nn.Module):
 
 
 def without_normalization(network: DualTaskVNet) -> DualTaskVNet:
-    """A copy of ``network`` for evaluation, its batch normalizations moved into the weights of the
-    convolutions before them: the same function for a pass less over each feature map."""
+    """A copy of ``network`` for evaluation, its batch normalizations folded into the weights of
+    the convolutions before them: the same function with one pass less over each feature map."""
     network = copy.deepcopy(network).eval()
     units = [m for m in network.modules() if isinstance(m, nn.Sequential)]
     for unit in units:
@@ -268,11 +269,11 @@ def load_weights(
 
 def take_over(network: DualTaskVNet, weights: Mapping[str, Tensor]) -> tuple[int, int]:
     """Load those of a network's ``weights`` that fit ``network``, which may have other strides,
-    kernels and heads; the layers that got theirs, and all of them.
+    kernels and heads. Returns the number of layers loaded, and of all layers.
 
     A layer fits if all its weights have the sizes of the network's. Where the network looks along
     an axis at one voxel instead of several, the weights along it are added up (of an upsampling,
-    averaged): the response to an image that is alike there.
+    averaged): the response to an image that is constant along it.
     """
     own = network.state_dict()
     averaged = {name for name, m in network.named_modules() if isinstance(m, Upsampling)}
@@ -305,12 +306,12 @@ _OUTSIDE = 1.0  # tanh(1) = 0.76: far outside, not yet at the limit, where no gr
 
 
 def with_new_classes(weights: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
-    """The state of a network with ``classes`` classes from that of one with fewer.
+    """The state of a network with ``classes`` classes, made from that of one with fewer.
 
-    What is there stays as it is: every old class's logit, and so the odds between old classes, are
-    the base's. A new class's segmentation channel starts with the background's bias, less ln n for
-    n new ones, and a random kernel; its distance channel at random around "far outside". Raises
-    ValueError if there are fewer classes than before.
+    Existing weights stay as they are: every old class's logit, and so the odds between old
+    classes, are the base's. A new class's segmentation channel starts with the background's bias,
+    less ln n for n new ones, and a random kernel; its distance channel at random around "far
+    outside". Raises ValueError if there are fewer classes than before.
 
     To the base the new class was background, so that it could start as a copy of that (Cermelli et
     al., 2020). But an optimizer that moves each weight by at most its learning rate a step takes
@@ -350,7 +351,8 @@ def start_at(network: DualTaskVNet, shares: Sequence[float]) -> None:
 
 
 def _random(kernel: Tensor, count: int) -> Tensor:
-    """So many kernels in the shape of ``kernel``'s, as torch starts those of convolutions."""
+    """``count`` new kernels of the same size as ``kernel``'s, initialized as torch initializes
+    convolutions."""
     new = torch.empty(count, *kernel.shape[1:])
     torch.nn.init.kaiming_uniform_(new, a=math.sqrt(5.0))
     return new

@@ -18,7 +18,7 @@ from torch import Tensor, distributed, nn
 from ..errors import InputError
 from . import devices
 
-_PATIENCE = timedelta(hours=12)  # the others wait while rank 0 evaluates; torchrun sees to deaths
+_PATIENCE = timedelta(hours=12)  # the others wait while rank 0 evaluates; torchrun handles crashes
 
 
 def launched() -> int:
@@ -43,7 +43,7 @@ def neighbors() -> int:
 
 
 def nodes() -> int:
-    """Number of machines that torchrun started this training on, about; 1 without it."""
+    """Approximate number of machines that torchrun started this training on; 1 without it."""
     return -(-launched() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
@@ -52,7 +52,7 @@ def taking_part(device: str) -> Iterator[torch.device]:
     """Join the other processes that torchrun started, if any, and leave them at the end; yields
     this process's device: ``device``, or the GPU of its local rank.
 
-    gloo on the CPU, NCCL on CUDA; InputError for other devices and if the others do not come.
+    gloo on the CPU, NCCL on CUDA; InputError for other devices, and if the others do not join.
     """
     if launched() == 1:
         yield devices.resolve(device)
@@ -160,8 +160,8 @@ def agree(number: int, device: torch.device, what: str) -> None:
 
 
 def part(count: int, name: str = "samples") -> range:
-    """Which of ``count`` samples of the global batch this rank makes; InputError if the ranks
-    cannot have equally many."""
+    """Which of the ``count`` samples of the global batch this rank makes; InputError if they
+    cannot be divided equally among the ranks."""
     each, rest = divmod(count, size())
     if rest:
         raise InputError(

@@ -47,8 +47,8 @@ def annealed(start: float, end: float, progress: float) -> float:
 class LearningRate:
     """The learning rate over the iterations: ``step`` divides by 10 every ``step_size``;
     ``cosine`` falls to zero; ``constant`` stays. The first ``warmup`` iterations rise linearly.
-    Where ``base`` is meant for a course of ``length`` iterations, a shorter one has more: times
-    the root of the ratio, at most 5. 0: any course has ``base``."""
+    If ``base`` is meant for trainings of ``length`` iterations, a shorter one has a higher rate:
+    times the square root of the ratio, at most 5. With 0 every training has ``base``."""
 
     base: float = 0.01
     kind: str = "step"

@@ -97,7 +97,7 @@ def mc_dropout_targets_by_decoder(
 ) -> TeacherOutput:
     """Cheaper targets in evaluation mode: one encoding, a decoding without dropout for the targets
     and ``passes`` with dropout for the entropy. Without input noise the Monte Carlo passes differ
-    in the decoder alone, so nothing but the noise is lost."""
+    in the decoder alone, so only the noise is lost."""
     teacher.eval()
     features = teacher.encode(image)
     out = teacher.decode(features)

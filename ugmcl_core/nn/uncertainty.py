@@ -35,7 +35,7 @@ def maximal_entropy(classes: int, reference: str = "ln2") -> float:
 
 def quantile(uncertainty: Tensor, part: float, classes: int) -> Tensor:
     """The uncertainty below which ``part`` of the voxels lie, to 1/4096 of ln C; from a histogram,
-    which takes any number of voxels. One number, on the device that it comes from."""
+    which works for any number of voxels. A scalar on the device of ``uncertainty``."""
     counts = total(torch.histc(uncertainty.float(), _BINS, 0.0, math.log(classes)).double())
     below = counts.cumsum(0) < part * counts.sum()
     return (below.sum() + 1) / _BINS * math.log(classes)

@@ -114,7 +114,7 @@ def _channels(
 
 
 def _numbers(by_role: Mapping[str, Sequence[Case]]) -> tuple[str, ...]:
-    """Names for channels that have none."""
+    """Numbers as names, for channels without names."""
     count = max(len(case.images) for group in by_role.values() for case in group)
     return Cohort.channels if count == 1 else tuple(f"{n:04d}" for n in range(count))
 

@@ -1,7 +1,7 @@
 """The state of a training on disk: one safetensors file, written whole or not at all.
 
-No pickle: optimizer state is flattened to tensors by parameter number, everything else is JSON in
-the file's header.
+It contains no pickle: optimizer state is flattened to tensors by parameter number, and everything
+else is JSON in the file's header.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _FORMER_PREFIXES = {"student.companion.": "student.auxiliary.", "opponent.": "di
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """``index`` iterations are done; ``settings`` describe the training, to refuse another's."""
+    """``index`` iterations are done; ``settings`` identify the training, so that another's
+    checkpoint is refused."""
 
     index: int
     settings: dict[str, Any]
@@ -54,7 +55,7 @@ def save(
             )
     plain = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
     header = {"index": str(index), "settings": json.dumps(settings)}
-    with whole_file(folder / NAME, SafetensorError) as partial:  # which it raises for a full disk
+    with whole_file(folder / NAME, SafetensorError) as partial:  # raised for a full disk
         save_file(plain, partial, header)
 
 

@@ -22,10 +22,9 @@ def estimate(
     progress: Callable[..., None],
     canceled: Callable[[], bool],
 ) -> dict[str, Any]:
-    """The `result` of docs/architecture.md for what `finetune` would do with this request.
-
-    Some steps of each method run on the first labeled and unlabeled case, on the true window and
-    device, the first step of each not counted. Raises InputError and Canceled.
+    """The `result` of docs/architecture.md for what `finetune` would do with this request. Some
+    steps of each method run on the first labeled and unlabeled case, with the real window and
+    device; the first step of each is not counted. Raises InputError and Canceled.
     """
     began = time.monotonic()
 

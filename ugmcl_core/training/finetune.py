@@ -41,7 +41,7 @@ class FinetunePlan:
     """A fine-tuning, checked: what is trained on what, and the cases that judge it.
 
     ``report`` is `holdout`, `leave-one-out` or `none`; ``comparison`` is the supervised method to
-    compare with, or None; ``own`` is how a training from scratch was planned.
+    compare with, or None; ``own`` is the plan of a training from scratch or planned anew.
     """
 
     cohort: Cohort
@@ -100,7 +100,7 @@ def plan(
         own = own.lasting(profiles.with_iterations(own.profile, iterations), "given")
         profile = own.profile
     else:
-        # for new classes the start is not good: they need the whole learning rate
+        # new classes start untrained, so they need the full learning rate
         gentleness = 1.0 if len(classes) > len(base.card.classes) else profiles.GENTLE
         profile = profiles.fine_tuning(base, COMPACT, iterations, gentleness)
         seen = [look(c, values, listed.ignore)[0] for c in listed.cohort.labeled[:_LOOKED_AT]]
@@ -244,9 +244,9 @@ def finetune(
 ) -> dict[str, Any]:
     """Train, and return the `result` of docs/architecture.md.
 
-    `send` gets the `metrics` and `log` events. Raises InputError, and Canceled after a cancel;
-    the run's folder then holds a checkpoint of each training begun, to resume from, and the model
-    as far as it got.
+    `send` gets the `metrics` and `log` events. Raises InputError, and Canceled after a cancel; the
+    run's folder then holds a checkpoint of each training begun, to resume from, and the model in
+    its current state.
     """
     output = Path(request.output)
     if request.resume and (output / REPORT).is_file():
@@ -355,7 +355,7 @@ class _FinetuneRun:
                 evaluate_every=every,
                 resident=attempt is attempts[0],
             )
-            # a fallback continues what the attempt before it left
+            # a fallback continues from where the previous attempt stopped
             resume = request.resume or attempt is not attempts[0]
             return train(
                 part.cohort,

@@ -1,4 +1,4 @@
-"""How much memory a training takes, and what to do when there is not enough."""
+"""How much memory a training takes, and the fallbacks when there is not enough."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SMALLEST = 3  # voxels of the coarsest level that a window keeps along an axis
 
 @dataclass(frozen=True)
 class Attempt:
-    """One way to train; ``text`` says how it needs less memory than the one before it."""
+    """One way to train; ``text`` names what makes it need less memory than the previous one."""
 
     profile: Profile
     device: str
@@ -77,8 +77,7 @@ def run_with_fallback(
 class Peak:
     """Measures the largest memory in use, as a context manager: ``bytes`` afterwards.
 
-    On a GPU what torch reserved there; else the process's resident memory, looked at every
-    20 ms, or the largest so far where the system reports no more.
+    On a GPU what torch reserved there; else the process's resident memory, sampled every 20 ms.
     """
 
     _EVERY = 0.02
@@ -133,21 +132,21 @@ def _total() -> int | None:
 
 
 def resident() -> int:
-    """Bytes of main memory that this process holds: now on Linux, at most so far elsewhere; 0
-    where that is unknown."""
+    """Bytes of main memory that this process holds: at present on Linux and Windows, the peak so
+    far on macOS; 0 where that is unknown."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         import resource
 
         return pages * resource.getpagesize()
     if sys.platform == "win32":
-        return _windows_peak()
+        return _windows_resident()
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
-def _windows_peak() -> int:
+def _windows_resident() -> int:
     import ctypes
     from ctypes import wintypes
 

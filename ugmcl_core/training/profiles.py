@@ -36,7 +36,7 @@ class Optimization:
 @dataclass(frozen=True)
 class CoarseStart:
     """The first ``share`` of a training's iterations: on a grid of ``spacing`` mm with patches of
-    ``patch`` voxels, which show about as much as those of the training in fewer voxels."""
+    ``patch`` voxels, which show about as much as the training's own patches in fewer voxels."""
 
     spacing: tuple[float, float, float]
     patch: tuple[int, int, int]
@@ -140,8 +140,8 @@ def profile_of(card: ModelCard, like: Profile) -> Profile:
 
 
 def check_channels(base: Model, channels: Sequence[str]) -> None:
-    """Raise InputError unless cases with these channels are what ``base`` takes. The name of one
-    image a case says nothing; those of several are compared, whatever their case."""
+    """Raise InputError unless cases with these channels are what ``base`` takes. The name of a
+    single image is ignored; those of several are compared, ignoring case."""
     own = base.card.channels
     given, wanted = ([name.casefold() for name in names] for names in (channels, own))
     if len(own) != len(channels):
@@ -157,8 +157,8 @@ def check_channels(base: Model, channels: Sequence[str]) -> None:
 
 
 GENTLE = 0.3
-"""Part of the profile's learning rate for fine-tuning, where the start is good already. A guess:
-it was never compared with other values."""
+"""Part of the profile's learning rate for fine-tuning, which starts from good weights. A guess: it
+was never compared with other values."""
 
 
 def method_named(name: str, options: Sequence[str] = ()) -> Method:
@@ -176,9 +176,9 @@ def profile_named(name: str) -> Profile:
 
 
 def with_iterations(profile: Profile, iterations: int) -> Profile:
-    """`profile` with its course squeezed or stretched to `iterations`: the supervised start, the
-    warm-up and the steps of the learning rate; in a shorter one also the memory of a teacher that
-    becomes the model, which would otherwise still hold much of the untrained start at the end."""
+    """`profile` rescaled to `iterations`: the supervised start, the warm-up and the steps of the
+    learning rate. If it gets shorter, so does the memory of a teacher that becomes the model,
+    which would otherwise still contain much of the untrained start at the end."""
     part = iterations / profile.iterations
     o = profile.optimization
     rate = replace(o.rate, warmup=round(o.rate.warmup * part))
@@ -205,7 +205,7 @@ def stages(profile: Profile) -> tuple[Profile, ...]:
         batch=replace(own.batch, patch=start.patch),
         warmup=warmup,
     )
-    rate = replace(own.optimization.rate, length=0)  # the network has come far already
+    rate = replace(own.optimization.rate, length=0)  # the network is well trained by then
     fine = replace(own, optimization=replace(own.optimization, rate=rate))
     fine = with_iterations(fine, profile.iterations - first)
     return coarse, replace(fine, warmup=profile.warmup - warmup)
@@ -227,20 +227,20 @@ _OTHER = {"left": "right", "right": "left"}
 
 
 def contralateral(name: str) -> str | None:
-    """The name of the structure on the other side, in lower case; None of what has no side."""
+    """The name of the structure on the other side, in lower case; None if the name has no side."""
     renamed, count = _SIDE.subn(lambda word: _OTHER[word[0]], name.casefold())
     return renamed if count else None
 
 
 def has_contralateral(classes: Sequence[ClassInfo]) -> bool:
-    """Whether two of the classes are the left and the right one of the same."""
+    """Whether two of the classes are the left and the right one of a pair."""
     names = {c.name.casefold() for c in classes}
     return any(contralateral(name) in names for name in names)
 
 
 def keeping_laterality(profile: Profile, classes: Sequence[ClassInfo]) -> Profile:
     """``profile`` without views that are mirrored left to right where `has_contralateral`: in
-    those the left one looks like the right one, and a mean over both views finds neither."""
+    those the left one looks like the right one, and a mean over both views detects neither."""
     if not has_contralateral(classes):
         return profile
     augmentation = profile.batch.augmentation
@@ -252,8 +252,8 @@ def keeping_laterality(profile: Profile, classes: Sequence[ClassInfo]) -> Profil
 def laterality_notice(
     profile: Profile, classes: Sequence[ClassInfo], known: int = 0
 ) -> str | None:
-    """A notice on mirrored patches where one of the ``classes`` has a side; the
-    first ``known`` of them a base model has learned before. None where there is nothing."""
+    """A notice about mirrored patches if one of the ``classes`` has a side, other than the first
+    ``known`` ones, which a base model has learned before; else None."""
     mirrored = profile.batch.augmentation
     others = [other for c in classes[known:] if (other := contralateral(c.name))]
     if not others or not (mirrored.flips[0] or mirrored.quarter_turns):

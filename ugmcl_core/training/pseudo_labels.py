@@ -1,8 +1,8 @@
-"""Labels that a model under training gives to whole unlabeled volumes, to go on with.
+"""Labels that a model in training gives to whole unlabeled volumes and then learns from.
 
 One volume: mirrored views → their mean p and f_dis → classes (argmax, the largest component where
-the labels show one piece) → T(y) of these, and `valid` where both heads agree. How far a volume is
-believed is the `agreement` of p with its classes.
+the labels show one piece) → T(y) of these, and `valid` where both heads agree. A volume's trust is
+the `agreement` of p with its classes.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from .profiles import Profile
 
 _LEAST_BETWEEN = 100  # iterations between two labelings: the model has hardly changed before
-_TRAINED = 3.0  # times the work of a prediction, that of a step on the same voxels
+_TRAINED = 3.0  # work of a training step relative to a prediction on the same voxels
 FEWEST = 4
-"""Volumes that are labeled at a time, however long it takes."""
+"""Volumes that are always labeled at a time, however long that takes."""
 LEAST = 0.5
-"""How far a volume's label must be believed to be learned from."""
+"""The least trust at which a volume's label is learned from."""
 SHARE = 0.2
-"""The most of a training's work, in addition, that goes into labeling more than these."""
+"""The most of a training's work, in addition, that may go into labeling more than these."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def renewal_steps(
 def affordable(profile: Profile, renewals: int, shapes: Sequence[Sequence[int]]) -> int:
     """How many volumes with ``shapes`` like these, each (I, J, K), can be labeled at each of
     ``renewals`` times, for `SHARE` of the training's work: in a short training on whole volumes
-    the labels would take more time than it is worth. A function of the settings alone, so that
+    the labeling would take more time than it is worth. Depends on the settings alone, so that
     every run is the same."""
     batch = profile.batch
     views = 2 ** len(batch.augmentation.mirror_axes)
@@ -81,8 +81,8 @@ def label_volume(
     one_piece: Sequence[bool],
     canceled: Callable[[], bool] | None = None,
 ) -> PseudoLabel:
-    """Label ``case`` by ``network``, which has a distance head; ``one_piece`` tells of each class
-    whether it is. Raises Canceled."""
+    """Label ``case`` by ``network``, which has a distance head; ``one_piece`` holds whether each
+    class is one. Raises Canceled."""
     image, where = floats(case.image), None
     if is_large(image.shape[1:], patch):
         where = surroundings(network, image, patch, one_piece, canceled)
@@ -105,9 +105,9 @@ def label_volume(
 
 
 def believed(labels: Sequence[PseudoLabel], admitted: float) -> list[int]:
-    """The numbers of the ``labels`` that are believed, in order: of those with a structure, whose
-    views agree by half at least, the most believed ones, ``admitted`` of all, at least one. What a
-    hardly trained model gives would only teach its mistakes."""
+    """The numbers of the ``labels`` that are believed, in order: the part ``admitted``, and at
+    least one, of those that show a structure and whose views agree by half or more, the most
+    trusted first. Labels from a barely trained model would only teach its mistakes."""
     known = [n for n, label in enumerate(labels) if label.classes.any() and label.belief >= LEAST]
     known.sort(key=lambda n: -labels[n].belief)
     return sorted(known[: max(1, round(admitted * len(known)))])

@@ -15,8 +15,8 @@ from ..errors import InputError
 from ..models.model import open_model
 
 DEFAULT_METHOD = "ugmcl-volumes"
-"""That of trainings: with 4 labels, and in short trainings, it is ahead of labels alone, with more
-labels level with them (docs/results/few-labels)."""
+"""The default method: with 4 labels, and in short trainings, it beats training on the labels
+alone; with more labels the two are level (docs/results/few-labels)."""
 _LARGEST = 2**31 - 1  # iterations and seed
 BETTER, NOT_BETTER, UNKNOWN = "better", "not better", "not enough evidence"
 """What a fine-tuning's hold-out cases show."""
@@ -26,14 +26,12 @@ REPORT = "report.json"
 @dataclass(frozen=True)
 class FinetuneSettings:
     """Train ``base`` further, or a new model if that is empty, on the volumes of a case list.
-
-    The files and the model ``name`` are texts; ``output`` is the folder of the run, ``resume``
+    Paths and the model ``name`` are strings; ``output`` is the folder of the run, ``resume``
     continues the one in it. ``minutes`` above 0 set the iterations instead, from a measured step.
     A new model is trained by a plan, whose ``overrides`` are NAME=VALUE; with ``replan`` one from
-    a base is, too, and keeps the weights that fit. ``compare`` trains a
-    supervised model too, ``leave_one_out`` judges without hold-out cases, ``keep_names`` writes
-    the cases' names into the model's card.
-    InputError for iterations or a seed that cannot be.
+    a base is, too, and keeps the weights that fit. ``compare`` trains a supervised model too,
+    ``leave_one_out`` judges without hold-out cases, ``keep_names`` writes the cases' names into
+    the model's card. InputError for invalid values.
     """
 
     case_list: str
@@ -78,13 +76,12 @@ class FinetuneSettings:
 class KeepLearningSettings:
     """Train ``base`` further for as long as cases are being corrected (`keep_learning.learning`).
 
-    The first fields are those of `FinetuneSettings`; the default ``method`` is another, as it
-    cannot be one that labels volumes at set steps of a course. Every ``check_minutes`` of
-    training the averaged model is compared with the one in use. ``cores`` is the share of the
-    computer's cores that the training takes; it waits while the computer runs ``on_battery``,
-    unless that is set.
-    After ``patience`` checks without progress it waits for a new case, and ends after
-    ``wait_minutes`` without one. InputError for a setting that cannot be.
+    The first fields are those of `FinetuneSettings`; the default ``method`` is different, since it
+    cannot be one that labels volumes at fixed steps. Every ``check_minutes`` of training the
+    averaged model is compared with the one in use. ``cores`` is the share of the computer's cores
+    that the training takes; it waits while the computer runs on battery, unless ``on_battery`` is
+    set. After ``patience`` checks without progress it waits for a new case, and ends after
+    ``wait_minutes`` without one. InputError for invalid values.
     """
 
     case_list: str
@@ -122,7 +119,7 @@ class KeepLearningSettings:
 
 
 def finished(output: Path, request: FinetuneSettings) -> dict[str, Any]:
-    """The result of a finished run; InputError if ``request`` is another one."""
+    """The result of a finished run; InputError if ``request`` describes a different one."""
     try:
         result = json.loads((output / REPORT).read_text(encoding="utf-8"))
         done = open_model(result["model"]).card.training

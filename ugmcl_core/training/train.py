@@ -66,13 +66,13 @@ def train(
 ) -> Model:
     """Train ``method`` and write the model into ``output``/model; returns it.
 
-    ``base`` gives the initial weights; without one, the ``profile`` may have a coarse start, which
-    is trained in ``output``/coarse. Progress goes to ``on_event`` and to ``output``/log.jsonl.
-    When ``should_stop()`` turns true or Ctrl-C is pressed (KeyboardInterrupt follows), the
-    checkpoint and a usable model are written after the current step, and the model's card has the
-    number of iterations done; ``resume`` continues from there, or starts again with a notice.
-    Raises InputError for cases that cannot be used and folders that hold another training, or a
-    model alone.
+    ``base`` provides the initial weights; without one, the ``profile`` may have a coarse start,
+    which is trained in ``output``/coarse. Progress goes to ``on_event`` and to
+    ``output``/log.jsonl. When ``should_stop()`` turns true or Ctrl-C is pressed (KeyboardInterrupt
+    follows), the checkpoint and a usable model are written after the current step, and the model's
+    card has the number of iterations done; ``resume`` continues from there, or starts again with a
+    notice. Raises InputError for cases that cannot be used, and for folders that contain another
+    training, or a model without one.
 
     In a process that torchrun started this trains one model together with the others: each makes
     its part of every batch, and rank 0 alone writes and reports. Where ``output`` is on another
@@ -97,8 +97,8 @@ def train(
 
 @contextmanager
 def held_for_training(output: Path) -> Iterator[bool]:
-    """Keep other trainings out of the folder; whether this one made it, and so may delete it.
-    Rank 0 alone holds it."""
+    """Keep other trainings out of the folder; yields whether this one created it, and so may
+    delete it. Only rank 0 holds it."""
     if parallel.rank() != 0:
         yield False
         return
@@ -140,7 +140,7 @@ class _Run:
         return sum(t.profile.iterations for t in self.tasks)
 
     def train(self) -> Model:
-        """What `train` does once the folder is its own."""
+        """What `train` does once it holds the folder."""
         began = time.monotonic()
         for count in (self.tasks[0].profile.batch.labeled, self.tasks[0].profile.batch.unlabeled):
             parallel.part(count)
@@ -158,7 +158,7 @@ class _Run:
             card, interrupted = self._stage(task, done)
             if is_last:
                 model = open_model(folder) if parallel.rank() == 0 else Model(card, folder)
-            else:  # on every rank with its checksum, since the next stage depends on that
+            else:  # with its checksum on every rank, as the next stage depends on it
                 model = open_model(folder)
             done = int(card.training["iterations"])
             if interrupted or done < goal:
@@ -172,7 +172,7 @@ class _Run:
         return model
 
     def _check_folder(self) -> None:
-        """Raise InputError if the folder holds what would be lost."""
+        """Raise InputError if the folder contains something that would be lost."""
         begun = any((t.output / checkpoint.NAME).exists() for t in self.tasks)
         if begun and not self.resume:
             raise InputError(
@@ -204,8 +204,8 @@ class _Run:
         return former
 
     def _stage(self, task: TrainingTask, before: int) -> tuple[ModelCard, bool]:
-        """Train a stage, after so many iterations of others: the card of its model, and whether
-        it was interrupted by a signal."""
+        """Train a stage, after ``before`` iterations of earlier ones; returns the card of its
+        model, and whether a signal interrupted it."""
         main, former = parallel.rank() == 0, self._former(task)
         try:
             part = before / self.iterations
@@ -230,7 +230,7 @@ class _Run:
             self.listen(event)
 
         trainer.emit = emit
-        # a description that no card accepts must not surface after hours
+        # an invalid description must not surface only after hours of training
         card = replace(model_card(trainer, self.description, before), sha256="0" * 64)
         ModelCard.from_json(card.to_json(), "the model")
         with log, interruptible() as interrupted:
@@ -269,7 +269,7 @@ class _Run:
             event["step"] += before
         if "total" in event:
             event["total"] = self.iterations
-        if later and "remaining" in event:  # an iteration takes the longer, the more it sees
+        if later and "remaining" in event:  # an iteration takes longer, the more voxels it sees
             voxels = (math.prod(t.batch.patch) for t in (self.tasks[-1].profile, profile))
             event["remaining"] += later / event["speed"] * next(voxels) / next(voxels)
         return event
@@ -319,7 +319,7 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
 
 
 def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...]:
-    """The classes; where `largest_component` is open, the labels decide it."""
+    """The classes; where `largest_component` is undecided, the labels decide."""
     classes = []
     for n, item in enumerate(description.classes):
         if item.largest_component is None:
@@ -366,8 +366,8 @@ def _of_pieces(trainer: Trainer, description: Description) -> list[str]:
 
 
 def model_card(trainer: Trainer, description: Description, before: int = 0) -> ModelCard:
-    """The card of the training's model as it is now, after so many iterations of another stage,
-    whose model is no base then."""
+    """The card of the training's model in its current state, after ``before`` iterations of an
+    earlier stage, whose model does not count as a base."""
     r = trainer.profile.representation
     cases = (*trainer.labeled, *trainer.unlabeled)
     sizes = np.array([np.multiply(c.opened().image.shape[1:], c.spacing) for c in cases])

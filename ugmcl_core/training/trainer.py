@@ -51,7 +51,7 @@ from .profiles import Profile, check_channels
 from .pseudo_labels import PseudoLabel, label_volume, renewal_steps
 
 Listener = Callable[[dict[str, Any]], None]
-_SHAPES = 16  # unlabeled volumes that stand for all where their sizes matter
+_SHAPES = 16  # unlabeled volumes whose sizes are taken as representative of all
 _FIRST_CHECKPOINT, _NEXT_CHECKPOINT = 60.0, 120.0  # seconds: the most that a kill may lose
 
 
@@ -79,8 +79,8 @@ class TrainingSettings:
 class TrainingTask:
     """What is trained: ``method`` by ``profile`` on ``cohort``, from the weights of ``base`` if
     there is one, into the folder ``output``. The network has a distance head if the method needs
-    one, and an input for each channel of the cases. By a profile with another grid or network than
-    the base's, only those of its weights are used that fit. ``course`` is the profile whose
+    one, and an input for each channel of the cases. With a profile whose grid or network differs
+    from the base's, only those of its weights that fit are used. ``course`` is the profile whose
     stage this training is, if it has several (`profiles.stages`); ``base`` is then the model of
     the stage before."""
 
@@ -102,7 +102,7 @@ class TrainingTask:
         )
         profile = replace(self.profile, network=network)
         if self.method.renewals:
-            # a base has seen labels alone long enough, if it knows all the classes
+            # a base that knows all classes needs no further start on labels alone
             known = self.base is not None and len(self.base.card.classes) + 1 == network.classes
             known = known and not self.replanned
             goes_on = self.course is not None and self.base is not None
@@ -127,20 +127,19 @@ class TrainingTask:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The names of the images of a case; that of one image is the base's, if there is one."""
+        """The names of the images of a case; for a single image the base's name, if there is a
+        base."""
         own = self.cohort.channels
         known = own if self.base is None else self.base.card.channels
         return known if len(own) == len(known) == 1 else own
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What must be equal for a checkpoint to be continued, as JSON gives it back.
-
-        The size of a batch need not be: a training that ran out of memory continues with a
-        smaller one.
+        """What must be equal for a checkpoint to be continued, as it comes back from JSON. The
+        batch size may differ: a training that ran out of memory continues with a smaller one.
         """
         profile = asdict(self.profile)
-        # as cards have them, so that a setting that is new and unused changes nothing
+        # in the form of cards, so that a new, unused setting changes nothing
         profile["network"] = self.profile.network.to_dict()
         normalization = self.profile.representation.normalization
         profile["representation"]["normalization"] = stored_normalization(normalization)
@@ -200,7 +199,7 @@ class Trainer:
             load_weights(network, weights, same_heads=False)
         self.student = self._placed(network)
         o = profile.optimization
-        # The teacher is kept for methods without one as well: its average may be what is saved.
+        # Methods that use no teacher keep one as well: its average may become the model.
         self.teacher = Teacher(self.student, o.decay, o.average_buffers)
         self.optimizers = self._optimizers(weights)
         self.cache = self.output / "cache"
@@ -276,8 +275,8 @@ class Trainer:
         unlabeled: Sequence[PreparedCase] | None = None,
         labeled: Sequence[PreparedCase] | None = None,
     ) -> Iterator[Batch]:
-        """This rank's part of the batch of each step, the next one made while one is used; from
-        the ``labeled`` and ``unlabeled`` cases, those of the training without."""
+        """This rank's part of the batch of each step, from the ``labeled`` and ``unlabeled`` cases
+        (default: the training's). The next one is made while one is used."""
         source = BatchSource(
             self.labeled if labeled is None else labeled,
             self.unlabeled if unlabeled is None else unlabeled,
@@ -333,13 +332,13 @@ class Trainer:
                 last = max((n for n in renewals if n <= self.index), default=None)
                 unlabeled = [] if last is None else self._pseudo_labeled(last, should_stop)
             end = next((n for n in renewals if n > self.index), total)
-            left = range(self.index, end)  # not a list: there may be a billion
+            left = range(self.index, end)  # a range, since there may be a billion
             steps, ahead = ((Step(n, total, warmup) for n in left) for _ in range(2))
             yield from zip(steps, self.batches(ahead, unlabeled), strict=True)
 
     def _pseudo_labeled(self, renewal: int, should_stop: Callable[[], bool]) -> list[PreparedCase]:
-        """The unlabeled cases that are believed, with the labels that the averaged model gave
-        them at iteration ``renewal``: from the disk if it did so before. Raises Canceled."""
+        """The trusted unlabeled cases, with the labels that the averaged model gave them at
+        iteration ``renewal``, read from disk if they exist already. Raises Canceled."""
         method, r = self.method, self.profile.representation
         chosen = np.random.default_rng([self.seed, renewal]).permutation(len(self.unlabeled))
         shapes = [c.opened().image.shape[1:] for c in self.unlabeled[:_SHAPES]]
@@ -349,7 +348,7 @@ class Trainer:
         labels = pseudo_labels.load(path, len(cases))
         if labels is None:
             if parallel.rank() == 0:
-                self.save()  # so that a resumption begins here, with the model that labels
+                self.save()  # so that a resumed training starts here, with the model that labels
             began = time.monotonic()
             labels = self._labels_of(cases, should_stop)
             pseudo_labels.save(path, labels)
@@ -414,8 +413,8 @@ class Trainer:
         return {k: v.detach() for k, v in terms.items()}
 
     def _rate(self, step: Step) -> float:
-        """The learning rate; where volumes are labeled, labels alone have a course of their own
-        before, so that a model at its best gives the labels."""
+        """The learning rate. Where volumes are labeled, the part before, on labels alone, has a
+        schedule of its own, so that a fully trained model gives the labels."""
         at = self.profile.optimization.rate.at
         if not self.method.renewals or not step.warmup:
             return at(step.index, step.total)
@@ -436,7 +435,8 @@ class Trainer:
         optimizer.step()
 
     def checked(self, terms: dict[str, Tensor]) -> dict[str, float]:
-        """The terms as numbers; InputError if one is not finite, before it gets anywhere."""
+        """The terms as numbers; InputError if one is not finite, before anything is done with
+        it."""
         losses = {k: float(v) for k, v in terms.items()}
         if not all(map(math.isfinite, losses.values())):
             raise self.diverged(str(losses))
@@ -463,8 +463,9 @@ class Trainer:
         )
 
     def holdout_dice(self, should_stop: Callable[[], bool]) -> list[float] | None:
-        """Mean Dice over the classes of each hold-out case on the model's grid; None without,
-        and when ``should_stop()`` turns true meanwhile: many large cases take longer than a step.
+        """Mean Dice over the classes of each hold-out case on the model's grid; None if there are
+        none, or if ``should_stop()`` turns true meanwhile: many large cases take longer than a
+        step.
         """
         if not self.holdout:
             return None
@@ -497,8 +498,8 @@ class Trainer:
 
 
 def refuse_twice(learned: Sequence[PreparedCase], held_out: Sequence[PreparedCase]) -> None:
-    """Raise InputError if a hold-out image is among those that are learned from, in whatever file:
-    it would show a model that remembers as a good one."""
+    """Raise InputError if a hold-out image is also trained on, in whatever file: a model that
+    merely remembers it would look good."""
 
     def content(case: PreparedCase) -> bytes:
         image = np.ascontiguousarray(case.opened().image)
@@ -514,7 +515,7 @@ def refuse_twice(learned: Sequence[PreparedCase], held_out: Sequence[PreparedCas
 
 
 def _seed(seed: int, base: Model | None) -> int:
-    """The training's seed: of each base another, so that a model that is fine-tuned again with
+    """The training's seed. It depends on the base, so that a model that is fine-tuned again with
     the same seed does not see the same patches again."""
     if base is None:
         return seed
@@ -535,7 +536,7 @@ def _optimizer(parameters: Iterable[nn.Parameter], profile: Profile) -> torch.op
 
 
 def _placed(batch: Batch, device: torch.device) -> Batch:
-    """The batch on ``device``, images in the memory format that convolutions like."""
+    """The batch on ``device``, images in the memory format that is fastest for convolutions."""
 
     def view(image: Tensor) -> Tensor:
         return image.to(device).contiguous(memory_format=torch.channels_last_3d)

@@ -1,4 +1,4 @@
-"""Did fine-tuning help? Each case before and after, and what may be concluded from them."""
+"""Did fine-tuning help? Each case before and after, and what can be concluded from it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..models.card import ClassInfo
 from .settings import BETTER, NOT_BETTER, UNKNOWN
 
 REPORTED = ("dice", "jaccard", "asd_mm", "hd95_mm")
-_MANY = 6  # cases, below which an interval's width is that of their number
+_MANY = 6  # cases; with fewer, the interval is wide because they are few
 FEWEST = 3
-"""Cases below which nothing is concluded."""
+"""With fewer cases nothing is concluded."""
 _CALLED = {"holdout": "hold-out", "leave-one-out": "left-out", "arrival": "newly accepted"}
 
 CaseMeasures = dict[str, Any]
@@ -106,15 +106,15 @@ def conclude(
 def is_ahead(
     supervised: Sequence[CaseMeasures | None], after: Sequence[CaseMeasures]
 ) -> bool:
-    """Whether the model of the labels alone has the higher mean Dice, on `FEWEST` cases at
-    least."""
+    """Whether the model trained on the labels alone has the higher mean Dice, on at least `FEWEST`
+    cases."""
     pairs = [(s["dice"], a["dice"]) for s, a in zip(supervised, after, strict=True) if s]
     known = [s - a for s, a in pairs if not math.isnan(s - a)]
     return len(known) >= FEWEST and float(np.mean(known)) > 0.0
 
 
 def kept_text(after: Sequence[CaseMeasures], supervised: Sequence[CaseMeasures | None]) -> str:
-    """What a report says where `is_ahead` decided."""
+    """What a report adds if `is_ahead` was true."""
     dice, alone = (_mean([row["dice"] for row in rows if row]) for rows in (after, supervised))
     return (
         f"The unlabeled volumes did not help here: Dice {dice:.3f} with them, {alone:.3f} with "

@@ -1,4 +1,4 @@
-"""What the worker does for each request; it keeps the loaded model for the next one."""
+"""What the worker does for each request; the loaded model is kept for the next one."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _evaluate(request: EvaluateRequest) -> dict[str, Any]:
 
 
 def _without_end(send: Send) -> Callable[[float, str], None]:
-    """Sends `progress` of work that has no end, and so no time that remains."""
+    """Sends `progress` of open-ended work, which has no remaining time."""
     return lambda fraction, text: send(
         "progress", fraction=round(fraction, 4), text=text, remaining=None
     )

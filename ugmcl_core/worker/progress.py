@@ -1,4 +1,4 @@
-"""What a request reports while it is done, and what it heeds."""
+"""What a request reports while it runs, and the commands that it follows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Send = Callable[..., None]
 
 
 class Control(Protocol):
-    """What the user wants of a request under way."""
+    """What the user wants from a running request."""
 
     @property
     def stopped(self) -> bool:
@@ -24,7 +24,7 @@ class Control(Protocol):
     @property
     def left(self) -> bool:
         """Whether it should stop because nobody waits for it any more. A training on another
-        computer goes on then."""
+        computer then continues."""
 
     def canceled(self) -> bool:
         """Whether it should stop; while it should wait, returns only after that."""
@@ -34,7 +34,7 @@ class Control(Protocol):
 
 
 class ProgressEvents:
-    """Sends `progress` events, at most 20 a second, with the time that remains: as given, or
+    """Sends `progress` events, at most 20 a second, with the remaining time: as given, or
     estimated from the fraction."""
 
     _EVERY = 0.05

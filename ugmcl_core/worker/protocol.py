@@ -20,7 +20,7 @@ Roi = tuple[float, float, float, float, float, float]
 
 
 Images = tuple[str, ...]
-"""The image files of a case, one for each channel; a request has a text for one alone."""
+"""The image files of a case, one for each channel; for a single image a request has a string."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class SegmentRequest:
 
 @dataclass(frozen=True)
 class EstimateRequest(FinetuneSettings):
-    """Measure what such a fine-tuning would take."""
+    """Measure the time and memory that such a fine-tuning would take."""
 
 
 @dataclass(frozen=True)
 class RankRequest:
-    """Sort cases by the model's uncertainty, the most uncertain first."""
+    """Sort cases by the Dice that the model predicts, the lowest first."""
 
     images: tuple[Images, ...]
     model: str

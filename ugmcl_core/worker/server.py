@@ -26,15 +26,15 @@ from . import protocol
 
 PROTOCOL = 1
 LOADING = "ugmcl: loading PyTorch"
-"""Printed to stderr before the import, which takes a minute on a slow disk: until `hello` this is
-the only sign that the process has started."""
+"""Printed to stderr before the import, which can take a minute on a slow disk. Until `hello` this
+is the only sign that the process has started."""
 GRACE = 3.0
 """Seconds that a running step has to end after stdin closed, before the process ends anyway."""
 TRAINING_GRACE = 60.0
 """The same for a fine-tuning, whose checkpoint is to be written after the step under way."""
 LEARNING_GRACE = 2.0
 """The same for a training that keeps learning: Slicer, which is closing, waits for it. Its last
-checkpoint is at most a minute old, and the cases are in its list."""
+checkpoint is at most a minute old, and its list has all cases."""
 LONGEST_LINE = 16 << 20
 """Bytes of a request; a longer line is passed over in small parts."""
 MEMORY_EVERY = 2.0
@@ -57,7 +57,7 @@ class EventWriter:
         self._lock = threading.Lock()
 
     def send(self, event: str, **content: Any) -> None:
-        """Write one event at once; end the process if nobody reads any more."""
+        """Write one event immediately; end the process if nobody reads any more."""
         line = json.dumps(plain({"event": event, **content}), allow_nan=False) + "\n"
         with self._lock:
             try:
@@ -223,8 +223,8 @@ class RequestReader:
 
 
 def serve(start: Callable[[EventWriter], Any] | None = None) -> int:
-    """Answer requests from stdin until it closes. ``start`` sends hello and returns what does
-    them; by default they are done here, with torch."""
+    """Answer requests from stdin until it closes. ``start`` sends hello and returns the handler;
+    by default the one of this process, with torch."""
     stream = sys.stdin.buffer
     print(LOADING, file=sys.stderr, flush=True)
     events = EventWriter(take_stdout())
@@ -243,7 +243,7 @@ def serve(start: Callable[[EventWriter], Any] | None = None) -> int:
         for request in requests:
             _answer(work, request, events)
         sys.stderr.flush()
-        os._exit(130)  # as Python would abort while the thread that reads stdin waits there
+        os._exit(130)  # a normal exit would abort while the reading thread is blocked on stdin
     return 0
 
 
@@ -339,7 +339,7 @@ def _showing_memory(send: Callable[..., None]) -> Iterator[None]:
 
     def watch() -> None:
         while not ended.wait(MEMORY_EVERY):
-            from ..training.memory import in_use  # torch, which no end of a request waits for
+            from ..training.memory import in_use  # torch, which a request's end must not wait for
 
             send("memory", **in_use())
 
@@ -362,7 +362,7 @@ def _answer(work: Any, request: PendingRequest, events: EventWriter) -> int:
     try:
         if request.canceled():
             raise Canceled
-        # what works on another computer reports the memory there by itself
+        # a handler for another computer reports the memory there itself
         elsewhere = getattr(work, "is_elsewhere", False)
         with contextlib.nullcontext() if elsewhere else _showing_memory(send):
             result = work.do(protocol.parse(request.content), send, request)

@@ -1,7 +1,7 @@
 """What ITK does not check in a DICOM series: that it is complete and its slices form a grid.
 
-ITK leaves a file that it cannot read out without a word, and lays whatever slices are left evenly
-between the first and the last one, at right angles to them.
+ITK silently leaves out a file that it cannot read, and spaces the remaining slices evenly between
+the first and the last one, at right angles to them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from ...errors import InputError
 from ..limits import MOST_SKEW
 
-# How far a slice may lie from its even place: a missing one shifts others by half a step or more,
+# How far a slice may lie from its evenly spaced position: a missing one shifts others by half a
+# step or more,
 _UNEVEN = 0.1  # ... in steps,
 _ROUNDED = 0.11  # ... or in mm, as scanners round positions, some to 0.1 mm,
 _MOST_UNEVEN = 0.45  # ... which for thin slices is much of a step
@@ -96,8 +97,8 @@ def _is_known(sop_class: str) -> bool:
 
 def check_lengths(path: Path) -> None:
     """Raise InputError if an element of a DICOM file is longer than the file, for which GDCM
-    would take gigabytes of memory or read for minutes, or if the pixels are fewer than its size
-    says, which it fills up with anything. Other files pass."""
+    would allocate gigabytes or read for minutes, or if there are fewer pixels than its size says,
+    which GDCM pads with garbage. Other files pass."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(128)
@@ -159,7 +160,7 @@ def _number(value: bytes, order: str, *, is_text: bool) -> int:
 
 def check_grid(folder: Path, slices: Sequence[Slice], spacing: Sequence[float]) -> None:
     """Raise InputError unless ITK's ``spacing`` (i, j, k) is that of the slices, which
-    `check_slices` found even: for some classes of images it leaves the pixel spacing out."""
+    `check_slices` found even: for some classes of images ITK ignores the pixel spacing."""
     first, last = slices[0], slices[-1]
     wanted = [float(first.pixel[1]), float(first.pixel[0])]
     if len(slices) > 1:
@@ -176,8 +177,8 @@ def check_grid(folder: Path, slices: Sequence[Slice], spacing: Sequence[float]) 
 
 
 def check_slices(folder: Path, slices: Sequence[Slice]) -> None:
-    """Raise InputError unless `slices`, in the order in which they are read, have a pixel spacing
-    and are parallel, one right above the other, and evenly spaced."""
+    """Raise InputError unless `slices`, in the order in which they are read, have a pixel spacing,
+    are parallel, form a straight stack, and are evenly spaced."""
     first = slices[0]
     for s in slices:
         if s.pixel is None or s.pixel.min() <= 0:

@@ -1,9 +1,9 @@
 """What ITK does not check in an image file: that it is complete, that its header says where the
 voxels lie, and that it does not contradict itself.
 
-ITK fills a truncated NIfTI file up with anything, reads a spacing of 0 or NaN as 1 mm, voxels that
-are NaN or infinite as 0 and corrupt compressed ones as noise, takes any space of NRRD for LPS and
-any unit for mm, and complains of a truncated MetaImage on stderr.
+ITK pads a truncated NIfTI file with garbage, reads a spacing of 0 or NaN as 1 mm, NaN and infinite
+voxels as 0 and corrupt compressed ones as noise, takes any space of NRRD for LPS and any unit for
+mm, and reports a truncated MetaImage only on stderr.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def explain(error: Exception) -> str:
 
 
 def _check_compression(file: BinaryIO, path: Path) -> None:
-    """The name says whether the file is compressed with gzip, and so does its content."""
+    """Raise _Broken unless name and content agree on whether the file is compressed with gzip."""
     start = file.read(2)
     file.seek(0)
     if not start:
@@ -172,8 +172,8 @@ def _check_scaling(slope: float, intercept: float) -> None:
 
 
 def _check_orientation(head: bytes, order: str, spacing: Sequence[float]) -> None:
-    """NIfTI has its orientation as a quaternion (qform), a matrix (sform), both or none, and the
-    spacing in pixdim, to which the matrix may not fit."""
+    """NIfTI stores its orientation as a quaternion (qform), a matrix (sform), both or neither, and
+    the spacing in pixdim, which the matrix may contradict."""
     qform, sform = struct.unpack_from(f"{order}2h", head, 252)
     if max(qform, sform) > _LAST_CODE:
         raise _Broken("the header is damaged (qform or sform code); get the file again")
@@ -203,7 +203,7 @@ def _sform(head: bytes, order: str) -> np.ndarray:
 
 
 def _qform(head: bytes, order: str) -> np.ndarray | None:
-    """The same of the qform, a rotation by the quaternion (a, b, c, d); None if it is none."""
+    """The same for the qform, a rotation by the quaternion (a, b, c, d); None if it is not one."""
     b, c, d, *offset = struct.unpack_from(f"{order}6f", head, 256)
     rest = 1.0 - (b * b + c * c + d * d)
     if not rest > -_QUATERNION_ERROR or not all(map(math.isfinite, offset)):
@@ -245,8 +245,8 @@ def _skip(file: BinaryIO, position: int, begin: int) -> int:
 def _count_finite(
     file: BinaryIO, position: int, end: int, kind: np.dtype | None
 ) -> tuple[int, bool]:
-    """How many bytes `file`, which stands at byte `position`, has, and whether its numbers of
-    `kind` up to byte `end` are finite (those of no kind are); in bounded memory."""
+    """The size in bytes of `file`, which is at byte `position`, and whether its numbers of `kind`
+    up to byte `end` are finite (True without a kind); in bounded memory."""
     finite = True
     while part := file.read(_CHUNK):
         if kind is not None and position < end:
@@ -328,8 +328,8 @@ def _check_metaio_list(file: BinaryIO, place: str, slices: int) -> None:
 
 
 def _check_metaio_header(fields: Mapping[str, str]) -> tuple[int | None, int]:
-    """Every field that says how much there is to read and where it lies, before ITK trusts it: a
-    number of dimensions below 0 ends ITK's process. The bytes of the voxels, None if unknown, and
+    """Check the fields for sizes and geometry before ITK trusts them: a negative number of
+    dimensions crashes ITK's process. Returns the size of the voxels in bytes, None if unknown, and
     the number of slices."""
 
     def numbers(names: Sequence[str], kind: Callable[[str], float], count: int, what: str) -> list:

@@ -1,4 +1,5 @@
-"""Leaving the computer to its user: fewer threads, a lower priority, and no work on battery."""
+"""Being considerate of the computer's user: fewer threads, lower priority, and no work on
+battery."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ def courteous(share: float) -> Iterator[None]:
     """Compute with a ``share`` (0 to 1) of the cores and at a lower priority while the block runs;
     with all of them as before.
 
-    Threads are back to their number afterwards. Where the system lets nobody raise a priority
-    again, as most Unix systems do, the process keeps the lower one until it ends.
+    The number of threads is restored afterwards. Where the system does not let a process raise its
+    priority again, as on most Unix systems, it keeps the lower one until it ends.
     """
     import torch
 

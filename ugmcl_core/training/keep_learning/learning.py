@@ -7,7 +7,7 @@ it is not worse:
 
 * With hold-out cases, by their mean Dice.
 * Without, by cases that neither has learned from: each new case, before it joins. The models in
-  use so far are thus judged by what the person who corrects would have got of each.
+use are thus judged by what the person correcting would have got from each.
 
 The learning rate is constant, since nobody knows when the training ends; it rises again from zero
 over some steps whenever a case joins, because the optimizer's averages do not know its gradients.
@@ -50,12 +50,12 @@ from ..verdict import CaseMeasures, conclude, measure
 from . import courtesy
 
 ADD_CASE, TAKE_MODEL, STOP = CONTROLS = ("add_case", "take_model", "stop")
-"""What can be said to a training: the case list has grown; compare the models now; end with the
-report."""
+"""The commands that a training takes: the case list has grown; compare the models now; end with
+the report."""
 HORIZON = 1000
 """Steps over which the unlabeled terms gain weight."""
 DECAY = 0.95
-"""Of the averaged model: it forgets within some 20 steps, so that it follows a new case soon. On
+"""Of the averaged model: it forgets within about 20 steps, so that it soon follows a new case. On
 six scans, 60 steps from a base of two labels, its Dice was 0.76; with the 0.988 of a fine-tuning
 of 1000 iterations 0.73 to 0.75."""
 FRESH = 100
@@ -64,10 +64,10 @@ patches are of new cases."""
 REWARM = 20
 """Steps over which the learning rate rises again when a case joins."""
 _PROGRESS = 0.001, 0.01
-"""Rise of the mean hold-out Dice, and fall of the loss in parts of itself, that count as
+"""The rise of the mean hold-out Dice, and the relative fall of the loss, that count as
 progress."""
 _REPORT_EVERY, _SAVE_EVERY, _LOOK_EVERY = 2.0, 60.0, 10.0  # seconds
-_SHARE = 0.1  # of the time at most that checks take
+_SHARE = 0.1  # of the time that checks may take at most
 _POLL = 0.1  # seconds between looks while it waits
 
 Send = Callable[..., None]
@@ -116,7 +116,7 @@ class OpenTrainer(Trainer):
         ]
 
     def sampled(self) -> list[PreparedCase]:
-        """The labeled cases, the fresh ones so often that they make half of them."""
+        """The labeled cases, the fresh ones repeated until they make up half of the list."""
         fresh = self.fresh
         others = len(self.labeled) - len(fresh)
         return self.labeled + fresh * (max(1, round(others / len(fresh))) - 1 if fresh else 0)
@@ -152,10 +152,8 @@ def keep_learning(
     canceled: Callable[[], bool],
     controls: Callable[[], list[str]] = list,
 ) -> dict[str, Any]:
-    """Train until `STOP`, or until nothing is learned any more; the `result` of
-    docs/architecture.md.
-
-    ``controls()`` returns what was said since its last call. `send` gets the events `metrics`,
+    """Train until `STOP`, or until nothing more is learned; the `result` of docs/architecture.md.
+    ``controls()`` returns the commands since its last call. `send` gets the events `metrics`,
     `check`, `joined`, `waiting` and `log`. Raises InputError, and Canceled after a cancel; the
     run's folder then holds a checkpoint to resume from.
     """
@@ -213,8 +211,8 @@ def keep_learning(
 
 
 def plan_of(request: KeepLearningSettings) -> FinetunePlan:
-    """The plan of a fine-tuning with the constant learning rate and the short memory of this
-    training. Raises InputError."""
+    """The plan of a fine-tuning, with this training's constant learning rate and fast-moving
+    average. Raises InputError."""
     shared = ("case_list", "output", "base", "method", "seed", "device", "name", "keep_names")
     given = {name: getattr(request, name) for name in shared}
     planned = plan(FinetuneSettings(**given, iterations=HORIZON))
@@ -263,7 +261,7 @@ class Learning:
                 f"{task.output}: already contains a training; resume it, or choose another folder"
             )
         cohort, late = task.cohort, ()
-        if former is not None:  # what came when the process had ended joins like any new case
+        if former is not None:  # what came after the process had ended joins like any new case
             known = former.settings.get("state", {}).get("joined", {})
             late = tuple(c for c in cohort.labeled if c.name not in known)
             rest = tuple(c for c in cohort.labeled if c.name in known)
@@ -323,7 +321,7 @@ class Learning:
     # What arrives
 
     def _follow(self) -> None:
-        """Do what was said; raises Canceled."""
+        """Carry out the commands; raises Canceled."""
         if self.canceled():
             raise Canceled
         said = self.controls()
@@ -371,8 +369,8 @@ class Learning:
             self._join(case, prepared)
 
     def _join(self, case: Case, prepared: PreparedCase) -> None:
-        """Let the models show what they make of a case that neither learned from; then learn
-        from it. One that was corrected once more shows nothing new."""
+        """Measure the models on a case that neither has learned from, then learn from it. One that
+        was corrected again is not measured."""
         trainer, state = self.trainer, self.trainer.state
         dice = math.nan
         if case.name not in state.joined:
@@ -397,7 +395,7 @@ class Learning:
     # Training
 
     def _train(self) -> None:
-        """Train until something arrives, a check is due, or a fresh case is none any more."""
+        """Train until something arrives, a check is due, or a case is no longer fresh."""
         trainer = self.trainer
         labeled, fresh = trainer.sampled(), len(trainer.fresh)
         steps, ahead = (
@@ -443,7 +441,7 @@ class Learning:
     # Waiting
 
     def _obstacle(self) -> str:
-        """Why it does not train now; "" if it does."""
+        """Why it does not train now; "" if it may."""
         if not self.request.on_battery and courtesy.on_battery():
             return "battery"
         if self.trainer.state.stale >= self.request.patience and not self._asked:
@@ -451,7 +449,7 @@ class Learning:
         return ""
 
     def _wait(self, why: str) -> None:
-        """Wait until there is no such obstacle, or for too long for a case."""
+        """Wait until there is no such obstacle, or end after waiting too long for a case."""
         self.send("waiting", why=why, step=self.trainer.index)
         self._save()
         since = looked = time.monotonic()
