@@ -44,7 +44,7 @@ def add_channels(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def channels_of(text: str) -> Channels:
-    """The channels in ``text``: names, each with an ending or none of them."""
+    """The channels in ``text``: names, either all with an ending or none."""
     words = [word.strip().partition("=") for word in text.split(",")]
     names = tuple(name.strip() for name, _, _ in words)
     endings = tuple(ending.strip() for _, sign, ending in words if sign)
@@ -58,7 +58,8 @@ def channels_of(text: str) -> Channels:
 
 
 def as_given(paths: Sequence[Path]) -> str | list[str]:
-    """The images of a case as `--json` has them: a path, or the list of its channels' paths."""
+    """The images of a case, in the form of `--json`: a path, or the list of its channels'
+    paths."""
     return str(paths[0]) if len(paths) == 1 else [str(path) for path in paths]
 
 
@@ -111,7 +112,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def computer_of(arguments: argparse.Namespace) -> Computer | None:
-    """The computer of --on, None for this one. InputError for what is none."""
+    """The computer of --on, None for this one. InputError if it is not a valid name."""
     if arguments.on and getattr(arguments, "cluster", None):
         raise InputError("--on and --cluster exclude each other: give one of the two")
     if not arguments.on:
@@ -180,7 +181,7 @@ def add_classes(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def classes_of(given: str | None, dataset: DatasetJson | None) -> tuple[ClassInfo, ...]:
-    """The classes in --classes, else those of the data set, else none."""
+    """The classes of --classes, otherwise those of the data set, otherwise none."""
     if given:
         return named_classes(given)
     return _numbered([name for _, name in dataset.classes]) if dataset is not None else ()
@@ -229,7 +230,7 @@ def add_labeled_list(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def whole(text: str) -> int:
-    """A whole number from 0 that a seed may be."""
+    """A seed: a whole number from 0."""
     if not text.isascii() or not text.isdigit() or int(text) > 2**31 - 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
     return int(text)

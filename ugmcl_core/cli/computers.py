@@ -1,4 +1,5 @@
-"""`ugmcl computers`: test, install, clean: other computers that work for this one over ssh."""
+"""`ugmcl computers`: test, install, clean, forget; other computers that work for this one over
+ssh."""
 
 from __future__ import annotations
 
@@ -213,7 +214,7 @@ _ACTIONS = {"test": _test, "install": _install, "clean": _clean, "forget": _forg
 
 
 def _confirm(question: str, agreed: bool) -> None:
-    """Canceled unless the user agrees; InputError where nobody can be asked."""
+    """Raise Canceled unless the user agrees, InputError if nobody can be asked."""
     if agreed:
         return
     if not sys.stdin.isatty():

@@ -129,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 results.append(outcome)
     order = {case.name: number for number, case in enumerate(cases)}
-    results.sort(key=lambda result: order[result.name])  # a cluster ends them in any order
+    results.sort(key=lambda result: order[result.name])  # a cluster finishes them in any order
     for problem in problems:
         print(f"ugmcl: {problem}", file=sys.stderr)
     if not results:
@@ -159,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_writable(path: Path) -> None:
-    """Raise InputError unless a file can be made there, before work that may take an hour."""
+    """Raise InputError unless a file can be created there, before work that may take an hour."""
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

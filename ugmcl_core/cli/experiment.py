@@ -151,7 +151,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def different(text: str) -> tuple[int, ...]:
-    """Different whole numbers, with commas."""
+    """Distinct whole numbers, separated by commas."""
     numbers = tuple(whole(part.strip()) for part in text.split(","))
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text!r} names a number twice")
@@ -219,7 +219,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if dataset.layout in datasets.BRATS_CHANNELS:
         datasets.write_lists(dataset, output / f"brats-split-{arguments.split_seed}")
-    # `--only` trains a part; the table that follows still shows all that is there
+    # `--only` trains a part; the table that follows still shows all that exists
     every = tuple(r for r in experiment.rows if r in rows or dataset.has_labels_for(r.share))
     for source in arguments.adopt:
         _adopt(Path(source), planned(every), place)
@@ -321,7 +321,7 @@ def _run_here(mine: Callable[[], list[Training]], place: Workplace, score: str) 
 def _run_on_cluster(
     mine: Callable[[], list[Training]], place: Workplace, arguments: argparse.Namespace
 ) -> int:
-    """By the workers of a cluster, which see the folders under the same paths."""
+    """On the workers of a cluster, which see the folders under the same paths."""
     from ..experiments import running
     from ..remote import cluster
     from .progress import Progress
@@ -359,7 +359,7 @@ def _run_on_cluster(
 
 
 def train_on_worker(place: Workplace, training: Training) -> None:
-    """Train and score at a worker of a cluster. Raises as `running.do` does."""
+    """Train and score on a worker of a cluster. Raises as `running.do` does."""
     from ..experiments import running
     from ..remote import cluster
 

@@ -1,4 +1,5 @@
-"""`ugmcl finetune`: a base model, a case list, and a report on unseen cases."""
+"""`ugmcl finetune`: train from a case list, mostly from a base model, and report on unseen
+cases."""
 
 from __future__ import annotations
 
@@ -132,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _done(
     arguments: argparse.Namespace, settings: FinetuneSettings, progress: Progress
 ) -> dict[str, Any]:
-    """The result of the work, done here or on another computer."""
+    """The result of the training, which runs here or on another computer."""
     from ..remote.trainings import refuse_elsewhere
     from .progress import sending
 

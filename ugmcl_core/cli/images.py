@@ -18,8 +18,8 @@ from ..models.model import Model
 def find_images(
     named: Sequence[str], notice: Callable[[str], None]
 ) -> tuple[dict[str, Path], dict[str, InputError]]:
-    """Images by the stem of their outputs, in the order given; and the errors of all that is no
-    image: it does not exist, is empty, cannot be read, or has the name of another.
+    """Images by the stem of their outputs, in the order given; and the errors of all that is not
+    an image: it does not exist, is empty, cannot be read, or has the name of another.
 
     A folder stands for its image files; without any, for the DICOM series in it, or for those in
     its subfolders; ``notice`` gets a line on a series or folders beside image files, which are
@@ -49,7 +49,7 @@ def find_images(
 
 
 def split(named: Sequence[str]) -> tuple[list[str], list[tuple[Path, ...]]]:
-    """What a user named, one by one, and which of it, given with commas between, is one case."""
+    """The single images that a user named, and those that form one case, joined by commas."""
     single, together = [], []
     for name in named:
         parts = name.split(",") if "," in name and not Path(name).expanduser().exists() else []
@@ -106,7 +106,7 @@ def cases_of(
 def _in_order(channels: Channels, model: Model) -> Channels:
     """``channels`` in the order of the model's; InputError for others."""
     own = model.card.channels
-    if len(own) == len(channels.names) == 1:  # whose name says nothing
+    if len(own) == len(channels.names) == 1:  # a single channel's name says nothing
         return channels
     place = {name.casefold(): n for n, name in enumerate(channels.names)}
     if place.keys() != {name.casefold() for name in own}:
@@ -144,7 +144,7 @@ def _stem(path: Path) -> str:
 def _expanded(
     path: Path, notice: Callable[[str], None]
 ) -> Iterator[tuple[Path, InputError | None]]:
-    """The images in `path`, and what in it is no image, with the reason."""
+    """The images in `path`, and what in it is not an image, with the reason."""
     try:
         inside = _inside(path, notice)
     except InputError as error:
@@ -183,7 +183,7 @@ def _inside(path: Path, notice: Callable[[str], None]) -> list[Path] | None:
         for line in pairing.not_images(path, *folders):
             notice(line)
         return folders  # whatever lies beside them, such as a README or a DICOMDIR
-    return None  # taken for a DICOM series; reading it fails if it is none
+    return None  # treated as a DICOM series; reading it fails if it is not one
 
 
 def _is_result(path: Path, stems: set[str]) -> bool:

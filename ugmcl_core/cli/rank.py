@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..inference import ranking  # torch: after what can fail without it
     from .segment import loaded
 
-    loaded.cache_clear()  # the model may be another one by now
+    loaded.cache_clear()  # the model may have changed
     if not arguments.cluster:
         loaded(model.folder, arguments.device)
     tasks = {

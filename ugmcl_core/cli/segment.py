@@ -217,7 +217,7 @@ Outcomes = Iterator[tuple[str, dict]]
 
 @dataclass(frozen=True)
 class _Job:
-    """What is the same for all images of a call; it travels to the workers of a cluster."""
+    """The settings common to all images of a call; sent to the workers of a cluster."""
 
     model: Path
     device: str
@@ -258,8 +258,8 @@ def _outcomes(
         with _segmenting_there(job, model, computer, arguments) as segment:
             yield from _one_by_one(segment, cases, arguments)
     else:
-        loaded.cache_clear()  # the model may be another one by now
-        loaded(job.model, job.device)  # what is wrong with it is said once
+        loaded.cache_clear()  # the model may have changed
+        loaded(job.model, job.device)  # so that an error is reported once
 
         def segment_here(stem: str, paths: tuple[Path, ...], progress: Progress) -> dict:
             return segment_case(job, stem, paths, progress)
@@ -320,7 +320,8 @@ def _on_cluster(job: _Job, cases: Cases, arguments: argparse.Namespace) -> Outco
 def _segmenting_there(
     job: _Job, model: Model, computer: Computer, arguments: argparse.Namespace
 ) -> Iterator[Callable[[str, tuple[Path, ...], Progress], dict]]:
-    """What segments one image after the other on another computer, and writes its results here."""
+    """Yields a function that segments one image on another computer and writes its results
+    here."""
     from ..models.model import record as model_record
     from ..remote.handler import RemoteHandler
     from ..remote.session import GOING
@@ -348,7 +349,7 @@ def _segmenting_there(
         return found
 
     try:
-        handler.session(lambda event, **content: None, GOING)  # fails once, not for each image
+        handler.session(lambda event, **content: None, GOING)  # fail once, not for each image
         yield segment
     finally:
         handler.close()
@@ -390,7 +391,7 @@ def _write_manifest(
 
 @lru_cache(maxsize=1)
 def loaded(model: Path, device: str) -> Segmenter:
-    """The segmenter of a model's folder, once in a process."""
+    """The segmenter of a model's folder, created once per process."""
     from ..inference.segmenter import Segmenter
     from ..models.model import open_model
 

@@ -276,7 +276,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")
         representation = replace(profile.representation, ignore=ignored)
         profile = replace(profile, representation=representation)
-    if plan is None:  # which looked at the structures, not only at their names
+    if plan is None:  # a plan looks at the structures, not only at their names
         profile = keeping_laterality(profile, classes)
     why = ""
     if arguments.minutes:
@@ -405,7 +405,7 @@ def _run_there(computer: Computer, arguments: argparse.Namespace) -> int:
 
 
 def _words(arguments: argparse.Namespace, lists: Iterable[str]) -> list[str]:
-    """The arguments as words, with the places of the other computer (`trainings.train`)."""
+    """The arguments as words, with the paths of the other computer (`trainings.train`)."""
     given: dict[str, Any] = {
         "images": "{cases}/images",
         "labels": "{cases}/labels",
@@ -428,7 +428,7 @@ def _words(arguments: argparse.Namespace, lists: Iterable[str]) -> list[str]:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """InputError for arguments that exclude each other."""
+    """Raise InputError for arguments that exclude each other."""
     name = arguments.profile or ("compact" if arguments.base else "plan")
     if arguments.base and arguments.classes and name != "plan":
         raise InputError(

@@ -21,7 +21,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing, or one request in a file, without stdin."""
+    """The options for one request in a file, without stdin, and for another computer."""
     parser.add_argument(
         "--job",
         metavar="FILE",

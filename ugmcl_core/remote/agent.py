@@ -28,7 +28,7 @@ from . import runs, wire
 from .connection import HOME
 
 SILENCE = 120.0
-"""Seconds without a line after which the other end is taken for gone; it sends one each 30 s."""
+"""Seconds without a line after which the other end counts as gone; it sends one every 30 s."""
 IDLE = 600.0
 """Seconds without a request after which the worker, which holds a GPU's memory, is ended."""
 _ENDING = 5.0
@@ -73,7 +73,7 @@ class Output:
         self.broken = False
 
     def send(self, event: str, **content: Any) -> None:
-        """Write one event at once; nothing if nobody reads any more."""
+        """Write one event immediately; nothing if nobody reads any more."""
         line = wire.line_of({"event": event, **content})
         with self._lock:
             try:
@@ -85,8 +85,8 @@ class Output:
 
 
 class Session:
-    """What one session keeps: files by their names in its folder, a worker, and what it
-    follows."""
+    """The state of one session: files by their names in its folder, a worker, and the trainings
+    that it follows."""
 
     def __init__(self, place: Path, folder: Path, output: Output) -> None:
         self._place, self._folder, self._output = place, folder, output
@@ -96,7 +96,7 @@ class Session:
         self._open = True
 
     def greet(self) -> None:
-        """Send who is here."""
+        """Send the `hello` of this computer."""
         self._output.send(
             "session",
             version=__version__,
@@ -107,7 +107,7 @@ class Session:
         )
 
     def serve(self, stream: IO[bytes]) -> None:
-        """Do what the lines of ``stream`` want, until it ends or is silent for too long."""
+        """Carry out the commands in ``stream`` until it ends or is silent for too long."""
         for line in self._lines(stream):
             message = wire.message_of(line)
             if message is not None:
@@ -161,7 +161,8 @@ class Session:
     # Files
 
     def _put(self, message: dict[str, Any], send: Callable[..., None]) -> None:
-        """A part of a file; the first failure is reported, and the rest of the file dropped."""
+        """Take a part of a file; the first failure is reported, and the rest of the file
+        dropped."""
         name = message["file"]
         if name not in self._incoming:
             try:
@@ -185,7 +186,7 @@ class Session:
             raise
 
     def _get(self, message: dict[str, Any], send: Callable[..., None]) -> None:
-        """The files of a folder in the session, or of a training's output."""
+        """Send the files of a folder in the session, or of a training's output."""
         folder = self._source(message)
         left_out = {runs.CHECKPOINT, runs.CACHE} if "run" in message else set()
         paths = [
@@ -219,7 +220,7 @@ class Session:
     # Models
 
     def _model(self, message: dict[str, Any], send: Callable[..., None]) -> None:
-        """Whether a model is kept, all of its files as they were."""
+        """Report whether a model is kept, with all of its files unchanged."""
         folder = self._place / "models" / _key(message)
         is_kept = folder.is_dir() and wire.model_key(folder) == folder.name
         if folder.exists() and not is_kept:
@@ -243,7 +244,7 @@ class Session:
     # The worker
 
     def _ask(self, message: dict[str, Any], send: Callable[..., None]) -> None:
-        """Pass a request on to the worker, which starts if there is none."""
+        """Pass a request on to the worker, which is started if there is none."""
         for name in message.get("folders", ()):
             wire.inside(self._folder, name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._asked = time.monotonic()
@@ -289,7 +290,7 @@ class Session:
                 source.replace(place)
 
     def _say(self, message: dict[str, Any], send: Callable[..., None]) -> None:
-        """Tell a training something, after moving new files of the session into it."""
+        """Pass a command to a training, after moving new files of the session into its folder."""
         folder = self._run(message)
         if not folder.is_dir():
             raise InputError("this training is not there any more; start it again")
@@ -326,7 +327,7 @@ class Session:
         send("about", **about(self._place))
 
     def _clean(self, _message: dict[str, Any], send: Callable[..., None]) -> None:
-        """Remove the models, and the trainings that do not run."""
+        """Remove the models, and the trainings that are not running."""
         before = about(self._place)["kept_bytes"]
         for row in runs.listing(self._place / "runs"):
             if row["state"] != runs.RUNNING:
@@ -367,7 +368,7 @@ def _key(message: dict[str, Any]) -> str:
 
 
 def about(place: Path) -> dict[str, Any]:
-    """This computer, and what ugmcl keeps at it."""
+    """This computer, and what ugmcl keeps on it."""
     memory = 0
     with contextlib.suppress(AttributeError, ValueError, OSError):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -444,7 +445,7 @@ class WorkerThere:
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """Let it end, at once if it takes long."""
+        """Let it end; kill it if that takes long."""
         self._send = None
         with contextlib.suppress(OSError):
             self._process.stdin.close()

@@ -45,7 +45,8 @@ class ListedCases:
         return changed
 
     def names(self) -> dict[Path, str]:
-        """A neutral folder and name for each file, the same as long as it is not changed."""
+        """A neutral folder and name for each file, the same for as long as the file is
+        unchanged."""
         return {path: f"{_folder_of(path)}/{name_of(path)}" for path in self.paths}
 
 
@@ -56,7 +57,7 @@ def _folder_of(path: Path) -> str:
 
 
 def name_of(path: Path) -> str:
-    """What an image is called on its way."""
+    """The name under which an image is sent."""
     return "image" if path.is_dir() else next(iter(contents(path)))
 
 
@@ -75,12 +76,12 @@ def read(path: Path) -> ListedCases:
     files = {}
     for number, item in enumerate(listed):
         if item.get("role") in ("unlabeled", "unlabelled"):
-            item.pop("label", None)  # nobody reads it, so it is not sent
+            item.pop("label", None)  # not used, so it is not sent
         for key in ("image", "label"):
             given = item.get(key)
             named = given if isinstance(given, list) else [given]
             if not all(isinstance(name, str) and name for name in named):
-                continue  # none, or what is refused there
+                continue  # missing, or refused later on
             several = tuple(path.parent / Path(name).expanduser() for name in named)
             if missing := next((file for file in several if not file.exists()), None):
                 raise InputError(
@@ -92,7 +93,7 @@ def read(path: Path) -> ListedCases:
 
 @dataclass(frozen=True)
 class SentCases:
-    """The files of a case list in a session: the folder there of each, and its name in that."""
+    """The files of a case list in a session: the folder there of each, and its name in it."""
 
     listed: ListedCases
     places: dict[Path, tuple[str, str]]
@@ -103,11 +104,11 @@ class SentCases:
         return tuple(sorted(name.split("/")[0] for name in self.listed.names().values()))
 
     def in_session(self, session: Session) -> dict[Path, str]:
-        """Their paths there."""
+        """Their paths on the other computer."""
         return {p: session.path(f"{folder}/{name}") for p, (folder, name) in self.places.items()}
 
     def moves(self) -> dict[str, str]:
-        """Where the folders of the session go in the cases of a training."""
+        """For each folder of the session, its place in the cases of a training."""
         names = {path: name.split("/")[0] for path, name in self.listed.names().items()}
         return {folder: f"cases/{names[path]}" for path, (folder, _) in self.places.items()}
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from distributed import Client, Future, Worker
 
 Tasks = Mapping[str, tuple[Any, ...]]
-"""The arguments of each task by its name."""
+"""The arguments of each task, by its name."""
 LOCAL, SLURM = "local", "slurm"
 PATIENCE = 60.0
-"""Seconds within which a scheduler must answer; workers of a queue may take as long as they do."""
-_AGAIN = 1  # times that a task is given to another worker after its own died
+"""Seconds within which a scheduler must answer; workers of a queue may take any time."""
+_AGAIN = 1  # times that a task is given to another worker after its own has died
 _TOPIC = "ugmcl"  # of what tasks report
 _AT_WORK = threading.Lock()  # of a worker: the threads of a process share torch's random numbers
 _WHERE = "ugmcl_worker"  # attribute of an exception: the address of the worker that raised it
@@ -44,7 +44,7 @@ def connected(address: str) -> Iterator[Client]:
     import dask
     from distributed import Client
 
-    # the scheduler counts deaths of a worker that a task was on
+    # the scheduler counts how many workers died with a task
     dask.config.set({"distributed.scheduler.allowed-failures": _AGAIN})
     with contextlib.ExitStack() as stack:
         where: Any = address
@@ -173,7 +173,7 @@ class _Task:
 
 
 class _Board:
-    """Which tasks wait and which are at work, and how far they are."""
+    """Which tasks are waiting and which are running, and their progress."""
 
     def __init__(
         self, client: Client, work: Callable[..., Any], progress: Callable[[float, str], None]
@@ -187,7 +187,7 @@ class _Board:
         self._lock = threading.Lock()  # `hear` is called in a thread of the client
 
     def add(self, tasks: Tasks) -> None:
-        """Let further tasks wait."""
+        """Add tasks to those that wait."""
         self._waiting.extend(_Task(*task) for task in tasks.items())
         self._total += len(tasks)
 
@@ -244,14 +244,14 @@ class _Board:
         self._progress(reached / self._total, text)
 
     def stop(self, grace: float) -> None:
-        """Let the tasks at work know that they are unwanted, and give them time to end."""
+        """Tell the running tasks to stop, and give them time to end."""
         self._client.cancel([*self._futures.values()], force=True)
         if grace:
             self._client.run(_ended, grace)
 
 
 def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
-    """A task at a worker, after any other one there."""
+    """On a worker: run a task, after any other one there."""
     from distributed import get_worker
 
     with _AT_WORK:
@@ -263,7 +263,7 @@ def _alone(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 async def _ended(grace: float) -> None:
-    """At a worker: wait for the end of its task."""
+    """On a worker: wait for the end of its task."""
     end = time.monotonic() + grace
     while _AT_WORK.locked() and time.monotonic() < end:
         await asyncio.sleep(0.1)

@@ -41,7 +41,7 @@ class ConnectionLost(InputError):
 
 
 class NotInstalled(InputError):
-    """The computer was reached, and has no ugmcl, or another version."""
+    """The computer was reached, but has no ugmcl, or another version of it."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether nothing ended it yet."""
+        """Whether the connection is still open."""
         return not self._closed.is_set() and self._process.poll() is None
 
     def send(self, command: str, part_of: int = 0, **content: Any) -> int:
@@ -205,7 +205,7 @@ class Connection:
         return event
 
     def close(self) -> None:
-        """End the session; what runs detached there goes on."""
+        """End the session; what runs detached there continues."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -287,7 +287,7 @@ class Connection:
 
 
 def check_version(name: str, hello: dict[str, Any]) -> None:
-    """NotInstalled unless the same version runs there."""
+    """Raise NotInstalled unless the same version runs there."""
     other, protocol = str(hello.get("version"))[:40], hello.get("protocol")
     if other != __version__ or protocol != wire.PROTOCOL:
         raise NotInstalled(
@@ -313,7 +313,7 @@ _MISSING = ("not found", "No such file", "No module named", "cannot execute", "i
 
 
 def explained(name: str, code: int, words: list[str], greeted: bool) -> str:
-    """One line about an ssh client that ended with this exit code after these words."""
+    """One line about an ssh client that ended with this exit code after this output."""
     text = "\n".join(words)
     line = words[-1] if words else f"exit code {code}"
     if greeted:

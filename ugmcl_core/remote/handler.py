@@ -178,18 +178,18 @@ class RemoteHandler:
 
 
 def _one_or_several(paths: list[str]) -> str | list[str]:
-    """The images of a case as a request has them."""
+    """The images of a case, in the form of a request."""
     return paths[0] if len(paths) == 1 else paths
 
 
 class Steps:
-    """The progress of the parts of a piece of work."""
+    """The progress of work that consists of parts."""
 
     def __init__(self, send: Send) -> None:
         self._send = ProgressEvents(send)
 
     def part(self, first: float, last: float) -> Callable[[float, str], None]:
-        """What a part of the work calls with the fraction of it that is done."""
+        """The function that a part of the work calls with the fraction of it that is done."""
 
         def advance(fraction: float, text: str) -> None:
             whole = first + min(max(fraction, 0.0), 1.0) * (last - first)
@@ -212,7 +212,7 @@ class Names:
         self._names.update(other._names)
 
     def here(self, value: Any, further: Mapping[str, str] | None = None) -> Any:
-        """``value`` with the names of here in all its texts."""
+        """``value`` with the names of this computer's files in all its texts."""
         names = {**self._names, **(further or {})}
         if not names:
             return value
@@ -243,7 +243,7 @@ class Names:
         return forward
 
     def in_errors(self) -> _Renaming:
-        """Names of here in the InputErrors of a block."""
+        """Put the names of this computer's files into the InputErrors of a block."""
         return _Renaming(self)
 
 

@@ -1,4 +1,4 @@
-"""ugmcl on another computer: what there is, and how it gets there.
+"""ugmcl on another computer: what that computer has, and how to install ugmcl on it.
 
 This package travels as a wheel that is built here, and pip installs it there, with what it needs,
 into a private environment. Nothing else there changes.
@@ -34,7 +34,7 @@ _NEWEST = (3, 14)  # torch's builds end before it
 
 @dataclass(frozen=True)
 class PythonThere:
-    """A Python that can make an environment."""
+    """A Python that can create an environment."""
 
     path: str
     version: str
@@ -189,4 +189,4 @@ def _write(process: subprocess.Popen[bytes], given: bytes) -> None:
         process.stdin.write(given)
         process.stdin.close()
     except OSError:
-        pass  # it has ended, and why is said elsewhere
+        pass  # it has ended; the reason is reported elsewhere

@@ -12,7 +12,7 @@ from . import runs
 
 
 def run(folder: Path) -> int:
-    """Do the work, keep its exit code, and remove the images of one that is done."""
+    """Run the training, keep its exit code, and remove its images if it completed."""
     words = json.loads((folder / runs.JOB).read_text(encoding="utf-8"))["words"]
     try:
         code = main(words)

@@ -50,7 +50,7 @@ class _Learning(WorkerTraining):
         control: Control,
     ) -> None:
         super().__init__(handler, request, send, control)
-        # what came here, or took over there, while nobody was at this end
+        # what was added here, or took over there, while nobody was connected
         self._words = [ADD_CASE] if request.resume else []
         self._is_outdated = request.resume
         self._checks: list[dict[str, Any]] = []
@@ -86,7 +86,7 @@ class _Learning(WorkerTraining):
                 session.do("say", "said", run=record.run, word=self._words[0], move=moves)
                 session.forget_sent(*moves)
                 known.update(self.names(session, record))
-            except Canceled:  # the end is said next
+            except Canceled:  # its end is reported next
                 return record
             except ConnectionLost:
                 raise
@@ -96,7 +96,7 @@ class _Learning(WorkerTraining):
         return record
 
     def _fetch(self, session: Session) -> None:
-        """Fetch the model; again if another one took over meanwhile."""
+        """Fetch the model; again if another one took over in the meantime."""
         for left in reversed(range(_TRIES)):
             if not self.follower.fetch_in(session, _MODEL):
                 return

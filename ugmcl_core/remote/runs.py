@@ -25,10 +25,10 @@ CASES, OUTPUT = "cases", "output"
 CANCEL, PAUSE, TOLD = "cancel", "pause", "told"
 OUT, ERRORS = "out.log", "errors.log"
 CHECKPOINT, CACHE = "checkpoint.safetensors", "cache"
-"""What of the output stays here: it is needed to continue, and large."""
+"""The part of the output that stays here: it is needed to continue, and large."""
 RUNNING, DONE, STOPPED, GONE = "running", "done", "stopped", "gone"
 _POLL = 0.05
-_MOST = 1 << 20  # bytes of lines between two looks
+_MOST = 1 << 20  # bytes of a log that are read at a time
 _LONGEST = 1 << 18  # bytes of a line of a log
 
 
@@ -69,7 +69,7 @@ _children: list[subprocess.Popen[bytes]] = []
 
 
 def environment() -> dict[str, str]:
-    """That of a process of the same ugmcl."""
+    """The environment of a process of this same ugmcl."""
     place = str(Path(__file__).resolve().parents[2])
     former = os.environ.get("PYTHONPATH", "")
     return {
@@ -81,20 +81,20 @@ def environment() -> dict[str, str]:
 
 
 def _hold(lock: IO[bytes]) -> None:
-    import fcntl  # here, as Windows lacks it, which is no computer to serve
+    import fcntl  # here, since Windows lacks it; it can use other computers, but not serve them
 
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError("this training is already running; wait until it ends") from None
     except OSError:
-        pass  # a file system without locks: `_pid` is looked at
+        pass  # a file system without locks: `_pid` decides
 
 
 def state(folder: Path) -> str:
     """RUNNING, DONE, STOPPED (it can be continued) or GONE."""
     for process in _children:
-        process.poll()  # so that none stays a zombie
+        process.poll()  # so that it does not stay a zombie
     if not (folder / JOB).is_file():
         return GONE
     if _is_held(folder):
@@ -141,7 +141,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def stop(folder: Path) -> None:
-    """Let the training write a checkpoint and end."""
+    """Make the training write a checkpoint and end."""
     (folder / CANCEL).touch()
     (folder / PAUSE).unlink(missing_ok=True)
     pid = _pid(folder)
@@ -151,7 +151,7 @@ def stop(folder: Path) -> None:
 
 
 def hold(folder: Path, on: bool) -> None:
-    """Let the training wait between two steps, or continue."""
+    """Make the training wait between two steps, or continue."""
     if on:
         (folder / PAUSE).touch()
     else:

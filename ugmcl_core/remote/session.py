@@ -1,4 +1,4 @@
-"""What a session with another computer is used for: files there and back, models, requests."""
+"""A session with another computer: files to and from it, models, requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import wire
 from .connection import Computer, Connection, ConnectionLost
 
 Advance = Callable[[float, str], None]
-"""Called with the fraction done, 0 to 1, and what is done."""
+"""Called with the fraction done, 0 to 1, and a text about the present part."""
 _KILLED = 9
 _POLL = 0.05
 
@@ -60,12 +60,12 @@ class Session:
         return self.connection.wait(tag, answer, seconds=60)
 
     def folder(self, kind: str) -> str:
-        """A new name of a folder in the session."""
+        """A new name for a folder in the session."""
         self._count += 1
         return f"{kind}/{self._count}"
 
     def path(self, name: str) -> str:
-        """Where a name of the session is there."""
+        """The path there of a name of the session."""
         return f"{self._place}/{name}"
 
     # Files
@@ -73,8 +73,8 @@ class Session:
     def put(
         self, path: Path, control: Control = GOING, advance: Advance | None = None
     ) -> tuple[str, str]:
-        """Send an image, a file or a folder, unless it is there already as it is now; its folder
-        in the session, and the name that it has in that. Raises InputError and Canceled."""
+        """Send an image, a file or a folder, unless it is there already, unchanged; returns its
+        folder in the session and its name in it. Raises InputError and Canceled."""
         found = wire.contents(path)
         key = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in found.values())
         name = "image" if path.is_dir() else next(iter(found))
@@ -169,7 +169,7 @@ class Session:
     def model(
         self, model: Model, control: Control = GOING, advance: Advance | None = None
     ) -> str:
-        """The folder of a model there, which is sent only if it is not kept there yet."""
+        """The folder of a model there; the model is sent only if it is not kept there yet."""
         key = wire.model_key(model.folder)
         kept = self.do("model", "model", key=key)["folder"]
         if kept is not None:
@@ -223,7 +223,7 @@ class Session:
                 raise Canceled
             elif name == "result":
                 return said
-            elif name not in ("paused", "continued"):  # which were acknowledged here
+            elif name not in ("paused", "continued"):  # these were acknowledged here
                 send(str(name), said)
 
 
@@ -238,7 +238,7 @@ def ended(name: str, code: int, words: str) -> str:
 
 
 def new_run() -> str:
-    """A name for a training there that no other one has."""
+    """A unique name for a training there."""
     return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(4)
 
 

@@ -84,7 +84,7 @@ class WorkerTraining:
     """A training that a request of the worker protocol describes."""
 
     passed_on: tuple[str, ...] = ("progress", "log", "metrics", "memory")
-    """The events from there that are sent here."""
+    """The events that are passed on."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class WorkerTraining:
         event = last.pop("event", "")
         if event == "result":
             follower.fetch()
-            write_json(self.output / REPORT, last)  # with the places of here
+            write_json(self.output / REPORT, last)  # with this computer's paths
             follower.forget()
             return last
         if event == "canceled":
@@ -156,7 +156,7 @@ class WorkerTraining:
     def moves(
         self, session: Session, record: Record, is_continued: bool, advance: Advance
     ) -> tuple[dict[str, str], Record]:
-        """Where the files that were sent go in the training, and the record with them."""
+        """Where the files that were sent go in the training, and the record that includes them."""
         return ({}, record) if is_continued else self.sent(session, record, advance)
 
     def sent(
@@ -172,13 +172,13 @@ class WorkerTraining:
         return moves, replace(record, sent=sent.folders)
 
     def names(self, session: Session, record: Record) -> Names:
-        """The files of the training there by what they are called here."""
+        """The files of the training there, by their names here."""
         from .handler import Names
 
         place = f"{session.runs}/{record.run}"
         known = {f"{place}/{runs.OUTPUT}": str(self.output)}
         known[f"{place}/{_LIST}"] = self.request.case_list
-        with contextlib.suppress(InputError):  # removed here meanwhile
+        with contextlib.suppress(InputError):  # it may have been removed here
             listed = cases.read(Path(self.request.case_list)).names()
             known.update({f"{place}/{runs.CASES}/{n}": str(p) for p, n in listed.items()})
         return Names(known)
@@ -199,7 +199,7 @@ class WorkerTraining:
         return True
 
     def tend(self, session: Session, record: Record, known: Names) -> Record:
-        """What is to be done beside following; the record afterwards."""
+        """Do what else is due while following; returns the new record."""
         return record
 
 
@@ -400,7 +400,7 @@ class _Follower:
                 return (None if code is None else int(code)), bool(event["resumable"])
 
     def _through_losses(self, work: Callable[[Session], Any]) -> Any:
-        """Do ``work`` in a session; if its connection is lost, in the next one."""
+        """Do ``work`` in a session; again in the next one if the connection is lost."""
         lost: float | None = None
         wait = 1.0
         while True:

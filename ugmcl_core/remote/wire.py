@@ -34,7 +34,7 @@ def line_of(message: Mapping[str, Any]) -> bytes:
 
 
 def message_of(line: bytes) -> dict[str, Any] | None:
-    """The message in a line; None for what is none, such as the greeting of a shell."""
+    """The message in a line; None for other lines, such as the greeting of a shell."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
@@ -60,7 +60,7 @@ class IncomingFile:
     """A file that arrives in parts."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError where it cannot be made; it is never written through a link."""
+        """Raises OSError if it cannot be created; it is never written through a link."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
         self._digest = hashlib.sha256()
@@ -87,7 +87,7 @@ class IncomingFile:
         return False
 
     def close(self) -> None:
-        """Nothing more arrives. Raises OSError for a full disk."""
+        """Close the file. Raises OSError for a full disk."""
         self._file.close()
 
 
@@ -116,7 +116,7 @@ def contents(path: Path) -> dict[str, Path]:
 
 
 def _is_of(name: str, stem: str) -> bool:
-    """Whether a file holds the voxels of a header of that stem."""
+    """Whether a file holds the voxels for a header with that stem."""
     return name.startswith(f"{stem}.") and name.lower().endswith((".raw", ".gz", ".zraw", ".bz2"))
 
 
