@@ -33,8 +33,9 @@ from UGMCLSegmentationLib.worker.worker import Worker
 
 
 class Console:
-    """What a logic can do without a panel. All of it raises PanelError, a RuntimeError, with one
-    line of what is wrong. `model` is a name or a folder; without one the first installed is used.
+    """The functions of the logic that need no panel. Each raises PanelError, a RuntimeError, with
+    one line of what is wrong. `model` is a name or a folder; without one the first installed is
+    used.
     """
 
     worker: Worker
@@ -77,8 +78,8 @@ class Console:
     def rank(
         self, volumeNodes: Sequence, model: str = "", passes: int = 8, device: str = "auto"
     ) -> list[tuple]:
-        """The volumes with what the model thinks of them (cases.Rank), in the order to
-        correct them in."""
+        """The volumes, each with the model's assessment (cases.Rank), in the order in which to
+        correct them."""
         ranks: dict[str, cases.Rank] = {}
         settings = Settings(_model(model), device, passes)
         volumeNodes = channels.leads(volumeNodes, settings.channels)
@@ -174,7 +175,7 @@ def _withChannels(case: cases.Case, names: Sequence[str]) -> cases.Case:
 
 
 class LearningHandle:
-    """A training that keeps learning. All of it raises PanelError, a RuntimeError."""
+    """A training that keeps learning. Its methods raise PanelError, a RuntimeError."""
 
     def __init__(self, console: Console, run: Any, first: Any, contents: Contents) -> None:
         self._contents = contents
@@ -208,7 +209,7 @@ class LearningHandle:
         self._learning.add(caseChecks.check(case, contents.structures, contents.classes), contents)
 
     def pause(self, isPaused: bool = True) -> None:
-        """Hold it, or let it continue. It pauses by itself while a volume is segmented."""
+        """Pause it, or let it continue. It pauses automatically while a volume is segmented."""
         self._learning.pause(isPaused)
 
     def compare(self) -> None:

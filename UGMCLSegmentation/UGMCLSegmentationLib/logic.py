@@ -39,7 +39,7 @@ class UGMCLSegmentationLogic(Console, ScriptedLoadableModuleLogic):
 
     @property
     def occupation(self) -> str:
-        """Why no other task can start now, "" if one can."""
+        """The reason that no other task can start now, "" if one can."""
         return self.run.occupation if self.running else ""
 
     def startSegment(self, parameters: Parameters, listener: TaskListener) -> WorkerTask:

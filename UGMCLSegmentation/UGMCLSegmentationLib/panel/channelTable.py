@@ -15,7 +15,7 @@ _WIDTHS = {_NAME: 96}
 
 
 class ChannelTable:
-    """Hidden for one image a case. `onChosen` is called after a choice."""
+    """Hidden if a case has one image. `onChosen` is called after a choice."""
 
     def __init__(self, table, onChosen) -> None:
         self._table = table

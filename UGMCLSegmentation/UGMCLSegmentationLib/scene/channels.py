@@ -23,7 +23,7 @@ _CHOSEN = "UGMCLSegmentation.Channel."  # and the channel's name: the reference 
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The names that a user wrote with commas between them, each once."""
+    """The names that a user wrote, separated by commas, each once."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
@@ -165,7 +165,7 @@ def _words(text: str) -> list[str]:
 
 
 def paths(first: Path, count: int) -> tuple[str, ...]:
-    """The files of so many channels: the first called as that of one image alone."""
+    """The files of ``count`` channels; the first has the name of a single image's file."""
     more = (first.with_name(f"{first.stem}-{n}{first.suffix}") for n in range(1, count))
     return (str(first), *map(str, more))
 

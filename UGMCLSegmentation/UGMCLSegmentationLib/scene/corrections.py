@@ -21,7 +21,7 @@ from UGMCLSegmentationLib.scene import arrays, labelmaps, results
 _ORIGINAL = "UGMCLSegmentation.Original"  # attribute: JSON, the segments after the run
 _CORRECTION = "UGMCLSegmentation.Correction"  # attribute: JSON of a Correction
 _SECONDS = "UGMCLSegmentation.CorrectionSeconds"  # attribute
-_LONGEST = 120.0  # seconds without an edit that count as work; a longer break counts as that
+_LONGEST = 120.0  # seconds: a longer break between two edits counts as this
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Mask:
 
 
 def begin(segmentationNode) -> None:
-    """Remember the segments as the run left them."""
+    """Store the segments as the run made them."""
     content = {}
     for identifier, segment in results.segmentsOf(segmentationNode):
         mask = _current(segment, segmentationNode)

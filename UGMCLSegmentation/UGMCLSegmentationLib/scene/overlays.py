@@ -128,7 +128,7 @@ OVERLAYS: tuple[Overlay, ...] = (
         unit="mm",
         nodeName=_("{volume} surface error"),
         labelFormat="%.0f",
-        colors=(  # from what needs no look to what does
+        colors=(  # from what needs no check to what does
             (0.00, (0.16, 0.62, 0.56)),
             (0.30, (0.45, 0.78, 0.42)),
             (0.50, (0.98, 0.85, 0.25)),

@@ -107,7 +107,7 @@ class ReviewSection:
         rows = [(current + step * n) % count for n in range(1, count + 1)]
         row = next((r for r in rows if not self._isTicked(r)), rows[0])
         if row == self._row():
-            self._onSelected()  # the only one: go there again
+            self._onSelected()  # the only spot: go there again
         self._ui.spotsTable.selectRow(row)
         if self._isTicked(row):
             text = _("{spot}. All spots are checked.").format(spot=self._ui.spotLabel.text)
@@ -197,7 +197,7 @@ def _isNear(spot: Spot, edited: list[corrections.Mask], spacing: np.ndarray) -> 
 _APART = 10.0  # mm between two spots
 _NEAR = 3.0  # mm: the Gaussian over which errors add up to a volume
 _MOST = 10  # spots
-_ASIDE = 0.35  # of the half extent of the surface: what is nearer to its center has no side
+_ASIDE = 0.35  # of half the extent of the surface; closer to its center, a spot has no side
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def find(errorNode) -> list[Spot]:
     spacing = np.array(errorNode.GetSpacing())
     error = np.array(array[box], np.float32)
     doubtful = np.where(error > UNSURE_MM, error, 0)
-    image = sitk.GetImageFromArray(np.pad(doubtful, 2))  # it refuses fewer than 4 voxels
+    image = sitk.GetImageFromArray(np.pad(doubtful, 2))  # the filter refuses fewer than 4 voxels
     image.SetSpacing(spacing.tolist())
     summed = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(image, _NEAR))
     summed = summed[2:-2, 2:-2, 2:-2]
@@ -242,7 +242,7 @@ def find(errorNode) -> list[Spot]:
         offsets = [(a - a[p]) ** 2 for a, p in zip(axes, peak, strict=True)]
         distance = offsets[0][:, None, None] + offsets[1][:, None] + offsets[2]
         around = distance <= _APART**2
-        doubt = around & left  # what an earlier spot counted is not counted again
+        doubt = around & left  # voxels of an earlier spot do not count again
         ijk = tuple(int(n) for n in (np.array(peak) + start)[::-1])
         place = toWorld[:, :3] @ ijk + toWorld[:, 3]
         milliliters = round(float(doubt.sum() * spacing.prod()) / 1000.0, 2)

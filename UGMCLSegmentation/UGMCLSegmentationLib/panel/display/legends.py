@@ -10,7 +10,7 @@ import slicer
 from UGMCLSegmentationLib.scene import results
 from UGMCLSegmentationLib.scene.overlays import Overlay
 
-_HOSTED = "UGMCLSegmentation.HostedLegend"  # attribute: the role of the overlay that it is of
+_HOSTED = "UGMCLSegmentation.HostedLegend"  # attribute: the role of its overlay
 _TOP, _STEP = 0.87, 0.415  # position of the first legend, and down to the next
 
 

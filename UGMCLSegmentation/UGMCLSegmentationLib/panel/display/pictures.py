@@ -66,7 +66,7 @@ def _add(overlay: Overlay):
     node.SetName(_("{overlay} in slices").format(overlay=overlay.title))
     node.SetAttribute(results.OVERLAY, _PREFIX + overlay.role)
     node.SetSaveWithScene(False)
-    node.SetHideFromEditors(True)  # before it is added, lest it get a place in the hierarchy
+    node.SetHideFromEditors(True)  # before it is added, so that the hierarchy does not show it
     node = slicer.mrmlScene.AddNode(node)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
@@ -77,7 +77,7 @@ def _add(overlay: Overlay):
 
 
 def _state(volumeNode) -> str:
-    """Changes with the voxels, with what of them is shown how, and where."""
+    """A text that changes with the voxels, their display and their position."""
     display = volumeNode.GetDisplayNode()
     shown = (volumeNode.GetID(), volumeNode.GetImageData().GetMTime(),
              display.GetWindowLevelMin(), display.GetWindowLevelMax(),

@@ -126,7 +126,7 @@ class RankingSection:
             # only Accept makes it Labeled, not a correction
             cases.setRole(volumeNode, cases.UNLABELED)
         self._showResult(node)
-        appearance.clear()  # they would hide the segmentation
+        appearance.clear()  # overlays would hide the segmentation
         openSegmentEditor(node, volumeNode)
         text = _("Correct {name} in the Segment Editor, come back and click Accept.")
         self._view.show(text.format(name=volumeNode.GetName()))
@@ -200,7 +200,7 @@ class RankTask(Task):
         for number, case in enumerate(self._cases):
             paths = case.images
             if case.volumeNode is not None:
-                names = self._settings.channels  # the list may be that of another model
+                names = self._settings.channels  # the list may belong to another model
                 several = len(names) > 1
                 nodes = channels.check(case.volumeNode, names) if several else [case.volumeNode]
                 paths = channels.paths(folder / f"{number:03d}.nrrd", len(nodes))

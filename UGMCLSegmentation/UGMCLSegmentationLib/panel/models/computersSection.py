@@ -23,7 +23,7 @@ _TITLE = "UGMCL Segmentation"
 
 class ComputersSection:
     def __init__(self, ui, connections: Connections, onChanged: Callable[[], None]) -> None:
-        """`onChanged` is called when the list, or what is known of a computer, has changed."""
+        """`onChanged` is called when the list, or the facts about a computer, have changed."""
         self._ui = ui
         self._onChanged = onChanged
         self._child: Child | None = None
@@ -104,7 +104,7 @@ class ComputersSection:
         ui.testComputerButton.setVisible(not running)
         ui.stopComputerButton.setVisible(running)
 
-    # What the user does
+    # Actions of the user
 
     def _onAdd(self, _checked: bool = False) -> None:
         question = _("A computer that ssh can log in to without a password (user@host):")

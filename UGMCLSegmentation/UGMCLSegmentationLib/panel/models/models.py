@@ -84,8 +84,8 @@ def nameFor(wanted: str) -> str:
 
 
 def adopt(folder: Path, name: str) -> Path:
-    """Move the model folder among the user's models, under a similar name if that one was taken
-    meanwhile. Raises PanelError."""
+    """Move the model folder to the user's models, under a similar name if its own was taken in the
+    meantime. Raises PanelError."""
     target = userFolder.models() / name
     text = _("The model cannot be moved from {source} to {target}: {why}.")
     with explaining(text, source=folder, target=target):

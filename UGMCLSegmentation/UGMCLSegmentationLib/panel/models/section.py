@@ -188,7 +188,7 @@ class ModelsSection:
         try:
             content = json.loads(line)
         except ValueError:
-            return  # of a library that prints
+            return  # printed by a library
         if "bytes" in content and content.get("total"):
             self._ui.importProgressBar.maximum = 100
             self._ui.importProgressBar.value = 100 * content["bytes"] // content["total"]
@@ -286,7 +286,7 @@ class ModelsSection:
     @staticmethod
     def _free(places: list[Path]) -> None:
         for place in places:
-            if not runFolder.isTaken(place):  # resumed in another Slicer meanwhile
+            if not runFolder.isTaken(place):  # resumed in another Slicer in the meantime
                 elsewhere.forget(place)
                 runFolder.discard(place)
 

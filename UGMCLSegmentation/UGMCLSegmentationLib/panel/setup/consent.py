@@ -11,8 +11,8 @@ from UGMCLSegmentationLib.storage import computers
 
 
 def agreed(destination: str) -> bool:
-    """Say what will be sent where, unless the user has agreed to it before. Returns whether it may
-    be sent."""
+    """Ask whether images may be sent to the computer, unless the user has agreed before. Returns
+    whether they may."""
     computer = computers.find(destination)
     if computer.isAgreed or slicer.app.testingEnabled():  # in tests nobody could answer
         return True

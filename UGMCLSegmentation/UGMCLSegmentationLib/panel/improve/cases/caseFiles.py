@@ -107,7 +107,7 @@ def changed(text: str, case: Case, **changes: Any) -> str:
 
 
 def merged(known: list[CaseFile], added: list[CaseFile]) -> list[CaseFile]:
-    """Both lists; files that were known keep the role that the user chose."""
+    """Both lists together; known files keep the role that the user chose."""
     roles = {file.image: file.role for file in known}
     fresh = [replace(file, role=roles.get(file.image, file.role)) for file in added]
     new = {file.image for file in fresh}

@@ -120,8 +120,8 @@ class CaseListModel(VTKObservationMixin):
         return Contents(checked, inLabels, classes, names)
 
     def _lookForEdits(self, node) -> Generator[None, None, None]:
-        """Find out whether the user edited a result. Read only results that changed since the last
-        look and that nobody accepted."""
+        """Find out whether the user edited a result. Reads only results that changed since the
+        last check and were not accepted."""
         isResult = node.GetAttribute(results.ROLE) == results.SEGMENTATION
         if not isResult or node.GetAttribute(results.ACCEPTED) == "1":
             return

@@ -237,7 +237,7 @@ def _imagesOf(case: cases.Case, names) -> list[str]:
 
 
 def _signature(case: cases.Case) -> tuple:
-    """All that a row shows."""
+    """Everything that a row shows."""
     label = case.segmentationNode.GetID() if case.segmentationNode is not None else case.label
     images = tuple(node and node.GetID() for node in case.channelNodes)
     row = (case.key, case.name, case.role, label, case.rank, case.problem, case.notices)
@@ -265,7 +265,7 @@ def _rankItem(case: cases.Case):
 
 
 def _sizeOf(case: cases.Case) -> tuple[str, str]:
-    """How large the image is, and that in more words, to tell cases apart."""
+    """The size of the image, short and in full, to tell cases apart."""
     if case.volumeNode is None:
         try:
             megabytes = Path(case.image).stat().st_size / 1e6

@@ -39,7 +39,7 @@ class Structure:
 
 
 def modelClasses(model: str) -> list[ClassInfo]:
-    """The classes of a model, by its name or folder; none for "" and for what is no model."""
+    """The classes of a model, by its name or folder; none for "" or if there is no such model."""
     if not model:
         return []
     named = {found.name: found for found in models.find()}

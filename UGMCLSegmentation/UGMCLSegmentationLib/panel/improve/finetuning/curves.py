@@ -53,7 +53,7 @@ _DESCRIPTION = (
 
 
 def _words(term: str) -> str:
-    """What a term of the objective is called in the plot, whose legend cuts long names."""
+    """The name of a term of the objective in the plot, whose legend cuts off long names."""
     return {
         "ce": _("Labels: voxels"),
         "dice": _("Labels: overlap"),
@@ -136,7 +136,7 @@ class Curves:
 
 
 def charts() -> list:
-    """The nodes of the plots that there are: that of the losses, that of the hold-out Dice."""
+    """The nodes of the existing plots: that of the losses, that of the hold-out Dice."""
     nodes = [taggedNodes.find("vtkMRMLPlotChartNode", _KIND, kind) for kind in (_LOSSES, _DICE)]
     return [node for node in nodes if node is not None]
 
@@ -198,7 +198,7 @@ def _updateChart(kind: str, title: str, axis: str, series: list) -> None:
 
 
 def _removeOthers(series: list) -> None:
-    """Remove what is left of a former run."""
+    """Remove the curves of a former run."""
     wanted = [item.GetID() for item in series]
     for other in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"):
         if other.GetAttribute(_KIND) and other.GetID() not in wanted:

@@ -119,7 +119,7 @@ class FinetuneSection:
             self._run.abandon()
             self._run = self._task = None
 
-    # What the user does
+    # Actions of the user
 
     def _start(self, onlyEstimate: bool) -> None:
         def begin(listener: TaskListener) -> WorkerTask:
@@ -223,7 +223,7 @@ class FinetuneSection:
         self._reportFile = report.write(result, folder)
         self._ui.reportButton.setVisible(True)
 
-    # What the panel shows
+    # Display
 
     def clear(self, folder: Path | None = None) -> None:
         """Forget the last report and its curves; start with those of the run in `folder`."""
@@ -306,7 +306,7 @@ class FinetuneSection:
         return "" if self._parameters is None else computers.split(self._parameters.device)[1]
 
     def _plan(self) -> str:
-        """How a training is planned; "" of one that stays on the grid of its base."""
+        """How the training is planned; "" if it stays on the grid of its base."""
         if self._parameters is None or (baseOf(self._parameters) and not self._isReplanned()):
             return ""
         estimate = self._estimates.get(self._measureKey())
@@ -368,7 +368,7 @@ class ResumeSection:
         run = self._chosen()
         question = _("Delete this run and its progress?")
         if run is not None and slicer.util.confirmOkCancelDisplay(question):
-            if not runFolder.isTaken(run.folder):  # else another Slicer has just resumed it
+            if not runFolder.isTaken(run.folder):  # otherwise another Slicer has just resumed it
                 elsewhere.forget(run.folder)
                 runFolder.discard(run.folder)
             self.refresh(False)

@@ -116,7 +116,7 @@ def _text(name: str) -> str:
 CUSTOM = "custom"
 ITERATIONS = {"quick": 200, "standard": 1000, "thorough": 4000}
 DEFAULT = "standard"
-COMPARED = "thorough"  # whoever has the time for it has that for a comparison
+COMPARED = "thorough"  # a user who has time for it also has time for a comparison
 
 
 @dataclass(frozen=True)

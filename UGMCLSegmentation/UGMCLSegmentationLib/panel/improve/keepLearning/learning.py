@@ -42,7 +42,7 @@ class KeepLearningTask(FinetuneTask):
     """Writes `cases` first; without them, it resumes the run."""
 
     def write(self, folder: Path) -> Iterator[None]:
-        # voxels that nobody annotated may come with a later case
+        # a later case may have voxels that nobody annotated
         if self._cases is not None:
             yield from caseListExport.write(self._cases, self.folder, mayIgnore=True)
             self._cases = None
@@ -103,7 +103,7 @@ class Learning:
         self._formerPatience = trainer.killAfter
         self._run: WorkerTask | None = None
         task = KeepLearningTask(run, self, cases)
-        if not computers.split(run.request["device"])[1]:  # it goes on elsewhere without Slicer
+        if not computers.split(run.request["device"])[1]:  # there it continues without Slicer
             trainer.killAfter = PATIENCE
         others.onBusy = self._hold
         self._run = WorkerTask(trainer, task, self)
@@ -206,7 +206,7 @@ class Learning:
 
     def onProgress(self, fraction: float, text: str, remaining: float | None) -> None:
         if self._run is not None:
-            self._hold()  # for what became busy before the process took commands
+            self._hold()  # something may have become busy before the process took commands
             self._addNext()
             self._announce()
         self._listener.onProgress(fraction, text, remaining)
@@ -215,7 +215,7 @@ class Learning:
         self._listener.onLog(level, text)
 
     def onEstimate(self, event: Event) -> None:
-        """There is none."""
+        """There are no steps to prepare."""
 
     def onMetrics(self, event: Event) -> None:
         if self._isUnannounced and not self._run.canSend:  # each request has its own process

@@ -29,7 +29,7 @@ class KeepLearningSection:
         self._finetune = finetune
         self._parameters: Parameters | None = None
         self._learning: Learning | None = None
-        self._state = ""  # what it does beside training
+        self._state = ""  # its state apart from training
         self._isPending = False  # it starts with the first accepted case
         self._view = TaskView(
             shell, ui.learningProgressBar, ui.cancelLearningButton, ui.learningMessageLabel,
@@ -89,7 +89,7 @@ class KeepLearningSection:
     def add(self, volumeNode) -> None:
         """Learn from the volume's case, which the user accepted, if Keep learning is on."""
         if not self.running:
-            self.update()  # it may be what was waited for
+            self.update()  # this case may be the one awaited
             return
         contents = self._caseList.contents
         case = next((c for c in contents.cases if c.volumeNode is volumeNode), None)
@@ -103,7 +103,7 @@ class KeepLearningSection:
             self._learning.abandon()
             self._learning = None
 
-    # What the user does
+    # Actions of the user
 
     def _reason(self) -> str:
         """Why it cannot start yet, "" if it can."""
@@ -251,7 +251,8 @@ class KeepLearningSection:
 
 
 def _method(chosen: str) -> str:
-    """The chosen method, unless it labels volumes at set steps of a course, which there is not."""
+    """The chosen method, unless it labels volumes at fixed parts of a training's length, which is
+    unknown here."""
     return KeepLearningSettings.method if chosen == DEFAULT_METHOD else chosen
 
 
