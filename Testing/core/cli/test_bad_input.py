@@ -175,7 +175,7 @@ CARDS = {
     "more classes in the network": ({"network": {"classes": 3}}, "names 1 without it"),
     "more channels in the network": ({"network": {"channels": 2}}, "2 channels"),
     "more channels in the card": ({"channels": ["T1", "T2"]}, "names 2"),
-    "a patch beside the strides": ({"patch": [47, 32, 32]}, "no multiple"),
+    "a patch beside the strides": ({"patch": [47, 32, 32]}, "not a multiple"),
     "unknown normalization": ({"normalization": {"kind": "magic"}}, "unknown normalization"),
     "limits that are words": ({"normalization": {"low": "1"}}, "not a number"),
     "limits that are not there": ({"normalization": {"high": None}}, "not a number"),
@@ -280,7 +280,7 @@ def test_unknown_devices(device, model, scan, tmp_path, capsys):
 def test_cuda_asked_for_and_absent(model, scan, tmp_path, capsys):
     out = tmp_path / "out"
     words = [*segment(model, scan, out), "--device", "cuda"]
-    refuse(capsys, *words, why="not here", out=out)
+    refuse(capsys, *words, why="not available", out=out)
 
 
 # Places
@@ -289,7 +289,7 @@ def test_cuda_asked_for_and_absent(model, scan, tmp_path, capsys):
 def test_the_output_folder_is_a_file(model, scan, tmp_path, capsys):
     out = tmp_path / "out"
     out.write_text("precious")
-    refuse(capsys, *segment(model, scan, out), why="cannot write there", out=out)
+    refuse(capsys, *segment(model, scan, out), why="cannot be written to", out=out)
     assert out.read_text() == "precious"
 
 
@@ -306,7 +306,7 @@ def test_no_permission(model, scan, capsys):
         if root:
             os.seteuid(65534)
         words = segment(place / "model", place / "scan.nrrd", out)
-        refuse(capsys, *words, why="cannot write there", out=out)
+        refuse(capsys, *words, why="cannot be written to", out=out)
     finally:
         if root:
             os.seteuid(0)

@@ -39,7 +39,7 @@ def relabel(cohort: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("elsewhere", "another grid"),
+        ("elsewhere", "a different grid"),
         ("empty", "label is empty"),
         ("not whole", "whole numbers"),
         ("unknown class", "label 5"),

@@ -133,13 +133,13 @@ def test_an_interrupted_training_leaves_a_usable_model(model, tmp_path):
         (["--profile", "magic"], "unknown profile"),
         (["--base", "magic"], "no model"),
         (["--labeled-list", "nowhere.txt"], "cannot be read"),
-        (["--classes", "a,a"], "different names"),
+        (["--classes", "a,a"], "distinct names"),
         (["--device", "abacus"], "abacus"),
         (["--classes", "a,b", "--ignore-label", "1"], "the label of a class"),
-        (["--set", "size=3"], "no NAME=VALUE of a plan"),
+        (["--set", "size=3"], "not NAME=VALUE for a line of the plan"),
         (["--set", "patch=a"], "planned as"),
         (["--set", "patch=8,8,8", "--profile", "compact"], "without --base and --profile"),
-        (["--minutes", "0.0001", "--set", "filters=1"], "too short"),
+        (["--minutes", "0.0001", "--set", "filters=1"], "not enough"),
     ],
 )
 def test_training_refuses_what_it_cannot_use(words, why, tmp_path, capsys):

@@ -274,8 +274,8 @@ def test_what_two_files_cannot_be_asked(folders, tmp_path, capsys):
     one = tmp_path / "x.nrrd"
     (tmp_path / "list.txt").write_text("a")
     for places, more, why in (
-        ((one, tmp_path / "none.nrrd"), (), "is no file"),
-        ((one, folders[1]), (), "is no file"),
+        ((one, tmp_path / "none.nrrd"), (), "is not a file"),
+        ((one, folders[1]), (), "is not a file"),
         ((one, one), ("--cases", str(tmp_path / "list.txt")), "give it with two folders"),
         (folders, ("--errors", str(tmp_path / "e.nrrd")), "needs two files"),
     ):

@@ -118,7 +118,7 @@ def test_a_task_whose_worker_died_goes_to_another_once(tmp_path, path_of_workers
     assert len(set(found["failed"].split())) == 2 and str(found["failing"]) == "no disk at 1"
     assert found["once"] == found["never"] == "done"
     assert isinstance(found["twice"], InputError)
-    assert "two workers died of it" in str(found["twice"])
+    assert "two workers died on it" in str(found["twice"])
     assert "dashboard" in said[0]
     assert [part for part, _text in shown] == [0.5, 1.0]
     assert re.fullmatch(r"1 of 2, \d+ s left", shown[0][1])
@@ -141,7 +141,7 @@ def test_a_queue_of_slurm(model, scans, tmp_path, monkeypatch, path_of_workers):
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     out = tmp_path / "out"
     words = ["segment", scans, "--model", model.folder, "--output", out, "--device", "cpu"]
-    with pytest.raises(InputError, match="the queue is not described"):
+    with pytest.raises(InputError, match="the queue is not configured"):
         cluster.connected("slurm:1").__enter__()
     import dask
 

@@ -105,7 +105,7 @@ def test_a_session_takes_and_gives_files_and_leaves_nothing(standing_in, tmp_pat
     assert session.put(image) == (sent, name)  # not again
     assert session.get(tmp_path / "back", folder=sent) == ["image.nrrd"]
     assert (tmp_path / "back" / "image.nrrd").read_bytes() == image.read_bytes()
-    with pytest.raises(InputError, match="no name of a file in the session"):
+    with pytest.raises(InputError, match="not the name of a file in the session"):
         session.do("get", "files", folder="../../x")
     assert session.do("about", "about")["kept_bytes"] == 0  # it still works
     (tmp_path / "there").joinpath("sessions", folder.name, "files").rename(tmp_path / "gone")

@@ -208,7 +208,7 @@ def test_from_scratch_there_is_no_before(places, tmp_path):
     card = open_model(result["model"]).card
     assert [c.name for c in card.classes] == ["atrium"] and card.training["parents"] == []
     path = case_list(places)
-    with pytest.raises(InputError, match="classes are needed"):
+    with pytest.raises(InputError, match="the list needs classes"):
         finetuning.plan(asked(places, tmp_path / "other", base="", case_list=str(path)))
 
 
@@ -225,7 +225,7 @@ def test_a_base_may_be_planned_anew_and_gives_the_weights_that_fit(places, tmp_p
     assert made.training["parents"][0]["sha256"] == base.sha256
     assert not (tmp_path / "run/coarse").exists()
     wrong = replace(request, overrides=(*small, "coarse=0.5"), output=str(tmp_path / "other"))
-    with pytest.raises(InputError, match="coarse is the start of trainings from scratch"):
+    with pytest.raises(InputError, match="coarse applies only to trainings from scratch"):
         run(wrong)
 
 

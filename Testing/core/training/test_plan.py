@@ -225,7 +225,7 @@ def test_what_follows_from_an_override_follows():
     ("text", "why"),
     [
         ("size=3", "the names are unlabeled, grid"),
-        ("patch", "no NAME=VALUE"),
+        ("patch", "is not NAME=VALUE"),
         ("patch=a,b,c", "planned as 141,109,10"),
         ("grid=1,1", "planned as 1.5,1.5,10"),
         ("grid=1,1,-1", "planned as"),

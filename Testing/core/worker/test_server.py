@@ -148,7 +148,7 @@ def test_an_error_is_one_line_and_the_worker_goes_on(running, places, tmp_path):
         ({"roi": [0, 1, 2]}, "roi"),
         ({"roi": [900, 950, 900, 950, 900, 950]}, "outside"),
         ({"image": "x" * 5000}, "File name too long"),
-        ({"image": "a\ud800"}, "character that is none"),
+        ({"image": "a\ud800"}, "invalid character"),
         ({"command": "dance"}, "unknown command"),
         ({"command": ["x"]}, "unknown command"),
         ({"command": {}}, "unknown command"),

@@ -85,12 +85,12 @@ UNEVEN = {
     "three slices of four": (without(2, 4, 5, 6, 7), "missing"),
     "one slice far away": ([*EVEN[:7], (1.0, 2.0, 60.0)], "missing"),
     "two densities": ([(0, 0, z) for z in (0, 3, 6, 9, 14, 19, 24, 29)], "unevenly spaced"),
-    "a slice twice": ([*EVEN[:7], EVEN[3]], "s003.dcm and s007.dcm lie at the same place"),
+    "a slice twice": ([*EVEN[:7], EVEN[3]], "s003.dcm and s007.dcm lie at the same position"),
     "two phases": (EVEN[:4] * 2, "several phases"),
-    "all at one place": (EVEN[:1] * 8, "same place"),
+    "all at one place": (EVEN[:1] * 8, "same position"),
     "a tilted gantry": ([(1, 0.3 * z, z) for _, _, z in EVEN], "s007.dcm lies 5.25 mm off"),
     "a slightly tilted gantry": ([(1, 0.02 * z, z) for _, _, z in EVEN], "tilted gantry"),
-    "a slice aside": ([*EVEN[:4], (3.0, 2.0, 4 * STEP), *EVEN[5:]], "s004.dcm lies 2 mm aside"),
+    "a slice aside": ([*EVEN[:4], (3.0, 2.0, 4 * STEP), *EVEN[5:]], "s004.dcm lies 2 mm off"),
 }
 
 
@@ -103,7 +103,7 @@ def test_slices_that_form_no_grid(kind, tmp_path, capfd):
 
 def test_slices_of_different_orientations(tmp_path):
     turned = [AXIAL] * 5 + [(1, 0, 0, 0, 0.966, 0.259)] * 3
-    refused(series(tmp_path / "scan", EVEN, turned), "s005.dcm has another orientation")
+    refused(series(tmp_path / "scan", EVEN, turned), "s005.dcm has a different orientation")
 
 
 def test_slices_of_different_pixels(tmp_path):

@@ -133,7 +133,7 @@ def test_voxels_far_behind_the_end_of_a_nifti_file(offset, tmp_path):
 def test_the_voxels_of_an_unpacked_nifti_file_are_not_taken_for_the_packed_ones(tmp_path):
     packed, unpacked = nifti(tmp_path / "v.nii.gz"), tmp_path / "v.nii"
     nifti(unpacked, voxels=values() + 1)
-    refused(packed, "v.nii lies beside it", "Move one away")
+    refused(packed, "v.nii is in the same folder", "Move one away")
     assert np.array_equal(volume.read(unpacked).array.ravel(order="F"), (values() + 1).ravel())
     unpacked.unlink()
     assert np.array_equal(volume.read(packed).array.ravel(order="F"), values().ravel())

@@ -38,12 +38,12 @@ def test_an_oblique_stack_keeps_its_axes(tmp_path):
     ("changes", "words"),
     [
         ({"order": [*range(5), *range(7, 12)]}, "missing or unevenly spaced"),
-        ({"heights": np.repeat(HEIGHTS[::2], 2)}, "lie at the same place"),
+        ({"heights": np.repeat(HEIGHTS[::2], 2)}, "lie at the same position"),
         (
             {"orientation": lambda n: [1, 0, 0, 0, 1, 0] if n < 6 else [1, 0, 0, 0, 0, 1]},
-            "another orientation",
+            "a different orientation",
         ),
-        ({"heights": None}, "does not say where its frames lie"),
+        ({"heights": None}, "without the positions of its frames"),
         ({"spacing": None}, "Pixel Spacing"),
         ({"slope": lambda n: 1.0 + n}, "rescale slopes of their own"),
         (

@@ -71,7 +71,7 @@ def test_the_list_outlives_the_panel(panel):
     [
         ("nowhere", "", "nowhere is unknown: check its name and the network"),
         (NAME, "refused", "gpu-box refused the key"),
-        ("-oProxyCommand=x", "", "is no computer"),
+        ("-oProxyCommand=x", "", "is not a computer"),
     ],
 )
 def test_one_line_for_each_fault(panel, monkeypatch, name, fault, text):
