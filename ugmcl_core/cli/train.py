@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,12 @@ from .arguments import (
 )
 
 if TYPE_CHECKING:
+    from ..data.cases import Cohort
+    from ..models.card import ClassInfo
+    from ..models.model import Model
     from ..remote.connection import Computer
+    from ..training.planning.plan import Plan
+    from ..training.profiles import Profile
 
 NAME = "train"
 HELP = "train or fine-tune a model"
@@ -184,7 +189,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..data import dataset_json
-    from ..data.pairing import Channels, read_list
+    from ..data.pairing import read_list
     from ..models.model import resolve
     from ..remote.trainings import refuse_elsewhere
     from .progress import Progress, print_line
@@ -198,13 +203,12 @@ def _run(arguments: argparse.Namespace) -> int:
     ]
     base = resolve(arguments.base) if arguments.base else None
 
-    from ..data.cases import find_cohort
     from ..models.network import check_model
     from ..nn import devices
     from ..training import profiles  # torch: after what can fail without it
     from ..training.planning import pace
     from ..training.planning.plan import PLAN, plan_cohort
-    from ..training.profiles import keeping_laterality, laterality_notice, with_classes
+    from ..training.profiles import laterality_notice
     from ..training.train import TrainingSettings, describe, train
 
     _check(arguments)
@@ -218,25 +222,10 @@ def _run(arguments: argparse.Namespace) -> int:
     ignored = arguments.ignore_label
     if ignored is None and dataset is not None:
         ignored = dataset.ignore
-    channels = arguments.channels
-    if channels is None and base is not None and len(base.card.channels) > 1:
-        channels = Channels(base.card.channels)
-    cohort = find_cohort(
-        arguments.images,
-        arguments.labels,
-        lists[0],
-        lists[1] or (),
-        lists[2] or (),
-        notice=lambda line: print_line(f"train: {line}", sys.stderr),
-        channels=channels,
-    )
+    cohort = _cohort(arguments, base, lists)
     modality = arguments.modality
     if not modality and dataset is not None and len(cohort.channels) == 1:
         modality = dataset.modality
-    if arguments.label_geometry == "image":
-        cohort = cohort.with_changes(label_on_image=True)
-    if arguments.empty_labels:
-        cohort = cohort.with_changes(may_be_empty=True)
     device = devices.resolve(arguments.device)
     if base is not None:
         profiles.check_channels(base, cohort.channels)
@@ -258,26 +247,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 base.card if base else None,
             )
             profile, classes, cohort = plan.profile, plan.classes, plan.used(cohort)
-    iterations = arguments.iterations or profile.iterations
-    if base is not None and plan is None:
-        profile, classes = profiles.fine_tuning(base, profile, iterations), base.card.classes
-    else:
-        classes = classes or named_classes("structure")
-        profile = with_classes(profiles.with_iterations(profile, iterations), len(classes) + 1)
-        if plan is None and values != tuple(range(1, len(values) + 1)):
-            representation = replace(profile.representation, values=values)
-            profile = replace(profile, representation=representation)
-    if arguments.batch is not None:
-        labeled, unlabeled = arguments.batch
-        batch = replace(profile.batch, labeled=labeled, unlabeled=unlabeled)
-        profile = replace(profile, batch=batch)
-    if ignored is not None:
-        if ignored in (profile.representation.values or range(1, profile.network.classes)):
-            raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")
-        representation = replace(profile.representation, ignore=ignored)
-        profile = replace(profile, representation=representation)
-    if plan is None:  # a plan looks at the structures, not only at their names
-        profile = keeping_laterality(profile, classes)
+    profile, classes = _profile(arguments, base, plan, profile, classes, values, ignored)
     why = ""
     if arguments.minutes:
         former = pace.iterations_of(Path(arguments.output)) if arguments.resume else None
@@ -338,15 +308,85 @@ def _run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             progress.stopped(arguments.output)
             raise
-    dice = last.get("dice")
-    if arguments.json:
-        made = {"model": str(model.folder), "iterations": profile.iterations}
-        print(json.dumps({**made, "holdout_dice": dice}))
-    else:
-        print(f"model written to {model.folder}")
-        if dice:
-            print(f"hold-out Dice {100 * sum(dice) / len(dice):.1f} % over {len(dice)} cases")
+    _report(arguments, model, profile.iterations, last.get("dice"))
     return 0
+
+
+def _cohort(
+    arguments: argparse.Namespace, base: Model | None, lists: Sequence[list[str] | None]
+) -> Cohort:
+    """The cases; ``lists`` name the labeled, the excluded and the hold-out ones."""
+    from ..data.cases import find_cohort
+    from ..data.pairing import Channels
+    from .progress import print_line
+
+    channels = arguments.channels
+    if channels is None and base is not None and len(base.card.channels) > 1:
+        channels = Channels(base.card.channels)
+    cohort = find_cohort(
+        arguments.images,
+        arguments.labels,
+        lists[0],
+        lists[1] or (),
+        lists[2] or (),
+        notice=lambda line: print_line(f"train: {line}", sys.stderr),
+        channels=channels,
+    )
+    if arguments.label_geometry == "image":
+        cohort = cohort.with_changes(label_on_image=True)
+    if arguments.empty_labels:
+        cohort = cohort.with_changes(may_be_empty=True)
+    return cohort
+
+
+def _profile(
+    arguments: argparse.Namespace,
+    base: Model | None,
+    plan: Plan | None,
+    profile: Profile,
+    classes: tuple[ClassInfo, ...],
+    values: tuple[int, ...],
+    ignored: int | None,
+) -> tuple[Profile, tuple[ClassInfo, ...]]:
+    """The profile and the classes with the arguments applied; ``values`` are the label values that
+    `dataset.json` names. Raises InputError."""
+    from ..training import profiles
+
+    iterations = arguments.iterations or profile.iterations
+    if base is not None and plan is None:
+        profile, classes = profiles.fine_tuning(base, profile, iterations), base.card.classes
+    else:
+        classes = classes or named_classes("structure")
+        profile = profiles.with_iterations(profile, iterations)
+        profile = profiles.with_classes(profile, len(classes) + 1)
+        if plan is None and values != tuple(range(1, len(values) + 1)):
+            representation = replace(profile.representation, values=values)
+            profile = replace(profile, representation=representation)
+    if arguments.batch is not None:
+        labeled, unlabeled = arguments.batch
+        batch = replace(profile.batch, labeled=labeled, unlabeled=unlabeled)
+        profile = replace(profile, batch=batch)
+    if ignored is not None:
+        if ignored in (profile.representation.values or range(1, profile.network.classes)):
+            raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")
+        representation = replace(profile.representation, ignore=ignored)
+        profile = replace(profile, representation=representation)
+    if plan is None:  # a plan looks at the structures, not only at their names
+        profile = profiles.keeping_laterality(profile, classes)
+    return profile, classes
+
+
+def _report(
+    arguments: argparse.Namespace, model: Model, iterations: int, dice: Sequence[float] | None
+) -> None:
+    """Print where the model is, and its Dice on the hold-out cases if there are any."""
+    if arguments.json:
+        made = {"model": str(model.folder), "iterations": iterations}
+        print(json.dumps({**made, "holdout_dice": dice}))
+        return
+    print(f"model written to {model.folder}")
+    if dice:
+        print(f"hold-out Dice {100 * sum(dice) / len(dice):.1f} % over {len(dice)} cases")
 
 
 def _name(arguments: argparse.Namespace) -> str:
