@@ -66,5 +66,5 @@ def test_a_number_of_frames_that_is_not_theirs(tmp_path):
     dataset = pydicom.dcmread(path)
     dataset.NumberOfFrames = 9
     dataset.save_as(path)
-    with pytest.raises(InputError, match="does not say where its frames lie"):
+    with pytest.raises(InputError, match="without the positions of its frames"):
         volume.read(path)
