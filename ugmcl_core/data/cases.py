@@ -333,12 +333,13 @@ def read_pair(
     return images, labels
 
 
-def empty_label(case: Case) -> str:
-    """The error of a label without any structure."""
+def empty_label(case: Case, others: Sequence[int] = ()) -> str:
+    """The error of a label without any structure; ``others`` are the values that it holds."""
+    held = f", only of {', '.join(map(str, others[:5]))}" if others else ""
     return (
         f"{case.label}: the label is empty: it has no voxel of a class on the grid of "
-        f"{case.image.name}; annotate it, use the image without it, or, if nothing is there, give "
-        '--empty-labels, or "empty": true in a case list'
+        f"{case.image.name}{held}; annotate it, use the image without it, or, if nothing is "
+        'there, give --empty-labels, or "empty": true in a case list'
     )
 
 

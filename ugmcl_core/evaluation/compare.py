@@ -103,7 +103,7 @@ def left_over(predictions: Path, references: Path) -> list[str]:
     known = by_stem(references)
     stems = {source_of(stem) or stem for stem in by_stem(predictions)}
     if lonely := sorted(stem for stem in stems if stem not in known):
-        shown = ", ".join(lonely[:3]) + (f" and {len(lonely) - 3} others" if lonely[3:] else "")
+        shown = ", ".join(lonely[:3]) + (f" and {len(lonely) - 3} more" if lonely[3:] else "")
         lines.append(f"{predictions}: no reference for {shown}; left out")
     return lines
 

@@ -80,3 +80,11 @@ def test_a_volume_that_a_structure_fills_has_a_radius(tmp_path):
     full = np.ones((6, 6, 6), np.uint8)
     found, _ = fingerprint.look(case(tmp_path, "a", full.astype(np.int16), full))
     assert 0 < found.structures[0].radius < 10
+
+
+def test_the_values_of_a_label_without_a_class_are_named(tmp_path):
+    labels = np.zeros((20, 20, 12), np.uint8)
+    labels[4:14, 6:16, 3:9] = 255
+    wrong = case(tmp_path, "a", np.random.default_rng(0).normal(size=labels.shape), labels)
+    with pytest.raises(InputError, match=r"no voxel of a class .*, only of 255; annotate it"):
+        fingerprint.look(wrong, (1, 2))

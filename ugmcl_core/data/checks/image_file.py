@@ -393,17 +393,20 @@ def _check_metaio_contradictions(fields: Mapping[str, str]) -> None:
 def _check_nrrd(file: BinaryIO, path: Path) -> None:
     """The voxels behind the header, or in one file beside it; several ITK counts itself."""
     lines = []
-    while line := file.readline(_LONGEST_LINE).strip():
-        lines.append(line.decode("latin-1"))
+    while (line := file.readline(_LONGEST_LINE)).strip():
+        lines.append(line.strip().decode("latin-1"))
     if not lines or not lines[0].lower().startswith("nrrd000"):
         raise _Broken("it is not an NRRD file, or its header is damaged; get it again")
+    is_ended = bool(line)  # by an empty line
     fields: dict[str, str] = {}
-    for line in lines[1:]:
-        key, sign, value = line.partition(":")
+    for text in lines[1:]:
+        key, sign, value = text.partition(":")
         if sign and not key.startswith("#") and not value.startswith("="):
             fields[key.replace(" ", "").lower()] = value.strip()
-    voxels = _check_nrrd_header(fields)
     place = fields.get("datafile")
+    if not is_ended and place is None:
+        raise _Broken(_DAMAGED)
+    voxels = _check_nrrd_header(fields)
     if place is not None:
         if place.startswith("LIST") or "%" in place:
             return

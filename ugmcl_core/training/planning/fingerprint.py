@@ -265,12 +265,12 @@ def look(
     if labels is None:
         return facts, np.empty((len(arrays), 0))
     marked = to_canonical(labels.array, order, flips)
-    found = [v for v in np.unique(marked).tolist() if v and v != ignore]
-    found = [v for v in found if v in values] if values else found
+    held = [v for v in np.unique(marked).tolist() if v and v != ignore]
+    found = [v for v in held if v in values] if values else held
     if not found and case.may_be_empty:
         return facts, np.empty((len(arrays), 0))
     if not found:
-        raise InputError(empty_label(case))
+        raise InputError(empty_label(case, held))
     known = np.isin(marked, found)
     box = bounding_box(known)
     inside = np.stack([array[box][known[box]] for array in arrays])

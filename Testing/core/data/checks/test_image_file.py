@@ -504,3 +504,9 @@ def test_a_fourth_axis_that_lies_across_the_others_is_refused(tmp_path):
             assert volume.read(path).grid.shape == (4, 4, 4)
         else:
             refused(path, "fourth axis")
+
+
+def test_a_nrrd_header_that_ends_too_early_is_said_to_be_truncated(tmp_path):
+    content = with_header(tmp_path / "v.nrrd", {}).read_bytes()
+    (tmp_path / "v.nrrd").write_bytes(content[: content.index(b"encoding")])
+    refused(tmp_path / "v.nrrd", "truncated")
