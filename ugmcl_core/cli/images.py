@@ -142,9 +142,14 @@ def _stem(path: Path) -> str:
 
 
 def _expanded(
-    path: Path, notice: Callable[[str], None]
+    path: Path, notice: Callable[[str], None], around: tuple[Path, ...] = ()
 ) -> Iterator[tuple[Path, InputError | None]]:
-    """The images in `path`, and what in it is not an image, with the reason."""
+    """The images in `path`, and what in it is not an image, with the reason. A link to one of the
+    folders ``around`` it is not followed."""
+    if path.is_dir():
+        if (real := path.resolve()) in around:
+            return
+        around = (*around, real)
     try:
         inside = _inside(path, notice)
     except InputError as error:
@@ -155,7 +160,7 @@ def _expanded(
         if inside is None:
             yield path, None
         for entry in inside or ():
-            yield from _expanded(entry, notice)
+            yield from _expanded(entry, notice, around)
 
 
 def _inside(path: Path, notice: Callable[[str], None]) -> list[Path] | None:

@@ -404,6 +404,10 @@ def index_box(grid: Grid, ras_box: Sequence[float]) -> tuple[slice, slice, slice
 def _read_file(path: Path, sitk):
     if not path.exists():
         raise InputError(f"{path}: no such file; check the name")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # which ends ITK's process
+        raise InputError(f"{path}: its name is not in UTF-8; rename it") from None
     if not path.is_file():  # reading a pipe would block
         raise InputError(
             f"{path}: is not a file; give an image file or the folder of a DICOM series"

@@ -18,7 +18,8 @@ from cli_support import files, segment
 from samples import contents, small_case, tiny_model, write_image
 
 from ugmcl_core.__main__ import main
-from ugmcl_core.data import volume
+from ugmcl_core.cli.images import find_images
+from ugmcl_core.data import guarded, volume
 from ugmcl_core.errors import InputError
 from ugmcl_core.inference import segmenter
 
@@ -398,3 +399,21 @@ def test_a_pipe_and_other_formats_beside_images_are_named_and_not_waited_for(
     told = capsys.readouterr().err
     assert "no NRRD, NIfTI or MetaImage files (other.hdr, pipe.nrrd)" in told
     assert "gone.nrrd: the link leads nowhere" in told
+
+
+def test_folders_that_lead_back_to_themselves_are_looked_into_once(model, scan, tmp_path):
+    folder = tmp_path / "folder" / "inner"
+    folder.mkdir(parents=True)
+    shutil.copy(scan, folder / "scan.nrrd")
+    for n in range(3):
+        (folder.parent / f"again{n}").symlink_to(".")
+    lines: list[str] = []
+    found, wrong = find_images([str(folder.parent)], lines.append)
+    assert list(found) == ["scan"] and not wrong and not lines
+
+
+def test_a_name_that_is_no_text_is_said_to_be_none(scan, tmp_path):
+    path = tmp_path / os.fsdecode(b"bad\xff.nrrd")
+    shutil.copy(scan, path)
+    with pytest.raises(InputError, match="not in UTF-8; rename it"):
+        guarded.read(path)
