@@ -1,8 +1,10 @@
 """Labels that a model in training gives to whole unlabeled volumes and then learns from.
 
 One volume: mirrored views → their mean p and f_dis → classes (argmax, the largest component where
-the labels show one piece) → T(y) of these, and `valid` where both heads agree. A volume's trust is
-the `agreement` of p with its classes.
+the labels show one piece) → T(y) of these, and `valid` where both heads agree. The target of the
+segmentation is p itself, since the classes would make every doubtful voxel a certain one (Hinton
+et al., Distilling the knowledge in a neural network, 2015). A volume's trust is the `agreement` of
+p with its classes.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _LEAST_BETWEEN = 100  # iterations between two labelings: the model has hardly changed before
 _TRAINED = 3.0  # work of a training step relative to a prediction on the same voxels
+_ARRAYS = ("classes", "valid", "doubtful", "probabilities")
 FEWEST = 4
 """Volumes that are always labeled at a time, however long that takes."""
 LEAST = 0.5
@@ -43,11 +46,15 @@ SHARE = 0.2
 @dataclass(frozen=True)
 class PseudoLabel:
     """The classes of a volume (I, J, K) uint8, where they are ``valid`` (I, J, K) bool, and how
-    far they are believed, 0 to 1."""
+    far they are believed, 0 to 1. ``doubtful`` (N,) are the places in the flattened (C-1, I, J, K)
+    whose probability is not that of the class, and ``probabilities`` (N,) uint8 theirs, in 255ths;
+    they are few, since all of many classes would not fit in memory."""
 
     classes: np.ndarray
     valid: np.ndarray
     belief: float
+    doubtful: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    probabilities: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
 
 
 def renewal_steps(
@@ -89,7 +96,8 @@ def label_volume(
         image = image[(slice(None), *where)]
     found = predict_mirrored(network, image, patch, mirror_axes, canceled=canceled)
     foreground = found.foreground.float().cpu()
-    classes = class_map(foreground.numpy())
+    everything = class_map(foreground.numpy())
+    classes = everything.copy()
     for value, whole in enumerate(one_piece, 1):
         if whole:
             keep_largest(classes, value)
@@ -97,11 +105,21 @@ def label_volume(
     agreed = [(classes == value) == inside[value - 1] for value in range(1, len(inside) + 1)]
     belief = agreement(foreground, torch.from_numpy(classes))
     valid = np.logical_and.reduce(agreed)
+    shares = (255.0 * foreground).byte().numpy()  # rounded down: their sum is at most 255
+    shares[:, classes != everything] = 0
+    different = np.stack(
+        [share != np.uint8(255) * (classes == value) for value, share in enumerate(shares, 1)]
+    )
+    places, probabilities = np.nonzero(different), shares[different]
+    shape = case.image.shape[1:]
     if where is not None:  # elsewhere there is nothing
-        near, classes = classes, np.zeros(case.image.shape[1:], np.uint8)
-        agreed, valid = valid, np.ones(classes.shape, bool)
+        near, classes = classes, np.zeros(shape, np.uint8)
+        agreed, valid = valid, np.ones(shape, bool)
         classes[where], valid[where] = near, agreed
-    return PseudoLabel(classes, valid, belief)
+        corner = (0, *(box.start for box in where))
+        places = tuple(p + start for p, start in zip(places, corner, strict=True))
+    doubtful = np.ravel_multi_index(places, (len(inside), *shape))
+    return PseudoLabel(classes, valid, belief, doubtful, probabilities)
 
 
 def believed(labels: Sequence[PseudoLabel], admitted: float) -> list[int]:
@@ -119,11 +137,13 @@ def labeled_case(
     """``case`` with the fractions, distances and valid voxels of its pseudo-label."""
     r = representation
     masks = [label.classes == value for value in range(1, r.classes)]
+    fractions = np.stack(masks).astype(np.float16)
+    fractions.reshape(-1)[label.doubtful] = label.probabilities / 255.0
     phi = (distance_to_store(signed_distance(m, case.spacing), r.sdf, r.scale) for m in masks)
     valid = label.valid[None].astype(np.float16)
     return replace(
         case,
-        fractions=np.stack(masks).astype(np.float16),
+        fractions=fractions,
         distance=np.stack(list(phi)).astype(np.float16),
         valid=valid,
         foreground_voxels=tuple(some_voxels(m) for m in masks),
@@ -143,7 +163,7 @@ def save(path: Path, labels: Sequence[PseudoLabel]) -> None:
     """Keep ``labels`` in a file, whole or not at all; raises InputError."""
     arrays = {"belief": np.array([label.belief for label in labels])}
     for number, label in enumerate(labels):
-        arrays[f"classes-{number}"], arrays[f"valid-{number}"] = label.classes, label.valid
+        arrays |= {f"{name}-{number}": getattr(label, name) for name in _ARRAYS}
     with whole_file(path, make_parents=True) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -155,10 +175,9 @@ def load(path: Path, count: int) -> list[PseudoLabel] | None:
             if len(arrays["belief"]) != count:  # of a batch of another size
                 return None
             return [
-                PseudoLabel(
-                    arrays[f"classes-{n}"], arrays[f"valid-{n}"], float(arrays["belief"][n])
-                )
+                PseudoLabel(**{name: arrays[f"{name}-{n}"] for name in _ARRAYS},
+                            belief=float(arrays["belief"][n]))
                 for n in range(count)
-            ]
+            ]  # fmt: skip
     except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
         return None

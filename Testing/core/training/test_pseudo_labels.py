@@ -81,8 +81,29 @@ def test_a_volume_is_labeled_by_the_mean_of_its_views(case):
     assert label.belief == pytest.approx(
         2 * p[largest].sum() / (largest.sum() + p.sum()), rel=1e-4
     )
+    target = labeled_case(case, label, SMALL.representation).fractions[0]
+    kept = largest | (p <= 0.5)
+    assert np.abs(target - p)[kept].max() < 1 / 255 + 1e-3, "the probability itself"
+    assert (target[~kept] == 0).all() and ((target[kept] > 0) & (target[kept] < 1)).any()
     every = label_volume(net, case, patch, (0, 1), [False])
     assert np.array_equal(every.classes == 1, p > 0.5)
+
+
+def test_a_large_volume_is_labeled_as_its_part_is(case, monkeypatch):
+    net, patch = network(), SMALL.batch.patch
+    where = tuple(slice(2, 2 + min(n - 3, 2 * p)) for n, p in zip(
+        case.image.shape[1:], patch, strict=True))  # fmt: skip
+    monkeypatch.setattr(pseudo_labels, "is_large", lambda shape, patch: True)
+    monkeypatch.setattr(pseudo_labels, "surroundings", lambda *arguments: where)
+    label = label_volume(net, case, patch, (0,), [True])
+    part = replace(case, image=np.ascontiguousarray(case.image[(slice(None), *where)]))
+    monkeypatch.setattr(pseudo_labels, "is_large", lambda shape, patch: False)
+    alone = label_volume(net, part, patch, (0,), [True])
+    whole, inner = (labeled_case(c, found, SMALL.representation).fractions[0]
+                    for c, found in ((case, label), (part, alone)))  # fmt: skip
+    assert np.array_equal(whole[where], inner) and inner.any()
+    whole[where] = 0
+    assert not whole.any()
 
 
 def test_a_stop_ends_the_labeling(case):
@@ -133,13 +154,16 @@ def test_what_a_hardly_trained_model_gives_is_not_learned_from(cohort, tmp_path,
 def test_labels_survive_the_disk_and_half_a_file_is_none(tmp_path):
     rng = np.random.default_rng(0)
     labels = [PseudoLabel(rng.integers(0, 3, (5, 4, 3)).astype(np.uint8),
-                          rng.random((5, 4, 3)) > 0.5, float(rng.random()))
+                          rng.random((5, 4, 3)) > 0.5, float(rng.random()),
+                          np.sort(rng.permutation(120)[:9]), rng.integers(0, 255, 9, np.uint8))
               for _ in range(3)]  # fmt: skip
     path = tmp_path / "new" / "labels.npz"
     pseudo_labels.save(path, labels)
     for before, after in zip(labels, pseudo_labels.load(path, 3), strict=True):
         assert np.array_equal(before.classes, after.classes) and before.belief == after.belief
         assert np.array_equal(before.valid, after.valid)
+        assert np.array_equal(before.doubtful, after.doubtful)
+        assert np.array_equal(before.probabilities, after.probabilities)
     assert pseudo_labels.load(path, 4) is None
     path.write_bytes(path.read_bytes()[:-40])
     assert pseudo_labels.load(path, 3) is None
