@@ -31,6 +31,11 @@ class BatchSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
     balanced: bool = False
 
+    @property
+    def size(self) -> int:
+        """The patches of a step."""
+        return self.labeled + self.unlabeled
+
 
 @dataclass(frozen=True)
 class BatchSource:
@@ -62,7 +67,7 @@ def first_samples(step: Step, settings: BatchSettings, mixed: bool) -> tuple[int
     """The numbers of the first labeled and the first unlabeled sample of ``step``: as many as
     the steps before it used, so that no sample is drawn twice. ``mixed``: whether there are
     unlabeled samples after the supervised start."""
-    size = settings.labeled + settings.unlabeled
+    size = settings.size
     if not mixed:
         return step.index * size, 0
     start = min(step.index, step.warmup)
@@ -78,7 +83,7 @@ def make_batch(source: BatchSource, step: Step) -> Batch:
     with another batch size draws from other streams: their numbers would repeat.
     """
     settings, unlabeled = source.settings, source.unlabeled
-    size = settings.labeled + settings.unlabeled
+    size = settings.size
     mixed = bool(unlabeled) and settings.unlabeled > 0
     starts = first_samples(step, settings, mixed)
     mixed = mixed and not step.supervised_only

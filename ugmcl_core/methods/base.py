@@ -28,7 +28,7 @@ class Method(ABC):
 
     With ``renewals``, the averaged model labels the unlabeled volumes as wholes that many times
     (`training.pseudo_labels`); patches of them are then labeled samples. Such a method also has
-    ``start``, ``admitted`` and ``volumes``, see `UGMCLVolumes`.
+    ``admitted`` and ``volumes``, see `UGMCLVolumes`.
     """
 
     name: ClassVar[str]
@@ -49,6 +49,12 @@ class Method(ABC):
         self, student: DualTaskVNet, teacher: DualTaskVNet | None, batch: Batch, step: Step
     ) -> dict[str, Tensor]:
         """The weighted terms of the objective, by name."""
+
+    def alone(self, iterations: int, seen: float) -> int:
+        """How many iterations of a training from scratch learn from the labels alone, before
+        volumes are labeled, perhaps more than its ``iterations``; each has ``seen`` patches of
+        each labeled volume, on average."""
+        return 0
 
     def auxiliary(
         self, student: DualTaskVNet, base: Mapping[str, Tensor] | None

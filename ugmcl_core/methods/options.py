@@ -29,6 +29,7 @@ Share = Annotated[float, Range(0.0, 1.0)]
 Weight = Annotated[float, Range(0.0)]
 Positive = Annotated[float, Range(1e-6)]
 Count = Annotated[int, Range(1)]
+Epochs = Annotated[int, Range(0)]
 
 
 def option(default: Any, text: str) -> Any:

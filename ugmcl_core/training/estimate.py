@@ -11,7 +11,7 @@ from ..errors import Canceled
 from ..nn import devices
 from .finetune import evaluate_every, parts_of, plan
 from .memory import attempts_for, run_with_fallback
-from .planning.pace import Cost, Course, iterations_for, labeling_seconds, measure
+from .planning.pace import Cost, Course, iterations_for, measure, unlabeled_seconds
 from .profiles import with_iterations
 from .settings import FinetuneSettings
 
@@ -60,13 +60,11 @@ def estimate(
     seconds = 0.0
     for part in parts:
         cost = costs[part.method.name]
-        unlabeled = part.cohort.unlabeled if part.method.uses_unlabeled else ()
         cases = len(part.cohort.labeled) + len(part.cohort.holdout)
         looks = len(part.cohort.holdout) * iterations // evaluate_every(iterations)
-        seconds += cost.case * cases + cost.unlabeled * len(unlabeled)
-        seconds += cost.iteration * iterations
+        seconds += cost.case * cases + cost.iteration * iterations
         seconds += cost.prediction * looks
-        seconds += labeling_seconds(
+        seconds += unlabeled_seconds(
             Course(part.cohort, part.method, planned.base), cost, iterations
         )
     reports = bool(planned.base) + 1 + bool(planned.comparison)

@@ -33,7 +33,7 @@ def attempts_for(profile: Profile, device: str) -> list[Attempt]:
     window halved along each axis too, and, from a GPU, the CPU with the batch as it was."""
     attempts = [Attempt(profile, device)]
     batch = profile.batch
-    if batch.labeled + batch.unlabeled > 2:
+    if batch.size > 2:
         batch = replace(
             batch, labeled=max(1, batch.labeled // 2), unlabeled=max(1, batch.unlabeled // 2)
         )

@@ -74,7 +74,7 @@ def affordable(profile: Profile, renewals: int, shapes: Sequence[Sequence[int]])
     every run is the same."""
     batch = profile.batch
     views = 2 ** len(batch.augmentation.mirror_axes)
-    patches = profile.iterations * (batch.labeled + batch.unlabeled)
+    patches = profile.iterations * batch.size
     training = _TRAINED * patches * math.prod(batch.patch)
     one = sum(work(shape, batch.patch, views) for shape in shapes) / len(shapes)
     return max(FEWEST, int(SHARE * training / (renewals * one)))

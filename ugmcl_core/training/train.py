@@ -239,7 +239,8 @@ class _Run:
                     text = "there is no checkpoint to continue from; the training starts again"
                     emit({"event": "notice", "text": f"{self.output}: {text}"})
                 kinds = (_taken_over, _never_labeled, _of_pieces)
-                for text in (text for kind in kinds for text in kind(trainer, self.description)):
+                texts = [text for kind in kinds for text in kind(trainer, self.description)]
+                for text in (*_too_short(task), *texts):
                     emit({"event": "notice", "text": text})
             if len(self.tasks) > 1:
                 grid = ",".join(f"{v:g}" for v in task.profile.representation.spacing)
@@ -327,6 +328,17 @@ def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...
             item = replace(item, largest_component=not several)
         classes.append(item)
     return tuple(classes)
+
+
+def _too_short(task: TrainingTask) -> list[str]:
+    """A notice of unlabeled cases that do not take part, since labels teach more all the time."""
+    iterations = (task.course or task.profile).iterations
+    if task.alone < iterations:
+        return []
+    return [
+        f"unlabeled cases would join after iteration {task.alone}, and the training ends at "
+        f"{iterations}: it learns from the labels alone, which teach it more until then"
+    ]
 
 
 def _taken_over(trainer: Trainer, description: Description) -> list[str]:

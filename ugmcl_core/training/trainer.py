@@ -102,17 +102,35 @@ class TrainingTask:
         )
         profile = replace(self.profile, network=network)
         if self.method.renewals:
-            # a base that knows all classes needs no further start on labels alone
-            known = self.base is not None and len(self.base.card.classes) + 1 == network.classes
-            known = known and not self.replanned
-            goes_on = self.course is not None and self.base is not None
-            whole = self.course or profile
-            start = self.method.start if self.cohort.unlabeled else 0.0
-            alone = 0 if known and not goes_on else round(start * whole.iterations)
-            if goes_on:
-                alone -= whole.iterations - profile.iterations
-            profile = replace(profile, warmup=min(max(0, alone), profile.iterations))
+            alone, own = self.alone, profile.iterations
+            if self.goes_on and self.cohort.unlabeled:
+                # a network must get used to its new grid before it labels anything
+                alone = max(alone - (self.course.iterations - own), own // 4)
+            profile = replace(profile, warmup=min(alone, own))
         object.__setattr__(self, "profile", profile)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether this is a further stage of a course."""
+        return self.course is not None and self.base is not None
+
+    @property
+    def alone(self) -> int:
+        """The iterations of the whole course that learn from the labels alone (`Method.alone`),
+        perhaps more than it has. None without unlabeled cases, nor from a base that knows all
+        classes."""
+        knows = self.base is not None and not self.goes_on and not self.replanned
+        knows = knows and len(self.base.card.classes) + 1 == self.profile.network.classes
+        if knows or not self.cohort.unlabeled:
+            return 0
+        seen = self.profile.batch.size / len(self.cohort.labeled)
+        return self.method.alone((self.course or self.profile).iterations, seen)
+
+    @property
+    def uses_unlabeled(self) -> bool:
+        """Whether unlabeled cases take part, for which a training may be too short."""
+        is_short = self.method.renewals and self.profile.warmup == self.profile.iterations
+        return self.method.uses_unlabeled and bool(self.cohort.unlabeled) and not is_short
 
     @property
     def replanned(self) -> bool:
@@ -145,6 +163,8 @@ class TrainingTask:
         profile["representation"]["normalization"] = stored_normalization(normalization)
         for key in ("patch", "labeled", "unlabeled"):
             del profile["batch"][key]
+        if self.method.renewals:  # it depends on the batch
+            del profile["warmup"]
         if self.profile.batch.augmentation.reflected:
             del profile["batch"]["augmentation"]["reflected"]
         if not self.profile.prior:
@@ -206,7 +226,8 @@ class Trainer:
         if parallel.size() > 1:  # each rank's own, since they all prepare at the same time
             self.cache = self.cache / f"rank{parallel.rank()}"
         self.budget, self.used = settings.memory // parallel.neighbors(), 0
-        self.labeled, self.unlabeled, self.holdout = self._prepare(task.cohort)
+        cohort = task.cohort if task.uses_unlabeled else replace(task.cohort, unlabeled=())
+        self.labeled, self.unlabeled, self.holdout = self._prepare(cohort)
 
     def _placed(self, network: nn.Module) -> nn.Module:
         """``network`` on the device, and the same on every rank."""
@@ -229,10 +250,9 @@ class Trainer:
 
     def _prepare(self, cohort: Cohort) -> list[list[PreparedCase]]:
         groups: list[list[PreparedCase]] = []
-        unlabeled = cohort.unlabeled if self.method.uses_unlabeled else ()
         holdout = cohort.holdout if parallel.rank() == 0 else ()
         used = 0
-        for cases in (cohort.labeled, unlabeled, holdout):
+        for cases in (cohort.labeled, cohort.unlabeled, holdout):
             group = prepare_cases(
                 cases,
                 self.profile.representation,

@@ -14,7 +14,7 @@ from ugmcl_core.nn.schedules import Step
 
 # those whose losses see unlabeled samples; in others the trainer labels whole volumes
 SEMI = [n for n in METHODS if METHODS[n]().uses_unlabeled and not METHODS[n]().renewals]
-OF_THE_TRAINER = ("start", "renewals", "admitted", "volumes")  # see test_pseudo_labels
+OF_THE_TRAINER = ("start", "epochs", "renewals", "admitted", "volumes")  # see test_pseudo_labels
 OPTIONS = [(n, f.name) for n in METHODS for f in dataclasses.fields(METHODS[n])
            if f.name not in OF_THE_TRAINER or n in SEMI]  # fmt: skip
 

@@ -130,15 +130,38 @@ def test_a_stop_in_either_part_leaves_a_usable_model_and_goes_on_exactly(
     assert open_model(run / "model").card == parts.card
 
 
-@pytest.mark.parametrize(("start", "labeled"), [(0.5, [6, 8]), (0.75, [9])])
+@pytest.mark.parametrize(("start", "labeled"), [(0.5, [6, 9]), (0.75, [9])])
 def test_volumes_are_labeled_when_labels_alone_had_their_part_of_all(
     folder, tmp_path, start, labeled
 ):
     root, profile = folder
     events = []
-    method = UGMCLVolumes(start=start, renewals=1)
+    method = UGMCLVolumes(start=start, renewals=1, epochs=0)
     train(cohort_of(root), method, profile, tmp_path / "run", CPU, on_event=events.append)
+    # a quarter of the four iterations on the finer grid come before its first labels
     assert [e["step"] for e in events if e["event"] == "labeled"] == labeled
+
+
+def test_volumes_join_after_as_many_patches_of_each_labeled_one(folder, tmp_path):
+    root, profile = folder
+    events = []
+    method = UGMCLVolumes(start=0.0, renewals=1, epochs=20)  # two volumes, four patches a step
+    model = train(cohort_of(root), method, profile, tmp_path / "late", CPU,
+                  on_event=events.append)  # fmt: skip
+    assert [e["step"] for e in events if e["event"] == "labeled"] == [10]
+    assert model.card.training["unlabeled"] == 3
+    assert not any("labels alone" in e.get("text", "") for e in events)
+
+
+def test_volumes_that_would_join_after_the_end_take_no_part(folder, whole, tmp_path):
+    root, profile = folder
+    events = []
+    method = UGMCLVolumes(epochs=24)
+    model = train(cohort_of(root), method, profile, tmp_path / "run", CPU, on_event=events.append)
+    assert equal(model, whole[0]), "it is dual-task supervision"
+    assert model.card.training["unlabeled"] == 0
+    (text,) = [e["text"] for e in events if "labels alone" in e.get("text", "")]
+    assert "would join after iteration 12, and the training ends at 12" in text
 
 
 def test_a_base_is_a_start_already(folder, whole, tmp_path):

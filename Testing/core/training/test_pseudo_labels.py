@@ -32,7 +32,8 @@ from ugmcl_core.training.pseudo_labels import (
 from ugmcl_core.training.train import train
 from ugmcl_core.training.trainer import Trainer, TrainingTask
 
-METHOD = UGMCLVolumes(start=0.5, renewals=2)  # of 12 iterations: before the 6th and the 9th
+# of 12 iterations: before the 6th and the 9th
+METHOD = UGMCLVolumes(start=0.5, renewals=2, epochs=0)
 
 
 @pytest.fixture(autouse=True)
@@ -285,19 +286,26 @@ def test_doubtful_volumes_are_left_out_if_wanted(cohort, tmp_path):
     assert kept == [(round(0.4 * count), count - round(0.4 * count))] * 2
 
 
-def test_the_time_of_the_labeling_counts(cohort):
+def test_the_time_of_unlabeled_volumes_counts(cohort):
     cost = pace.Cost(0.1, 0.1, 0.5, 0.2, 0, views=4)
     many = replace(cohort, unlabeled=cohort.unlabeled * 50)
+    method = UGMCLVolumes(epochs=0)
     for each, volumes in ((cohort, len(cohort.unlabeled)), (many, 64)):
-        seconds = pace.labeling_seconds(pace.Course(each, UGMCLVolumes()), cost, 10_000)
-        assert seconds == pytest.approx(5 * volumes * 4 * 0.2)
+        seconds = pace.unlabeled_seconds(pace.Course(each, method), cost, 10_000)
+        preparing = 0.1 * len(each.unlabeled)
+        assert seconds == pytest.approx(preparing + 5 * volumes * 4 * 0.2)
     # a fifth of a short training, in addition to it
-    assert pace.labeling_seconds(pace.Course(many, UGMCLVolumes()), cost, 1000) == 100.0
-    assert pace.labeling_seconds(pace.Course(many, UGMCLVolumes()), cost, 10) == 16.0
-    assert pace.labeling_seconds(pace.Course(cohort, DualTask()), cost, 1000) == 0.0
+    course, preparing = pace.Course(many, method), 0.1 * len(many.unlabeled)
+    assert pace.unlabeled_seconds(course, cost, 1000) == pytest.approx(preparing + 100.0)
+    assert pace.unlabeled_seconds(course, cost, 10) == pytest.approx(preparing + 16.0)
+    assert pace.unlabeled_seconds(pace.Course(cohort, DualTask()), cost, 1000) == 0.0
+    # two labeled volumes give four patches an iteration
+    late = pace.Course(many, UGMCLVolumes(start=0.0, epochs=800))
+    assert pace.unlabeled_seconds(late, cost, 400) == 0.0
+    assert pace.unlabeled_seconds(late, cost, 401) > preparing
     costs = {"ugmcl-volumes": cost, "dual-task": cost}
     with_them, without = (
         pace.iterations_for(10, [pace.Course(cohort, m)], costs, 0.0)
-        for m in (UGMCLVolumes(), DualTask())
+        for m in (method, DualTask())
     )
     assert with_them < without

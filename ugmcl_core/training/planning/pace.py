@@ -39,7 +39,7 @@ _RESERVE = 0.97  # part of the time that is planned for: the model must be writt
 class Cost:
     """Seconds: of preparing one case with labels and one ``unlabeled``, of one iteration, averaged
     over the training, and of one pass over a case (a result averages ``views`` of these);
-    ``memory`` in bytes."""
+    ``memory`` in bytes; ``patches`` of an iteration."""
 
     case: float
     unlabeled: float
@@ -47,6 +47,7 @@ class Cost:
     prediction: float
     memory: int
     views: int = 1
+    patches: int = 4
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def _measure(
         prediction = _seconds_to_predict(trainer, views, canceled)
     kept = _bytes_of(trainer.labeled, whole.labeled)
     kept += _bytes_of(trainer.unlabeled, whole.unlabeled)
-    return Cost(case, unlabeled, iteration, prediction, peak.bytes + min(room, kept), views)
+    memory, patches = peak.bytes + min(room, kept), profile.batch.size
+    return Cost(case, unlabeled, iteration, prediction, memory, views, patches)
 
 
 def _seconds_to_prepare(cases: Sequence[Case], profile: Profile) -> float:
@@ -194,14 +196,13 @@ def iterations_for(
     left, each = _RESERVE * 60.0 * minutes - spent, 0.0
     for course in courses:
         cost, cohort = costs[course.method.name], course.cohort
-        unlabeled = cohort.unlabeled if course.method.uses_unlabeled else ()
         left -= cost.case * (len(cohort.labeled) + len(cohort.holdout))
-        left -= cost.unlabeled * len(unlabeled) + cost.prediction * len(cohort.holdout)
+        left -= cost.prediction * len(cohort.holdout)
         each += cost.iteration
 
     def seconds(iterations: int) -> float:
-        labeling = (labeling_seconds(c, costs[c.method.name], iterations) for c in courses)
-        return iterations * each + sum(labeling)
+        of_unlabeled = (unlabeled_seconds(c, costs[c.method.name], iterations) for c in courses)
+        return iterations * each + sum(of_unlabeled)
 
     iterations = bisect.bisect_right(range(max(0, int(left / each)) + 1), left, key=seconds) - 1
     if iterations < _FEWEST:
@@ -213,16 +214,23 @@ def iterations_for(
     return iterations
 
 
-def labeling_seconds(course: Course, cost: Cost, iterations: int) -> float:
-    """Approximate time that a method spends on labeling whole volumes (`Method.renewals`); see
-    `pseudo_labels.affordable`."""
-    method = course.method
-    if not method.renewals:
+def unlabeled_seconds(course: Course, cost: Cost, iterations: int) -> float:
+    """Approximate time that the unlabeled cases of a training take beside its ``iterations``: to
+    prepare them, and to label them as whole volumes (`Method.renewals`; see
+    `pseudo_labels.affordable`). None where they do not take part."""
+    method, cohort = course.method, course.cohort
+    alone = 0
+    if course.base is None:
+        alone = method.alone(iterations, cost.patches / len(cohort.labeled))
+    if not method.uses_unlabeled or alone >= iterations:
         return 0.0
-    volumes = min(method.volumes, len(course.cohort.unlabeled))  # at most this many
+    preparing = cost.unlabeled * len(cohort.unlabeled)
+    if not method.renewals:
+        return preparing
+    volumes = min(method.volumes, len(cohort.unlabeled))  # at most this many
     each = method.renewals * cost.views * cost.prediction
     most = max(pseudo_labels.SHARE * cost.iteration * iterations, pseudo_labels.FEWEST * each)
-    return min(volumes * each, most)
+    return preparing + min(volumes * each, most)
 
 
 def iterations_of(folder: Path) -> int | None:
