@@ -28,6 +28,13 @@ def test_the_plan_learns_a_small_structure(tmp_path, monkeypatch):
     assert found["plan"] > 0.6, found
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_plan_tells_left_from_right(tmp_path, monkeypatch):
+    found = mean_dice(tmp_path, monkeypatch, "sides", 2.5, also_fixed=False)
+    assert found["plan"] > 0.6, found
+
+
 @pytest.mark.parametrize("name", structure_samples.FAMILIES)
 def test_each_family_is_planned_as_it_is(tmp_path, name):
     root = structure_samples.write_family(tmp_path, name, 2)
