@@ -112,7 +112,8 @@ class ModelsSection:
             card = model.card
             place = _("Included in the extension.") if model.bundled else str(model.folder)
             lines = [card.description, card.license, card.intended_use, place]
-            lines.append(_("Not for clinical use."))
+            if "not for clinical use" not in card.intended_use.lower():
+                lines.append(_("Not for clinical use."))
         self._ui.storedModelLabel.text = "\n".join(line for line in lines if line)
         self._update()
 
