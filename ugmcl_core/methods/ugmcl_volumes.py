@@ -43,7 +43,7 @@ class UGMCLVolumes(Method):
 
     start: Share = option(0.5, "part of the iterations that see labels alone (0 from a base)")
     epochs: Epochs = option(
-        1000, "patches of each labeled volume before unlabeled ones join (0 from a base)"
+        1500, "patches of each labeled volume before unlabeled ones join (0 from a base)"
     )
     renewals: Count = option(5, "how many times volumes are labeled; 100 iterations apart")
     admitted: Share = option(1.0, "part of the unlabeled volumes that is trusted")

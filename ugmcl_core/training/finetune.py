@@ -28,6 +28,7 @@ from .planning.plan import Plan, contradiction, plan_cohort, sided, unmirrored
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from .settings import REPORT, FinetuneSettings, finished
 from .train import Description, TrainingSettings, describe, train
+from .trainer import TrainingTask
 from .verdict import CaseMeasures, conclude, is_ahead, kept_text, measure
 
 Send = Callable[..., None]
@@ -139,9 +140,10 @@ def plan(
         notices.append("There is no hold-out case to compare with supervised fine-tuning on.")
     elif request.compare and (comparison := _comparison(method)) is None:
         notices.append(f"{method.name} is supervised already, so there is nothing to compare.")
-    return FinetunePlan(
+    planned = FinetunePlan(
         cohort, base, method, comparison, profile, description, report, tuple(notices), own
     )
+    return planned if request.minutes else _worth_comparing(planned)
 
 
 def of_base(listed: CaseList, base: Model) -> CaseList:
@@ -155,6 +157,18 @@ def of_base(listed: CaseList, base: Model) -> CaseList:
             cohort = replace(cohort, channels=known)
     profiles.check_channels(base, cohort.channels)
     return replace(listed, cohort=cohort)
+
+
+def _worth_comparing(planned: FinetunePlan) -> FinetunePlan:
+    """``planned`` without its comparison where that would be the same training once more: one that
+    ends before unlabeled cases join."""
+    course = TrainingTask(
+        planned.cohort, planned.method, planned.profile, Path(), base=planned.base
+    )
+    if planned.comparison is None or course.alone < planned.profile.iterations:
+        return planned
+    text = "The training is too short for unlabeled cases, so there is nothing to compare."
+    return replace(planned, comparison=None, notices=(*planned.notices, text))
 
 
 def _comparison(method: Method) -> Method | None:
@@ -210,7 +224,8 @@ def timed(
             own = own.lasting(profile, f"as many as {request.minutes:g} minutes allow here")
         provenance = {**description.provenance, "plan": own.record()}
         description = replace(description, provenance=provenance)
-    return replace(planned, profile=profile, own=own, description=description)
+    planned = replace(planned, profile=profile, own=own, description=description)
+    return _worth_comparing(planned) if request.minutes else planned
 
 
 def evaluate_every(iterations: int) -> int:

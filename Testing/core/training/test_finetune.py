@@ -171,6 +171,18 @@ def test_what_cannot_be_done_is_noticed(places, tmp_path, changes, words):
     assert planned.comparison is None
 
 
+def test_a_training_too_short_for_unlabeled_cases_is_compared_with_nothing(places, tmp_path):
+    path = case_list(places, classes=[{"value": 1, "name": "atrium"}])
+    new = {"case_list": str(path), "base": "", "method": "ugmcl-volumes", "compare": True}
+    short = finetuning.plan(asked(places, tmp_path / "run", **new, iterations=100))
+    assert short.comparison is None and "too short" in short.notices[-1]
+    long = finetuning.plan(asked(places, tmp_path / "run", **new, iterations=9000))
+    assert long.comparison is not None
+    from_base = finetuning.plan(asked(places, tmp_path / "run", method="ugmcl-volumes",
+                                      compare=True, iterations=100))  # fmt: skip
+    assert from_base.comparison is not None, "a base has learned what its labels teach"
+
+
 def test_new_classes_get_a_head_and_their_place_in_the_card(places, tmp_path):
     listed = [
         {"value": 2, "name": "right atrium", "color": [0.2, 0.4, 0.9],
