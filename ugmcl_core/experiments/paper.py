@@ -126,7 +126,13 @@ _DTC = Row("DTC", "dtc", published=_DTC_LA, priority=0)
 _UGMCL = Row("UG-MCL", "ugmcl", reference=True, published=_UGMCL_LA, priority=0)
 _PLUS = Row("UG-MCL-plus", "ugmcl-plus", own=True, note="this project's own variant", priority=0)
 _VOLUMES = Row(
-    "UG-MCL by volumes", "ugmcl-volumes", own=True, note="this project's own successor", priority=0
+    "UG-MCL by volumes",
+    "ugmcl-volumes",
+    (("epochs", 0),),
+    own=True,
+    note="this project's own successor; volumes join after half of the iterations, also where the "
+    "default would learn from the labels alone",
+    priority=0,
 )
 _PICTURED = (_SUPERVISED, _MEAN_TEACHER, _UA_MT, _DTC, _UGMCL, _PLUS)
 
