@@ -52,7 +52,9 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The experiment, its cases and profile, and what to do."""
-    parser.add_argument("name", metavar="NAME", help="table1 to table4, figure3 to figure6")
+    parser.add_argument(
+        "name", metavar="NAME", help="table1 to table4, figure3 to figure6, few-labels"
+    )
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of the data set")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the trainings")
     parser.add_argument(
