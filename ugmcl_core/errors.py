@@ -1,7 +1,10 @@
 """The errors that a user sees: one line with what is wrong, where, and what to do."""
 
+import contextlib
 import importlib
 import signal
+import threading
+from collections.abc import Callable, Iterator
 
 
 class InputError(ValueError):
@@ -23,6 +26,33 @@ def ending_signals() -> list[int]:
     hangup = getattr(signal, "SIGHUP", None)
     kept_away = hangup is None or signal.getsignal(hangup) is signal.SIG_IGN
     return [signal.SIGTERM] if kept_away else [signal.SIGTERM, hangup]
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yields a function that returns whether SIGINT, SIGTERM or SIGHUP has arrived.
+
+    For work that an exception in its middle would leave half done, or that might swallow it; a
+    second signal raises one all the same. Outside the main thread, where signals do not arrive, it
+    always returns False.
+    """
+    arrived = False
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def note(*_: object) -> None:
+        nonlocal arrived
+        if arrived:
+            raise KeyboardInterrupt
+        arrived = True
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *ending_signals())}
+    try:
+        yield lambda: arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def require(package: str, purpose: str, module: str = "") -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import signal
 import tempfile
 import threading
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Canceled, InputError, in_one_line, require
+from ..errors import Canceled, InputError, in_one_line, interruptible, require
 
 if TYPE_CHECKING:
     from distributed import Client, Future, Worker
@@ -30,6 +31,7 @@ Tasks = Mapping[str, tuple[Any, ...]]
 LOCAL, SLURM = "local", "slurm"
 PATIENCE = 60.0
 """Seconds within which a scheduler must answer; workers of a queue may take any time."""
+_GLANCE = 0.2  # seconds between looks for Ctrl-C
 _AGAIN = 1  # times that a task is given to another worker after its own has died
 _TOPIC = "ugmcl"  # of what tasks report
 _AT_WORK = threading.Lock()  # of a worker: the threads of a process share torch's random numbers
@@ -138,26 +140,30 @@ def run(
     ``more`` gives the tasks that an outcome made known, and is called after each. When the command
     is stopped, tasks at work have ``grace`` seconds to end.
     """
-    from distributed import as_completed
-
     log(f"the cluster's dashboard is at {client.dashboard_link}; waiting for its workers")
     client.wait_for_workers(1)
     board = _Board(client, work, progress)
     board.add(tasks)
     client.subscribe_topic(_TOPIC, board.hear)
-    try:
-        with client.as_current():
-            ending = as_completed(board.fill())
-        for future in ending:
-            ended = board.end(future)
-            if ended is not None:
-                yield ended
-                board.add(more())
-            for new in board.fill():
-                ending.add(new)
-    except (KeyboardInterrupt, GeneratorExit):
-        board.stop(grace)
-        raise
+    ending: queue.SimpleQueue[Future] = queue.SimpleQueue()
+    # Ctrl-C is asked for: as an exception it may rise where Dask drops it
+    with interruptible() as interrupted:
+        try:
+            board.fill(ending.put)
+            while board.is_busy:
+                if interrupted():
+                    raise KeyboardInterrupt
+                try:
+                    ended = board.end(ending.get(timeout=_GLANCE))
+                except queue.Empty:
+                    continue
+                if ended is not None:
+                    yield ended
+                    board.add(more())
+                board.fill(ending.put)
+        except (KeyboardInterrupt, GeneratorExit):
+            board.stop(grace)
+            raise
 
 
 @dataclass
@@ -191,11 +197,15 @@ class _Board:
         self._waiting.extend(_Task(*task) for task in tasks.items())
         self._total += len(tasks)
 
-    def fill(self) -> list[Future]:
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task is at work."""
+        return bool(self._at_work)
+
+    def fill(self, ending: Callable[[Future], None]) -> None:
         """Give as many tasks as workers are free: one that waits at a worker would be blamed for
-        its death too."""
+        its death too. ``ending`` is called, in a thread of the client, with each that ends."""
         workers = [*self._client.scheduler_info(n_workers=-1)["workers"]]
-        new = []
         while self._waiting and len(self._at_work) < max(1, len(workers)):
             task = self._waiting.popleft()
             others = [w for w in workers if w != task.failed_at] if task.failed_at else []
@@ -204,8 +214,7 @@ class _Board:
                 workers=others or None, allow_other_workers=bool(others),
             )  # fmt: skip
             self._at_work[future.key], self._futures[future.key] = task, future
-            new.append(future)
-        return new
+            future.add_done_callback(ending)
 
     def end(self, future: Future) -> tuple[str, Any] | None:
         """Name and outcome of the task of a future that is done; None if it failed for the first

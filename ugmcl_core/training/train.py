@@ -18,7 +18,7 @@ import torch
 
 from ..data.cases import Cohort
 from ..data.preprocessing import stored_normalization
-from ..errors import InputError
+from ..errors import InputError, interruptible
 from ..files import Busy, held, unwritable
 from ..methods.base import Method
 from ..models import manifest
@@ -28,7 +28,7 @@ from ..models.model import record as model_record
 from ..nn import devices, parallel
 from . import checkpoint
 from .profiles import Profile, batch_text, stages
-from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, interruptible
+from .trainer import Listener, Trainer, TrainingSettings, TrainingTask
 
 _LOCK = ".training"
 COARSE = "coarse"

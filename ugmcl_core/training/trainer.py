@@ -8,12 +8,9 @@ each batch.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +25,7 @@ from ..data.augmentation import floats
 from ..data.batches import BatchSource, batches
 from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases, within_budget
 from ..data.preprocessing import stored_normalization
-from ..errors import Canceled, InputError, ending_signals
+from ..errors import Canceled, InputError
 from ..inference.localization import is_large
 from ..inference.sliding_window import class_map, predict
 from ..methods.base import Method
@@ -583,29 +580,3 @@ def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
         if b.any():
             scores.append(2.0 * float((a & b).sum()) / float(a.sum() + b.sum()))
     return float(np.mean(scores)) if scores else math.nan
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns whether SIGINT, SIGTERM or SIGHUP has arrived.
-
-    An exception in the middle of a step would leave it half done; a second signal raises one all
-    the same. Outside the main thread, where signals do not arrive, it always returns False.
-    """
-    arrived = False
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-
-    def note(*_: object) -> None:
-        nonlocal arrived
-        if arrived:
-            raise KeyboardInterrupt
-        arrived = True
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *ending_signals())}
-    try:
-        yield lambda: arrived
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from ...data.cases import Case, PreparedCase, on_device, prepare_cases
-from ...errors import Canceled, InputError, in_one_line
+from ...errors import Canceled, InputError, in_one_line, interruptible
 from ...files import plain, write_json
 from ...inference.segmenter import Segmenter
 from ...models import manifest
@@ -45,7 +45,7 @@ from ..finetune import FinetunePlan, nameless, of_base, plan
 from ..memory import Attempt, attempts_for, run_with_fallback
 from ..settings import REPORT, FinetuneSettings, KeepLearningSettings
 from ..train import held_for_training, model_card
-from ..trainer import Trainer, TrainingSettings, TrainingTask, interruptible, refuse_twice
+from ..trainer import Trainer, TrainingSettings, TrainingTask, refuse_twice
 from ..verdict import CaseMeasures, conclude, measure
 from . import courtesy
 
