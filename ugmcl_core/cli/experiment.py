@@ -107,9 +107,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="segment with the paper's windows, every 18x18x4 voxels (slow)",
     )
     form = ", one name a line (default: the layout's)"
-    add_labeled_list(
-        parser, f"the labeled training cases, in the order in which more are labeled{form}"
-    )
+    text = "the labeled training cases, in the order in which more are labeled, or --draws draws"
+    add_labeled_list(parser, f"{text} them{form}")
     for role, name in (("dev", "development"), ("report", "report or test")):
         text = f"the {name} cases, not trained on{form}"
         parser.add_argument(f"--{role}-list", metavar="FILE", help=text)

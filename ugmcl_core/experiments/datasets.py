@@ -63,7 +63,8 @@ class Dataset:
     ``report`` cases are never trained on. Where the data need it, ``spacing`` (mm) replaces
     that of the full-resolution profile, and ``normalization`` a profile's plain z-score.
     ``intensity`` is the mean and standard deviation of each case's whole scan, by which `usable`
-    normalizes the images. ``channels`` names the images of a case.
+    normalizes the images. ``channels`` names the images of a case. ``listed`` of the training
+    cases, the first ones, were named as labeled by the user.
     """
 
     layout: str
@@ -78,6 +79,7 @@ class Dataset:
     normalization: Normalization | None = None
     intensity: Mapping[str, tuple[float, float]] | None = None
     channels: tuple[str, ...] = Cohort.channels
+    listed: int = 0
 
     def amount(self, share: float | None) -> int:
         """Number of labeled cases: ``share`` times the standard one, or all (None).
@@ -108,12 +110,15 @@ class Dataset:
         """The names of the labeled cases, in order, and of the others, sorted.
 
         Draw 0 takes the first cases of ``training``; every other draw takes a random choice of
-        those with a label, so that its smaller choices are parts of its larger ones.
+        those with a label, of the ``listed`` ones first, so that its smaller choices are parts of
+        its larger ones.
         """
         count = self.amount(share)
         known = [n for n in self.training if self.cases[n].label is not None]
         if draw:
-            known = [known[n] for n in np.random.default_rng(draw).permutation(len(known))]
+            random = np.random.default_rng(draw)
+            parts = known[: self.listed], known[self.listed :]
+            known = [part[n] for part in parts for n in random.permutation(len(part))]
         return tuple(known[:count]), tuple(sorted(set(self.training) - set(known[:count])))
 
     def cohort(
@@ -182,7 +187,7 @@ def find(
         raise InputError(f"unknown layout {layout!r}; known are {', '.join(LAYOUTS)}")
     dataset = finders[layout](folder, lists, split_seed)
     _check(dataset, folder)
-    return dataset
+    return replace(dataset, listed=len(lists.labeled or ()))
 
 
 def detect(folder: Path) -> str:

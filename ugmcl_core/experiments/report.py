@@ -65,8 +65,12 @@ def _figure(
     """The figure and what stands below it in the text."""
     count = f"{len(results.cases)} {place.scoring.cases} cases"
     about = f"{protocol} {count}."
-    if experiment.form in ("labels", "thresholds"):
-        draw = {"labels": curves.against_labels, "thresholds": curves.against_threshold}
+    draw = {
+        "labels": curves.against_labels,
+        "thresholds": curves.against_threshold,
+        "few-labels": curves.against_few_labels,
+    }
+    if experiment.form in draw:
         seeds = max(len(r.scored) for r in results.present)
         bars = "seeds and cases" if seeds > 1 else "cases"
         text = f"{about} Bars: 95 % interval by Student's t over {bars}."

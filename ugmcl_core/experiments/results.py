@@ -24,6 +24,13 @@ class Result:
     scored: dict[Replicate, list[dict[str, Any]]]
     missing: tuple[Replicate, ...] = ()
 
+    @property
+    def labeled(self) -> tuple[int, int]:
+        """How many cases were labeled, of how many; the same in every replicate."""
+        record = next(iter(self.records.values()))
+        count = len(record["labeled"])
+        return count, count + len(record["unlabeled"])
+
     def values(
         self, cases: Sequence[str], measure: str = "dice", largest: bool = False
     ) -> np.ndarray:
@@ -53,7 +60,7 @@ class Results:
                 return None if other.row is result.row else other
         return None
 
-    def labeled(self, label: str) -> Result | None:
+    def named(self, label: str) -> Result | None:
         """The present row of that label."""
         return next((r for r in self.present if r.row.label == label), None)
 

@@ -100,6 +100,26 @@ def compare(values: np.ndarray, reference: np.ndarray) -> Comparison:
     return Comparison(difference, low, high, t_test, wilcoxon, both)
 
 
+def paired(values: np.ndarray, reference: np.ndarray) -> tuple[float, float, float, float]:
+    """``values`` less ``reference``, (S, N) each, of trainings that belong together in pairs, as
+    those of the same seed and labeled cases: the mean difference, its 95 % interval, and p over
+    pairs and cases (NaN for one pair, or without any spread).
+
+    Unlike in `compare`, what both trainings of a pair owe to their seed and their labels cancels.
+    """
+    from scipy import stats
+
+    difference = values - reference
+    known = difference[:, np.isfinite(difference).all(axis=0)]
+    error, freedom = _spread(known.mean(axis=0), [known])
+    center = mean(known)
+    half = float(stats.t.ppf(0.975, freedom)) * error if freedom else math.nan
+    p = math.nan
+    if len(known) > 1 and error > 0:
+        p = float(2.0 * stats.t.sf(abs(center) / error, freedom))
+    return center, center - half, center + half, p
+
+
 def _spread(by_case: np.ndarray, rows: Sequence[np.ndarray]) -> tuple[float, float]:
     """Standard error and degrees of freedom (Satterthwaite, 1946) of the mean of ``by_case``
     (N,), whose cases and whose ``rows``' seeds (S, N) are both random: the variances of the

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from . import statistics
-from .paper import LAYOUTS, PUBLISHED_GAIN, Experiment
+from .paper import ALL_LABELS, LAYOUTS, PUBLISHED_GAIN, Experiment
 from .planning import method_of
 from .results import Result, Results
 from .running import Workplace
@@ -16,6 +17,8 @@ from .running import Workplace
 _MEASURES = {"dice": "Dice %", "jaccard": "Jaccard %", "asd": "ASD vox", "hd95": "95HD vox"}
 _MM = {"asd_mm": "ASD mm", "hd95_mm": "95HD mm"}
 _PERCENT = ("dice", "jaccard")
+LOW_DICE = 0.7
+"""A scan below it counts as failed."""
 
 
 def render(experiment: Experiment, results: Results, place: Workplace, protocol: str) -> str:
@@ -28,14 +31,16 @@ def render(experiment: Experiment, results: Results, place: Workplace, protocol:
             "## Results",
             _results(results, published),
             _reading(results, published),
-            "## Compared with UG-MCL, by Dice",
-            _comparisons(results),
-            "## Compared with UG-MCL, by every measure",
-            _every_measure(results),
+            f"## Compared with {experiment.compared_with}, by Dice",
+            _comparisons(results, experiment.compared_with),
+            f"## Compared with {experiment.compared_with}, by every measure",
+            _every_measure(results, experiment.compared_with),
             *_against_supervised(results),
             "## With the largest component kept, and in mm",
             _further(results),
         ]
+        if experiment.form == "few-labels":
+            parts[2:2] = ["## What unlabeled volumes bring", _few_labels(results)]
         if experiment.form == "labels":
             parts += ["## Gain over supervised", _gain(results)]
         parts += ["## Trainings", _trainings(results)]
@@ -77,7 +82,7 @@ def _results(results: Results, published: bool) -> str:
         low, high = statistics.interval(dice)
         cells = [
             _name(result),
-            _labeled(result),
+            "{} of {}".format(*result.labeled),
             str(len(result.scored)),
             f"**{_shown('dice', statistics.mean(dice))}**"
             f" ± {_shown('dice', statistics.deviation(dice))}",
@@ -128,12 +133,13 @@ def _reading(results: Results, published: bool) -> str:
     return "\n\n".join(lines)
 
 
-def _comparisons(results: Results) -> str:
+def _comparisons(results: Results, reference: str) -> str:
     found = results.comparisons()
     if not found:
-        return "Nothing to compare yet: UG-MCL or the other rows are missing."
-    head = ["Method", "Dice less UG-MCL's", "95 % interval", "p, seeds and cases", "after Holm",
-            "t-test p, cases", "after Holm", "Wilcoxon p, cases", "after Holm"]  # fmt: skip
+        return f"Nothing to compare yet: {reference} or the other rows are missing."
+    head = ["Method", f"Dice less {reference}", "95 % interval", "p, seeds and cases",
+            "after Holm", "t-test p, cases", "after Holm",
+            "Wilcoxon p, cases", "after Holm"]  # fmt: skip
     rows = []
     for label, c in found.items():
         rows.append(
@@ -153,11 +159,11 @@ def _comparisons(results: Results) -> str:
     return _table(head, rows) + "\n\n" + text
 
 
-def _every_measure(results: Results) -> str:
+def _every_measure(results: Results, reference: str) -> str:
     """Differences in all four measures, with the p values of the paired t-test over cases."""
     found = {name: results.comparisons(name) for name in _MEASURES}
     head = ["Method", *(f"{text} ({what})" for text in _MEASURES.values()
-                        for what in ("less UG-MCL's", "p after Holm"))]  # fmt: skip
+                        for what in (f"less {reference}", "p after Holm"))]  # fmt: skip
     rows = []
     for label in found["dice"]:
         cells = [label]
@@ -180,7 +186,7 @@ def _against_supervised(results: Results) -> list[str]:
             ("equal labeled patches", "Supervised (equal labels)"),
             ("equal time", "Supervised (equal time)"),
         )
-        if (found := results.labeled(label)) is not None
+        if (found := results.named(label)) is not None
     }
     others = [
         r for r in results.present
@@ -216,6 +222,54 @@ def _further(results: Results) -> str:
         for r in results.present
     ]
     return _table(head, rows)
+
+
+def _few_labels(results: Results) -> str:
+    """Each method against labels alone at each number of labels, in pairs of the same seed and
+    labeled cases."""
+    head = ["Labeled", "Method", "Dice % of each replicate", "worst scan %", "scans below 70 %",
+            "Dice less labels alone", "95 % interval", "p", "gap closed", "minutes"]  # fmt: skip
+    bound = results.named(ALL_LABELS)
+    rows = []
+    for result in results.present:
+        dice = result.values(results.cases)
+        each = ", ".join(f"{100 * statistics.mean(d):.1f}" for d in dice[:, None])
+        worst = 100 * float(np.nanmean(np.nanmin(dice, axis=1)))
+        below = f"{int((dice < LOW_DICE).sum())} of {dice.size}"
+        minutes = [r["time"]["seconds"] / 60 for r in result.records.values()]
+        reference = results.reference_of(result)
+        compared = ["", "", "", ""]
+        if reference is not None:
+            compared = _against(result, reference, bound, results.cases)
+        rows.append(
+            [str(result.labeled[0]), result.row.series, each, f"{worst:.1f}", below, *compared,
+             f"{np.mean(minutes):.0f}"]
+        )  # fmt: skip
+    text = (
+        "In pairs of trainings with the same seed and labeled cases, as far as both are there; p "
+        "over pairs and cases, not corrected. The worst scan is the mean over replicates of each "
+        "one's worst. Gap closed: the difference as a part of what all labels bring over labels "
+        "alone. Minutes: wall time of the iterations, beside whatever else ran."
+    )
+    return _table(head, rows) + "\n\n" + text
+
+
+def _against(
+    result: Result, reference: Result, bound: Result | None, cases: Sequence[str]
+) -> list[str]:
+    """Difference, interval, p and the part of the gap that is closed."""
+    both = [n for n in result.scored if n in reference.scored]
+    if not both:
+        return ["", "", "", ""]
+    a, b = (replace(r, scored={n: r.scored[n] for n in both}).values(cases)
+            for r in (result, reference))  # fmt: skip
+    difference, low, high, p = statistics.paired(a, b)
+    closed = ""
+    if bound is not None:
+        gap = statistics.mean(bound.values(cases)) - statistics.mean(b)
+        closed = f"{100 * difference / gap:.0f} %" if gap > 0 else "no gap"
+    interval = f"{100 * low:+.2f} to {100 * high:+.2f}"
+    return [f"{100 * difference:+.2f}", interval, _p(p), closed]
 
 
 def _gain(results: Results) -> str:
@@ -268,12 +322,6 @@ def _short(commit: str | None) -> str | None:
 
 def _name(result: Result) -> str:
     return f"{result.row.label} †" if result.row.own else result.row.label
-
-
-def _labeled(result: Result) -> str:
-    record = next(iter(result.records.values()))
-    count = len(record["labeled"])
-    return f"{count} of {count + len(record['unlabeled'])}"
 
 
 def _measure(result: Result, results: Results, name: str, largest: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,15 +69,25 @@ def experiment(name, data, output, *more):
 
 @pytest.mark.parametrize(
     ("name", "draw"),
-    [("figure4", curves.against_labels), ("figure3", curves.against_threshold)],
+    [
+        ("figure4", curves.against_labels),
+        ("figure3", curves.against_threshold),
+        ("few-labels", curves.against_few_labels),
+    ],
 )
 def test_curves_show_the_means_over_seeds_and_cases(name, draw, data, tmp_path):
     found, invented = invent(name, data, tmp_path)
     (axes,) = draw(found, "about").axes
     handles, names = axes.get_legend_handles_labels()
     rows = EXPERIMENTS[name].rows
-    assert set(names) == {r.series for r in rows}
-    for handle, series in zip(handles, names, strict=True):
+    shown = dict(zip(names, handles, strict=True))
+    ticks = sorted({r.x for r in rows if r.x})
+    if name == "few-labels":
+        bound = shown.pop("All labels (12)")  # a level line
+        np.testing.assert_allclose(bound.get_ydata(), 100 * invented["All labels"].mean())
+        rows = [replace(r, x=np.log2(r.x)) for r in rows if r.share]
+    assert set(shown) == {r.series for r in rows}
+    for series, handle in shown.items():
         points = sorted((r.x, invented[r.label].mean()) for r in rows if r.series == series)
         line = handle.lines[0]
         x, y = line.get_xydata().T
@@ -85,7 +96,7 @@ def test_curves_show_the_means_over_seeds_and_cases(name, draw, data, tmp_path):
         bars = handle.lines[2][0].get_segments()
         for (_, mean), bar in zip(points, bars, strict=True):
             assert bar[0][1] <= 100 * mean <= bar[1][1]
-    assert list(axes.get_xticks()) == sorted({r.x for r in rows})
+    assert [t.get_text() for t in axes.get_xticklabels()] == [f"{x:g}" for x in ticks]
 
 
 def test_curves_leave_out_what_is_missing(data, tmp_path):
@@ -110,6 +121,31 @@ def test_figure_4_by_the_command(data, tmp_path, capsys):
     assert f"| 20 % | {gain:+.2f} | +4.13 |" in text
     assert "![Figure 4" in text and "no ranking" not in text
     assert len(list((rendered / "records").iterdir())) == 2 * 24
+
+
+def test_few_labels_by_the_command(data, tmp_path, capsys):
+    """What unlabeled volumes bring is read off pairs of the same seed."""
+    output, rendered = tmp_path / "runs", tmp_path / "shown"
+    _, invented = invent("few-labels", data, output, without=("ugmcl",))
+    more = ["--seeds", "1,2", "--render", "--render-to", rendered]
+    assert experiment("few-labels", data, output, *more) == 0
+    text = (rendered / "few-labels-tiny-4-dev.md").read_text(encoding="utf-8")
+    lines = {tuple(c[:2]): c for line in text.splitlines()
+             if len(c := [cell.strip() for cell in line.split("|")[1:-1]]) == 10}  # fmt: skip
+    # of these few cases 8 of 16 labels are 2
+    volumes, alone, bound = (
+        invented[n] for n in ("UG-MCL by volumes (8)", "Labels alone (8)", "All labels")
+    )
+    cells = lines["2", "UG-MCL by volumes"]
+    gain = 100 * (volumes - alone).mean()
+    assert cells[2] == ", ".join(f"{100 * d:.1f}" for d in volumes.mean(axis=1))
+    assert cells[3] == f"{100 * volumes.min(axis=1).mean():.1f}"
+    assert cells[4] == f"{(volumes < 0.7).sum()} of 6"
+    assert cells[5] == f"{gain:+.2f}"
+    gap = 100 * (bound.mean() - alone.mean())
+    assert cells[8] == (f"{100 * gain / gap:.0f} %" if gap > 0 else "no gap")
+    assert lines["2", "Labels alone"][5:9] == [""] * 4
+    assert "## Compared with labels alone, by Dice" in text and "| UG-MCL (4)" not in text
 
 
 def test_chosen_cases_are_lowest_median_and_highest(data, tmp_path):

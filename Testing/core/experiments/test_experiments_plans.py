@@ -88,6 +88,16 @@ def test_draws_choose_other_labels_nested_and_only_where_there_is_a_choice(datas
     assert [draw for label, draw in chosen if label == "all"] == [0]
 
 
+def test_draws_choose_from_a_list_of_labeled_cases_first(dataset):
+    listed = dataclasses.replace(dataset, listed=dataset.standard)
+    first = set(dataset.training[: dataset.standard])
+    for draw in (1, 2, 3):
+        few, more = (listed.split(share, draw)[0] for share in (0.5, 2.0))
+        assert set(few) < first == set(more[: dataset.standard]) and len(few) == 2
+    assert len({listed.split(0.5, draw)[0] for draw in (1, 2, 3)}) > 1
+    assert listed.split(0.5) == dataset.split(0.5)
+
+
 def test_experiments_share_what_is_the_same_training(dataset):
     def folders(experiment):
         return {

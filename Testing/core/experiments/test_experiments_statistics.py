@@ -122,6 +122,18 @@ def test_a_pairing_is_not_lost_in_the_interval():
     assert (found.low, found.high) == pytest.approx((0.01, 0.01))
 
 
+def test_pairs_of_seeds_are_compared_without_what_they_share():
+    """The seeds differ by 0.2, the pairs by exactly 0.01 and 0.03, in each case alike: one degree
+    of freedom, whose t is 12.7062."""
+    reference = np.array([[0.5], [0.7]]) + np.linspace(0.0, 0.2, 10)
+    found = statistics.paired(reference + np.array([[0.01], [0.03]]), reference)
+    assert found == pytest.approx(
+        (0.02, 0.02 - 12.7062 * 0.01, 0.02 + 12.7062 * 0.01, 2 / np.pi * np.arctan(0.5)), rel=1e-4
+    )
+    one = statistics.paired(reference[:1] + 0.01, reference[:1])
+    assert one[0] == pytest.approx(0.01) and math.isnan(one[3])
+
+
 def test_cases_without_a_value_leave_the_pair():
     values = np.array([[0.8, NAN, 0.7, 0.9]])
     reference = np.array([[0.7, 0.9, 0.65, NAN]])
