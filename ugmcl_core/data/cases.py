@@ -105,7 +105,7 @@ class Representation:
     def numbered(self, labels: np.ndarray, where: Path) -> tuple[np.ndarray, np.ndarray]:
         """The class of each voxel (0 where it is ignored), and where it is not ignored.
 
-        Raises InputError, naming the file ``where``, for a label that is no class.
+        Raises InputError, naming the file ``where``, for a label that is not a class.
         """
         valid = np.ones(labels.shape, bool) if self.ignore is None else labels != self.ignore
         values = self.values or tuple(range(1, self.classes))

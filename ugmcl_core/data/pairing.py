@@ -106,7 +106,7 @@ def not_images(folder: str | Path, *known: Path | None) -> list[str]:
             slices.append(path.name)
     for names, what in (
         (folders, "the image files in it are taken, its folders are left out"),
-        (others, "left out, since they are no NRRD, NIfTI or MetaImage files"),
+        (others, "left out, since they are not NRRD, NIfTI or MetaImage files"),
     ):
         if names:
             shown = ", ".join(names[:3]) + (" and others" if names[3:] else "")
@@ -156,7 +156,7 @@ def grouped(
     files: Mapping[str, Path], channels: Channels, cases: Container[str] = ()
 ) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
     """The images of each case among ``files``, which are given by stem; and a line for each case
-    that lacks one, and, unless ``channels`` say how the files end, for those that are no channel.
+    that lacks one, and, unless ``channels`` say how the files end, for those that are no channels.
 
     Stems in ``cases`` are names of cases, whatever they end with. Raises InputError where the
     names do not show which file is which channel.

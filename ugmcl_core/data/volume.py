@@ -417,7 +417,7 @@ def _read_file(path: Path, sitk):
     is_dicom = sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO"
     if not is_dicom and not path.name.lower().endswith(SUFFIXES):
         raise InputError(
-            f"{path}: is no NRRD, NIfTI (.nii, .nii.gz), MetaImage or DICOM file, and others may "
+            f"{path}: is not an NRRD, NIfTI (.nii, .nii.gz), MetaImage or DICOM file; others may "
             "not say where their voxels lie; convert it to NRRD"
         )
     # ITK takes a skew within MOST_SKEW in all formats but NIfTI, unless this is set

@@ -99,7 +99,7 @@ def place_factor(place: np.ndarray, weights: Sequence[float]) -> np.ndarray:
 
 def surface_voxels(mask: np.ndarray) -> np.ndarray:
     """The voxels of ``mask`` (I, J, K) that have a neighbor outside, across a face; the edge of
-    the volume is no surface."""
+    the volume is not a surface."""
     from scipy import ndimage
 
     return mask & ~ndimage.binary_erosion(mask, border_value=1)

@@ -137,7 +137,7 @@ class ModelCard:
         """
         try:
             content = json.loads(text)
-            json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate is no text
+            json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate is not text
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not valid JSON ({error}): get the model again") from None
         if not isinstance(content, dict):

@@ -211,7 +211,7 @@ def to_change(name_or_folder: str | Path) -> Model:
         return open_model(path)
     if model.folder.parent not in model_folders():
         raise InputError(
-            f"{wanted} is reached through a link and lies in {model.folder}: give that folder, or "
+            f"{wanted} is reached through a link and is in {model.folder}: give that folder, or "
             "remove the link"
         )
     return model
@@ -232,7 +232,7 @@ def to_remove(name_or_folder: str | Path) -> Path:
 
 
 def _is_broken(folder: Path) -> bool:
-    """Whether it has a card, but is no model that can be opened."""
+    """Whether it has a card, but is not a model that can be opened."""
     try:
         open_model(folder)
     except InputError:

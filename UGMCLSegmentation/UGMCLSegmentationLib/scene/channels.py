@@ -46,7 +46,7 @@ def volumesOf(volumeNode, names: Sequence[str]) -> list:
 
 def leads(volumeNodes: Sequence, names: Sequence[str]) -> list:
     """One volume for each case that the volumes belong to: its first one. Volumes of a patient
-    whose case is complete without them, such as other sequences, are no cases."""
+    whose case is complete without them, such as other sequences, are not cases."""
     if len(names) < 2:
         return list(volumeNodes)
     first: dict[str, object] = {}
@@ -74,7 +74,7 @@ def _isOther(volumeNode, names: Sequence[str], whole: Sequence[set[str]]) -> boo
 def choose(volumeNode, names: Sequence[str], name: str, chosenNode) -> None:
     """Use a volume for the channel `name` of the case that `volumeNode` belongs to; with None,
     `volumesOf` finds one. A volume that it replaces stays in the case if it is found with it,
-    though in no channel, so that it is no case of its own."""
+    though in no channel, so that it is not a case of its own."""
     before = volumesOf(volumeNode, names)
     after = [chosenNode if n == name else v for n, v in zip(names, before, strict=True)]
     nodes = {node.GetID(): node for node in (volumeNode, *before, *after) if node is not None}

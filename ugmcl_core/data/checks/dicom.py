@@ -60,7 +60,7 @@ def numbers(text: str | None, count: int) -> np.ndarray | None:
 
 def check_folder(folder: Path, listed: Sequence[str], sop_class: str) -> None:
     """Raise InputError if a file in `folder` seems to be a slice but is not among those `listed`:
-    one of the slices' `sop_class`, or one named like them that is no DICOM file at all.
+    one of the slices' `sop_class`, or one named like them that is not a DICOM file at all.
 
     Other objects beside a series (DICOMDIR, reports, structure sets) hold no image and pass.
     """
@@ -262,7 +262,7 @@ def _pattern(name: str) -> str:
 
 def _sop_class(head: bytes) -> str | None:
     """The SOP class UID (0002,0002) that the `head` of a DICOM file holds; "" if the file ends
-    before it, None if it is no DICOM file or lacks it."""
+    before it, None if it is not a DICOM file or lacks it."""
     if head[128:_MAGIC_END] != b"DICM":
         return None
     place = _MAGIC_END

@@ -275,7 +275,7 @@ def _check_metaio(file: BinaryIO, path: Path) -> None:
     try:
         skipped = int(fields.get("HeaderSize", "0"))
     except ValueError:
-        raise _Broken(f"HeaderSize = {fields['HeaderSize']} is no number; correct it") from None
+        raise _Broken(f"HeaderSize = {fields['HeaderSize']} is not a number; correct it") from None
     if is_local := place.upper() == "LOCAL":
         if skipped > 0:
             raise _Broken(f"HeaderSize = {skipped} is of voxels in a file beside it; correct it")
@@ -310,7 +310,7 @@ def _beside(path: Path, place: str) -> BinaryIO:
 
 def _check_metaio_list(file: BinaryIO, place: str, slices: int) -> None:
     """A file for each slice; ITK counts the bytes of each, and leaves slices without one as they
-    are in its memory. ``file`` stands at the list, if it is no pattern such as `s%03d.raw 1 9 1`.
+    are in its memory. ``file`` is at the list, if it is not a pattern such as `s%03d.raw 1 9 1`.
     """
     name, *numbers = place.split()
     if name != "LIST":

@@ -60,7 +60,7 @@ def reopened(panel, weak, monkeypatch) -> support.Panel:
     return opened(weak, monkeypatch)
 
 
-def tested(panel) -> str:
+def state_of_test(panel) -> str:
     """What the test of the computer, or the installation after it, says."""
     harness.wait_until(lambda: not panel.widget.computersSection.running, 240)
     return panel.ui.computersLabel.text
@@ -87,7 +87,7 @@ def test_from_nothing_to_a_segmentation(panel, sshd, answers, monkeypatch):
     panel.ui.modelsSection.collapsed = False
     with harness.answering(ssh_support.NAME):
         panel.click("addComputerButton")
-    assert "gpu-box is ready" in tested(panel)
+    assert "gpu-box is ready" in state_of_test(panel)
     assert "ugmcl is missing on gpu-box" in answers.questions[-1]
     assert (sshd.home / "environment" / "bin" / "ugmcl").is_file()
     panel.parameters.device = panel.ui.deviceSelector.itemData(
@@ -107,7 +107,7 @@ def test_from_nothing_to_a_segmentation(panel, sshd, answers, monkeypatch):
     assert "gpu-box has ugmcl 0.0.9 and this computer 0." in panel.message
     assert "\n" not in panel.message
     panel.click("testComputerButton")
-    assert "gpu-box is ready" in tested(panel)
+    assert "gpu-box is ready" in state_of_test(panel)
     assert "or has another version" in answers.questions[-1]
     # a command of one's own
     other = sshd.home.with_name("other")
@@ -124,7 +124,7 @@ def test_test_segment_and_rank_there_as_here(panel, sshd):
     panel.ui.modelsSection.collapsed = False
     with harness.answering(ssh_support.NAME):
         panel.click("addComputerButton")
-    assert "gpu-box is ready" in tested(panel)
+    assert "gpu-box is ready" in state_of_test(panel)
     volume = support.add_volume(name="scan")
     there = support.segment_array(panel.segment(volume, seconds=120), volume)
     assert there.any() and sshd.left()  # the connection stays for the next run
