@@ -112,13 +112,18 @@ class TrainingTask:
         return self.course is not None and self.base is not None
 
     @property
+    def has_learned(self) -> bool:
+        """Whether there is a base that knows all classes on this grid, and so can label volumes
+        from the first iteration on."""
+        if self.base is None or self.goes_on or self.replanned:
+            return False
+        return len(self.base.card.classes) + 1 == self.profile.network.classes
+
+    @property
     def alone(self) -> int:
         """The iterations of the whole course that learn from the labels alone (`Method.alone`),
-        perhaps more than it has. None without unlabeled cases, nor from a base that knows all
-        classes."""
-        knows = self.base is not None and not self.goes_on and not self.replanned
-        knows = knows and len(self.base.card.classes) + 1 == self.profile.network.classes
-        if knows or not self.cohort.unlabeled:
+        perhaps more than it has; 0 without unlabeled cases, and where it `has_learned`."""
+        if self.has_learned or not self.cohort.unlabeled:
             return 0
         seen = self.profile.batch.size / len(self.cohort.labeled)
         return self.method.alone((self.course or self.profile).iterations, seen)

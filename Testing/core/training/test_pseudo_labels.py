@@ -19,6 +19,7 @@ from ugmcl_core.inference.sliding_window import predict_mirrored
 from ugmcl_core.methods import DualTask, UGMCLVolumes
 from ugmcl_core.nn.network import DualTaskVNet
 from ugmcl_core.training import pseudo_labels, trainer
+from ugmcl_core.training.memory import attempts_for
 from ugmcl_core.training.planning import pace
 from ugmcl_core.training.profiles import with_classes
 from ugmcl_core.training.pseudo_labels import (
@@ -244,6 +245,16 @@ def test_a_base_learns_its_new_classes_before_it_labels(cohort, tmp_path):
     assert same.profile.warmup == 0
 
 
+def test_the_time_of_a_base_with_new_classes_is_that_of_a_training_from_scratch(cohort, tmp_path):
+    base = train(cohort, METHOD, SMALL, tmp_path / "base", CPU)
+    for profile, expected in ((SMALL, True), (with_classes(SMALL, 3), False)):
+        course = pace.Course(cohort, METHOD, base)
+        cost = pace.measure(course, attempts_for(profile, "cpu")[0], 1)
+        assert cost.has_learned == expected
+    anew = pace.measure(pace.Course(cohort, METHOD), attempts_for(SMALL, "cpu")[0], 1)
+    assert not anew.has_learned
+
+
 def test_each_part_has_a_course_of_its_own(cohort, tmp_path):
     task = TrainingTask(cohort, METHOD, SMALL, tmp_path / "run", CPU)
     learner = Trainer(task, torch.device("cpu"))
@@ -303,6 +314,7 @@ def test_the_time_of_unlabeled_volumes_counts(cohort):
     late = pace.Course(many, UGMCLVolumes(start=0.0, epochs=800))
     assert pace.unlabeled_seconds(late, cost, 400) == 0.0
     assert pace.unlabeled_seconds(late, cost, 401) > preparing
+    assert pace.unlabeled_seconds(late, replace(cost, has_learned=True), 10) > preparing
     costs = {"ugmcl-volumes": cost, "dual-task": cost}
     with_them, without = (
         pace.iterations_for(10, [pace.Course(cohort, m)], costs, 0.0)

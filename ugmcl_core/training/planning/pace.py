@@ -39,7 +39,7 @@ _RESERVE = 0.97  # part of the time that is planned for: the model must be writt
 class Cost:
     """Seconds: of preparing one case with labels and one ``unlabeled``, of one iteration, averaged
     over the training, and of one pass over a case (a result averages ``views`` of these);
-    ``memory`` in bytes; ``patches`` of an iteration."""
+    ``memory`` in bytes; ``patches`` of an iteration; `TrainingTask.has_learned`."""
 
     case: float
     unlabeled: float
@@ -48,6 +48,7 @@ class Cost:
     memory: int
     views: int = 1
     patches: int = 4
+    has_learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,10 @@ def _measure(
         prediction = _seconds_to_predict(trainer, views, canceled)
     kept = _bytes_of(trainer.labeled, whole.labeled)
     kept += _bytes_of(trainer.unlabeled, whole.unlabeled)
-    memory, patches = peak.bytes + min(room, kept), profile.batch.size
-    return Cost(case, unlabeled, iteration, prediction, memory, views, patches)
+    return Cost(
+        case, unlabeled, iteration, prediction, peak.bytes + min(room, kept), views,
+        profile.batch.size, task.has_learned,
+    )  # fmt: skip
 
 
 def _seconds_to_prepare(cases: Sequence[Case], profile: Profile) -> float:
@@ -220,7 +223,7 @@ def unlabeled_seconds(course: Course, cost: Cost, iterations: int) -> float:
     `pseudo_labels.affordable`). None where they do not take part."""
     method, cohort = course.method, course.cohort
     alone = 0
-    if course.base is None:
+    if not cost.has_learned:
         alone = method.alone(iterations, cost.patches / len(cohort.labeled))
     if not method.uses_unlabeled or alone >= iterations:
         return 0.0
