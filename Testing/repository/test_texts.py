@@ -67,6 +67,18 @@ def test_no_text_of_a_ui_file_is_kept_from_translation():
             assert element.get("notr") != "true" or is_style, f"{path.name}: {element.text}"
 
 
+def test_labels_show_names_as_they_are():
+    """A name in them, as of an imported model, may look like HTML; the plan is made of it."""
+    found = {}
+    for path in sorted(MODULE.rglob("*.ui")):
+        for label in ElementTree.parse(path).iterfind(".//widget[@class='QLabel']"):
+            properties = {p.get("name"): "".join(p.itertext()).strip() for p in label}
+            if not properties.get("text"):  # the program sets it
+                found[label.get("name")] = properties.get("textFormat")
+    assert found.pop("planLabel") == "Qt::RichText"
+    assert len(found) > 20 and set(found.values()) == {"Qt::PlainText"}, found
+
+
 BRITISH = re.compile(
     r"\b(\w*labell(?:ed|ing)|(?:cancell|travell)(?:ed|ing)|colou?r(?<=our)\w*|centred?|grey|licence|neighbour\w*|behaviour"
     r"|favour\w*|\w*(?:normal|optim|initial|visual|organ|recogn|minim|maxim|summar)is(?:e[ds]?|ing"

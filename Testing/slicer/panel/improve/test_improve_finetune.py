@@ -263,7 +263,7 @@ def test_the_plan_of_a_training_from_scratch_and_a_length_in_minutes(panel):
     assert not panel.ui.iterationsSpinBox.enabled
     panel.click("estimateButton")
     improve.finish(panel)
-    assert "patch 96,96,10: a whole typical image" in panel.ui.planLabel.text
+    assert "<b>patch</b> 96,96,10: a whole typical image" in panel.ui.planLabel.text
     assert panel.ui.estimateLabel.text.startswith("Takes about 7 min")  # and 100 s for the rest
     selector.currentIndex = selector.findData("quick")
     assert panel.parameters.minutes == 0 and panel.ui.iterationsSpinBox.enabled
@@ -274,7 +274,7 @@ def test_the_plan_of_a_training_from_scratch_and_a_length_in_minutes(panel):
     assert panel.ui.planLabel.text == "Estimate shows how the training is planned for these cases."
     panel.click("estimateButton")
     improve.finish(panel)
-    assert "patch 96,96,10: a whole typical image" in panel.ui.planLabel.text
+    assert "<b>patch</b> 96,96,10: a whole typical image" in panel.ui.planLabel.text
 
 
 def test_a_warning_where_the_gpu_is_not_used(panel, monkeypatch):

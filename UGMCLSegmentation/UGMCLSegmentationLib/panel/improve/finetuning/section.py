@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from pathlib import Path
 
@@ -306,13 +307,16 @@ class FinetuneSection:
         return "" if self._parameters is None else computers.split(self._parameters.device)[1]
 
     def _plan(self) -> str:
-        """How the training is planned; "" if it stays on the grid of its base."""
+        """How the training is planned, a decision a line, its name in bold; "" if it stays on the
+        grid of its base."""
         if self._parameters is None or (baseOf(self._parameters) and not self._isReplanned()):
             return ""
         estimate = self._estimates.get(self._measureKey())
         if estimate is None or not estimate.plan:
             return _("Estimate shows how the training is planned for these cases.")
-        return "\n".join([_("The plan for these cases:"), *estimate.plan])
+        decisions = (html.escape(line).partition(" ") for line in estimate.plan)
+        lines = [f"<b>{name}</b> {rest}" for name, _space, rest in decisions]
+        return "<br>".join([html.escape(_("The plan for these cases:")), *lines])
 
     def _steps(self) -> int:
         """How many steps all trainings of a run take together; 0 where minutes set them."""
