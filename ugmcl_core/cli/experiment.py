@@ -128,6 +128,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "profile, iterations, seed and cases must be those of one of the experiment's "
         "(repeatable)",
     )
+    parser.add_argument(
+        "--records",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="count the trainings whose records are in DIR, the folder records/ of an earlier "
+        "report, as done, without their models (repeatable)",
+    )
     add_device(parser)
     add_cluster(parser)
     parser.add_argument(
@@ -224,6 +232,8 @@ def run(arguments: argparse.Namespace) -> int:
     every = tuple(r for r in experiment.rows if r in rows or dataset.has_labels_for(r.share))
     for source in arguments.adopt:
         _adopt(Path(source), planned(every), place)
+    for source in arguments.records:
+        _take_over(Path(source).expanduser(), lambda: planned(every), place)
     if arguments.list:
         _list(planned(rows), place)
         return 0
@@ -253,6 +263,17 @@ def _adopt(source: Path, planned: list[Planned], place: Workplace) -> None:
         ) from None
     found = "there already" if training is None else f"adopted as {training.folder}"
     print(f"ugmcl: {source}: {found}", file=sys.stderr)
+
+
+def _take_over(source: Path, planned: Callable[[], list[Planned]], place: Workplace) -> None:
+    from ..experiments import running
+
+    count = 0
+    while new := running.take_over(
+        source, [p.training for p in planned() if p.training is not None], place
+    ):  # trainings at equal time become known by the records of others
+        count += new
+    print(f"ugmcl: {source}: {count} records taken over", file=sys.stderr)
 
 
 def _list(planned: list[Planned], place: Workplace) -> None:

@@ -53,9 +53,10 @@ def new(
     }
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """The record in ``folder``, None if there is none; InputError if it cannot be used."""
-    path = folder / NAME
+def read(folder: Path, name: str = NAME) -> dict[str, Any] | None:
+    """The record ``name`` in ``folder``, None if there is none; InputError if it cannot be
+    used."""
+    path = folder / name
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

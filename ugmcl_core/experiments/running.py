@@ -254,6 +254,22 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
     return training
 
 
+def take_over(source: Path, trainings: Sequence[Training], place: Workplace) -> int:
+    """Copy the records of ``trainings`` that a report has put into the folder ``source`` to where
+    they are looked for, and return how many: these count as done, without their models. Records
+    that are there already stay. Raises InputError.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder; give the folder records/ of a report")
+    taken = 0
+    for training in trainings:
+        record = records.read(source, f"{training.folder}.json")
+        if record is not None and records.read(place.folder(training)) is None:
+            records.write(place.folder(training), record)
+            taken += 1
+    return taken
+
+
 def _differences(training: Training, then: dict[str, Any]) -> list[str]:
     """In which settings a checkpoint's fingerprint is not this training's."""
     method = dict(then.get("method", {}))

@@ -108,6 +108,25 @@ def test_the_same_command_again_does_nothing(copy, data, capsys):
     assert capsys.readouterr().err.count(": done\n") == 4
 
 
+def test_records_of_a_report_count_as_done(copy, data, tmp_path, capsys):
+    """Also of the training at equal time, which the records of others make known."""
+    report, other = copy / "rendered" / "records", tmp_path / "other"
+    assert experiment(data, copy, "--render") == 0
+    assert experiment(data, other, "--records", report, "--render") == 0
+    assert "rendered/records: 4 records taken over" in capsys.readouterr().err
+    assert trainings(other) == {}
+    tables = [f / "rendered" / "table3-tiny-4-dev.md" for f in (copy, other)]
+    assert tables[0].read_text(encoding="utf-8") == tables[1].read_text(encoding="utf-8")
+    assert experiment(data, other, "--records", report) == 0
+    told = capsys.readouterr().err
+    assert "0 records taken over" in told and told.count(": done\n") == 4
+    assert trainings(other) == {}, "nothing is trained"
+    assert experiment(data, other, "--score", "report") == 1
+    assert "there is no model folder" in capsys.readouterr().err
+    assert experiment(data, other, "--records", tmp_path / "no", "--list") == 2
+    assert "no such folder; give the folder records/ of a report" in capsys.readouterr().err
+
+
 def test_only_trains_a_part_and_shows_all_that_is_there(copy, data):
     table = copy / "rendered" / "table3-tiny-4-dev.md"
     assert experiment(data, copy, only="UG-MCL") == 0
