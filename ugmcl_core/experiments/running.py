@@ -23,6 +23,7 @@ from .planning import Training
 from .scoring import Scoring, score_cases
 
 CHECKPOINT_EVERY = TrainingSettings().checkpoint_every
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -149,14 +150,14 @@ def _train(
         description=Description(
             as_name(training.folder), modality=dataset.modality, classes=dataset.classes
         ),
-        resume=True,
+        resume=(folder / LOG).exists(),
         on_event=emit,
         should_stop=should_stop,
     )
     if should_stop():
         raise Canceled
     record = records.new(
-        training, _device_text(place.device), folder / "log.jsonl", CHECKPOINT_EVERY
+        training, _device_text(place.device), folder / LOG, CHECKPOINT_EVERY
     )
     records.write(folder, record)
     (folder / checkpoint.NAME).unlink(missing_ok=True)  # 150 MB that are no longer needed
@@ -196,9 +197,6 @@ def _iterations(folder: Path) -> int | None:
         return _fingerprint(folder)[0]
     except InputError:
         return None
-
-
-LOG = "log.jsonl"
 
 
 def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Training | None:

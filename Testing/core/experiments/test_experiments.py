@@ -101,6 +101,12 @@ def test_dice_of_the_record_is_that_of_ugmcl_evaluate(done, data, capsys):
             assert row[key] == pytest.approx(other[key]), key
 
 
+def test_what_was_not_begun_is_not_said_to_start_again(done):
+    logs = [*done.glob("*/log.jsonl")]
+    assert len(logs) == 4
+    assert not any("starts again" in log.read_text(encoding="utf-8") for log in logs)
+
+
 def test_the_same_command_again_does_nothing(copy, data, capsys):
     before = trainings(copy)
     assert experiment(data, copy) == 0
