@@ -334,6 +334,11 @@ def resize(fields: Tensor, shape: Sequence[int]) -> Tensor:
         return fields
     if all(new >= old for new, old in zip(shape, fields.shape[1:], strict=True)):
         return interpolate(fields[None], shape, mode="trilinear", align_corners=False)[0]
+    if shape[2] == 1:  # with antialias, torch (2.13) repeats the first value where the width is 1
+        for axis, (old, new) in enumerate(zip(fields.shape[1:], shape, strict=True)):
+            if old != new:
+                fields = _along(fields, axis, interpolation(old, new))
+        return fields.contiguous()
     plane = interpolate(fields, shape[1:], mode="bilinear", antialias=True)
     line = plane.flatten(2)[:, None]
     line = interpolate(line, (shape[0], line.shape[-1]), mode="bilinear", antialias=True)

@@ -178,3 +178,16 @@ def test_less_than_a_voxel_of_the_model_is_refused():
 def test_axes_are_matched_to_the_body():
     order, flips = canonical_axes(Grid((2, 3, 4), axes=((0, 0, 1), (-1, 0, 0), (0, 1, 0))))
     assert order == (2, 0, 1) and flips == (False, True, False)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("size", [(5, 8), (5, 4), (11, 8), (1, 4)])
+def test_a_single_slice_is_resampled_like_several_equal_ones(axis, size):
+    plane = torch.rand(2, 9, 7, generator=torch.Generator().manual_seed(1))
+    slices = plane.unsqueeze(axis + 1)
+    one, several = list(size), list(size)
+    one.insert(axis, 1)
+    several.insert(axis, 3)
+    wanted = resize(slices.repeat_interleave(3, axis + 1), several).select(axis + 1, 1)
+    found = resize(slices, one).select(axis + 1, 0)
+    assert torch.allclose(found, wanted, atol=1e-6) and len(found.unique()) > 2
