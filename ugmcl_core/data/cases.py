@@ -178,6 +178,14 @@ def on_device(
     return placed
 
 
+def in_memory(case: PreparedCase) -> PreparedCase:
+    """``case`` with the arrays that lie on a GPU in main memory; what is in files stays there."""
+    arrays = ((key, getattr(case, key)) for key in _ARRAYS)
+    return replace(
+        case, **{k: a.cpu().numpy() for k, a in arrays if isinstance(a, torch.Tensor)}
+    )
+
+
 def find_cohort(
     images: str | Path,
     labels: str | Path | None = None,

@@ -23,7 +23,14 @@ from torch import Tensor, nn
 
 from ..data.augmentation import floats
 from ..data.batches import BatchSource, batches
-from ..data.cases import Cohort, PreparedCase, on_device, prepare_cases, within_budget
+from ..data.cases import (
+    Cohort,
+    PreparedCase,
+    in_memory,
+    on_device,
+    prepare_cases,
+    within_budget,
+)
 from ..data.preprocessing import stored_normalization
 from ..errors import Canceled, InputError
 from ..inference.localization import is_large
@@ -271,11 +278,13 @@ class Trainer:
         self.used = used
         known, new, held_out = groups
         refuse_twice([*known, *new], held_out)
+        placed = self._resident([*known, *new])
+        return [placed[: len(known)], placed[len(known) :], held_out]
+
+    def _resident(self, cases: list[PreparedCase]) -> list[PreparedCase]:
+        """``cases``, on the GPU if there is one, while they fit."""
         room = devices.room_for_cases(self.device) if self.settings.resident else 0
-        if room:
-            placed = on_device([*known, *new], self.device, room)
-            known, new = placed[: len(known)], placed[len(known) :]
-        return [known, new, held_out]
+        return on_device(cases, self.device, room) if room else cases
 
     def restore(self, former: checkpoint.Checkpoint) -> None:
         checkpoint.restore(former, self.student, self.teacher, self.optimizers)
@@ -388,8 +397,11 @@ class Trainer:
                 }
             )
         believed = pseudo_labels.believed(labels, method.admitted)
-        made = (pseudo_labels.labeled_case(cases[n], labels[n], r) for n in believed)
-        return within_budget(made, self.cache / "pseudo", self.budget - self.used)
+        # all arrays of a case lie in one place, as a patch is cut from all of them at once
+        made = (pseudo_labels.labeled_case(in_memory(cases[n]), labels[n], r) for n in believed)
+        return self._resident(
+            within_budget(made, self.cache / "pseudo", self.budget - self.used)
+        )
 
     def _labels_of(
         self, cases: Sequence[PreparedCase], should_stop: Callable[[], bool]

@@ -202,6 +202,28 @@ def test_volumes_are_labeled_at_each_renewal_and_trained_on(cohort, tmp_path, mo
     assert not (tmp_path / "run" / "cache").exists()
 
 
+@pytest.mark.parametrize("room", [1 << 40, 300_000])
+def test_all_of_a_pseudo_labeled_case_lies_in_one_place(cohort, tmp_path, monkeypatch, room):
+    sources = []
+    real = trainer.batches
+
+    def seen(source, steps):
+        sources.append(source)
+        return real(source, steps)
+
+    monkeypatch.setattr(trainer, "batches", seen)
+    whole = train(cohort, METHOD, SMALL, tmp_path / "whole", CPU)
+    monkeypatch.setattr(trainer.devices, "room_for_cases", lambda device: room)  # as on a GPU
+    placed = train(cohort, METHOD, SMALL, tmp_path / "placed", CPU)
+    assert placed.card.sha256 == whole.card.sha256
+    kinds = [
+        {type(a) for a in (c.image, c.fractions, c.distance, c.valid)}
+        for source in sources[-2:] for c in source.unlabeled
+    ]  # fmt: skip
+    assert kinds and all(len(kind) == 1 for kind in kinds)
+    assert {torch.Tensor} in kinds
+
+
 @pytest.mark.parametrize(
     "stop", [6, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8, 11))]
 )
