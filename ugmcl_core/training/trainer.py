@@ -362,6 +362,8 @@ class Trainer:
             if renewals:
                 last = max((n for n in renewals if n <= self.index), default=None)
                 unlabeled = [] if last is None else self._pseudo_labeled(last, should_stop)
+                if last is not None and not unlabeled:  # no volume is believed
+                    unlabeled = self.labeled  # in its place, so that no sample is drawn twice
             end = next((n for n in renewals if n > self.index), total)
             left = range(self.index, end)  # a range, since there may be a billion
             steps, ahead = ((Step(n, total, warmup) for n in left) for _ in range(2))

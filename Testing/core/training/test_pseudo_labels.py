@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 from training_samples import CPU, SMALL, write_phantoms
 
+from ugmcl_core.data import batches
 from ugmcl_core.data.cases import Cohort, find_cohort, prepare_cases
 from ugmcl_core.errors import Canceled
 from ugmcl_core.inference.sliding_window import predict_mirrored
@@ -153,6 +154,21 @@ def test_what_a_hardly_trained_model_gives_is_not_learned_from(cohort, tmp_path,
     assert events == [(0, count)] * 2, "the labeled cases go on alone"
 
 
+def test_no_sample_is_drawn_twice_where_volumes_are_believed_late(cohort, tmp_path, monkeypatch):
+    drawn, beliefs = [], iter([[], [], [0, 2], [0, 2]])
+    real = batches.pick
+
+    def pick(key, cases, start, count):
+        drawn.extend((key[2], n) for n in range(start, start + count))
+        return real(key, cases, start, count)
+
+    monkeypatch.setattr(batches, "pick", pick)
+    monkeypatch.setattr(pseudo_labels, "believed", lambda labels, admitted: next(beliefs))
+    train(cohort, METHOD, SMALL, tmp_path / "run", CPU)
+    assert [e["volumes"] for e in logged(tmp_path / "run", "labeled")] == [0, 2]
+    assert len(drawn) == 12 * 4 and len(set(drawn)) == len(drawn)
+
+
 def test_labels_survive_the_disk_and_half_a_file_is_none(tmp_path):
     rng = np.random.default_rng(0)
     labels = [PseudoLabel(rng.integers(0, 3, (5, 4, 3)).astype(np.uint8),
@@ -186,19 +202,19 @@ def logged(folder: Path, kind: str) -> list[dict]:
 
 
 def test_volumes_are_labeled_at_each_renewal_and_trained_on(cohort, tmp_path, monkeypatch):
-    batches = []
+    made = []
     real = trainer.batches
 
     def seen(source, steps):
         for batch in real(source, steps):
-            batches.append((len(source.unlabeled), len(batch.labels), len(batch.image)))
+            made.append((len(source.unlabeled), len(batch.labels), len(batch.image)))
             yield batch
 
     monkeypatch.setattr(trainer, "batches", seen)
     train(cohort, METHOD, SMALL, tmp_path / "run", CPU)
     assert [e["step"] for e in logged(tmp_path / "run", "labeled")] == [6, 9]
-    assert [b[0] for b in batches] == [0] * 6 + [len(cohort.unlabeled)] * 6
-    assert {b[1:] for b in batches} == {(4, 4)}, "all samples have labels"
+    assert [b[0] for b in made] == [0] * 6 + [len(cohort.unlabeled)] * 6
+    assert {b[1:] for b in made} == {(4, 4)}, "all samples have labels"
     assert not (tmp_path / "run" / "cache").exists()
 
 
