@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -168,16 +169,15 @@ def save(path: Path, labels: Sequence[PseudoLabel]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def load(path: Path, count: int) -> list[PseudoLabel] | None:
-    """The ``count`` labels that `save` kept; None if they are not there, or not whole."""
+def load(path: Path, shapes: Sequence[tuple[int, int, int]]) -> list[PseudoLabel] | None:
+    """The labels that `save` kept, of volumes of these ``shapes``; None if they are not there, not
+    whole, or of other volumes."""
     try:
         with np.load(path) as arrays:
-            if len(arrays["belief"]) != count:  # of a batch of another size
-                return None
-            return [
-                PseudoLabel(**{name: arrays[f"{name}-{n}"] for name in _ARRAYS},
-                            belief=float(arrays["belief"][n]))
-                for n in range(count)
-            ]  # fmt: skip
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
+            labels = [
+                PseudoLabel(**{name: arrays[f"{name}-{n}"] for name in _ARRAYS}, belief=belief)
+                for n, belief in enumerate(arrays["belief"].tolist())
+            ]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
+    return labels if [label.classes.shape for label in labels] == [*map(tuple, shapes)] else None

@@ -246,7 +246,9 @@ class _Run:
                 grid = ",".join(f"{v:g}" for v in task.profile.representation.spacing)
                 last = before + task.profile.iterations
                 emit({"event": "notice", "text": f"to iteration {last} on a grid of {grid} mm"})
-            if former is not None:
+            if former is None:
+                trainer.forget()
+            else:
                 trainer.restore(former)
 
             def stop() -> bool:

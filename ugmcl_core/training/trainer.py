@@ -56,6 +56,7 @@ from .pseudo_labels import PseudoLabel, label_volume, renewal_steps
 
 Listener = Callable[[dict[str, Any]], None]
 _SHAPES = 16  # unlabeled volumes whose sizes are taken as representative of all
+_LABELS = "pseudo-labels-{}.npz"  # of the volumes that were labeled before an iteration
 _FIRST_CHECKPOINT, _NEXT_CHECKPOINT = 60.0, 120.0  # seconds: the most that a kill may lose
 
 
@@ -286,6 +287,11 @@ class Trainer:
         room = devices.room_for_cases(self.device) if self.settings.resident else 0
         return on_device(cases, self.device, room) if room else cases
 
+    def forget(self) -> None:
+        """Remove the labels that an earlier training, whose checkpoint is gone, gave volumes."""
+        for path in self.cache.glob(_LABELS.format("*")):
+            path.unlink(missing_ok=True)
+
     def restore(self, former: checkpoint.Checkpoint) -> None:
         checkpoint.restore(former, self.student, self.teacher, self.optimizers)
         self.index = former.index
@@ -377,15 +383,15 @@ class Trainer:
         shapes = [c.opened().image.shape[1:] for c in self.unlabeled[:_SHAPES]]
         most = pseudo_labels.affordable(self.profile, method.renewals, shapes)
         cases = [self.unlabeled[n] for n in sorted(chosen[: min(method.volumes, most)])]
-        path = self.cache / f"pseudo-labels-{renewal}.npz"
-        labels = pseudo_labels.load(path, len(cases))
+        path = self.cache / _LABELS.format(renewal)
+        labels = pseudo_labels.load(path, [c.opened().image.shape[1:] for c in cases])
         if labels is None:
             if parallel.rank() == 0:
                 self.save()  # so that a resumed training starts here, with the model that labels
             began = time.monotonic()
             labels = self._labels_of(cases, should_stop)
             pseudo_labels.save(path, labels)
-            for former in set(self.cache.glob("pseudo-labels-*.npz")) - {path}:
+            for former in set(self.cache.glob(_LABELS.format("*"))) - {path}:
                 former.unlink(missing_ok=True)
             kept = pseudo_labels.believed(labels, method.admitted)
             self.emit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -175,17 +176,20 @@ def test_labels_survive_the_disk_and_half_a_file_is_none(tmp_path):
                           rng.random((5, 4, 3)) > 0.5, float(rng.random()),
                           np.sort(rng.permutation(120)[:9]), rng.integers(0, 255, 9, np.uint8))
               for _ in range(3)]  # fmt: skip
-    path = tmp_path / "new" / "labels.npz"
+    path, shapes = tmp_path / "new" / "labels.npz", [(5, 4, 3)] * 3
     pseudo_labels.save(path, labels)
-    for before, after in zip(labels, pseudo_labels.load(path, 3), strict=True):
+    for before, after in zip(labels, pseudo_labels.load(path, shapes), strict=True):
         assert np.array_equal(before.classes, after.classes) and before.belief == after.belief
         assert np.array_equal(before.valid, after.valid)
         assert np.array_equal(before.doubtful, after.doubtful)
         assert np.array_equal(before.probabilities, after.probabilities)
-    assert pseudo_labels.load(path, 4) is None
-    path.write_bytes(path.read_bytes()[:-40])
-    assert pseudo_labels.load(path, 3) is None
-    assert pseudo_labels.load(tmp_path / "none.npz", 3) is None
+    assert pseudo_labels.load(path, [(5, 4, 3)] * 4) is None
+    assert pseudo_labels.load(path, [(5, 4, 3), (5, 4, 3), (5, 3, 4)]) is None
+    whole = path.read_bytes()
+    for content in (whole[:-40], b"", whole[:300] + bytes(300) + whole[600:]):
+        path.write_bytes(content)
+        assert pseudo_labels.load(path, shapes) is None
+    assert pseudo_labels.load(tmp_path / "none.npz", shapes) is None
 
 
 def test_renewals_are_spread_over_what_follows_the_start():
@@ -260,6 +264,27 @@ def test_a_resumed_training_gives_the_same_numbers(cohort, tmp_path, stop):
     assert half.card.training["iterations"] == stop
     parts = train(cohort, METHOD, SMALL, tmp_path / "parts", CPU, resume=True)
     assert parts.card.sha256 == whole.card.sha256
+
+
+def test_labels_of_a_training_that_is_gone_are_not_learned_from(cohort, tmp_path):
+    done = [0]
+    real = Trainer.step
+
+    def step(self, *arguments):
+        done[0] += 1
+        return real(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", step)
+        train(cohort, METHOD, SMALL, tmp_path / "run", CPU, should_stop=lambda: done[0] >= 7)
+    run = tmp_path / "run"
+    assert list((run / "cache").glob("pseudo-labels-6.npz"))
+    (run / "checkpoint.safetensors").unlink()  # as a message says where it cannot be read
+    shutil.rmtree(run / "model")
+    settings = replace(CPU, seed=4)
+    again = train(cohort, METHOD, SMALL, run, settings, resume=True)
+    whole = train(cohort, METHOD, SMALL, tmp_path / "whole", settings)
+    assert again.card.sha256 == whole.card.sha256
 
 
 def test_without_unlabeled_volumes_it_is_dual_task_supervision(cohort, tmp_path):
