@@ -34,8 +34,9 @@ def attempts_for(profile: Profile, device: str) -> list[Attempt]:
     attempts = [Attempt(profile, device)]
     batch = profile.batch
     if batch.size > 2:
+        least = min(1, batch.unlabeled)  # 0 stays 0
         batch = replace(
-            batch, labeled=max(1, batch.labeled // 2), unlabeled=max(1, batch.unlabeled // 2)
+            batch, labeled=max(1, batch.labeled // 2), unlabeled=max(least, batch.unlabeled // 2)
         )
         attempts.append(Attempt(replace(profile, batch=batch), device, "half the batch"))
     multiple = profile.network.multiple

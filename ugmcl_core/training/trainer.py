@@ -108,7 +108,7 @@ class TrainingTask:
         profile = replace(self.profile, network=network)
         if self.method.renewals:
             alone, own = self.alone, profile.iterations
-            if self.goes_on and self.cohort.unlabeled:
+            if self.goes_on and self.gives_unlabeled:
                 # a network must get used to its new grid before it labels anything
                 alone = max(alone - (self.course.iterations - own), own // 4)
             profile = replace(profile, warmup=min(alone, own))
@@ -130,17 +130,22 @@ class TrainingTask:
     @property
     def alone(self) -> int:
         """The iterations of the whole course that learn from the labels alone (`Method.alone`),
-        perhaps more than it has; 0 without unlabeled cases, and where it `has_learned`."""
-        if self.has_learned or not self.cohort.unlabeled:
+        perhaps more than it has; 0 without unlabeled patches, and where it `has_learned`."""
+        if self.has_learned or not self.gives_unlabeled:
             return 0
         seen = self.profile.batch.size / len(self.cohort.labeled)
         return self.method.alone((self.course or self.profile).iterations, seen)
 
     @property
+    def gives_unlabeled(self) -> bool:
+        """Whether there are unlabeled cases, and a batch has patches of them."""
+        return bool(self.cohort.unlabeled) and self.profile.batch.unlabeled > 0
+
+    @property
     def uses_unlabeled(self) -> bool:
         """Whether unlabeled cases take part, for which a training may be too short."""
         is_short = self.method.renewals and self.profile.warmup == self.profile.iterations
-        return self.method.uses_unlabeled and bool(self.cohort.unlabeled) and not is_short
+        return self.method.uses_unlabeled and self.gives_unlabeled and not is_short
 
     @property
     def replanned(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def test_a_gpu_goes_by_batch_and_window_to_the_cpu():
     assert [r.device for r in attempts] == ["cuda:1"] * 3 + ["cpu"]
     assert all(n % 16 == 0 for p in patches for n in p)
     assert [r.device for r in attempts_for(COMPACT, "cpu")] == ["cpu"] * 3
+
+
+@pytest.mark.parametrize(
+    ("batch", "half"), [((4, 4), (2, 2)), ((3, 1), (1, 1)), ((4, 0), (2, 0)), ((1, 1), (1, 1))]
+)
+def test_half_the_batch_has_the_same_kinds_of_patches(batch, half):
+    profile = replace(COMPACT, batch=replace(COMPACT.batch, labeled=batch[0], unlabeled=batch[1]))
+    found = attempts_for(profile, "cpu")[1].profile.batch
+    assert (found.labeled, found.unlabeled) == half
 
 
 @pytest.mark.parametrize("full", [FULL, MemoryError(), RuntimeError("can't allocate memory")])

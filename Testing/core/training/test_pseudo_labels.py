@@ -294,6 +294,14 @@ def test_without_unlabeled_volumes_it_is_dual_task_supervision(cohort, tmp_path)
     assert a.card.sha256 == b.card.sha256
 
 
+def test_without_unlabeled_patches_none_is_labeled(cohort, tmp_path):
+    profile = replace(SMALL, batch=replace(SMALL.batch, labeled=4, unlabeled=0))
+    a = train(cohort, METHOD, profile, tmp_path / "a", CPU)
+    b = train(cohort, DualTask(), profile, tmp_path / "b", CPU)
+    assert a.card.sha256 == b.card.sha256 and a.card.training["unlabeled"] == 0
+    assert not logged(tmp_path / "a", "labeled")
+
+
 def test_a_base_begins_with_its_labels_at_once(cohort, tmp_path):
     base = train(cohort, DualTask(), SMALL, tmp_path / "base", CPU)
     train(cohort, METHOD, replace(SMALL, iterations=6), tmp_path / "run", CPU, base=base)
