@@ -349,6 +349,13 @@ def test_of_clusters(monkeypatch):
     worker = SimpleNamespace(address="tcp://127.0.0.1:9")
     error = distributed.KilledWorker("a task", worker, 1)
     assert "two workers died on it" in str(cluster._named(error))
+
+    def gone() -> None:
+        raise distributed.CancelledError
+
+    future = SimpleNamespace(exception=gone, key="a")
+    board = cluster._Board(None, None, None)
+    assert "scheduler was lost" in told(lambda: board.end(future))
     jobqueue = pytest.importorskip("dask_jobqueue")
     monkeypatch.setattr(jobqueue, "SLURMCluster", undescribed)
     assert "the queue is not configured" in told(lambda: cluster.connected("slurm:1").__enter__())

@@ -135,7 +135,7 @@ def run(
     grace: float = 0.0,
 ) -> Iterator[tuple[str, Any]]:
     """``work(*tasks[name])`` of every task, in the order in which they end: the name, and the
-    result or the exception.
+    result or the exception. Raises InputError once there is no scheduler any more.
 
     ``more`` gives the tasks that an outcome made known, and is called after each. When the command
     is stopped, tasks at work have ``grace`` seconds to end.
@@ -156,6 +156,7 @@ def run(
                 try:
                     ended = board.end(ending.get(timeout=_GLANCE))
                 except queue.Empty:
+                    board.fill(ending.put)  # workers of a queue come one after the other
                     continue
                 if ended is not None:
                     yield ended
@@ -205,6 +206,8 @@ class _Board:
     def fill(self, ending: Callable[[Future], None]) -> None:
         """Give as many tasks as workers are free: one that waits at a worker would be blamed for
         its death too. ``ending`` is called, in a thread of the client, with each that ends."""
+        if not self._waiting:
+            return
         workers = [*self._client.scheduler_info(n_workers=-1)["workers"]]
         while self._waiting and len(self._at_work) < max(1, len(workers)):
             task = self._waiting.popleft()
@@ -218,8 +221,16 @@ class _Board:
 
     def end(self, future: Future) -> tuple[str, Any] | None:
         """Name and outcome of the task of a future that is done; None if it failed for the first
-        time, and waits again."""
-        error = future.exception()
+        time, and waits again. Raises InputError once there is no scheduler any more."""
+        from distributed import CancelledError
+
+        try:
+            error = future.exception()
+        except CancelledError:
+            raise InputError(
+                "the connection to the cluster's scheduler was lost; check the cluster, and start "
+                "the command again"
+            ) from None
         with self._lock:
             task = self._at_work.pop(future.key)
             del self._futures[future.key]

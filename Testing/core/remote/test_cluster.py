@@ -124,6 +124,27 @@ def test_a_task_whose_worker_died_goes_to_another_once(tmp_path, path_of_workers
     assert re.fullmatch(r"1 of 2, \d+ s left", shown[0][1])
 
 
+def asleep(seconds: float) -> tuple[float, float]:
+    began = time.time()
+    time.sleep(seconds)
+    return began, time.time()
+
+
+@pytest.mark.slow
+def test_workers_that_come_later_work_too(path_of_workers):
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+    ) as few, distributed.Client(few, set_as_default=False) as client:  # fmt: skip
+        tasks = {str(n): (15.0,) for n in range(2)}
+        found = dict(
+            cluster.run(client, asleep, tasks, lambda *_: None, lambda text: few.scale(2))
+        )
+    assert max(began for began, _ in found.values()) < min(end for _, end in found.values())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for sbatch")
 def test_a_queue_of_slurm(model, scans, tmp_path, monkeypatch, path_of_workers):
