@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from samples import ball, on_grid, reordered
@@ -74,6 +76,13 @@ def test_all_cases_make_one_fingerprint(tmp_path, monkeypatch):
     assert fingerprint.take(Cohort(known, new)).others == 2
     with pytest.raises(InputError, match=r"l1-label\.nrrd: the label is empty"):
         fingerprint.take(Cohort(known), (1,))
+
+
+def test_labels_that_are_all_meant_to_be_empty_are_refused(tmp_path):
+    image = np.random.default_rng(0).integers(0, 99, (20, 18, 16)).astype(np.int16)
+    empty = case(tmp_path, "a", image, np.zeros(image.shape, np.uint8))
+    with pytest.raises(InputError, match="any other shows a structure, so there is nothing to"):
+        fingerprint.take(Cohort((replace(empty, may_be_empty=True),)), (1,))
 
 
 def test_a_volume_that_a_structure_fills_has_a_radius(tmp_path):

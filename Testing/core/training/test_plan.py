@@ -74,6 +74,13 @@ def test_thick_slices_stay_and_are_halved_last():
     assert p.prior == (0.01,) * 3 and p.iterations == COMPACT.iterations
 
 
+def test_cases_that_show_nothing_do_not_count_in_the_size_of_structures():
+    (first, *_), field = HEART.labeled, (0.0, 0.0, 0.0)
+    empty = replace(first, structures=(), extent=field)
+    most = replace(HEART, labeled=(first, empty, empty))
+    assert of(most).profile.batch.patch == of(HEART).profile.batch.patch
+
+
 def test_the_start_is_on_a_coarser_grid_where_structures_are_still_seen():
     p = of(HEART).profile  # 32 mm thick, so that 8 voxels would allow 3.5 times
     assert p.coarse.spacing == pytest.approx(2.2 * np.array(p.representation.spacing), rel=1e-3)

@@ -174,7 +174,8 @@ def take(
     """The fingerprint of the labeled and unlabeled cases of ``cohort``.
 
     ``values`` are the labels that count (empty: all but ``ignore``, the label of voxels that
-    nobody annotated). Raises InputError for a file that cannot be read or an empty label.
+    nobody annotated). Raises InputError for a file that cannot be read, an empty label, and where
+    all are meant to be empty.
     """
     unlabeled = _some(cohort.unlabeled)
     total = len(cohort.labeled) + len(unlabeled)
@@ -186,6 +187,11 @@ def take(
         facts.append(found)
         samples.append(inside)
     count = len(cohort.labeled)
+    if not any(found.structures for found in facts):
+        raise InputError(
+            f"{cohort.labeled[0].label}: neither this label nor any other shows a structure, so "
+            "there is nothing to learn; annotate at least one case"
+        )
     first, *further = (_inside(channel) for channel in np.concatenate(samples, axis=1))
     return Fingerprint(
         tuple(facts[:count]),

@@ -245,7 +245,8 @@ class _Planner:
         kept = tuple(c for c in found.unlabeled if c.name not in self.left_out)
         self.found = found = replace(found, unlabeled=kept)
         self.size_mm = _median([c.size for c in found.cases])
-        self.extent_mm = _median([c.extent for c in found.labeled])  # of all structures together
+        # of all structures together
+        self.extent_mm = _median([c.extent for c in found.labeled if c.structures])
         each = [found.of(v) for v in found.values]
         self.largest_mm = np.max([_median([s.extent for s in one]) for one in each], axis=0)
         self.radii = [float(np.median([s.radius for s in one])) for one in each]
