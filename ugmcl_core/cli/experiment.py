@@ -229,7 +229,10 @@ def run(arguments: argparse.Namespace) -> int:
     if dataset.layout in datasets.BRATS_CHANNELS:
         datasets.write_lists(dataset, output / f"brats-split-{arguments.split_seed}")
     # `--only` trains a part; the table that follows still shows all that exists
-    every = tuple(r for r in experiment.rows if r in rows or dataset.has_labels_for(r.share))
+    every = tuple(
+        r for r in experiment.rows
+        if r in rows or dataset.has_labels_for(r.share_of(dataset.standard))
+    )  # fmt: skip
     for source in arguments.adopt:
         _adopt(Path(source), planned(every), place)
     for source in arguments.records:

@@ -24,16 +24,18 @@ class Row:
 
     ``options`` are the method's settings that differ from its defaults. ``share`` is the number of
     labeled cases as a multiple of the data set's standard one (the paper's 16 of 80 of LA, 25 of
-    250 of BraTS); None labels all. With ``equal_time`` the iterations are those that fit in the
-    wall time of the group's reference. Rows are compared with the ``reference`` of their
-    ``group``; ``published`` is the paper's, ``own`` marks what the paper does not have; ``series``
-    and ``x`` place a point of a curve. Rows of lower ``priority`` are trained first.
+    250 of BraTS); None labels all. A ``count`` is their number instead. With ``equal_time`` the
+    iterations are those that fit in the wall time of the group's reference. Rows are compared with
+    the ``reference`` of their ``group``; ``published`` is the paper's, ``own`` marks what the
+    paper does not have; ``series`` and ``x`` place a point of a curve. Rows of lower ``priority``
+    are trained first.
     """
 
     label: str
     method: str
     options: Options = ()
     share: float | None = 1.0
+    count: int | None = None
     equal_time: bool = False
     group: str = ""
     reference: bool = False
@@ -43,6 +45,11 @@ class Row:
     series: str = ""
     x: float = 0.0
     priority: int = 1
+
+
+    def share_of(self, standard: int) -> float | None:
+        """``share`` where ``standard`` cases are the data set's standard."""
+        return self.share if self.count is None else self.count / standard
 
 
 @dataclass(frozen=True)
@@ -287,7 +294,7 @@ FEW_LABELS = Experiment(
             Row(
                 f"{series} ({count})",
                 method,
-                share=count / 16,
+                count=count,
                 group=f"{count} labeled",
                 reference=method == "dual-task",
                 own=True,

@@ -147,7 +147,7 @@ def plan(
                 training = _training(row, dataset, profile, replicate)
                 planned.append(Planned(row, replicate, training))
                 continue
-            reference = Row("", "ugmcl", share=row.share)
+            reference = Row("", "ugmcl", share=row.share, count=row.count)
             pair = tuple(_training(r, dataset, profile, replicates[0]) for r in (reference, row))
             iterations = timed(*pair)
             if iterations is None:
@@ -160,7 +160,7 @@ def plan(
 
 
 def _training(row: Row, dataset: Dataset, profile: Profile, replicate: Replicate) -> Training:
-    labeled, unlabeled = dataset.split(row.share, replicate.draw)
+    labeled, unlabeled = dataset.split(row.share_of(dataset.standard), replicate.draw)
     method = method_of(row)
     network = replace(profile.network, distance_head=method.uses_distance)
     r = profile.representation
