@@ -38,7 +38,7 @@ def against_few_labels(results: Results, about: str) -> Figure:
     bound = results.named(ALL_LABELS)
     if bound is not None:
         values = bound.values(results.cases)
-        low, high = statistics.interval(values)
+        low, high = statistics.interval(bound.independent(results.cases))
         axes.axhspan(100 * low, 100 * high, color="0.93", zorder=0)
         axes.axhline(
             100 * statistics.mean(values), color="0.4", linestyle="--", linewidth=1.2, zorder=0.5,
@@ -122,7 +122,7 @@ def _line(
 ) -> None:
     values = [r.values(results.cases) for r in members]
     means = [100 * statistics.mean(v) for v in values]
-    ends = [statistics.interval(v) for v in values]
+    ends = [statistics.interval(r.independent(results.cases)) for r in members]
     below = [m - 100 * low for m, (low, _) in zip(means, ends, strict=True)]
     above = [100 * high - m for m, (_, high) in zip(means, ends, strict=True)]
     color = COLORS[number % len(COLORS)]

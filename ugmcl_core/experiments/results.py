@@ -40,6 +40,18 @@ class Result:
         )
 
 
+    def independent(
+        self, cases: Sequence[str], measure: str = "dice", largest: bool = False
+    ) -> np.ndarray:
+        """`values` for intervals and tests. Where there are several draws of the labeled cases,
+        the seeds of each are averaged: the same labels with another seed are no further draw."""
+        values, draws = self.values(cases, measure, largest), [n.draw for n in self.scored]
+        if len(set(draws)) < 2:
+            return values
+        each = [values[[d == draw for d in draws]] for draw in dict.fromkeys(draws)]
+        return np.stack([statistics.over_seeds(v) for v in each])
+
+
 @dataclass(frozen=True)
 class Results:
     """All rows of an experiment, in its order, and of which cases."""
@@ -85,7 +97,7 @@ class Results:
     ) -> statistics.Comparison:
         """``result`` against ``reference``, not corrected."""
         return statistics.compare(
-            result.values(self.cases, measure), reference.values(self.cases, measure)
+            result.independent(self.cases, measure), reference.independent(self.cases, measure)
         )
 
 

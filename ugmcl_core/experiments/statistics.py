@@ -53,7 +53,7 @@ def mean(values: np.ndarray) -> float:
 
 def deviation(values: np.ndarray) -> float:
     """Standard deviation over cases of (S, N) averaged over their seeds; NaN below two cases."""
-    averaged = _over_seeds(values)
+    averaged = over_seeds(values)
     known = averaged[np.isfinite(averaged)]
     return float(known.std(ddof=1)) if known.size > 1 else math.nan
 
@@ -66,9 +66,9 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     """
     from scipy import stats
 
-    known = values[:, np.isfinite(_over_seeds(values))]
+    known = values[:, np.isfinite(over_seeds(values))]
     center = mean(known)
-    error, freedom = _spread(_over_seeds(known), [known])
+    error, freedom = _spread(over_seeds(known), [known])
     half = float(stats.t.ppf(0.975, freedom)) * error if freedom else math.nan
     return center - half, center + half
 
@@ -82,7 +82,7 @@ def compare(values: np.ndarray, reference: np.ndarray) -> Comparison:
     """
     from scipy import stats
 
-    averaged = [_over_seeds(v) for v in (values, reference)]
+    averaged = [over_seeds(v) for v in (values, reference)]
     known = np.isfinite(averaged[0]) & np.isfinite(averaged[1])
     a, b = (v[known] for v in averaged)
     difference = float((a - b).mean()) if a.size else math.nan
@@ -148,7 +148,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _over_seeds(values: np.ndarray) -> np.ndarray:
+def over_seeds(values: np.ndarray) -> np.ndarray:
     """(S, N) to (N,): the mean over the seeds that have a value."""
     known = np.isfinite(values)
     count = known.sum(axis=0)

@@ -79,7 +79,7 @@ def _results(results: Results, published: bool) -> str:
     rows = []
     for result in results.present:
         dice = result.values(results.cases)
-        low, high = statistics.interval(dice)
+        low, high = statistics.interval(result.independent(results.cases))
         cells = [
             _name(result),
             "{} of {}".format(*result.labeled),
@@ -107,6 +107,11 @@ def _reading(results: Results, published: bool) -> str:
         "Every method has the same augmentation, optimizer, iterations, inference and "
         "post-processing (none here); rows at equal time differ in iterations alone.",
     ]
+    if len({n.draw for r in results.present for n in r.scored}) > 1:
+        lines.append(
+            "Intervals and tests count the draws of the labeled cases, each averaged over its "
+            "seeds: the same labels with another seed are no further draw."
+        )
     if any(r.row.own for r in results.present):
         lines.append("† Not in the paper's table.")
     if seeds == 1:
@@ -191,7 +196,7 @@ def _against_supervised(results: Results) -> list[str]:
     others = [
         r for r in results.present
         if method_of(r.row).uses_unlabeled and r not in references.values()
-        and r.row.share == 1.0
+        and r.row.share == 1.0 and r.row.count is None
     ]  # fmt: skip
     if not references or not others:
         return []
@@ -261,7 +266,7 @@ def _against(
     both = [n for n in result.scored if n in reference.scored]
     if not both:
         return ["", "", "", ""]
-    a, b = (replace(r, scored={n: r.scored[n] for n in both}).values(cases)
+    a, b = (replace(r, scored={n: r.scored[n] for n in both}).independent(cases)
             for r in (result, reference))  # fmt: skip
     difference, low, high, p = statistics.paired(a, b)
     closed = ""

@@ -25,7 +25,7 @@ SEEDS = (1, 2)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("la")
-    write_la(folder, labeled=4, unlabeled=8, held=3)
+    write_la(folder, labeled=4, unlabeled=12, held=3)
     return folder
 
 
@@ -83,7 +83,7 @@ def test_curves_show_the_means_over_seeds_and_cases(name, draw, data, tmp_path):
     shown = dict(zip(names, handles, strict=True))
     ticks = sorted({r.x for r in rows if r.x})
     if name == "few-labels":
-        bound = shown.pop("All labels (12)")  # a level line
+        bound = shown.pop("All labels (16)")  # a level line
         np.testing.assert_allclose(bound.get_ydata(), 100 * invented["All labels"].mean())
         rows = [replace(r, x=np.log2(r.x)) for r in rows if r.share]
     assert set(shown) == {r.series for r in rows}
@@ -132,11 +132,10 @@ def test_few_labels_by_the_command(data, tmp_path, capsys):
     text = (rendered / "few-labels-tiny-4-dev.md").read_text(encoding="utf-8")
     lines = {tuple(c[:2]): c for line in text.splitlines()
              if len(c := [cell.strip() for cell in line.split("|")[1:-1]]) == 10}  # fmt: skip
-    # of these few cases 8 of 16 labels are 2
     volumes, alone, bound = (
         invented[n] for n in ("UG-MCL by volumes (8)", "Labels alone (8)", "All labels")
     )
-    cells = lines["2", "UG-MCL by volumes"]
+    cells = lines["8", "UG-MCL by volumes"]
     gain = 100 * (volumes - alone).mean()
     assert cells[2] == ", ".join(f"{100 * d:.1f}" for d in volumes.mean(axis=1))
     assert cells[3] == f"{100 * volumes.min(axis=1).mean():.1f}"
@@ -144,8 +143,19 @@ def test_few_labels_by_the_command(data, tmp_path, capsys):
     assert cells[5] == f"{gain:+.2f}"
     gap = 100 * (bound.mean() - alone.mean())
     assert cells[8] == (f"{100 * gain / gap:.0f} %" if gap > 0 else "no gap")
-    assert lines["2", "Labels alone"][5:9] == [""] * 4
+    assert lines["8", "Labels alone"][5:9] == [""] * 4
     assert "## Compared with labels alone, by Dice" in text and "| UG-MCL (4)" not in text
+
+
+def test_seeds_with_the_same_labels_are_no_further_draws(data, tmp_path):
+    found, invented = invent("few-labels", data, tmp_path)
+    result = found.named("Labels alone (8)")
+    dice, cases = invented["Labels alone (8)"], found.cases
+    np.testing.assert_allclose(result.independent(cases), dice)
+    (rows, *_) = result.scored.values()
+    scored = {planning.Replicate(seed, draw): rows for draw in (0, 1) for seed in (1, 2, 3)}
+    several = replace(result, scored=scored)
+    assert several.values(cases).shape == (6, 3) and several.independent(cases).shape == (2, 3)
 
 
 def test_chosen_cases_are_lowest_median_and_highest(data, tmp_path):
@@ -161,14 +171,14 @@ def test_chosen_cases_are_lowest_median_and_highest(data, tmp_path):
 def test_pictures_by_the_command(data, tmp_path, capsys):
     only = ["--only", "Supervised,UG-MCL"]
     assert experiment("figure5", data, tmp_path, *only) == 0
-    assert experiment("figure6", data, tmp_path, *only, "--render", "--cases", "phantom-013") == 0
+    assert experiment("figure6", data, tmp_path, *only, "--render", "--cases", "phantom-017") == 0
     rendered = tmp_path / "rendered"
     for name in ("figure5", "figure6"):
         for suffix in ("png", "svg", "md"):
             assert (rendered / f"{name}-tiny-4-dev.{suffix}").stat().st_size > 1000
     text = (rendered / "figure5-tiny-4-dev.md").read_text(encoding="utf-8")
     assert "lowest Dice of UG-MCL" in text and "highest Dice of UG-MCL" in text
-    assert "phantom-013" in (rendered / "figure6-tiny-4-dev.md").read_text(encoding="utf-8")
+    assert "phantom-017" in (rendered / "figure6-tiny-4-dev.md").read_text(encoding="utf-8")
     capsys.readouterr()
     assert experiment("figure5", data, tmp_path, *only, "--render", "--cases", "x") == 2
     assert "x is not among the scored cases" in capsys.readouterr().err
