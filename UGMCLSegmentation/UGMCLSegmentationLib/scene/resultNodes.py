@@ -215,15 +215,17 @@ def _segmentId(info: dict[str, Any]) -> str:
 def labelmap(labels: np.ndarray, part: volumes.Box, sourceNode):
     """One labelmap that all segments share, cut to the box that holds any label."""
     image = slicer.vtkOrientedImageData()
+    isByte = labels.dtype.itemsize == 1
+    kind = vtk.VTK_UNSIGNED_CHAR if isByte else vtk.VTK_UNSIGNED_SHORT
     cut = arrays.tightBox(labels)
     if cut is None:
+        image.AllocateScalars(kind, 1)  # VTK makes no surface of voxels without an integer type
         return image
     (k0, k1), (j0, j1), (i0, i1) = (
         (s.start + p.start, s.stop + p.start - 1) for s, p in zip(cut, part.slices, strict=True)
     )
     image.SetExtent(i0, i1, j0, j1, k0, k1)
-    isByte = labels.dtype.itemsize == 1
-    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR if isByte else vtk.VTK_UNSIGNED_SHORT, 1)
+    image.AllocateScalars(kind, 1)
     arrays.voxels(image)[:] = labels[cut]
     matrix = vtk.vtkMatrix4x4()
     sourceNode.GetIJKToRASMatrix(matrix)

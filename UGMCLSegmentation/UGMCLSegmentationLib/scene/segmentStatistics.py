@@ -20,14 +20,18 @@ _SAME = 0.05  # mL by which the volume of a structure that nobody edited may dif
 
 def lines(segmentationNode) -> list[str]:
     """One line for each class, from the segments as they are now; none for a removed segment; and
-    the predicted Dice. What the model said about its own result is left out of the line of an
+    the predicted Dice, unless nothing was found. What the model said about its own result is left out of the line of an
     edited segment, and the Dice once any was edited."""
-    found, isEdited = [], False
+    found, isEdited, isFound = [], False, False
     for info in results.summary(segmentationNode).get("classes", []):
         segment = _segmentOf(segmentationNode, info["value"])
         if segment is None:
             continue
         volume, former = _milliliters(segment), info["volume_ml"] or 0.0
+        if not volume and not former:  # an interval or an error of nothing would only confuse
+            found.append(_("{name}: not found").format(name=segment.GetName()))
+            continue
+        isFound = True
         text = _("{name}: {volume:.1f} mL").format(name=segment.GetName(), volume=volume)
         isSame = abs(volume - former) <= _SAME + 1e-3 * former
         if isSame and info.get("volume_interval_ml"):
@@ -43,7 +47,7 @@ def lines(segmentationNode) -> list[str]:
             text += _(", mean uncertainty {value:.2f}").format(value=info["mean_uncertainty"])
         found.append(text)
     dice = results.summary(segmentationNode).get("predicted_dice")
-    if found and dice and not isEdited:
+    if isFound and dice and not isEdited:
         text = _("Predicted Dice: {dice:.2f} (95 % interval {low:.2f} to {high:.2f})")
         found.append(text.format(dice=dice[0], low=dice[1], high=dice[2]))
     return found
