@@ -153,10 +153,9 @@ def build(
                 isFilled = isFilled or bool(mask.any())
             yield
     if not isFilled:
+        text = _("{label} has no voxel inside {volume}: choose a segmentation of this volume.")
         raise PanelError(
-            _("{label} has no voxel inside {volume}.").format(
-                label=segmentationNode.GetName(), volume=volumeNode.GetName()
-            )
+            text.format(label=segmentationNode.GetName(), volume=volumeNode.GetName())
         )
     return result
 

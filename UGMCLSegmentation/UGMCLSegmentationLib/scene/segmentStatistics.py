@@ -20,8 +20,8 @@ _SAME = 0.05  # mL by which the volume of a structure that nobody edited may dif
 
 def lines(segmentationNode) -> list[str]:
     """One line for each class, from the segments as they are now; none for a removed segment; and
-    the predicted Dice, unless nothing was found. What the model said about its own result is left out of the line of an
-    edited segment, and the Dice once any was edited."""
+    the predicted Dice, unless nothing was found. What the model said about its own result is left
+    out of the line of an edited segment, and the Dice once any was edited."""
     found, isEdited, isFound = [], False, False
     for info in results.summary(segmentationNode).get("classes", []):
         segment = _segmentOf(segmentationNode, info["value"])

@@ -264,6 +264,35 @@ def test_nothing_in_common_is_said(panel):
     assert not panel.widget.logic.running and panel.ui.evaluateButton.enabled
 
 
+def test_numbers_and_differences_of_another_pair_are_not_shown(panel):
+    from UGMCLSegmentationLib.panel.evaluate import evaluation
+
+    volume = support.add_volume()
+    result, ui = panel.segment(volume), panel.ui
+    mask = support.segment_array(result, volume) > 0
+    reference = improve.add_segmentation(volume, {"left atrium": mask}, "expert")
+    other = improve.add_segmentation(volume, {"kidney": mask, "liver": mask}, "other")
+    for spoil in (
+        lambda: ui.referenceSelector.setCurrentNode(other),
+        lambda: setattr(panel.parameters, "segmentation", other),
+        lambda: (reference.GetSegmentation().GetNthSegment(0).SetName("a"),
+                 result.GetSegmentation().GetNthSegment(0).SetName("b"),
+                 reference.GetSegmentation().AddEmptySegment("", "c"),
+                 panel.click("evaluateButton")),
+    ):  # fmt: skip
+        panel.parameters.segmentation = result
+        ui.referenceSelector.setCurrentNode(reference)
+        panel.click("evaluateButton")
+        improve.wait(panel)
+        shown = evaluation.overlay().GetDisplayNode()
+        assert ui.evaluateTable.isVisibleTo(ui.evaluateSection) and shown.GetVisibility()
+        assert ui.evaluateLabel.text.startswith("scan segmentation against expert.")
+        spoil()
+        assert not ui.evaluateTable.isVisibleTo(ui.evaluateSection)
+        assert not shown.GetVisibility() and "against" not in ui.evaluateLabel.text
+    assert "no structure in common" in ui.evaluateLabel.text
+
+
 def test_the_kind_of_uncertainty_is_told(panel, monkeypatch):
     asked = []
     worker = panel.widget.logic.worker

@@ -19,6 +19,8 @@ class EvaluateSection:
         self._ui = ui = shell.ui
         self._logic = shell.logic
         self._parameters: Parameters | None = None
+        self._compared: tuple[str, str] | None = None  # what the table is about, by ID
+        self._isOutdated = False  # the differences are of another pair than the chosen one
         ui.referenceSelector.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setVisible(False)
@@ -30,6 +32,7 @@ class EvaluateSection:
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
+        self._isOutdated = False
         self._showTable(None)
         self.update()
 
@@ -44,29 +47,51 @@ class EvaluateSection:
             reason = _("Segment a volume first, or select a result in Display.")
         elif reference is None or reference is result:
             reason = _("Choose the reference: another segmentation of the same volume.")
+        if self._compared is not None and self._compared != self._pair():
+            self._dropTable()
         name = result.GetName() if result is not None else _("none yet")
         self._ui.evaluatedLabel.text = name
         enable(self._ui.evaluateButton, _("Measure how well the two agree."), unless=reason)
         overlay = evaluation.overlay()
         if overlay is not None and parameters is not None and overlay.GetDisplayNode():
-            overlay.GetDisplayNode().SetVisibility(parameters.showErrors)
+            isShown = parameters.showErrors and not self._isOutdated
+            overlay.GetDisplayNode().SetVisibility(isShown)
+
+    def _pair(self) -> tuple[str, str] | None:
+        """The IDs of the result and the reference, None where one is missing."""
+        parameters = self._parameters
+        if parameters is None or None in (parameters.segmentation, parameters.reference):
+            return None
+        return parameters.segmentation.GetID(), parameters.reference.GetID()
+
+    def _dropTable(self) -> None:
+        """Numbers and differences of another pair would be taken for those of this one."""
+        self._isOutdated = True
+        self._showTable(None)
+        if not self._view.running:
+            self._view.show("")
 
     def _onEvaluate(self, _checked: bool = False) -> None:
-        parameters = self._parameters
+        parameters, pair = self._parameters, self._pair()
+        self._dropTable()
+        self.update()
         self._view.start(
             lambda listener: self._logic.start(
                 EvaluateTask(parameters.segmentation, parameters.reference), listener
             ),
-            self._evaluated,
+            lambda result: self._evaluated(result, pair),
         )
 
-    def _evaluated(self, result: TaskResult) -> None:
+    def _evaluated(self, result: TaskResult, pair: tuple[str, str] | None) -> None:
         node = evaluation.fillTable(result.value)
-        self._showTable(node)
+        text = _("{name}. The table is also in the Data module.")
+        self._view.show(text.format(name=node.GetName()))
+        self._isOutdated = False
+        self._showTable(node, pair)
         self.update()
-        self._view.show(_("The scene has the table {name}.").format(name=node.GetName()))
 
-    def _showTable(self, node) -> None:
+    def _showTable(self, node, pair: tuple[str, str] | None = None) -> None:
+        self._compared = pair
         self._ui.evaluateTable.setMRMLTableNode(node)
         self._ui.evaluateTable.setVisible(node is not None)
         if node is not None:
