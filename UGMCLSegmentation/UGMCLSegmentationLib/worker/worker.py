@@ -18,6 +18,7 @@ from UGMCLSegmentationLib.worker.incremental import Deadline
 Event = dict[str, Any]
 _LOADING = "ugmcl: loading PyTorch"  # as ugmcl_core.worker.server prints it
 ENDS = ("result", "error", "canceled", "crashed")
+_TRAININGS = ("finetune", "keep_learning", "estimate")  # commands
 
 
 @dataclass
@@ -292,7 +293,8 @@ class Worker:
         if isSilent and not request.isAnswered and not self._oneShot:
             self._fallBack(_("The worker does not receive requests; every run starts it again."))
             return
-        self._finish({"event": "crashed", "message": _why(ending), "details": ending.lastWords})
+        message = _why(ending, request.content.get("command", ""))
+        self._finish({"event": "crashed", "message": message, "details": ending.lastWords})
 
     def _finish(self, event: Event) -> None:
         self._cancelDeadline.stop()
@@ -303,12 +305,20 @@ class Worker:
             self.onBusy()
 
 
-def _why(ending: Ending) -> str:
-    """One line for the panel."""
+def _why(ending: Ending, command: str) -> str:
+    """One line for the panel, about the process that carried out the command."""
+    isTraining = command in _TRAININGS
     lines = ending.lastWords.splitlines()
     last = lines[-1].strip() if lines else _("it left no message")
     if not ending.hasStarted:
-        return _("The segmentation process could not be started: {words}").format(words=last)
+        text = _("The segmentation process could not be started: {words}")
+        if isTraining:
+            text = _("The training process could not be started: {words}")
+        return text.format(words=last)
+    if ending.wasKilled and isTraining:
+        return _(
+            "The training process was killed, probably for lack of memory: close other programs."
+        )
     if ending.wasKilled:
         return _(
             "The segmentation process was killed, probably for lack of memory: "
@@ -318,6 +328,7 @@ def _why(ending: Ending) -> str:
         how = _("signal {n}").format(n=ending.signal)
     else:
         how = _("exit code {n}").format(n=ending.code)
-    return _("The segmentation process ended unexpectedly ({how}): {words}").format(
-        how=how, words=last
-    )
+    text = _("The segmentation process ended unexpectedly ({how}): {words}")
+    if isTraining:
+        text = _("The training process ended unexpectedly ({how}): {words}")
+    return text.format(how=how, words=last)

@@ -30,7 +30,7 @@ def test_all_volumes_with_the_model_loaded_once(panel, tmp_path):
         assert pid in (None, 0, now)
         pid = now
     assert panel.ui.batchLabel.text.startswith("3 of 4 volumes were segmented.")
-    assert "flat is a single slice" in panel.ui.batchLabel.text
+    assert panel.ui.batchLabel.text.splitlines()[1].startswith("flat is a single slice")
     assert flat is not None
     panel.ui.exportAllCheckBox.checked = True
     panel.ui.exportPatternEdit.text = "{number}-{name}-{model}"

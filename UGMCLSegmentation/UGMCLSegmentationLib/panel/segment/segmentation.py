@@ -112,7 +112,10 @@ class SegmentQueue:
         self, worker: Worker, volumeNodes: Sequence, settings: Settings, listener: TaskListener
     ) -> None:
         if not volumeNodes:
-            raise PanelError(_("There is no volume to segment."))
+            raise PanelError(
+                _("There is no volume to segment: load some, or set their roles in Improve to "
+                  "another than Ignore.")
+            )  # fmt: skip
         self.occupation = _("A batch is running.")
         self._worker = worker
         self._waiting = channels.leads(volumeNodes, settings.channels)
@@ -178,6 +181,6 @@ class SegmentQueue:
         made = _("{n} of {count} volumes were segmented.").format(
             n=len(self._made), count=self._count
         )
-        text = " ".join(part for part in (message, made, *self._failures) if part)
+        text = "\n".join([f"{message} {made}".strip(), *self._failures])
         self.running = False
         self._listener.onEnd(TaskResult(kind, text, self._made))
