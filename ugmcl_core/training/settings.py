@@ -20,6 +20,7 @@ alone; with more labels the two are level (docs/results/few-labels)."""
 _LARGEST = 2**31 - 1  # iterations and seed
 BETTER, NOT_BETTER, UNKNOWN = "better", "not better", "not enough evidence"
 """What a fine-tuning's hold-out cases show."""
+FEWEST = 3  # cases that show whether a model is better; with fewer nothing is concluded
 REPORT = "report.json"
 
 

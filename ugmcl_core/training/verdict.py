@@ -13,12 +13,10 @@ from ..evaluation import metrics
 from ..inference.segmenter import Segmenter
 from ..inference.settings import SegmentSettings
 from ..models.card import ClassInfo
-from .settings import BETTER, NOT_BETTER, UNKNOWN
+from .settings import BETTER, FEWEST, NOT_BETTER, UNKNOWN
 
 REPORTED = ("dice", "jaccard", "asd_mm", "hd95_mm")
 _MANY = 6  # cases; with fewer, the interval is wide because they are few
-FEWEST = 3
-"""With fewer cases nothing is concluded."""
 _CALLED = {"holdout": "hold-out", "leave-one-out": "left-out", "arrival": "newly accepted"}
 
 CaseMeasures = dict[str, Any]

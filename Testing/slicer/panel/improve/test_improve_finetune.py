@@ -252,6 +252,43 @@ def test_estimate_before_a_run(panel):
     assert selector.itemData(selector.currentIndex) == "custom"
 
 
+def test_a_report_that_could_tell_nothing_is_said_before_the_run(panel):
+    improve.open_improve(panel)
+    assert "load some, or add files" in panel.ui.casesLabel.text
+    improve.prepare(panel, 3, 1, 2)
+    label = panel.ui.estimateLabel
+    assert label.text.startswith("With fewer than 3 hold-out cases, the report cannot tell")
+    improve.set_role(panel, "lab0", "Hold-out")
+    assert label.isHidden()
+    for name in ("lab0", "hold0", "hold1"):
+        improve.set_role(panel, name, "Ignore")
+    improve.set_role(panel, "lab0", "Labeled")
+    assert "fewer than 3" in label.text
+    panel.ui.leaveOneOutCheckBox.checked = True
+    assert label.isHidden()
+    panel.ui.leaveOneOutCheckBox.checked = False
+    panel.ui.baseSelector.currentIndex = panel.ui.baseSelector.count - 1  # nothing to compare
+    assert label.isHidden()
+
+
+def test_why_a_button_is_disabled(panel):
+    ui = panel.ui
+    improve.open_improve(panel)
+    for name in ("finetuneButton", "estimateButton"):
+        assert not getattr(ui, name).enabled
+        assert "Mark at least one case as Labeled" in getattr(ui, name).toolTip
+    improve.prepare(panel, 1, 0, 0)
+    assert "Run a few steps" in ui.estimateButton.toolTip
+    for name in ("rankButton", "openNextButton"):
+        assert "set the role of a volume to Unlabeled" in getattr(ui, name).toolTip
+    ui.minutesSpinBox.value = 5
+    assert "Set them to 0" in ui.iterationsSpinBox.toolTip
+    ui.minutesSpinBox.value = 0
+    assert "Number of training steps" in ui.iterationsSpinBox.toolTip
+    ui.baseSelector.currentIndex = ui.baseSelector.count - 1
+    assert "anyway" in ui.replanCheckBox.toolTip
+
+
 def test_the_plan_of_a_training_from_scratch_and_a_length_in_minutes(panel):
     improve.prepare(panel, iterations=1000)
     assert panel.ui.planLabel.isHidden()
@@ -306,6 +343,8 @@ def test_a_report_says_no_more_than_is_known(panel, monkeypatch, gain, counts, w
     panel.click("finetuneButton")
     improve.finish(panel)
     assert words in panel.ui.reportLabel.text
+    is_advised = "More corrected cases" in panel.ui.reportLabel.text
+    assert is_advised == words.startswith("Not better")
     assert (panel.parameters.model == "my-model") == is_selected
     assert panel.ui.modelSelector.findData("my-model") >= 0
 

@@ -80,8 +80,9 @@ def test_a_killed_process_leaves_a_run_to_resume(panel, monkeypatch):
     improve.prepare(panel)
     panel.click("finetuneButton")
     improve.finish(panel)
-    assert "killed" in panel.ui.improveMessageLabel.text
-    assert "can be resumed" in panel.ui.improveMessageLabel.text
+    message = panel.ui.improveMessageLabel.text
+    assert message.startswith("The training process was killed, probably for lack of memory")
+    assert "can be resumed" in message and "region" not in message  # a training has none
     assert panel.ui.finetuneButton.enabled and not panel.ui.resumeButton.isHidden()
     panel.click("resumeButton")
     improve.finish(panel)
@@ -140,8 +141,7 @@ def text_of(path: Path) -> str:
     return path.read_text() if path.is_file() else ""
 
 
-def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
-    import slicer
+def test_runs_of_another_slicer_are_not_offered(panel, answers):
     from UGMCLSegmentationLib.storage import runFolder
 
     improve.prepare(panel)
@@ -154,7 +154,6 @@ def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
     runFolder.release(folder)
     panel.widget.improve.refresh()
     assert panel.ui.runSelector.currentText == "theirs, today"
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_texts: True)
     runFolder.write(folder / runFolder.OWNER, str(os.getppid()))  # it was resumed there just now
     panel.click("resumeButton")
     assert "Another Slicer works on this run" in panel.ui.improveMessageLabel.text
@@ -165,6 +164,8 @@ def test_runs_of_another_slicer_are_not_offered(panel, monkeypatch):
     panel.widget.improve.refresh()
     panel.click("discardButton")
     assert not folder.exists() and panel.ui.runSelector.isHidden()
+    assert panel.ui.improveMessageLabel.text == ""  # no run can be resumed any more
+    assert answers.questions[-1].startswith("Delete the run theirs, today")
 
 
 def test_what_a_crash_left_of_runs_is_swept(panel):

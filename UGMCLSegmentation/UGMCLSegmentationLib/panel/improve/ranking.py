@@ -61,7 +61,7 @@ class RankingSection:
     def update(self) -> None:
         reason = self._logic.occupation
         if self._parameters is None or not self._unlabeled():
-            reason = _("There is no unlabeled case.")
+            reason = _("There is no unlabeled case: set the role of a volume to Unlabeled.")
         text = _(
             "Look at every unlabeled volume with the model selected in Segment, and sort them: "
             "that with the lowest predicted Dice first."

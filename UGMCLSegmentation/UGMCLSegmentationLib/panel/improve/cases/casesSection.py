@@ -18,7 +18,7 @@ from UGMCLSegmentationLib.parameters import Parameters
 from UGMCLSegmentationLib.scene import results, subjectHierarchy, volumes
 
 _NAME, _ROLE, _LABEL, _RANK, _SIZE = range(5)
-_WIDTHS = {_ROLE: 96, _LABEL: 112, _RANK: 104, _SIZE: 84}
+_WIDTHS = {_ROLE: 96, _RANK: 104, _SIZE: 84}  # the names share the rest
 _WHOLE = 0  # of the subject hierarchy
 _EMPTY = "empty"  # instead of a segmentation's ID
 
@@ -81,7 +81,9 @@ class CasesSection:
         self._onFilter()
         self._showChannels()
         used = [case for case in contents.cases if case.role != cases.IGNORE]
-        lines = [caseChecks.summary(used)] if used else [_("The scene has no volumes yet.")]
+        lines = [caseChecks.summary(used)]
+        if not contents.cases:
+            lines = [_("The scene has no volumes yet: load some, or add files.")]
         lines += [case.problem for case in used if case.problem]
         lines += self._leftOut
         lines += [notice for case in used for notice in case.notices]

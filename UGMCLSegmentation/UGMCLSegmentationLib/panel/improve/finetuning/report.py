@@ -32,6 +32,8 @@ def summary(result: dict[str, Any]) -> str:
         lines = [text]
     if result.get("text"):
         lines.append(result["text"])  # the worker's numbers and their meaning
+    if result["model"] is not None and result["verdict"] == NOT_BETTER:
+        lines.append(_("More corrected cases of the kind that fail help more than more steps."))
     if result.get("report") == "leave-one-out":
         lines.append(_("Each labeled case was measured with a model fine-tuned without it."))
     if result.get("report") == "arrival":

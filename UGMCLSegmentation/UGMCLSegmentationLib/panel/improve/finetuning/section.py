@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ugmcl_core.training.settings import NOT_BETTER, FinetuneSettings
+from ugmcl_core.training.settings import FEWEST, NOT_BETTER, FinetuneSettings
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.improve.cases import cases
@@ -64,7 +64,9 @@ class FinetuneSection:
             ui.improveLogText.appendPlainText, ui.finetuneProgressLabel, self._onChanged,
         )  # fmt: skip
         self.choices = FinetuneChoices(ui, shell.connections)
-        self.resume = ResumeSection(ui, shell.connections, self._onResume)
+        self.resume = ResumeSection(
+            ui, shell.connections, self._onResume, lambda: self._view.show("")
+        )
         trainer.onHello = self._onHello
         trainer.onLog = self._view.onLog
         for widget, signal, slot in (
@@ -102,10 +104,13 @@ class FinetuneSection:
         ui, running = self._ui, self.running
         self.choices.update()
         reason = self._reason()
-        ui.estimateButton.enabled = not reason
-        ui.replanCheckBox.enabled = bool(self._parameters and baseOf(self._parameters))
+        text = _("Run a few steps to estimate the time and memory of the run. Fine-tune does this "
+                 "too.")  # fmt: skip
+        enable(ui.estimateButton, text, unless=reason)
         enable(ui.finetuneButton, _("Train a new model on the cases."), unless=reason)
-        ui.pauseButton.enabled = running and self._task.isTraining and self._run.canSend
+        canPause = running and self._task.isTraining and self._run.canSend
+        text = _("Pause the training between two steps. The computer is free meanwhile.")
+        enable(ui.pauseButton, text, unless="" if canPause else _("No training runs yet."))
         isPaused = running and self._view.isPaused
         ui.pauseButton.text = _("Continue") if isPaused else _("Pause")
         ui.estimateButton.setVisible(not running)
@@ -299,8 +304,26 @@ class FinetuneSection:
                 _("This computer has an NVIDIA GPU, but the installed PyTorch uses the CPU only: "
                   "training takes many times longer than it needs to.")
             )  # fmt: skip
+        if text := self._lacksEvidence():
+            lines.append(text)
         messages.show(self._ui.estimateLabel, "\n".join(lines))
         messages.show(self._ui.planLabel, self._plan())
+
+    def _lacksEvidence(self) -> str:
+        """Why the report of a run could not tell whether the new model is better, "" if it could;
+        better to know before a long training."""
+        parameters = self._parameters
+        if parameters is None or not baseOf(parameters) or self._reason():
+            return ""
+        roles = [case.role for case in self._caseList.contents.cases]
+        count = roles.count(cases.HOLDOUT)
+        if not count and parameters.leaveOneOut:
+            count = roles.count(cases.LABELED)
+        if count >= FEWEST:
+            return ""
+        text = _("With fewer than {n} hold-out cases, the report cannot tell whether the new "
+                 "model is better.")  # fmt: skip
+        return text.format(n=FEWEST)
 
     def _place(self) -> str:
         """The other computer that would do the work, "" for this one."""
@@ -337,13 +360,19 @@ class FinetuneSection:
 
 
 class ResumeSection:
-    """Offers the runs to resume; calls `onResume` with the one that the user chose."""
+    """Offers the runs to resume; calls `onResume` with the one that the user chose, and
+    `onDiscarded` after one was deleted."""
 
     def __init__(
-        self, ui, connections: Connections, onResume: Callable[[runFolder.ResumableRun], None]
+        self,
+        ui,
+        connections: Connections,
+        onResume: Callable[[runFolder.ResumableRun], None],
+        onDiscarded: Callable[[], None],
     ) -> None:
         self._ui = ui
         self._onResume = onResume
+        self._onDiscarded = onDiscarded
         self._runs: list[runFolder.ResumableRun] = []
         connections.connect(ui.resumeButton, "clicked(bool)", self._onResumeClicked)
         connections.connect(ui.discardButton, "clicked(bool)", self._onDiscard)
@@ -370,11 +399,14 @@ class ResumeSection:
 
     def _onDiscard(self, _checked: bool = False) -> None:
         run = self._chosen()
-        question = _("Delete this run and its progress?")
-        if run is not None and slicer.util.confirmOkCancelDisplay(question):
+        if run is None:
+            return
+        question = _("Delete the run {run} and its progress?").format(run=_textOf(run))
+        if slicer.util.confirmOkCancelDisplay(question):
             if not runFolder.isTaken(run.folder):  # otherwise another Slicer has just resumed it
                 elsewhere.forget(run.folder)
                 runFolder.discard(run.folder)
+                self._onDiscarded()  # what is said of the run, such as that it can be resumed
             self.refresh(False)
 
 

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from ugmcl_core.training.settings import DEFAULT_METHOD
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill, silent
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable, fill, silent
 from UGMCLSegmentationLib.parameters import SCRATCH, Parameters
 
 
@@ -65,8 +65,18 @@ class FinetuneChoices:
         parameters = self._parameters
         if parameters is None:
             return
-        self._ui.iterationsSpinBox.enabled = not parameters.minutes
+        text = _("Number of training steps. The effort sets it; you can enter any other number.")
+        reason = _("Minutes set the length of the run. Set them to 0 to choose a number of steps.")
+        enable(self._ui.iterationsSpinBox, text, unless=reason if parameters.minutes else "")
         isScratch = parameters.base == SCRATCH
+        text = _(
+            "Plan the training for these cases, as from scratch, instead of staying on the grid "
+            "of the model to start from; its weights are kept where they fit. For cases unlike "
+            "those of the model: another modality, thick slices, or structures thinner than three "
+            "voxels of its grid."
+        )
+        reason = _("A training from scratch is planned for its cases anyway.")
+        enable(self._ui.replanCheckBox, text, unless=reason if isScratch else "")
         for widget in (self._ui.channelsLabel, self._ui.channelsEdit):
             widget.setVisible(isScratch)
         for selector, value in (
