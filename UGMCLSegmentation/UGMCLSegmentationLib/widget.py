@@ -277,7 +277,11 @@ class UGMCLSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._refreshModels()
 
     def onModelDeleted(self, name: str) -> None:
+        isSelected = self.parameters is not None and self.parameters.model == name
         self.onModelRenamed(name, "")
+        if isSelected:  # another one took its place
+            text = _("The model {name} was deleted; another one is selected now.")
+            self.segment.showMessage(text.format(name=name))
 
     def onStorageMoved(self) -> None:
         self.logic.dropWorkers()  # they look for models in the former folder

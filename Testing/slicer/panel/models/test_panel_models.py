@@ -67,8 +67,13 @@ def test_closed_it_costs_nothing_and_open_it_tells_of_the_bundled_model(panel):
     choose(panel, "la-lge-mri")
     text = panel.ui.storedModelLabel.text
     assert "research use only" in text and text.lower().count("not for clinical use") == 1
-    assert not panel.ui.deleteModelButton.enabled and not panel.ui.renameModelButton.enabled
+    lines = text.splitlines()
+    assert lines[1:3] == ["Structures: left atrium", "Images: LGE-MRI"]
+    assert [line.partition(":")[0] for line in lines[3:]] == ["Use", "License", "Place"]
+    for button in (panel.ui.deleteModelButton, panel.ui.renameModelButton):
+        assert not button.enabled and "came with the extension" in button.toolTip
     assert panel.ui.exportModelButton.enabled and not panel.ui.importModelButton.enabled
+    assert "Choose a folder" in panel.ui.importModelButton.toolTip
     assert panel.ui.importSumEdit.isHidden() and panel.ui.knownModelSelector.isHidden()
 
 
@@ -103,7 +108,9 @@ def test_a_model_goes_in_out_gets_a_name_and_goes(panel, section, model, tmp_pat
     choose(panel, "tiny")
     panel.click("deleteModelButton")
     assert "tiny" not in listed(panel) and not (userFolder.models() / "tiny").exists()
+    assert said(panel) == "tiny was deleted."
     assert panel.parameters.model == "better"  # the first that is left
+    assert panel.message == "The model tiny was deleted; another one is selected now."
 
 
 def test_models_elsewhere_are_neither_renamed_nor_deleted(
@@ -116,6 +123,7 @@ def test_models_elsewhere_are_neither_renamed_nor_deleted(
     choose(panel, model.name)
     assert panel.ui.exportModelButton.enabled
     assert not panel.ui.renameModelButton.enabled and not panel.ui.deleteModelButton.enabled
+    assert "shown under Storage" in panel.ui.deleteModelButton.toolTip
     (userFolder.models() / "linked").unlink()
     samples.tiny_model(tmp_path / "shared" / "theirs")
     monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "shared"))

@@ -15,7 +15,7 @@ from ugmcl_core.errors import InputError
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
 from UGMCLSegmentationLib.panel.models import models
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, fill
+from UGMCLSegmentationLib.panel.qtHelpers import Connections, askForFolder, enable, fill
 from UGMCLSegmentationLib.storage import runFolder, temporaryFolders, userFolder
 from UGMCLSegmentationLib.worker import elsewhere
 from UGMCLSegmentationLib.worker.child import Child, Ending, pythonExecutable
@@ -110,10 +110,21 @@ class ModelsSection:
         lines = []
         if model is not None:
             card = model.card
-            place = _("Included in the extension.") if model.bundled else str(model.folder)
-            lines = [card.description, card.license, card.intended_use, place]
-            if "not for clinical use" not in card.intended_use.lower():
-                lines.append(_("Not for clinical use."))
+            place = _("included in the extension") if model.bundled else str(model.folder)
+            use = card.intended_use
+            if "not for clinical use" not in use.lower():
+                use = f"{use} {_('Not for clinical use.')}".strip()
+            lines = [card.description] + [
+                text.format(text=value)
+                for text, value in (
+                    (_("Structures: {text}"), ", ".join(info.name for info in card.classes)),
+                    (_("Images: {text}"), _imagesOf(card)),
+                    (_("Use: {text}"), use),
+                    (_("License: {text}"), card.license),
+                    (_("Place: {text}"), place),
+                )
+                if value
+            ]
         self._ui.storedModelLabel.text = "\n".join(line for line in lines if line)
         self._update()
 
@@ -123,16 +134,28 @@ class ModelsSection:
 
     def _update(self, *_arguments) -> None:
         ui, model = self._ui, self._models.get(self._key)
-        isFree = not self.running
+        busy = _("A model is being imported or exported.") if self.running else ""
         source = ui.importSourceEdit.text.strip()
         ui.importSumEdit.setVisible("://" in source)
-        ui.importModelButton.enabled = bool(source) and isFree
-        ui.exportModelButton.enabled = model is not None and isFree
-        isOwn = model is not None and not model.bundled and _isInUserFolder(model.folder)
-        ui.renameModelButton.enabled = ui.deleteModelButton.enabled = isOwn and isFree
+        missing = "" if source else _("Choose a folder or a zip, or enter an address.")
+        text = _("Check the model and copy it to this computer.")
+        enable(ui.importModelButton, text, unless=busy or missing)
+        missing = "" if model is not None else _("There is no model on this computer.")
+        text = _("Write a copy of the model: a zip for import on another computer, or an ONNX "
+                 "file for programs without PyTorch.")  # fmt: skip
+        enable(ui.exportModelButton, text, unless=busy or missing)
+        if model is not None and model.bundled:
+            missing = _("Models that came with the extension cannot be renamed or deleted.")
+        elif model is not None and not _isInUserFolder(model.folder):
+            missing = _("Only models in the folder shown under Storage can be renamed or deleted.")
+        enable(ui.renameModelButton, _("Rename the model."), unless=busy or missing)
+        text = _("Delete the model from this computer.")
+        enable(ui.deleteModelButton, text, unless=busy or missing)
         ui.importProgressBar.setVisible(self.running)
         ui.importStopButton.setVisible(self.running)
-        ui.changeStorageButton.enabled = isFree
+        text = _("Store new models, runs and logs in another folder. Existing ones stay where "
+                 "they are.")  # fmt: skip
+        enable(ui.changeStorageButton, text, unless=busy)
 
     # Import and export take a while, so a process does them
 
@@ -235,6 +258,7 @@ class ModelsSection:
             lambda: store.remove(model.folder)
         ):
             self.refresh()
+            self._showMessage(_("{name} was deleted.").format(name=model.name))
             self._listener.onModelDeleted(model.name)
 
     def _attempt(self, act: Callable[[], object]) -> bool:
@@ -293,6 +317,14 @@ class ModelsSection:
 
     def _showMessage(self, text: str, isError: bool = False) -> None:
         messages.show(self._ui.modelsMessageLabel, text, isError)
+
+
+def _imagesOf(card) -> str:
+    """The modality and the channels of a model, "" if the card does not say."""
+    channels = ", ".join(card.channels) if len(card.channels) > 1 else ""
+    if card.modality and channels:
+        return f"{card.modality} ({channels})"
+    return card.modality or channels
 
 
 def _isInUserFolder(folder: Path) -> bool:
