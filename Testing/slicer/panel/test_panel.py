@@ -46,6 +46,20 @@ def test_opening_is_quick_and_imports_nothing_heavy():
     assert min(spent) < 0.5
 
 
+def test_an_empty_scene_is_told_how_to_get_a_volume(panel):
+    import slicer
+
+    label = panel.ui.emptyLabel
+    assert not label.isHidden() and not panel.ui.segmentButton.enabled
+    volume = support.add_volume()
+    assert label.isHidden() and panel.ui.segmentButton.enabled
+    slicer.mrmlScene.RemoveNode(volume)
+    assert not label.isHidden()
+    support.add_volume()
+    slicer.mrmlScene.Clear(False)
+    assert not label.isHidden()
+
+
 def controls(panel):
     import qt
 

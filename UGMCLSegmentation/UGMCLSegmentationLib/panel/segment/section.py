@@ -61,13 +61,15 @@ class SegmentSection:
         enable(self._ui.segmentButton, text, unless=reason)
 
     def showChannels(self) -> None:
-        """A volume for each channel, if the model takes several images a case."""
+        """A volume for each channel, if the model takes several images a case; how to get a
+        volume if the scene has none."""
         parameters = self._parameters
         isOpen = parameters is not None and not slicer.mrmlScene.IsClosing()
         volumeNode = parameters.inputVolume if isOpen else None
         if volumeNode is not None and self._names[0] != parameters.model:  # else read already
             self._names = parameters.model, models.channelsOf(parameters.model)
         self._channels.show(volumeNode, self._names[1])
+        self._ui.emptyLabel.setVisible(isOpen and not volumes.images())
 
     def showMessage(self, text: str) -> None:
         self._view.show(text)
