@@ -180,10 +180,23 @@ def tell_result(request: dict, content: dict, held: list, say) -> None:
         other = {**after, "dice": after["dice"] - 0.02} if request["compare"] else None
         cases.append({"name": case["name"], "before": before if request["base"] else None,
                       "after": after, "supervised": other})  # fmt: skip
-    verdict = "not enough evidence" if len(cases) < 3 else "better" if gain > 0 else "not better"
-    text = f"Dice changed by {gain:+.3f} on {len(cases)} cases." if cases else ""
+    verdict, text = conclude(cases, kind, gain) if request["base"] else ("not enough evidence", "")
     say("result", id=request["id"], model=str(write_model(request, content)), report=kind,
         cases=cases, verdict=verdict, text=text)  # fmt: skip
+
+
+def conclude(cases: list, kind: str, gain: float) -> tuple[str, str]:
+    """In the words of ugmcl_core.training.verdict, whose import takes seconds."""
+    if not cases:
+        return "not enough evidence", ""
+    before, now = (sum(c[k]["dice"] for c in cases) / len(cases) for k in ("before", "after"))
+    called = "hold-out" if kind == "holdout" else "left-out"
+    moved, rose = ("rose", len(cases)) if gain > 0 else ("fell", 0)
+    text = (f"Dice {moved} by {abs(gain):.3f} on average ({before:.3f} to {now:.3f}); it rose on "
+            f"{rose} of {len(cases)} {called} cases.")  # fmt: skip
+    if len(cases) < 3:
+        return "not enough evidence", text
+    return "better" if gain > 0 else "not better", text
 
 
 def write_model(request: dict, content: dict) -> Path:

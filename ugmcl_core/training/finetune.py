@@ -411,7 +411,7 @@ class _FinetuneRun:
         elif kind == "progress":
             step, total = event["step"], event["total"]
             left = (total - step + total * (len(self.parts) - number - 1)) / event["speed"]
-            text = f"{prefix}iteration {step} of {total}"
+            text = f"{prefix}step {step} of {total}"
             self.progress(done + share * step / total, text, remaining=round(left, 1))
             seen.update(losses=event["losses"], speed=event["speed"])
             self.send("metrics", step=step, part=part.name, dice=None, **seen)

@@ -60,6 +60,15 @@ def test_an_empty_scene_is_told_how_to_get_a_volume(panel):
     assert not label.isHidden()
 
 
+def test_messages_begin_as_sentences_and_names_stay():
+    from UGMCLSegmentationLib.panel import messages
+
+    assert messages.asSentence("the file is damaged: get it again").startswith("The file")
+    assert messages.asSentence("model tiny takes one image").startswith("Model tiny")
+    for text in ("scan.nrrd: no such file", "gpu-box refused the key", "no.nrrd: is empty", ""):
+        assert messages.asSentence(text) == text
+
+
 def controls(panel):
     import qt
 

@@ -11,6 +11,11 @@ from slicer.i18n import tr as _
 from UGMCLSegmentationLib.errors import PanelError
 
 ERROR_COLOR = "#c0392b"
+_OPENINGS = {  # words that messages of ugmcl_core begin with
+    "a", "an", "another", "case", "cases", "channels", "choose", "classes", "give", "keep",
+    "method", "model", "no", "nothing", "out", "the", "there", "these", "this", "two", "unknown",
+    "without",
+}  # fmt: skip
 
 
 def show(label, text: str, isError: bool = False) -> None:
@@ -18,6 +23,12 @@ def show(label, text: str, isError: bool = False) -> None:
     label.text = text
     label.styleSheet = f"color: {ERROR_COLOR}" if isError else ""
     label.setVisible(bool(text))
+
+
+def asSentence(text: str) -> str:
+    """A message of the program, which begins like a line of a command line, with a capital. Names
+    at its beginning, as of a file, stay as they are."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0] in _OPENINGS else text
 
 
 @contextlib.contextmanager

@@ -87,16 +87,16 @@ class TaskView:
     def onLog(self, level: str, text: str) -> None:
         self._onLog(text)
         if level == "warning":
-            self._warnings.append(text)
+            self._warnings.append(messages.asSentence(text))
             if self._progressLabel is not self._label:
-                self.show(text)
+                self.show(messages.asSentence(text))
 
     def onEnd(self, result: TaskResult) -> None:
         self._setRunning(False)
         self._bar.value = 0
         if result.message:
             self._onLog(result.message)
-        message = dependencies.explained(result.message)
+        message = messages.asSentence(dependencies.explained(result.message))
         self.show(message, isError=result.kind not in (DONE, CANCELED))
         if result.kind == DONE or result.value:
             with messages.showingErrors(self._label, _("The result cannot be shown.")):

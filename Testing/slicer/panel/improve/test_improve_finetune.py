@@ -41,7 +41,7 @@ def test_a_run_from_the_cases_to_the_report(panel, tmp_path, monkeypatch):
     roles = [case["role"] for case in content["cases"]]
     assert [roles.count(r) for r in ("labeled", "unlabeled", "holdout")] == [2, 4, 3]
     assert content["classes"][0]["terminology"]["code"] == "82471001"
-    assert "Dice changed by +0.050 on 3 cases." in panel.ui.reportLabel.text
+    assert "Dice rose by 0.050 on average (0.810 to 0.860)" in panel.ui.reportLabel.text
     # a table node, a page, curves, and a model that is listed and selected
     import slicer
 
@@ -330,7 +330,7 @@ def test_a_warning_where_the_gpu_is_not_used(panel, monkeypatch):
         (
             "-0.02",
             (2, 1, 3),
-            "Not better: the former model stays selected. Dice changed by -0.020",
+            "Not better: the former model stays selected. Dice fell by 0.020",
             False,
         ),
         ("0.05", (2, 1, 2), "Not enough evidence: ", True),

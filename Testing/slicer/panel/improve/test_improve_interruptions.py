@@ -72,7 +72,7 @@ def test_a_canceled_run_is_resumed_without_a_working_stdin(panel, monkeypatch):
     assert not (improve.user_runs()[0] / "cancel").exists()
     panel.click("resumeButton")
     improve.finish(panel)
-    assert "Dice changed" in panel.ui.reportLabel.text
+    assert "Dice rose" in panel.ui.reportLabel.text
 
 
 def test_a_killed_process_leaves_a_run_to_resume(panel, monkeypatch):
@@ -87,7 +87,7 @@ def test_a_killed_process_leaves_a_run_to_resume(panel, monkeypatch):
     panel.click("resumeButton")
     improve.finish(panel)
     assert "resumed at 20" in panel.ui.improveLogText.toPlainText()
-    assert "Dice changed" in panel.ui.reportLabel.text
+    assert "Dice rose" in panel.ui.reportLabel.text
 
 
 def test_closing_slicer_ends_the_worker_after_a_checkpoint(scene, panel, monkeypatch):
@@ -110,7 +110,7 @@ def test_closing_slicer_ends_the_worker_after_a_checkpoint(scene, panel, monkeyp
     again.click("resumeButton")
     improve.finish(again)
     assert f"resumed at {step}" in again.ui.improveLogText.toPlainText()
-    assert "Dice changed" in again.ui.reportLabel.text
+    assert "Dice rose" in again.ui.reportLabel.text
     assert again.parameters.model == "my-model"
     again.close()
     panel.loaded = support.Panel().loaded  # for the fixture to close
@@ -210,7 +210,7 @@ def test_a_name_that_was_taken_meanwhile(panel, monkeypatch):
     improve.finish(panel)
     made = userFolder.models() / "my-model-2"
     assert json.loads((made / "model.json").read_text())["name"] == "my-model-2"
-    assert panel.parameters.model == "my-model-2" and "Dice changed" in panel.ui.reportLabel.text
+    assert panel.parameters.model == "my-model-2" and "Dice rose" in panel.ui.reportLabel.text
     result = json.loads((improve.user_runs()[0] / "result.json").read_text())
     assert result["model"] == str(made) and result["request"]["name"] == "my-model-2"
 
@@ -226,7 +226,7 @@ def test_the_scene_may_be_closed_during_a_run(panel, monkeypatch):
     harness.process_events(200)
     assert panel.widget.improve.finetune.running
     improve.finish(panel)
-    assert "Dice changed" in panel.ui.reportLabel.text
+    assert "Dice rose" in panel.ui.reportLabel.text
     assert panel.parameters.model == "my-model"
 
 

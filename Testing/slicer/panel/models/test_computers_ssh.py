@@ -174,7 +174,7 @@ def test_each_fault_is_one_line_and_the_panel_goes_on(panel, sshd):
     volume = support.add_volume(name="scan")
     panel.select(volume)
     sshd.know("other_host_key")
-    fails("the host key of gpu-box has changed", click)
+    fails("The host key of gpu-box has changed", click)
     sshd.know("host_key")
     sshd.write_config(key="other_key")
     fails("gpu-box refused the key", click)
@@ -182,7 +182,7 @@ def test_each_fault_is_one_line_and_the_panel_goes_on(panel, sshd):
     fails("gpu-box cannot be reached (Connection refused)", click)
     sshd.write_config()
     begin(panel, sshd)
-    fails("the connection to gpu-box was lost", sshd.cut)
+    fails("The connection to gpu-box was lost", sshd.cut)
     begin(panel, sshd)
     for process in sshd.processes("worker"):
         if "--session" not in process.cmdline():

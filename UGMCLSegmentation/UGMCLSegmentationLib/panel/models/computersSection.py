@@ -191,7 +191,7 @@ class ComputersSection:
     def _onFailed(self, known: KnownComputer, action: str, ending: Ending) -> None:
         lines = ending.lastWords.splitlines() or [_("It left no message.")]
         text = lines[-1].removeprefix("ugmcl: ")
-        self._show(text, isError=True)
+        self._show(messages.asSentence(text), isError=True)
         if action != "clean":
             state = text.removeprefix(f"{known.destination} ")
             self._save(replace(known, state=state, devices=()))

@@ -228,7 +228,7 @@ class ModelsSection:
                 onDone(self._answer)
             return
         last = ending.lastWords.splitlines()[-1] if ending.lastWords else _("it left no message")
-        self._showMessage(last.removeprefix("ugmcl: "), isError=True)
+        self._showMessage(messages.asSentence(last.removeprefix("ugmcl: ")), isError=True)
 
     def _onStop(self, _checked: bool = False) -> None:
         self.close()
@@ -270,7 +270,7 @@ class ModelsSection:
         try:
             act()
         except (InputError, PanelError) as error:
-            self._showMessage(str(error), isError=True)
+            self._showMessage(messages.asSentence(str(error)), isError=True)
             return False
         return True
 
