@@ -116,7 +116,7 @@ Every message with which the program refuses input, with an example of each. Wri
     UGMCL_RECORD_MESSAGES=messages.txt make test-all
     python Testing/core/message_sites.py messages.txt
 
-In the panel, the same messages stand under the buttons."""
+In the panel, the same messages stand under the buttons, beginning with a capital."""
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import harness  # noqa: E402
 VIEW = 440  # pixels of a view's side
 FIELD_MM = 100.0  # what the slice views show of the phantom
 PANEL = 420
+USER = "/home/user"  # in the pictures, in place of the folder of the run that takes them
 BACKGROUND = (44, 44, 48)
 CAPTIONS = {"SurfaceError": "Surface error", "3D": "Surface",
             "Distance": "Signed distance", "Uncertainty": "Uncertainty"}  # fmt: skip
@@ -118,7 +119,7 @@ def grab_section(panel: Any, name: str, path: Path, last: str = "") -> None:
     end = getattr(panel.ui, last or name)
     bottom = end.mapTo(panel.loaded.panel, end.rect.topLeft()).y() + end.height
     box = (0, max(0, corner.y() - 8), PANEL, bottom + 8)
-    save(picture.crop(box), path)
+    picture.crop(box).quantize(256, dither=0).save(path, optimize=True)
     whole.unlink()
 
 

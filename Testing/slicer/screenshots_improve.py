@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 import harness  # noqa: E402
 import improve_support as improve  # noqa: E402
 import module_support as support  # noqa: E402
-from screenshots import add_model_card, grab_section  # noqa: E402
+from screenshots import USER, add_model_card, grab_section  # noqa: E402
 
 NAMES = tuple(f"Patient {number}" for number in range(1, 8))
 ROLES = ("Labeled",) * 2 + ("Unlabeled",) * 2 + ("Hold-out",) * 3
@@ -130,6 +130,7 @@ def take(panel: Any, folder: Path, scratch: Path) -> None:
     settle(panel)
     ui.exportAllCheckBox.checked = True
     ui.exportPatternEdit.text = "{name}-{model}"
+    ui.exportFolderEdit.currentPath = str(Path(USER) / "segmentations")
     grab_section(panel, "batchSection", folder / "batch.png", last="exportSection")
     show(panel, "improveSection")
     improve.open_improve(panel)

@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parent / "core")]
 
 import harness  # noqa: E402
+from screenshots import USER  # noqa: E402
 
 WIDTH = 420
 CAPTION = 18  # pixels
@@ -102,6 +103,13 @@ def joined(pictures: list):
     return sheet
 
 
+def show_as_of_a_user(ui, folder: Path) -> None:
+    """Name a usual folder in place of this temporary one."""
+    usual = f"{USER}/.local/share/slicer.org/Slicer/{folder.name}"
+    for label in (ui.storedModelLabel, ui.storageLabel):
+        label.text = label.text.replace(str(folder), usual)
+
+
 def grab_advanced(panel, path: Path):
     """With the devices that the worker of this computer reports."""
     ui = panel.ui
@@ -126,6 +134,7 @@ def grab_models(panel, path: Path, user: Path):
     ui.modelsSection.collapsed = False
     ui.storedModelSelector.currentIndex = ui.storedModelSelector.findData("our-scanner")
     ui.importSourceEdit.text = "https://models.example.org/left-atrium.zip"
+    show_as_of_a_user(ui, user)
     return grab(panel, ui.modelsSection, path)
 
 
@@ -162,6 +171,7 @@ def grab_import(panel, path: Path, scratch: Path):
     panel.click("importModelButton")
     harness.wait_until(lambda: not section.running, 120)
     ui.importSourceEdit.text = "hf:owner/left-atrium@v1.0"
+    show_as_of_a_user(ui, scratch / "UGMCLSegmentation")
     return grab(panel, ui.modelsSection, path)
 
 

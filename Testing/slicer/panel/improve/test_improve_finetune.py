@@ -252,6 +252,17 @@ def test_estimate_before_a_run(panel):
     assert selector.itemData(selector.currentIndex) == "custom"
 
 
+def test_the_estimate_gives_way_to_the_run(panel, monkeypatch):
+    monkeypatch.setenv("FAKE_STEP", "0.02")
+    improve.prepare(panel, iterations=200)
+    panel.click("finetuneButton")
+    improve.wait_for_steps(panel)
+    assert panel.ui.estimateLabel.isHidden()  # the progress tells time and memory
+    panel.click("cancelFinetuneButton")
+    improve.finish(panel)
+    assert panel.ui.estimateLabel.text.startswith("Takes about")
+
+
 def test_a_report_that_could_tell_nothing_is_said_before_the_run(panel):
     improve.open_improve(panel)
     assert "load some, or add files" in panel.ui.casesLabel.text

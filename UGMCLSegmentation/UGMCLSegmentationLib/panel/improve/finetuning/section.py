@@ -296,7 +296,9 @@ class FinetuneSection:
 
     def _showEstimate(self) -> None:
         lines = []
-        if self._parameters is not None and self._measureKey() in self._estimates:
+        isTraining = self.running and self._task.isTraining  # which knows its own time
+        isAsked = self._parameters is not None and not isTraining and not self.occupation
+        if isAsked and self._measureKey() in self._estimates:
             estimate = self._estimates[self._measureKey()]
             lines.append(estimate.text(self._steps(), self._place()))
         if self._isSlow and not self._place():
