@@ -349,12 +349,7 @@ def test_of_clusters(monkeypatch):
     worker = SimpleNamespace(address="tcp://127.0.0.1:9")
     error = distributed.KilledWorker("a task", worker, 1)
     assert "two workers died on it" in str(cluster._named(error))
-
-    def gone() -> None:
-        raise distributed.CancelledError
-
-    future = SimpleNamespace(exception=gone, key="a")
-    board = cluster._Board(None, None, None)
+    board, future = cluster._Board(None, None, None), SimpleNamespace(status="lost")
     assert "scheduler was lost" in told(lambda: board.end(future))
     jobqueue = pytest.importorskip("dask_jobqueue")
     monkeypatch.setattr(jobqueue, "SLURMCluster", undescribed)

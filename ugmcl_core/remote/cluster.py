@@ -222,15 +222,12 @@ class _Board:
     def end(self, future: Future) -> tuple[str, Any] | None:
         """Name and outcome of the task of a future that is done; None if it failed for the first
         time, and waits again. Raises InputError once there is no scheduler any more."""
-        from distributed import CancelledError
-
-        try:
-            error = future.exception()
-        except CancelledError:
+        if future.status not in ("finished", "error"):
             raise InputError(
                 "the connection to the cluster's scheduler was lost; check the cluster, and start "
                 "the command again"
-            ) from None
+            )
+        error = future.exception()
         with self._lock:
             task = self._at_work.pop(future.key)
             del self._futures[future.key]
