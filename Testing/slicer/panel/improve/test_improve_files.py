@@ -45,6 +45,18 @@ def test_files_beside_the_scene(panel, tmp_path):
     assert "holds no images" in panel.ui.casesLabel.text
 
 
+def test_files_that_cannot_be_read_are_left_out_and_named(panel, tmp_path):
+    image = sitk.GetImageFromArray(np.ones((8, 9, 10), np.uint8))
+    sitk.WriteImage(image, str(tmp_path / "good.nii.gz"))
+    for name in ("empty.nii.gz", "text.nrrd"):
+        (tmp_path / name).write_bytes(b"" if name.startswith("empty") else b"hello")
+    improve.open_improve(panel)
+    panel.widget.improve.cases.addFolder(str(tmp_path))
+    assert list(improve.rows(panel)) == ["good"]
+    for name in ("empty.nii.gz", "text.nrrd"):
+        assert f"{name} cannot be read and was left out" in panel.ui.casesLabel.text
+
+
 def test_files_are_removed_from_the_list_only_where_that_is_seen(panel, tmp_path):
     support.add_volume(name="in the scene")
     for name in ("apple", "banana", "cherry"):

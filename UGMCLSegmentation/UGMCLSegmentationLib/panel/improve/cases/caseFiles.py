@@ -53,8 +53,8 @@ def find(
     folder: Path, names: Sequence[str] = ("image",)
 ) -> tuple[list[CaseFile], list[str]]:
     """The cases in a folder, labeled where it has their label maps (`pairing.pair_folder`), each
-    with an image for each of the channels' `names`; and what is left out, as it lacks one or
-    belongs to nothing.
+    with an image for each of the channels' `names`; and what is left out, as it lacks one,
+    belongs to nothing or cannot be read.
 
     Raises PanelError if there is none, and where names are ambiguous.
     """
@@ -65,12 +65,17 @@ def find(
     if not pairs:
         raise PanelError(
             _("{folder} holds no images ({kinds}).").format(
-                folder=folder, kinds=" ".join(pairing.SUFFIXES)
+                folder=folder, kinds=", ".join(pairing.SUFFIXES)
             )
         )
     found = []
     for pair in pairs:
         image, label = pair.image, pair.label
+        broken = [p.name for p in (image, *pair.further) if _header(p) is None]
+        if broken:
+            text = _("{file} cannot be read and was left out: get it again.")
+            leftOver = [*leftOver, text.format(file=broken[0])]
+            continue
         problem, notice = _mismatch(image, label) if label else ("", "")
         role = LABELED if label else UNLABELED
         further = tuple(map(str, pair.further))
@@ -117,17 +122,10 @@ def merged(known: list[CaseFile], added: list[CaseFile]) -> list[CaseFile]:
 def _mismatch(image: Path, label: Path) -> tuple[str, str]:
     """Why the label does not fit the image and what will be done about it, by the headers; "" for
     none."""
-    import SimpleITK as sitk  # here: it costs a quarter of a second
-
-    headers = []
-    for path in (image, label):
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError:
+    headers = [_header(path) for path in (image, label)]
+    for path, header in zip((image, label), headers, strict=True):
+        if header is None:
             return _("{file} cannot be read.").format(file=path.name), ""
-        headers.append(reader)
     sizes = [reader.GetSize() for reader in headers]
     if len(sizes[0]) == len(sizes[1]) == 3:
         # from voxels of the image to voxels of the label
@@ -146,6 +144,19 @@ def _mismatch(image: Path, label: Path) -> tuple[str, str]:
         label=label.name, image=image.name, a="x".join(map(str, sizes[1])),
         b="x".join(map(str, sizes[0])),
     ), ""  # fmt: skip
+
+
+def _header(path: Path) -> Any:
+    """A reader of ITK that has read the header of the file, None if it could not."""
+    import SimpleITK as sitk  # here: it costs a quarter of a second
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return None
+    return reader
 
 
 def _toWorld(header) -> np.ndarray:
