@@ -15,7 +15,8 @@ from scipy import ndimage
 from training_samples import CPU, SMALL, write_phantoms
 
 from ugmcl_core.data import batches
-from ugmcl_core.data.cases import Cohort, find_cohort, prepare_cases
+from ugmcl_core.data.cases import Case, Cohort, find_cohort, prepare_cases
+from ugmcl_core.data.volume import read, write
 from ugmcl_core.errors import Canceled
 from ugmcl_core.inference.sliding_window import predict_mirrored
 from ugmcl_core.methods import DualTask, UGMCLVolumes
@@ -368,6 +369,17 @@ def test_doubtful_volumes_are_left_out_if_wanted(cohort, tmp_path):
     assert kept == [(round(0.4 * count), count - round(0.4 * count))] * 2
 
 
+def test_the_time_of_a_larger_unlabeled_volume_is_that_of_its_size(cohort, tmp_path):
+    image = read(cohort.unlabeled[0].image)
+    grid = replace(image.grid, shape=tuple(2 * n for n in image.grid.shape))
+    array = np.tile(image.array, (2, 2, 2))
+    write(tmp_path / "large.nrrd", replace(image, array=array, grid=grid))
+    large = replace(cohort, unlabeled=(Case("large", tmp_path / "large.nrrd"),))
+    attempt = attempts_for(SMALL, "cpu")[0]
+    same, more = (pace.measure(pace.Course(c, METHOD), attempt, 1).larger for c in (cohort, large))
+    assert same == 1.0 and more >= 8.0
+
+
 def test_the_time_of_unlabeled_volumes_counts(cohort):
     cost = pace.Cost(0.1, 0.1, 0.5, 0.2, 0, views=4)
     many = replace(cohort, unlabeled=cohort.unlabeled * 50)
@@ -379,7 +391,10 @@ def test_the_time_of_unlabeled_volumes_counts(cohort):
     # a fifth of a short training, in addition to it
     course, preparing = pace.Course(many, method), 0.1 * len(many.unlabeled)
     assert pace.unlabeled_seconds(course, cost, 1000) == pytest.approx(preparing + 100.0)
-    assert pace.unlabeled_seconds(course, cost, 10) == pytest.approx(preparing + 16.0)
+    # four volumes once, since 100 iterations lie between two labelings
+    assert pace.unlabeled_seconds(course, cost, 10) == pytest.approx(preparing + 4 * 0.8)
+    larger = replace(cost, larger=8.0)
+    assert pace.unlabeled_seconds(course, larger, 10) == pytest.approx(preparing + 4 * 6.4)
     assert pace.unlabeled_seconds(pace.Course(cohort, DualTask()), cost, 1000) == 0.0
     # two labeled volumes give four patches an iteration
     late = pace.Course(many, UGMCLVolumes(start=0.0, epochs=800))

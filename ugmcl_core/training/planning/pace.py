@@ -39,7 +39,8 @@ _RESERVE = 0.97  # part of the time that is planned for: the model must be writt
 class Cost:
     """Seconds: of preparing one case with labels and one ``unlabeled``, of one iteration, averaged
     over the training, and of one pass over a case (a result averages ``views`` of these);
-    ``memory`` in bytes; ``patches`` of an iteration; `TrainingTask.has_learned`."""
+    ``memory`` in bytes; ``patches`` of an iteration; `TrainingTask.has_learned`; ``larger``: how
+    many times the work of a case with labels a pass over an unlabeled one is."""
 
     case: float
     unlabeled: float
@@ -49,6 +50,7 @@ class Cost:
     views: int = 1
     patches: int = 4
     has_learned: bool = False
+    larger: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _measure(
     room = devices.room_for_cases(device)
     with Peak(device) as peak:
         trainer = Trainer(task, device)
-        case, unlabeled = (
+        (case, shape), (unlabeled, other) = (
             _seconds_to_prepare(cases, profile) for cases in (cohort.labeled, cohort.unlabeled)
         )
         first = [profile.warmup] + ([0] if profile.warmup else [])
@@ -104,20 +106,24 @@ def _measure(
         iteration = late if not early else part * early[0] + (1 - part) * late
         views = 2 ** len(profile.batch.augmentation.mirror_axes)
         prediction = _seconds_to_predict(trainer, views, canceled)
+        works = [work(one, profile.batch.patch, views) for one in (shape, other or shape)]
     kept = _bytes_of(trainer.labeled, whole.labeled)
     kept += _bytes_of(trainer.unlabeled, whole.unlabeled)
     return Cost(
         case, unlabeled, iteration, prediction, peak.bytes + min(room, kept), views,
-        profile.batch.size, task.has_learned,
+        profile.batch.size, task.has_learned, works[1] / works[0],
     )  # fmt: skip
 
 
-def _seconds_to_prepare(cases: Sequence[Case], profile: Profile) -> float:
-    """Seconds of the first of ``cases``, which was prepared before, so that all is loaded."""
-    began = time.monotonic()
+def _seconds_to_prepare(
+    cases: Sequence[Case], profile: Profile
+) -> tuple[float, tuple[int, ...]]:
+    """Seconds of the first of ``cases``, which was prepared before, so that all is loaded, and its
+    shape; 0 and () without cases."""
+    began, shape = time.monotonic(), ()
     for case in cases[:1]:
-        prepare_case(case, profile.representation)
-    return time.monotonic() - began
+        shape = prepare_case(case, profile.representation).image.shape[1:]
+    return time.monotonic() - began, shape
 
 
 def _seconds_to_predict(trainer: Trainer, views: int, canceled: Callable[[], bool]) -> float:
@@ -230,10 +236,11 @@ def unlabeled_seconds(course: Course, cost: Cost, iterations: int) -> float:
     preparing = cost.unlabeled * len(cohort.unlabeled)
     if not method.renewals:
         return preparing
-    volumes = min(method.volumes, len(cohort.unlabeled))  # at most this many
-    each = method.renewals * cost.views * cost.prediction
-    most = max(pseudo_labels.SHARE * cost.iteration * iterations, pseudo_labels.FEWEST * each)
-    return preparing + min(volumes * each, most)
+    times = len(pseudo_labels.renewal_steps(iterations, alone, method.renewals))
+    each = cost.views * cost.prediction * cost.larger
+    affordable = pseudo_labels.SHARE * cost.iteration * iterations / method.renewals
+    volumes = min(method.volumes, len(cohort.unlabeled)) * each  # at most this many at a time
+    return preparing + times * min(volumes, max(affordable, pseudo_labels.FEWEST * each))
 
 
 def iterations_of(folder: Path) -> int | None:
