@@ -27,7 +27,7 @@ class UGMCLVolumes(Method):
     largest component where the labels show one piece, T(y) of that. A volume is trusted as far as
     its views agree (all but the most trusted part ``admitted`` is left out), and a voxel where the
     two heads agree. From then on a part of each batch consists of patches of those volumes,
-    augmented and trained like labeled ones, with a learning-rate schedule of their own.
+    augmented and trained like labeled ones, in one schedule of the learning rate.
 
     Consistency by patches (`UGMCL`, `UGMCLPlus`) sees the teacher's mistakes at the same place and
     in the same view as the student's; a whole volume in several views corrects them.

@@ -460,14 +460,8 @@ class Trainer:
         return {k: v.detach() for k, v in terms.items()}
 
     def _rate(self, step: Step) -> float:
-        """The learning rate. Where volumes are labeled, the part before, on labels alone, has a
-        schedule of its own, so that a fully trained model gives the labels."""
-        at = self.profile.optimization.rate.at
-        if not self.method.renewals or not step.warmup:
-            return at(step.index, step.total)
-        if step.supervised_only:
-            return at(step.index, step.warmup)
-        return at(step.index - step.warmup, step.total - step.warmup)
+        """The learning rate."""
+        return self.profile.optimization.rate.at(step.index, step.total)
 
     def _descend(
         self, optimizer: torch.optim.Optimizer, terms: dict[str, Tensor], clip: float = 0.0

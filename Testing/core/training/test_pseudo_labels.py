@@ -327,11 +327,25 @@ def test_the_time_of_a_base_with_new_classes_is_that_of_a_training_from_scratch(
     assert not anew.has_learned
 
 
-def test_each_part_has_a_course_of_its_own(cohort, tmp_path):
-    task = TrainingTask(cohort, METHOD, SMALL, tmp_path / "run", CPU)
-    learner = Trainer(task, torch.device("cpu"))
-    rates = [learner._rate(trainer.Step(n, 12, 6)) for n in range(12)]
-    assert rates[:6] == rates[6:] and rates[5] < rates[2] > rates[0]
+def test_before_volumes_join_it_is_dual_task_supervision(cohort, tmp_path, monkeypatch):
+    """The schedule of the learning rate too: one that starts anew when they join costs as much as
+    they bring."""
+    found, real = {}, Trainer.step
+    for method in (METHOD, DualTask()):
+        steps = []
+
+        def step(self, *arguments, steps=steps):
+            steps.append(1)
+            return real(self, *arguments)
+
+        monkeypatch.setattr(Trainer, "step", step)
+        found[method.name] = train(
+            cohort, method, SMALL, tmp_path / method.name, CPU,
+            should_stop=lambda steps=steps: len(steps) >= 6,
+        )  # fmt: skip
+    one, other = found.values()
+    assert one.card.training["iterations"] == other.card.training["iterations"] == 6
+    assert one.card.sha256 == other.card.sha256
 
 
 def test_pseudo_labels_beyond_the_memory_are_mapped_from_the_disk(cohort, tmp_path):
