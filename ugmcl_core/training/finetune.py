@@ -160,14 +160,16 @@ def of_base(listed: CaseList, base: Model) -> CaseList:
 
 
 def _worth_comparing(planned: FinetunePlan) -> FinetunePlan:
-    """``planned`` without its comparison where that would be the same training once more: one that
-    ends before unlabeled cases join."""
+    """``planned`` without its comparison where that would be the same training once more: one
+    whose unlabeled cases would be labeled, but are none, or join after its end."""
     course = TrainingTask(
         planned.cohort, planned.method, planned.profile, Path(), base=planned.base
     )
-    if planned.comparison is None or course.alone < planned.profile.iterations:
+    if planned.comparison is None or not planned.method.renewals or course.uses_unlabeled:
         return planned
     text = "The training is too short for unlabeled cases, so there is nothing to compare."
+    if not planned.cohort.unlabeled:
+        text = "Without unlabeled volumes there is nothing to compare."
     return replace(planned, comparison=None, notices=(*planned.notices, text))
 
 

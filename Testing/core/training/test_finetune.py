@@ -181,6 +181,11 @@ def test_a_training_too_short_for_unlabeled_cases_is_compared_with_nothing(place
     from_base = finetuning.plan(asked(places, tmp_path / "run", method="ugmcl-volumes",
                                       compare=True, iterations=100))  # fmt: skip
     assert from_base.comparison is not None, "a base has learned what its labels teach"
+    alone = {"case_list": str(case_list(places, unlabeled=0)), "compare": True}
+    none = finetuning.plan(asked(places, tmp_path / "run", method="ugmcl-volumes", **alone))
+    assert none.comparison is None and "Without unlabeled volumes" in none.notices[-1]
+    other = finetuning.plan(asked(places, tmp_path / "run", method="ugmcl-plus", **alone))
+    assert other.comparison is not None, "it has more terms for the labels too"
 
 
 def test_new_classes_get_a_head_and_their_place_in_the_card(places, tmp_path):
