@@ -90,6 +90,7 @@ def _curves(
         shift = 0.06 * step * (number - (len(series) - 1) / 2)
         _line(axes, results, members, name, number, [at(r.row.x) + shift for r in members])
     axes.set_xticks(places, [f"{x:g}" for x in xs])
+    axes.set_xlim(places[0] - 0.3 * step, places[-1] + 0.3 * step)
     axes.set_xlabel(axis)
     axes.set_ylabel("Dice (%)")
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=26)
