@@ -15,8 +15,8 @@ from ..errors import InputError
 from ..models.model import open_model
 
 DEFAULT_METHOD = "ugmcl-volumes"
-"""The default method: with 4 labels, and in short trainings, it beats training on the labels
-alone; with more labels the two are level (docs/results/few-labels)."""
+"""The default method: in results, which are made from several views, it is level with training on
+the labels alone, and ahead of it in a single view (docs/results/few-labels)."""
 _LARGEST = 2**31 - 1  # iterations and seed
 BETTER, NOT_BETTER, UNKNOWN = "better", "not better", "not enough evidence"
 """What a fine-tuning's hold-out cases show."""
