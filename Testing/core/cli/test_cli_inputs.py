@@ -397,7 +397,7 @@ def test_a_pipe_and_other_formats_beside_images_are_named_and_not_waited_for(
     (folder / "gone.nrrd").symlink_to(tmp_path / "nowhere")
     assert segment(model, tmp_path / "out", folder) == 0
     told = capsys.readouterr().err
-    assert "no NRRD, NIfTI or MetaImage files (other.hdr, pipe.nrrd)" in told
+    assert "not NRRD, NIfTI or MetaImage files (other.hdr, pipe.nrrd)" in told
     assert "gone.nrrd: the link leads nowhere" in told
 
 
