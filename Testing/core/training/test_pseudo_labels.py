@@ -19,7 +19,8 @@ from ugmcl_core.data.cases import Case, Cohort, find_cohort, prepare_cases
 from ugmcl_core.data.volume import read, write
 from ugmcl_core.errors import Canceled
 from ugmcl_core.inference.sliding_window import predict_mirrored
-from ugmcl_core.methods import DualTask, UGMCLVolumes
+from ugmcl_core.methods import DualTask, Method, UGMCLVolumes
+from ugmcl_core.models.model import Model
 from ugmcl_core.nn.network import DualTaskVNet
 from ugmcl_core.training import pseudo_labels, trainer
 from ugmcl_core.training.memory import attempts_for
@@ -245,11 +246,8 @@ def test_all_of_a_pseudo_labeled_case_lies_in_one_place(cohort, tmp_path, monkey
     assert {torch.Tensor} in kinds
 
 
-@pytest.mark.parametrize(
-    "stop", [6, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8, 11))]
-)
-def test_a_resumed_training_gives_the_same_numbers(cohort, tmp_path, stop):
-    whole = train(cohort, METHOD, SMALL, tmp_path / "whole", CPU)
+def stopped(steps: int, cohort: Cohort, method: Method, output: Path) -> Model:
+    """The model of a training that was stopped after so many steps."""
     done = [0]
     real = Trainer.step
 
@@ -259,26 +257,23 @@ def test_a_resumed_training_gives_the_same_numbers(cohort, tmp_path, stop):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", step)
-        half = train(
-            cohort, METHOD, SMALL, tmp_path / "parts", CPU, should_stop=lambda: done[0] >= stop
-        )
+        return train(cohort, method, SMALL, output, CPU, should_stop=lambda: done[0] >= steps)
+
+
+@pytest.mark.parametrize(
+    "stop", [6, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8, 11))]
+)
+def test_a_resumed_training_gives_the_same_numbers(cohort, tmp_path, stop):
+    whole = train(cohort, METHOD, SMALL, tmp_path / "whole", CPU)
+    half = stopped(stop, cohort, METHOD, tmp_path / "parts")
     assert half.card.training["iterations"] == stop
     parts = train(cohort, METHOD, SMALL, tmp_path / "parts", CPU, resume=True)
     assert parts.card.sha256 == whole.card.sha256
 
 
 def test_labels_of_a_training_that_is_gone_are_not_learned_from(cohort, tmp_path):
-    done = [0]
-    real = Trainer.step
-
-    def step(self, *arguments):
-        done[0] += 1
-        return real(self, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "step", step)
-        train(cohort, METHOD, SMALL, tmp_path / "run", CPU, should_stop=lambda: done[0] >= 7)
     run = tmp_path / "run"
+    stopped(7, cohort, METHOD, run)
     assert list((run / "cache").glob("pseudo-labels-6.npz"))
     (run / "checkpoint.safetensors").unlink()  # as a message says where it cannot be read
     shutil.rmtree(run / "model")
@@ -327,23 +322,10 @@ def test_the_time_of_a_base_with_new_classes_is_that_of_a_training_from_scratch(
     assert not anew.has_learned
 
 
-def test_before_volumes_join_it_is_dual_task_supervision(cohort, tmp_path, monkeypatch):
+def test_before_volumes_join_it_is_dual_task_supervision(cohort, tmp_path):
     """The schedule of the learning rate too: one that starts anew when they join costs as much as
     they bring."""
-    found, real = {}, Trainer.step
-    for method in (METHOD, DualTask()):
-        steps = []
-
-        def step(self, *arguments, steps=steps):
-            steps.append(1)
-            return real(self, *arguments)
-
-        monkeypatch.setattr(Trainer, "step", step)
-        found[method.name] = train(
-            cohort, method, SMALL, tmp_path / method.name, CPU,
-            should_stop=lambda steps=steps: len(steps) >= 6,
-        )  # fmt: skip
-    one, other = found.values()
+    one, other = (stopped(6, cohort, m, tmp_path / m.name) for m in (METHOD, DualTask()))
     assert one.card.training["iterations"] == other.card.training["iterations"] == 6
     assert one.card.sha256 == other.card.sha256
 
