@@ -37,7 +37,9 @@ def estimate(request: dict, say, canceled) -> None:
     seconds = 0.5
     say("progress", id=request["id"], fraction=0.5, text="Measuring", remaining=0.1)
     iterations = int(60 * request["minutes"] / seconds) or request["iterations"]
-    plan = [{"what": "patch", "value": "96,96,10", "why": "a whole typical image"}]
+    plan = [{"what": "filters", "value": "16", "means": "width of the network", "why": "given"},
+            {"what": "patch", "value": "96,96,10", "means": "voxels seen at once",
+             "why": "a whole typical image"}]  # fmt: skip
     say("result", id=request["id"], seconds=seconds * iterations + 100,
         seconds_per_iteration=seconds, memory_bytes=1.5e9, iterations=iterations,
         plan=[] if request["base"] and not request["replan"] else plan)  # fmt: skip

@@ -311,7 +311,8 @@ def test_the_plan_of_a_training_from_scratch_and_a_length_in_minutes(panel):
     assert not panel.ui.iterationsSpinBox.enabled
     panel.click("estimateButton")
     improve.finish(panel)
-    assert "<b>patch</b> 96,96,10: a whole typical image" in panel.ui.planLabel.text
+    line = "<b>patch</b> 96,96,10 (voxels seen at once): a whole typical image"
+    assert line in panel.ui.planLabel.text
     assert panel.ui.estimateLabel.text.startswith("Takes about 7 min")  # and 100 s for the rest
     selector.currentIndex = selector.findData("quick")
     assert panel.parameters.minutes == 0 and panel.ui.iterationsSpinBox.enabled
@@ -322,7 +323,8 @@ def test_the_plan_of_a_training_from_scratch_and_a_length_in_minutes(panel):
     assert panel.ui.planLabel.text == "Estimate shows how the training is planned for these cases."
     panel.click("estimateButton")
     improve.finish(panel)
-    assert "<b>patch</b> 96,96,10: a whole typical image" in panel.ui.planLabel.text
+    text = panel.ui.planLabel.text
+    assert text.index("a whole typical image") < text.index("For engineers:<br><b>filters</b> 16")
 
 
 def test_a_warning_where_the_gpu_is_not_used(panel, monkeypatch):

@@ -40,6 +40,14 @@ from UGMCLSegmentationLib.worker import elsewhere
 from UGMCLSegmentationLib.worker.run import TaskListener, TaskResult, WorkerTask
 
 SEED = 0
+_TECHNICAL = ("strides", "kernels", "filters", "dropout", "batch", "rate")
+"""Decisions of a plan that say something only to those who know networks."""
+
+
+def _planLine(decision: dict) -> str:
+    """A decision as `ugmcl plan` shows it."""
+    meaning = f" ({decision['means']})" if decision.get("means") else ""
+    return f"{decision['what']} {decision['value']}{meaning}: {decision['why']}"
 
 
 class FinetuneSection:
@@ -181,7 +189,7 @@ class FinetuneSection:
     def onEstimate(self, event: dict) -> None:
         key, steps = self._measured
         keys = ("seconds", "seconds_per_iteration", "memory_bytes")
-        plan = tuple(f"{d['what']} {d['value']}: {d['why']}" for d in event.get("plan", ()))
+        plan = tuple(map(_planLine, event.get("plan", ())))
         estimate = Estimate(*(float(event[k]) for k in keys), steps, plan)
         self._estimates[key] = estimate
         self._ui.improveLogText.appendPlainText(estimate.text(steps, computers.split(key[2])[1]))
@@ -339,9 +347,15 @@ class FinetuneSection:
         estimate = self._estimates.get(self._measureKey())
         if estimate is None or not estimate.plan:
             return _("Estimate shows how the training is planned for these cases.")
-        decisions = (html.escape(line).partition(" ") for line in estimate.plan)
-        lines = [f"<b>{name}</b> {rest}" for name, _space, rest in decisions]
-        return "<br>".join([html.escape(_("The plan for these cases:")), *lines])
+        decisions = [html.escape(line).partition(" ") for line in estimate.plan]
+        plain, technical = (
+            [f"<b>{n}</b> {rest}" for n, _space, rest in decisions if (n in _TECHNICAL) is isIt]
+            for isIt in (False, True)
+        )
+        lines = [html.escape(_("The plan for these cases:")), *plain]
+        if technical:
+            lines += [html.escape(_("For engineers:")), *technical]
+        return "<br>".join(lines)
 
     def _steps(self) -> int:
         """How many steps all trainings of a run take together; 0 where minutes set them."""
