@@ -164,7 +164,7 @@ def _done(
 
 
 def _estimated(result: dict[str, Any]) -> str:
-    lines = [f"{d['what']} {d['value']}: {d['why']}" for d in result["plan"]]
+    lines = [f"{d['what']} {d['value']} ({d['means']}): {d['why']}" for d in result["plan"]]
     lines.append(
         f"about {result['seconds'] / 60:.0f} min ({result['seconds_per_iteration']:.2f} s an "
         f"iteration), {result['memory_bytes'] / 2**30:.1f} GiB of memory"

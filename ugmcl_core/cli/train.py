@@ -207,7 +207,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..nn import devices
     from ..training import profiles  # torch: after what can fail without it
     from ..training.planning import pace
-    from ..training.planning.plan import PLAN, plan_cohort
+    from ..training.planning.plan import PLAN, left_out_lines, of_other_kinds, plan_cohort
     from ..training.profiles import laterality_notice
     from ..training.train import TrainingSettings, describe, train
 
@@ -232,7 +232,7 @@ def _run(arguments: argparse.Namespace) -> int:
         check_model(base)
         if profile is None:
             classes = classes or base.card.classes
-    plan = None
+    plan, lines = None, []
     with Progress("train") as progress:
         if profile is None:
             plan = plan_cohort(
@@ -246,7 +246,11 @@ def _run(arguments: argparse.Namespace) -> int:
                 modality,
                 base.card if base else None,
             )
-            profile, classes, cohort = plan.profile, plan.classes, plan.used(cohort)
+            profile, classes, lines = plan.profile, plan.classes, plan.lines
+            cohort = plan.used(cohort)
+        elif method.uses_unlabeled:
+            left_out = of_other_kinds(cohort, arguments.overrides, progress)
+            cohort, lines = cohort.without(dict(left_out)), left_out_lines(left_out)
     profile, classes = _profile(arguments, base, plan, profile, classes, values, ignored)
     why = ""
     if arguments.minutes:
@@ -269,6 +273,7 @@ def _run(arguments: argparse.Namespace) -> int:
         why = "given"
     if plan is not None and why:
         plan = plan.lasting(profile, why)
+        lines = plan.lines
     description = describe(base, _name(arguments), profile)
     description = replace(
         description,
@@ -284,7 +289,7 @@ def _run(arguments: argparse.Namespace) -> int:
         progress.write(
             f"{method.name}, {len(cohort.labeled)} labeled and {used} unlabeled cases{several}"
         )
-        for line in plan.lines if plan is not None else ():
+        for line in lines:
             progress.write(line)
         if text := laterality_notice(profile, classes, len(classes) if base else 0):
             progress.write(text)
@@ -474,9 +479,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(
             "--classes is for a training by a plan: give it without --base, or with --profile plan"
         )
-    if arguments.overrides and name != "plan":
+    names = {text.partition("=")[0].strip() for text in arguments.overrides}
+    if names - {"unlabeled"} and name != "plan":
         raise InputError(
-            "--set overrides a plan: give it without --base and --profile, or with --profile plan"
+            "--set overrides a plan: give it without --base and --profile, or with --profile "
+            "plan; only --set unlabeled=all is for all"
         )
     known = len(named_classes(arguments.classes)) if arguments.classes else 0
     if arguments.ignore_label is not None and arguments.ignore_label <= known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,6 +82,11 @@ class Cohort:
         groups = (self.labeled, self.unlabeled, self.holdout)
         changed = (tuple(replace(c, **changes) for c in cases) for cases in groups)
         return Cohort(*changed, self.channels)
+
+    def without(self, names: Collection[str]) -> Cohort:
+        """The same without the unlabeled cases of these names."""
+        kept = tuple(c for c in self.unlabeled if c.name not in names)
+        return replace(self, unlabeled=kept)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ..nn import devices
 from .finetune import evaluate_every, parts_of, plan
 from .memory import attempts_for, run_with_fallback
 from .planning.pace import Cost, Course, iterations_for, measure, unlabeled_seconds
+from .planning.plan import left_out_lines
 from .profiles import with_iterations
 from .settings import FinetuneSettings
 
@@ -35,6 +36,8 @@ def estimate(
 
     planned = plan(request, looking)
     own = planned.own
+    for line in left_out_lines(planned.left_out):
+        send("log", level="info", text=line)
     looked = time.monotonic() - began
     parts = parts_of(planned, Path(request.output))
     devices.prepare_cpu()

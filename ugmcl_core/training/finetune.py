@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.cases import Case, Cohort
+import numpy as np
+
+from ..data.cases import Case, Cohort, read_pair
+from ..data.preprocessing import canonical_axes, to_canonical
 from ..errors import Canceled, InputError
 from ..files import plain, write_json
 from ..inference.segmenter import Segmenter
@@ -23,8 +27,16 @@ from . import profiles, pseudo_labels
 from .case_list import CaseList, join_classes, read_case_list
 from .memory import Attempt, attempts_for, run_with_fallback
 from .planning import pace
-from .planning.fingerprint import look
-from .planning.plan import Plan, contradiction, plan_cohort, sided, unmirrored
+from .planning.fingerprint import Fingerprint, look
+from .planning.plan import (
+    Plan,
+    contradiction,
+    left_out_lines,
+    of_other_kinds,
+    plan_cohort,
+    sided,
+    unmirrored,
+)
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from .settings import REPORT, FinetuneSettings, finished
 from .train import Description, TrainingSettings, describe, train
@@ -42,7 +54,9 @@ class FinetunePlan:
     """A fine-tuning, checked: what is trained on what, and the cases that judge it.
 
     ``report`` is `holdout`, `leave-one-out` or `none`; ``comparison`` is the supervised method to
-    compare with, or None; ``own`` is the plan of a training from scratch or planned anew.
+    compare with, or None; ``own`` is the plan of a training from scratch or planned anew;
+    ``left_out`` are unlabeled cases unlike the labeled ones, and why; ``folds`` are the plans of
+    the trainings without one labeled case, each made without looking at it.
     """
 
     cohort: Cohort
@@ -54,6 +68,13 @@ class FinetunePlan:
     report: str
     notices: tuple[str, ...]
     own: Plan | None = None
+    left_out: tuple[tuple[str, str], ...] = ()
+    folds: tuple[Plan, ...] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """One for each decision of a plan, and one for each case that is left out."""
+        return self.own.lines if self.own else left_out_lines(self.left_out)
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,8 @@ class Part:
     folder: Path
     cohort: Cohort
     method: Method
+    profile: Profile
+    description: Description
 
 
 def plan(
@@ -83,21 +106,25 @@ def plan(
     except InputError as error:
         raise InputError(f"{request.case_list}: {error}") from None
     iterations, own = COMPACT.iterations if request.minutes else request.iterations, None
-    misfit = ""
+    misfit, left_out = "", ()
     if base is not None:
         listed = of_base(listed, base)
         check_model(base)
     if base is None or request.replan:
-        own = plan_cohort(
-            listed.cohort if method.uses_unlabeled else replace(listed.cohort, unlabeled=()),
-            classes,
-            devices.resolve(request.device),
-            request.overrides,
-            listed.ignore,
-            progress,
-            values,
-            base=base.card if base else None,
-        )
+        def planned_by(found: Fingerprint | None = None) -> Plan:
+            return plan_cohort(
+                listed.cohort if method.uses_unlabeled else replace(listed.cohort, unlabeled=()),
+                classes,
+                devices.resolve(request.device),
+                request.overrides,
+                listed.ignore,
+                progress,
+                values,
+                base=base.card if base else None,
+                found=found,
+            )
+
+        own = planned_by()
         own = own.lasting(profiles.with_iterations(own.profile, iterations), "given")
         profile = own.profile
     else:
@@ -106,6 +133,8 @@ def plan(
         profile = profiles.fine_tuning(base, COMPACT, iterations, gentleness)
         seen = [look(c, values, listed.ignore)[0] for c in listed.cohort.labeled[:_LOOKED_AT]]
         misfit = contradiction(base.card, seen)
+        if method.uses_unlabeled:
+            left_out = of_other_kinds(listed.cohort, request.overrides, progress)
     if own is None:  # which looked at the structures, not only at their names
         profile = keeping_laterality(with_classes(profile, len(classes) + 1), classes)
         profile = unmirrored(profile, sided(seen, classes, values))
@@ -118,16 +147,20 @@ def plan(
         **({} if own is None else {"modality": own.modality}),
         provenance=_provenance(request, listed, base),
     )
-    cohort = own.used(listed.cohort) if own else listed.cohort
+    left_out = own.left_out if own else left_out
+    cohort = listed.cohort.without(dict(left_out))
     notices = [misfit] if misfit else []
     if text := laterality_notice(profile, classes, len(base.card.classes) if base else 0):
         notices.append(text)
     if method.uses_unlabeled and not cohort.unlabeled:
         notices.append("There are no unlabeled volumes: the model learns from labeled ones alone.")
-    report = "holdout" if cohort.holdout else "none"
+    report, folds = "holdout" if cohort.holdout else "none", ()
     if not cohort.holdout and request.leave_one_out:
         if len(cohort.labeled) > 1:
             report = "leave-one-out"
+            _refuse_same(cohort if method.uses_unlabeled else replace(cohort, unlabeled=()))
+            if own is not None:
+                folds = tuple(planned_by(own.found.without(c.name)) for c in cohort.labeled)
         else:
             notices.append("Leaving one out needs two labeled cases: there will be no report.")
     if report != "none" and base is not None and base.card.training.get("parents"):
@@ -141,9 +174,28 @@ def plan(
     elif request.compare and (comparison := _comparison(method)) is None:
         notices.append(f"{method.name} is supervised already, so there is nothing to compare.")
     planned = FinetunePlan(
-        cohort, base, method, comparison, profile, description, report, tuple(notices), own
-    )
+        cohort, base, method, comparison, profile, description, report, tuple(notices), own,
+        left_out, folds,
+    )  # fmt: skip
     return planned if request.minutes else _worth_comparing(planned)
+
+
+def _refuse_same(cohort: Cohort) -> None:
+    """Raise InputError if a labeled image is also that of another case, in whatever file: what
+    was learned without the one would know the other."""
+    names: dict[bytes, str] = {}
+    for case in (*cohort.labeled, *cohort.unlabeled):
+        digest = hashlib.sha256()
+        for image in read_pair(replace(case, label=None))[0]:
+            array = to_canonical(image.array, *canonical_axes(image.grid))
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array, np.float32).tobytes())
+        other = names.setdefault(digest.digest(), case.name)
+        if other != case.name and other in {c.name for c in cohort.labeled}:
+            raise InputError(
+                f"{other} and {case.name} have the same image, so leaving one out would judge a "
+                "model by what it has learned: leave one of them out of the list"
+            )
 
 
 def of_base(listed: CaseList, base: Model) -> CaseList:
@@ -237,20 +289,38 @@ def evaluate_every(iterations: int) -> int:
 
 def parts_of(plan: FinetunePlan, output: Path) -> list[Part]:
     """The trainings of a plan, the model itself first."""
-    parts = [Part("", output, plan.cohort, plan.method)]
+    made = (plan.profile, plan.description)
+    parts = [Part("", output, plan.cohort, plan.method, *made)]
     methods = [plan.method] + ([plan.comparison] if plan.comparison else [])
     if plan.report == "holdout":
         folder = output / "supervised"
-        parts += [Part("supervised", folder, plan.cohort, m) for m in methods[1:]]
+        parts += [Part("supervised", folder, plan.cohort, m, *made) for m in methods[1:]]
     elif plan.report == "leave-one-out":
         for number, left in enumerate(plan.cohort.labeled):
             rest = tuple(c for c in plan.cohort.labeled if c is not left)
             fold = replace(plan.cohort, labeled=rest)
+            made = _made_for(plan, number)
             for method in methods:
                 kind = "" if method is plan.method else "supervised "
                 folder = f"{kind.strip() or 'fold'}-{number + 1}"
-                parts.append(Part(f"{kind}without {left.name}", output / folder, fold, method))
+                name = f"{kind}without {left.name}"
+                parts.append(Part(name, output / folder, fold, method, *made))
     return parts
+
+
+def _made_for(plan: FinetunePlan, number: int) -> tuple[Profile, Description]:
+    """The profile and the description of the training without the labeled case ``number``."""
+    if not plan.folds:
+        return plan.profile, plan.description
+    last = next(d for d in plan.own.decisions if d.what == "iterations")
+    profile = profiles.with_iterations(plan.folds[number].profile, plan.profile.iterations)
+    own = plan.folds[number].lasting(profile, last.why)
+    known = replace(profile.representation, ignore=plan.profile.representation.ignore)
+    provenance = {**plan.description.provenance, "plan": own.record()}
+    return (
+        replace(profile, representation=known),
+        replace(plan.description, provenance=provenance, modality=own.modality),
+    )
 
 
 def finetune(
@@ -276,7 +346,7 @@ def finetune(
         progress(0.0, text)
 
     planned = plan(request, looking)
-    for line in planned.own.lines if planned.own else ():
+    for line in planned.lines:
         send("log", level="info", text=line)
     planned = timed(
         planned,
@@ -364,7 +434,7 @@ class _FinetuneRun:
         seen: dict[str, Any] = {"losses": {}, "speed": None}
 
         def work(attempt: Attempt) -> Model:
-            every = evaluate_every(self.plan.profile.iterations) if part.cohort.holdout else 0
+            every = evaluate_every(part.profile.iterations) if part.cohort.holdout else 0
             settings = TrainingSettings(
                 request.seed,
                 attempt.device,
@@ -382,12 +452,12 @@ class _FinetuneRun:
                 settings,
                 base=self.plan.base,
                 resume=resume,
-                description=self.plan.description,
+                description=part.description,
                 on_event=lambda event: self._on_train_event(event, part, number, seen),
                 should_stop=self.canceled,
             )
 
-        attempts = attempts_for(self.plan.profile, self.device)
+        attempts = attempts_for(part.profile, self.device)
         model = run_with_fallback(attempts, work, self.warn)
         if self.canceled():
             raise Canceled

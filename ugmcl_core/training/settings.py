@@ -30,9 +30,10 @@ class FinetuneSettings:
     Paths and the model ``name`` are strings; ``output`` is the folder of the run, ``resume``
     continues the one in it. ``minutes`` above 0 set the iterations instead, from a measured step.
     A new model is trained by a plan, whose ``overrides`` are NAME=VALUE; with ``replan`` one from
-    a base is, too, and keeps the weights that fit. ``compare`` trains a supervised model too,
-    ``leave_one_out`` judges without hold-out cases, ``keep_names`` writes the cases' names into
-    the model's card. InputError for invalid values.
+    a base is, too, and keeps the weights that fit. Without, ``unlabeled=all`` alone can be given:
+    to use also those volumes that are unlike the labeled ones. ``compare`` trains a supervised
+    model too, ``leave_one_out`` judges without hold-out cases, ``keep_names`` writes the cases'
+    names into the model's card. InputError for invalid values.
     """
 
     case_list: str
@@ -62,10 +63,11 @@ class FinetuneSettings:
             raise InputError(
                 "a training from scratch is always planned: give replan only with a base"
             )
-        if self.overrides and self.base and not self.replan:
+        names = {text.partition("=")[0].strip() for text in self.overrides}
+        if names - {"unlabeled"} and self.base and not self.replan:
             raise InputError(
-                "a training from a base stays on its grid: give overrides only with replan, or "
-                "from scratch"
+                "a training from a base stays on its grid: give overrides other than unlabeled "
+                "only with replan, or from scratch"
             )
 
     def request(self, command: str = "finetune") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from samples import write_case_list
 
@@ -59,7 +60,7 @@ def test_a_base_is_planned_anew_if_wanted(model, tmp_path, capsys):
              "--output", str(tmp_path / "run")]  # fmt: skip
     assert main(words) == 0
     told = capsys.readouterr().err
-    assert "layers begin with the weights of tiny" in told and "grid 3,3,2.5: " in told
+    assert "layers begin with the weights of tiny" in told and "grid 3,3,2.5 (" in told
     card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
     assert card["spacing"] == [3.0, 3.0, 2.5] and card["training"]["profile"] == "plan"
     assert [c["name"] for c in card["classes"]] == ["left atrium"]
@@ -210,12 +211,13 @@ def test_the_plan_is_shown_and_its_overrides_follow(tmp_path, capsys):
     words = ["plan", str(tmp_path / "images"), str(tmp_path / "labels"), "--set", "filters=5"]
     assert main(words) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert "filters 5: given" in shown
-    assert shown[1] == "grid 5,5,4: the median spacing of the cases"
+    assert "filters 5 (width of the network): given" in shown
+    assert shown[1] == "grid 5,5,4 (voxel size in mm): the median of the cases"
     assert main([*words, "--json", "--classes", "atrium"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["classes"] == ["atrium"] and content["modality"] == ""
-    assert [f"{d['what']} {d['value']}: {d['why']}" for d in content["plan"]] == shown
+    lines = [f"{d['what']} {d['value']} ({d['means']}): {d['why']}" for d in content["plan"]]
+    assert lines == shown
     assert not list(tmp_path.glob("run*"))
 
 
@@ -246,3 +248,30 @@ def test_a_data_set_names_its_classes_and_its_kind_of_image(tmp_path, capsys):
         ]) == 0  # fmt: skip
         card = json.loads((out / "model" / "model.json").read_text())
         assert [c["name"] for c in card["classes"]] == ["atrium"] and card["modality"] == "CT"
+
+
+def test_images_of_another_kind_are_left_out_with_a_base_and_a_fixed_grid(
+    model, tmp_path, capsys
+):
+    from ugmcl_core.data import phantoms
+
+    names = phantoms.write_cohort(tmp_path, 3, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    (tmp_path / f"labels/{names[2]}.nrrd").unlink()
+    image = volume.read(tmp_path / f"images/{names[0]}.nrrd")
+    scan = volume.Volume(np.round(image.array - 700).astype(np.int16), image.grid)
+    volume.write(tmp_path / "images/scan.nrrd", scan)
+    words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
+             "--device", "cpu", "--iterations", "1", "--method", "ugmcl"]  # fmt: skip
+    line = "train: scan is left out: it is CT, the labeled ones are no CT"
+    for number, (more, count) in enumerate((
+        (["--base", str(model.folder)], 1),
+        (["--base", str(model.folder), "--set", "unlabeled=all"], 2),
+        (["--profile", "coarse"], 1),
+    )):  # fmt: skip
+        out = tmp_path / f"run {number}"
+        assert main([*words, *more, "--output", str(out)]) == 0
+        told = capsys.readouterr().err
+        assert f"2 labeled and {count} unlabeled cases" in told
+        assert (line in told) is (count == 1)
+        training = json.loads((out / "model/model.json").read_text())["training"]
+        assert training["unlabeled"] == count

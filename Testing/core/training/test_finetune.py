@@ -10,14 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from samples import SHAPE, SPACING, tiny_model
+from samples import SHAPE, SPACING, reordered, tiny_model
 
 from ugmcl_core.data import phantoms
+from ugmcl_core.data.volume import Volume, read_labels
+from ugmcl_core.data.volume import read as read_image
+from ugmcl_core.data.volume import write as write_volume
 from ugmcl_core.errors import Canceled, InputError
 from ugmcl_core.models.model import open_model, update_card
 from ugmcl_core.training import finetune as finetuning
 from ugmcl_core.training.estimate import estimate
 from ugmcl_core.training.finetune import finetune
+from ugmcl_core.training.keep_learning.learning import plan_of
 from ugmcl_core.training.trainer import Trainer
 from ugmcl_core.training.verdict import is_ahead
 from ugmcl_core.worker.server import protocol
@@ -208,6 +212,93 @@ def test_new_classes_get_a_head_and_their_place_in_the_card(places, tmp_path):
     assert "new, which it cannot find (right atrium)" in result["text"]
 
 
+def with_case(path, name, role, image, label=None):
+    """The case list in ``path`` with another case."""
+    content = json.loads(path.read_text())
+    content["cases"].append({"name": name, "role": role, "image": str(image), "label": label})
+    path.write_text(json.dumps(content))
+    return path
+
+
+def as_ct(places, folder):
+    """A phantom with the values of CT."""
+    image = read_image(places / "2/images/phantom-004.nrrd")
+    path = folder / "ct.nrrd"
+    write_volume(path, Volume(np.round(image.array - 700).astype(np.int16), image.grid))
+    return path
+
+
+def test_a_training_from_a_base_leaves_out_volumes_of_other_kinds(places, tmp_path):
+    path = with_case(case_list(places), "scan", "unlabeled", as_ct(places, tmp_path))
+    given = {"case_list": str(path), "iterations": 1}
+    planned = finetuning.plan(asked(places, tmp_path / "run", **given))
+    assert [c.name for c in planned.cohort.unlabeled] == ["case 2"]
+    result, told = run(asked(places, tmp_path / "run", **given))
+    line = "scan is left out: it is CT, the labeled ones are no CT"
+    assert line in [e["text"] for e in told.of("log")]
+    assert open_model(result["model"]).card.training["unlabeled"] == 1
+    told = Told()
+    estimate(asked(places, tmp_path / "e", "estimate", **given), told.send, told.progress,
+             told.canceled)  # fmt: skip
+    assert line in [e["text"] for e in told.of("log")]
+    every = asked(places, tmp_path / "run", **given, overrides=["unlabeled=all"])
+    assert len(finetuning.plan(every).cohort.unlabeled) == 2
+    alone = finetuning.plan(asked(places, tmp_path / "run", **given, method="dual-task"))
+    assert alone.left_out == (), "which learns from none of them"
+    with pytest.raises(InputError, match="unlabeled=none: this is planned as alike"):
+        finetuning.plan(asked(places, tmp_path, **given, overrides=["unlabeled=none"]))
+    with pytest.raises(InputError, match="give overrides other than unlabeled only with replan"):
+        asked(places, tmp_path, **given, overrides=["patch=32,32,16"])
+    learning = protocol.parse({"command": "keep_learning", "case_list": str(path), "device": "cpu",
+                               "base": str(places / "tiny"), "output": str(tmp_path / "k")})
+    assert [name for name, _ in plan_of(learning).left_out] == ["scan"]
+
+
+@pytest.mark.parametrize("role", ["labeled", "unlabeled"])
+def test_what_is_left_out_in_turn_is_in_no_other_case(places, tmp_path, role):
+    image = read_image(places / "2/images/phantom-000.nrrd")
+    write_volume(tmp_path / "copy.nrrd", reordered(image, (0, 1, 2), (True, False, False)))
+    path = with_case(case_list(places, holdout=0), "again", role, tmp_path / "copy.nrrd",
+                     "labels/phantom-000.nrrd")  # fmt: skip
+    given = {"case_list": str(path), "leave_one_out": True}
+    with pytest.raises(InputError, match="case 0 and again have the same image, so leaving one"):
+        finetuning.plan(asked(places, tmp_path / "run", **given))
+    if role == "unlabeled":
+        finetuning.plan(asked(places, tmp_path / "run", **given, method="dual-task"))
+
+
+def test_a_plan_is_made_without_the_case_that_is_left_out(places, tmp_path):
+    classes = [{"value": n, "name": f"class {n}"} for n in (1, 2)]
+    path = case_list(places, labeled=3, holdout=0, classes=classes)
+    other = read_image(places / "2/images/phantom-004.nrrd")
+    wide = replace(other.grid, spacing=tuple(2.0 * s for s in other.grid.spacing))
+    for kind, read in (("images", read_image), ("labels", read_labels)):
+        array = read(places / f"2/{kind}/phantom-004.nrrd").array
+        write_volume(tmp_path / f"{kind}.nrrd", Volume(array, wide))
+    content = json.loads(path.read_text())
+    content["cases"][0].update(image=str(tmp_path / "images.nrrd"),
+                               label=str(tmp_path / "labels.nrrd"))  # fmt: skip
+    content["cases"][2]["role"] = "unlabeled"
+    path.write_text(json.dumps(content))
+    request = asked(places, tmp_path / "run", base="", case_list=str(path), leave_one_out=True,
+                    overrides=["unlabeled=all", *SMALL], method="dual-task")  # fmt: skip
+    planned = finetuning.plan(request)
+    whole, without_wide, without_other = finetuning.parts_of(planned, tmp_path / "run")
+    grids = [p.profile.representation.spacing for p in (without_other, whole, without_wide)]
+    assert grids[0] > grids[1] > grids[2] and grids[0][0] == 2 * grids[2][0]
+    assert {p.profile.iterations for p in (whole, without_wide, without_other)} == {2}
+    lines = {d["what"]: d["value"] for d in without_other.description.provenance["plan"]}
+    assert lines["grid"] == ",".join(f"{v:g}" for v in grids[0]) and lines["iterations"] == "2"
+    for case in content["cases"][1:]:
+        if case["role"] == "labeled":
+            case.update(empty=True, label=str(tmp_path / "empty.nrrd"))
+            empty = read_labels(places / "2/labels/phantom-001.nrrd")
+            write_volume(tmp_path / "empty.nrrd", Volume(0 * empty.array, empty.grid))
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="without case 0 no label shows a structure"):
+        finetuning.plan(request)
+
+
 SMALL = ["filters=2", "patch=32,32,16", "batch=1+1"]  # of a plan, for a test's time
 
 
@@ -218,9 +309,10 @@ def test_from_scratch_there_is_no_before(places, tmp_path):
     result, told = run(asked(places, tmp_path / "run", **given))
     assert [c["before"] for c in result["cases"]] == [None, None]
     made = open_model(result["model"]).card.training["plan"]
-    assert {"what": "filters", "value": "2", "why": "given"} in made
+    width = {"what": "filters", "means": "width of the network"}
+    assert {**width, "value": "2", "why": "given"} in made
     lines = [e["text"] for e in told.of("log")]
-    assert all(f"{d['what']} {d['value']}: {d['why']}" in lines for d in made)
+    assert all(f"{d['what']} {d['value']} ({d['means']}): {d['why']}" in lines for d in made)
     assert result["text"].startswith("From scratch")
     card = open_model(result["model"]).card
     assert [c.name for c in card.classes] == ["atrium"] and card.training["parents"] == []

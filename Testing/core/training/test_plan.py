@@ -23,7 +23,7 @@ from ugmcl_core.training.planning.fingerprint import (
     Structure,
     Twins,
 )
-from ugmcl_core.training.planning.plan import DECISIONS, Limits, overrides_of, plan
+from ugmcl_core.training.planning.plan import DECISIONS, MEANINGS, Limits, overrides_of, plan
 from ugmcl_core.training.profiles import COMPACT
 
 GIB = 1 << 30
@@ -96,7 +96,10 @@ def test_the_start_is_on_a_coarser_grid_where_structures_are_still_seen():
     made = of(found((512, 512, 300), (0.7, 0.7, 1.0), [((90.0, 90.0, 90.0), 1.2)]))
     assert made.profile.coarse is None
     line = next(d.line for d in made.decisions if d.what == "coarse")
-    assert line == "coarse 0: a structure 2.4 mm thick is to be seen from the start"
+    assert line == (
+        "coarse 0 (share of steps first on larger voxels): they would hide a structure that "
+        "is 2.4 mm thick"
+    )
     flat = of(found((30, 30, 24), (2.0, 2.0, 1.0), [((9.0, 9.0, 9.0), 4.0)])).profile
     assert flat.coarse is None, "along one axis there is little to save"
     assert of(HEART, {"coarse": "0.5"}).profile.coarse.share == 0.5
@@ -206,14 +209,17 @@ def test_views_that_no_case_shows_are_not_learned():
     made = of(replace(SPLEEN, labeled=(case,) * 3))
     assert made.profile.batch.augmentation.mirror_axes == (1,), "of an organ at one side"
     (why,) = [d.why for d in made.decisions if d.what == "mirror"]
-    assert why.startswith("along R structures are on the same side in all cases")
+    assert why == "not left-right, as structures lie on one side in all cases"
 
 
 def test_every_decision_has_a_reason_and_can_be_given_back():
     for fingerprint in (STACK, SPLEEN):
         made = of(fingerprint)
         assert [d.what for d in made.decisions] == list(DECISIONS)
-        assert all(d.why and d.line.startswith(f"{d.what} {d.value}: ") for d in made.decisions)
+        for d in made.decisions:
+            assert d.line == f"{d.what} {d.value} ({MEANINGS[d.what]}): {d.why}"
+            assert len(d.line) - len(d.value) <= 130, "one short line"
+            assert d.why.count(":") <= 1 and "--" not in d.why, "in plain words"
         again = of(fingerprint, {d.what: d.value for d in made.decisions})
         assert {d.why for d in again.decisions} == {"given"}
         assert again.profile == made.profile

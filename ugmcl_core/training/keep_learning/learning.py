@@ -162,6 +162,8 @@ def keep_learning(
         return json.loads((output / REPORT).read_text(encoding="utf-8"))
     began = time.monotonic()
     planned = plan_of(request)
+    for text in planned.lines:
+        send("log", level="info", text=text)
     for text in planned.notices:
         send("log", level="warning", text=text)
     device = str(devices.resolve(request.device))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +112,8 @@ class Inside:
 @dataclass(frozen=True)
 class Fingerprint:
     """The cases of a training; ``inside`` is that of the first channel, ``further`` are those of
-    the others. ``others`` counts the unlabeled ones that were not examined, since reading all of
+    the others, ``samples`` the intensities of each labeled case that they come from, (channels,
+    n). ``others`` counts the unlabeled ones that were not examined, since reading all of
     them would take long."""
 
     labeled: tuple[CaseFacts, ...]
@@ -121,6 +122,7 @@ class Fingerprint:
     others: int = 0
     channels: tuple[str, ...] = Cohort.channels
     further: tuple[Inside, ...] = ()
+    samples: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def insides(self) -> tuple[Inside, ...]:
@@ -159,6 +161,22 @@ class Fingerprint:
             return replace(case, modality=first.modality, further=tuple(further))
 
         return replace(self, labeled=of(self.labeled), unlabeled=of(self.unlabeled))
+
+    def without(self, name: str) -> Fingerprint:
+        """The same as if the labeled case of this name had not been there. InputError if no
+        structure is left."""
+        kept = [n for n, c in enumerate(self.labeled) if c.name != name]
+        labeled = tuple(self.labeled[n] for n in kept)
+        if not any(c.structures for c in labeled):
+            raise InputError(
+                f"without {name} no label shows a structure, so it cannot be left out in turn; "
+                "annotate another case, or do not leave one out"
+            )
+        samples = tuple(self.samples[n] for n in kept)
+        first, *further = (_inside(channel) for channel in np.concatenate(samples, axis=1))
+        return replace(
+            self, labeled=labeled, inside=first, further=tuple(further), samples=samples
+        )
 
     def of(self, value: int) -> list[Structure]:
         """A structure in each of the cases that show it."""
@@ -200,12 +218,34 @@ def take(
         len(cohort.unlabeled) - len(unlabeled),
         cohort.channels,
         tuple(further),
+        tuple(samples[:count]),
     )
 
 
 def _inside(values: np.ndarray) -> Inside:
     low, high = map(float, np.percentile(values, [0.5, 99.5]))
     return Inside(low, high, float(values.mean()), float(values.std()))
+
+
+def strangers(
+    cohort: Cohort, progress: Callable[[float, str], None] | None = None
+) -> dict[str, str]:
+    """The unlabeled cases of another kind than the labeled ones, and why, by their images alone.
+    Raises InputError for one that cannot be read."""
+    unlabeled = _some(cohort.unlabeled)
+    cases = (*cohort.labeled, *unlabeled)
+    facts = []
+    for number, case in enumerate(cases):
+        if progress is not None:
+            progress(number / len(cases), f"looking at {case.name}")
+        facts.append(look(replace(case, label=None))[0])
+    count = len(cohort.labeled)
+    return all_unlike(facts[count:], facts[:count])
+
+
+def all_unlike(cases: Sequence[CaseFacts], labeled: Sequence[CaseFacts]) -> dict[str, str]:
+    """Those of the ``cases`` that are `unlike` the labeled ones, and why."""
+    return {c.name: why for c in cases if (why := unlike(c, labeled))}
 
 
 def unlike(case: CaseFacts, labeled: Sequence[CaseFacts]) -> str:

@@ -19,6 +19,16 @@ def shown(values: Sequence[float]) -> str:
     return ",".join(f"{v:g}" for v in values)
 
 
+def by(values: Sequence[float]) -> str:
+    """Sizes for people: 1.5 x 1.5 x 10."""
+    return " x ".join(f"{v:.4g}" for v in values)
+
+
+def directions(axes: Sequence[int]) -> str:
+    """Axes for people: left-right and front-back."""
+    return " and ".join(("left-right", "front-back", "head-foot")[a] for a in axes)
+
+
 def axis_names(axes: Sequence[int]) -> str:
     """Axes by the letters of their directions: R,A."""
     return ",".join(_AXES[a] for a in axes)

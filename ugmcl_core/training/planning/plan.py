@@ -19,7 +19,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,7 +44,7 @@ from ..profiles import (
 )
 from . import fingerprint, notation
 from .fingerprint import CaseFacts, Fingerprint
-from .notation import axis_names, shown
+from .notation import axis_names, by, directions, shown
 
 T = TypeVar("T")
 PLAN = "plan"
@@ -56,6 +56,27 @@ DECISIONS = (
     "coarse", "iterations",
 )  # fmt: skip
 """What can be overridden, in the order in which it is decided."""
+
+MEANINGS = {
+    "unlabeled": "which volumes without labels are used",
+    "grid": "voxel size in mm",
+    "patch": "voxels seen at once",
+    "strides": "how the network coarsens by level",
+    "kernels": "voxels that a filter of each level spans",
+    "filters": "width of the network",
+    "dropout": "share switched off at random",
+    "batch": "labeled + unlabeled patches a step",
+    "normalization": "how gray values are scaled",
+    "scale": "mm around the surface where distances are learned",
+    "foreground": "share of labeled patches on a structure",
+    "mirror": "directions of mirrored copies",
+    "rotation": "degrees of random turns",
+    "intensity": "strength of random changes of gray values",
+    "rate": "learning rate",
+    "coarse": "share of steps first on larger voxels",
+    "iterations": "steps of training",
+}
+"""What each of them is, for people."""
 
 _GIB = 1 << 30
 _LEAST = 4  # voxels below which no axis is halved
@@ -100,33 +121,30 @@ class Decision:
     @property
     def line(self) -> str:
         """For people."""
-        return f"{self.what} {self.value}: {self.why}"
+        return f"{self.what} {self.value} ({MEANINGS[self.what]}): {self.why}"
 
 
 @dataclass(frozen=True)
 class Plan:
     """A training's profile and the decisions behind it; ``classes`` are those of the model, and
     ``modality`` is the kind of its images, empty if unknown; ``left_out`` are unlabeled cases that
-    are not like the labeled ones, and why."""
+    are not like the labeled ones, and why; ``found`` is what it was made from."""
 
     profile: Profile
     decisions: tuple[Decision, ...]
     classes: tuple[ClassInfo, ...]
     modality: str = ""
     left_out: tuple[tuple[str, str], ...] = ()
+    found: Fingerprint | None = field(default=None, compare=False, repr=False)
 
     @property
     def lines(self) -> list[str]:
         """One for each decision, and one for each case that is left out."""
-        others = [f"{name} is left out: {why}" for name, why in self.left_out]
-        return [d.line for d in self.decisions] + others
+        return [d.line for d in self.decisions] + left_out_lines(self.left_out)
 
     def used(self, cohort: Cohort) -> Cohort:
         """``cohort`` without the cases that are left out."""
-        names = {name for name, _ in self.left_out}
-        return replace(
-            cohort, unlabeled=tuple(c for c in cohort.unlabeled if c.name not in names)
-        )
+        return cohort.without(dict(self.left_out))
 
     def lasting(self, profile: Profile, why: str) -> Plan:
         """The plan with this profile, which differs in its iterations because of ``why``."""
@@ -136,7 +154,7 @@ class Plan:
 
     def record(self) -> list[dict[str, str]]:
         """As a model's card and the worker's events have it."""
-        return [asdict(d) for d in self.decisions]
+        return [{**asdict(d), "means": MEANINGS[d.what]} for d in self.decisions]
 
 
 def limits_of(device: torch.device) -> Limits:
@@ -190,8 +208,10 @@ def plan_cohort(
     values: Sequence[int] = (),
     modality: str = "",
     base: ModelCard | None = None,
+    found: Fingerprint | None = None,
 ) -> Plan:
-    """The plan for these cases on ``device``: `fingerprint.take` and `plan`, one after the other.
+    """The plan for these cases on ``device``: `fingerprint.take` and `plan`, one after the other;
+    with their fingerprint, if it was ``found`` before, only the latter.
 
     ``values`` are the labels of the ``classes``, by default 1, 2, ...; without classes, those that
     occur in several of the labels are the classes, named by their numbers. ``modality`` is the
@@ -206,7 +226,7 @@ def plan_cohort(
                 "coarse applies only to trainings from scratch; leave it out with a base model"
             )
     values = tuple(values) or tuple(c.value for c in classes)
-    found = fingerprint.take(cohort, values, ignore, progress)
+    found = found or fingerprint.take(cohort, values, ignore, progress)
     said = (modality_of(name) or modality_of(modality) for name in cohort.channels)
     found = found.said_to_be(tuple(said))
     if not classes:
@@ -217,7 +237,33 @@ def plan_cohort(
     if values == tuple(range(1, len(values) + 1)):
         values = ()  # the default ones are left out
     representation = replace(made.profile.representation, values=values)
-    return replace(made, profile=replace(made.profile, representation=representation))
+    profile = replace(made.profile, representation=representation)
+    return replace(made, profile=profile, found=found)
+
+
+def left_out_lines(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """One for each unlabeled case that is left out, and why."""
+    return [f"{name} is left out: {why}" for name, why in left_out]
+
+
+def of_other_kinds(
+    cohort: Cohort,
+    overrides: Sequence[str] = (),
+    progress: Callable[[float, str], None] | None = None,
+) -> tuple[tuple[str, str], ...]:
+    """The unlabeled cases that a training without a plan leaves out, and why: those that a plan
+    would leave out. Of ``overrides`` only ``unlabeled=all`` and ``unlabeled=alike`` apply. Raises
+    InputError."""
+    value = overrides_of(overrides).get("unlabeled", "alike")
+    try:
+        notation.alike_or_all(value)
+    except ValueError:
+        raise InputError(
+            f"unlabeled={value}: this is planned as alike; give it in the same form"
+        ) from None
+    if value == "all" or not cohort.unlabeled:
+        return ()
+    return tuple(fingerprint.strangers(cohort, progress).items())
 
 
 def _usual(found: Fingerprint) -> tuple[int, ...]:
@@ -309,8 +355,7 @@ class _Planner:
 
     def unlabeled(self, found: Fingerprint) -> dict[str, str]:
         """The unlabeled cases to leave out, and why."""
-        unlike = {c.name: why for c in found.unlabeled
-                  if (why := fingerprint.unlike(c, found.labeled))}  # fmt: skip
+        unlike = fingerprint.all_unlike(found.unlabeled, found.labeled)
         count = len(found.unlabeled)
         why = f"all {count} are like the labeled ones" if count else "there are none"
         if unlike:
@@ -337,19 +382,18 @@ class _Planner:
                 grid = wider
             return before is not grid
 
-        why = "the median spacing of the cases"
+        why = "the median of the cases"
         if thick:
-            why += f"; along {axis_names(thick)} slices are thick, and nothing is made up between "
-            why += "them"
+            why += "; slices are thick, and nothing is made up between them"
         # axes within which a structure fits the image are counted as far as the image goes
         inner = np.minimum(self.largest_mm, self.size_mm)
         if coarser(lambda g: float(np.prod(np.ceil(inner / g))), most, _RESOLVED):
-            why = f"coarsened from {shown(base)} mm so that a patch covers the largest structure"
+            why = f"larger than the median {by(base)}, so that a patch covers each structure"
         if coarser(lambda g: float(np.prod(self.size_mm / g)), _WINDOWS * most, _CLEAR):
             why = (
-                f"coarsened from {shown(base)} mm: a typical image then has about "
-                f"{np.prod(self.size_mm / grid) / most:.0f} patches, and the thinnest structure "
-                f"is still {thinnest / grid.min():.0f} voxels wide"
+                f"larger than the median {by(base)}: an image has about "
+                f"{np.prod(self.size_mm / grid) / most:.0f} patches, the thinnest structure "
+                f"{thinnest / grid.min():.0f} voxels"
             )
         value = tuple(round(float(g), 3) for g in grid)
         return self.decide("grid", value, why, notation.floats, shown)
@@ -358,19 +402,20 @@ class _Planner:
         most = self.limits.voxels
         image = np.maximum(1.0, np.round(self.size_mm / grid))
         wanted = np.clip(_CONTEXT * self.extent_mm / grid, 1.0, image)
-        why = f"{_CONTEXT:g} times the structures' {shown(np.round(self.extent_mm))} mm"
+        extent = by(np.round(self.extent_mm))
+        why = f"{_CONTEXT:g} times the structures' {extent} mm"
         whole = smallest_patch(float(np.prod(image)))
         least = max(most / 2, whole if whole <= most else 0.0)
         if np.prod(wanted) < least:
-            why = f"what surrounds the structures, of {shown(np.round(self.extent_mm))} mm, too"
+            why = f"the structures of {extent} mm and much around them"
             if least == whole:
-                why += "; a typical image is segmented in one window"
+                why += ", so that one window segments a typical image"
             while np.prod(wanted) < least and (wanted < image).any():
                 wanted = np.minimum(image, 1.02 * wanted)
         if (wanted >= image).all():
             why = "a whole typical image"
         if np.prod(wanted) > most:
-            why = f"as much as {most / 1e3:.0f} thousand voxels show, what a step has time for"
+            why = f"as many as a step has time for ({most / 1e3:.0f} thousand)"
             while np.prod(wanted) > most:  # the axis that goes furthest beyond the structures
                 beyond = wanted * grid / np.maximum(self.largest_mm, 1e-6)
                 beyond = np.where(wanted > 2 * _LEAST, beyond, 0.0)
@@ -383,9 +428,9 @@ class _Planner:
     ) -> tuple[Strides, tuple[int, int, int]]:
         """The strides, and the patch in multiples of them."""
         proposed = strides_for(grid, patch)
-        why = f"no axis is halved below {_LEAST} voxels"
+        why = f"halved while {_LEAST} voxels a side remain"
         if max(grid) >= 2 * min(grid):
-            why += ", the finely sampled ones first until voxels are about cubes"
+            why += ", thick slices once voxels are about cubes"
         strides = self.decide("strides", proposed, why, notation.triples(4), notation.digits)
         multiple = NetworkSettings(strides=strides).multiple
         fit = [_multiple(n, m) for n, m in zip(patch, multiple, strict=True)]
@@ -407,37 +452,37 @@ class _Planner:
     ) -> Strides:
         proposed = kernels_for(grid, patch, strides)
         flat = sum(min(k) == 1 for k in proposed)
-        why = "voxels are about cubes at every level"
+        why = "the same in all directions, as voxels are about cubes"
         if flat:
-            why = f"the finest {flat} levels look within slices, between which little is alike"
+            why = f"the finest {flat} only within slices, between which little is alike"
         return self.decide("kernels", proposed, why, notation.triples(5), notation.digits)
 
     def filters(self) -> int:
         value = 32 if self.limits.device == "cuda" and self.limits.memory >= 10 * _GIB else 16
-        why = "as nnU-Net, for a GPU" if value == 32 else "as the published network"
+        why = "as nnU-Net's on a GPU" if value == 32 else "as the published network's"
         return self.decide("filters", value, why, notation.positive, str)
 
     def batch(self, patch: tuple[int, ...]) -> tuple[int, int]:
         part = math.prod(patch) / self.limits.voxels
-        each, why = 2 if part <= 1 / 4 else 1, "labeled and unlabeled patches"
+        each, why = 1, "on a CPU small steps teach more"
+        if part <= 1 / 4:
+            each, why = 2, "patches are small"
         if self.limits.device != "cpu":
-            each *= 2
-        elif each == 1:
-            why += ": on a CPU more steps teach more than larger ones"
+            each, why = 2 * each, "a GPU has room for them"
         value = (each, each)
         if not self.found.unlabeled:
-            why += "; without unlabeled cases all are labeled"
+            why += "; none is unlabeled, so all are labeled"
         parse = notation.labeled_and_unlabeled
         return self.decide("batch", value, why, parse, lambda v: f"{v[0]}+{v[1]}")
 
     def dropout(self) -> float:
-        why = "of the channels: half of them, as published, slow a short training down"
+        why = "the published half slows a short training down"
         return self.decide("dropout", 0.2, why, notation.share, "{:g}".format)
 
     def optimization(self) -> Optimization:
         o = COMPACT.optimization
         length = COMPACT.iterations
-        why = f"of AdamW in {length} iterations, as compact; up to 5 times as much in fewer"
+        why = f"AdamW in {length} iterations, as compact; in fewer up to 5 times as much"
         rate = self.decide("rate", o.rate.base, why, notation.number, "{:g}".format)
         return replace(o, rate=replace(o.rate, base=rate, length=length))
 
@@ -458,13 +503,12 @@ class _Planner:
         )
         part = math.prod(small) / math.prod(patch)
         value, why = _FIRST, (
-            f"of the iterations come first on a grid of {shown(spacing)} mm, with patches of "
-            f"{shown(small)}, where they take less time and see more"
+            f"{by(spacing)} mm, in patches of {by(small)}: faster, and shows more"
         )  # fmt: skip
         if thinnest / min(spacing) < _SEEN:
-            value, why = 0.0, f"a structure {thinnest:.2g} mm thick is to be seen from the start"
+            value, why = 0.0, f"they would hide a structure that is {thinnest:.2g} mm thick"
         elif part > _SMALLER:
-            value, why = 0.0, "no iterations on a coarser grid: patches are small already"
+            value, why = 0.0, "patches are small already"
         value = self.decide("coarse", value, why, notation.part, "{:g}".format)
         return CoarseStart(spacing, small, value) if value else None
 
@@ -483,9 +527,9 @@ class _Planner:
             else:
                 each.append(COMPACT.representation.normalization)
         whys = [
-            "CT: clipped and scaled as the structures' intensities over all cases ask for"
+            "CT, so all images alike, by the range of the structures in all cases"
             if own.kind == "global"
-            else f"{kind or 'no CT'}: intensities have no unit, so each image by its own"
+            else f"{kind or 'not CT'}, so each image by its own range, as values have no unit"
             for kind, own in zip(kinds, each, strict=True)
         ]
         if len(set(each)) == 1:
@@ -493,22 +537,23 @@ class _Planner:
         else:
             value = tuple(each)
             named = zip(self.found.channels, whys, strict=True)
-            why = "; ".join(f"{name}, {text}" for name, text in named)
+            why = "; ".join(f"{name} {text}" for name, text in named)
         parse = notation.normalization(len(each))
         return self.decide("normalization", value, why, parse, notation.normalization_text)
 
     def scale(self, grid: tuple[float, ...]) -> float:
         radius = float(np.median(self.radii))
         value = float(f"{min(20.0, max(0.6 * radius, 2.0 * min(grid))):.3g}")
-        why = f"mm of signed distance, most of a structure's depth of {radius:.3g} mm"
+        why = f"most of a structure's depth of {radius:.3g} mm"
         return self.decide("scale", value, why, notation.number, "{:g}".format)
 
     def foreground(self, grid: tuple[float, ...], patch: tuple[int, ...]) -> float:
         seen = np.minimum(1.0, np.multiply(patch, grid) / self.size_mm)
         chance = float(np.prod(seen))
         value = 1 / 3 if chance >= 0.5 else 0.5 if chance >= 0.2 else 2 / 3
-        each = "a structure, each as often" if len(self.found.values) > 1 else "the structure"
-        why = f"of the labeled patches lie on {each}; a random one shows it with {chance:.0%}"
+        why = f"a random patch shows one {chance:.0%} of the time"
+        if len(self.found.values) > 1:
+            why += "; each structure as often"
         return self.decide("foreground", round(value, 2), why, notation.share, "{:g}".format)
 
     def augmentation(self, grid: tuple[float, ...]) -> Augmentation:
@@ -517,24 +562,21 @@ class _Planner:
         twins = sorted(set(sided(self.found.labeled, self.classes, self.values)))
         if twins:
             axes = tuple(a for a in axes if a not in twins)
-            whys.append(f"two structures are told apart by their side along {axis_names(twins)}")
+            whys.append(f"not {directions(twins)}, as two structures differ by side alone")
         alike = [a for a in axes if _lie_alike(self.found.labeled, self.values, a)]
         if alike:
             axes = tuple(a for a in axes if a not in alike)
-            whys.append(
-                f"along {axis_names(alike)} structures are on the same side in all cases, and to "
-                "learn mirrored ones too takes longer"
-            )
+            whys.append(f"not {directions(alike)}, as structures lie on one side in all cases")
         why = "; ".join(whys)
-        why = why or "left to right and front to back, and segmented in these views too"
+        why = why or "left-right and front-back, in training and for results"
         axes = self.decide("mirror", axes, why, notation.axes, lambda v: axis_names(v) or "none")
-        degrees, why = 18.0, "degrees about each axis, as compact"
+        degrees, why = 18.0, "about each axis, as compact"
         if thick:
-            degrees, why = 30.0, f"degrees, within the slices along {axis_names(thick)} alone"
+            degrees, why = 30.0, "only within the slices, as these are thick"
         degrees = self.decide("rotation", degrees, why, notation.number, "{:g}".format)
-        strength, why = 1.0, "of gain, gamma, bias field, blur and noise, as compact"
+        strength, why = 1.0, "gain, gamma, bias field, blur and noise in full, as compact"
         if set(modalities(self.found.labeled)) == {"CT"}:
-            strength, why = 0.5, "CT: scanners differ less in their intensities than in MR"
+            strength, why = 0.5, "half for CT, whose scanners differ less than those of MR"
         strength = self.decide("intensity", strength, why, notation.share, "{:g}".format)
         flips = tuple(0.5 if a in axes else 0.0 for a in range(3))
         return replace(
@@ -546,7 +588,7 @@ class _Planner:
         )
 
     def iterations(self) -> int:
-        why = "as compact; --minutes sets them from a measured step"
+        why = "as compact; if you give minutes, as many as these allow"
         return self.decide("iterations", COMPACT.iterations, why, notation.positive, str)
 
 
