@@ -142,7 +142,8 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="override one line of the plan, in the form that `ugmcl plan` shows; repeatable",
+        help="override one line of the plan, in the form that `ugmcl plan` shows; repeatable; "
+        "without a plan only unlabeled=all",
     )
 
 
