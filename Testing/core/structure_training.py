@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,17 +30,22 @@ FILTERS = 8  # of both, to save time
 
 
 def mean_dice(
-    folder: Path, monkeypatch: Any, name: str, minutes: float, also_fixed: bool
+    folder: Path,
+    monkeypatch: Any,
+    name: str,
+    minutes: float,
+    also_fixed: bool,
+    changes: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Mean Dice of the tested cases of a family, by the plan and perhaps by `compact`, each after
-    so many ``minutes`` of one thread, whatever else the machine does."""
+    """Mean Dice of the tested cases of a family, by the plan with ``changes`` and perhaps by
+    `compact`, each after so many ``minutes`` of one thread, whatever else the machine does."""
     monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=time.process_time))
     root = structure_samples.write_family(folder, name, TRAINED + TESTED)
     names = sorted(p.stem for p in (root / "images").iterdir())
     cohort = find_cohort(
         root / "images", root / "labels", names[:TRAINED], exclude=names[TRAINED:]
     )
-    plan = plan_cohort(cohort, (), CPU, [f"filters={FILTERS}"])
+    plan = plan_cohort(cohort, (), CPU, [f"filters={FILTERS}", *changes])
     fixed = with_classes(COMPACT, len(plan.classes) + 1)
     fixed = replace(fixed, network=replace(fixed.network, filters=FILTERS))
     found = {}

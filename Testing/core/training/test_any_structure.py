@@ -17,14 +17,14 @@ CPU = torch.device("cpu")
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_plan_learns_thick_slices_that_the_fixed_grid_misses(tmp_path, monkeypatch):
-    found = mean_dice(tmp_path, monkeypatch, "stack", 1.5, also_fixed=True)
-    assert found["plan"] > 0.85 and found["compact"] < 0.4, found
+    found = mean_dice(tmp_path, monkeypatch, "stack", 1.0, also_fixed=True)
+    assert found["plan"] > 0.8 and found["compact"] < 0.4, found
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_plan_learns_a_small_structure(tmp_path, monkeypatch):
-    found = mean_dice(tmp_path, monkeypatch, "small", 2.5, also_fixed=False)
+    found = mean_dice(tmp_path, monkeypatch, "small", 1.5, also_fixed=False)
     assert found["plan"] > 0.6, found
 
 

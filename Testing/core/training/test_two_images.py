@@ -26,7 +26,7 @@ from ugmcl_core.training.train import TrainingSettings, describe, train
 TRAINED, TESTED = 5, 2
 CPU = torch.device("cpu")
 FILTERS = 8  # to save time
-MINUTES = 1.2
+MINUTES = 0.8
 
 
 @pytest.mark.slow

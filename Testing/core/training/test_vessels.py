@@ -9,6 +9,6 @@ from structure_training import mean_dice
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_plan_learns_vessels_that_the_fixed_grid_misses(tmp_path, monkeypatch):
-    found = mean_dice(tmp_path, monkeypatch, "vessels", 3.0, also_fixed=True)
-    # 0.58 with 279 iterations, which is what is left of 3 minutes beside another test, to 0.72
-    assert found["plan"] > 0.5 and found["compact"] < 0.2, found
+    # small patches, of which more are seen in so short a time
+    found = mean_dice(tmp_path, monkeypatch, "vessels", 1.5, True, ["patch=48,48,48"])
+    assert found["plan"] > 0.6 and found["compact"] < 0.2, found
