@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -22,6 +23,14 @@ def print_line(text: str, stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def percent(values: Iterable[float]) -> str:
+    """The mean of those that exist in percent, - if none does."""
+    from ..evaluation.metrics import known_mean  # NumPy: after what needs none of it
+
+    mean = known_mean(values)
+    return "-" if math.isnan(mean) else f"{100 * mean:.1f} %"
 
 
 class Progress:
@@ -86,8 +95,7 @@ class Progress:
 
             self.write(report(event))
         elif kind == "holdout" and event["dice"]:
-            mean = sum(event["dice"]) / len(event["dice"])
-            self.write(f"hold-out Dice {100 * mean:.1f} % at {event['step']}")
+            self.write(f"hold-out Dice {percent(event['dice'])} at {event['step']}")
 
 
 def sending(progress: Progress) -> Callable[..., None]:
@@ -102,7 +110,11 @@ def sending(progress: Progress) -> Callable[..., None]:
             progress(content["fraction"], content["text"] + left)
         elif event == "metrics" and content["dice"] is not None:
             part = f"{content['part']}: " if content["part"] else ""
-            progress.write(f"{part}hold-out Dice {content['dice']:.3f} at {content['step']}")
+            classes = content["classes"] or {}
+            each = ", ".join(f"{name} {percent([dice])}" for name, dice in classes.items())
+            each = f" ({each})" if each else ""
+            dice = percent([content["dice"]])
+            progress.write(f"{part}hold-out Dice {dice}{each} at {content['step']}")
 
     return send
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files import plain
 from ..models.card import as_name, images_of_a_case
 from ..training.settings import DEFAULT_METHOD
 from .arguments import (
@@ -385,13 +386,15 @@ def _report(
     arguments: argparse.Namespace, model: Model, iterations: int, dice: Sequence[float] | None
 ) -> None:
     """Print where the model is, and its Dice on the hold-out cases if there are any."""
+    from .progress import percent
+
     if arguments.json:
         made = {"model": str(model.folder), "iterations": iterations}
-        print(json.dumps({**made, "holdout_dice": dice}))
+        print(json.dumps(plain({**made, "holdout_dice": dice})))
         return
     print(f"model written to {model.folder}")
     if dice:
-        print(f"hold-out Dice {100 * sum(dice) / len(dice):.1f} % over {len(dice)} cases")
+        print(f"hold-out Dice {percent(dice)} over {len(dice)} cases")
 
 
 def _name(arguments: argparse.Namespace) -> str:

@@ -163,6 +163,12 @@ def summary(rows: Iterable[Mapping[str, float]]) -> dict[str, Summary]:
     return {name: _summary([row.get(name, math.nan) for row in rows]) for name in names}
 
 
+def known_mean(values: Iterable[float]) -> float:
+    """Mean of those that exist, NaN if none does."""
+    known = [v for v in values if not math.isnan(v)]
+    return float(np.mean(known)) if known else math.nan
+
+
 def _summary(values: list[float]) -> Summary:
     known = np.array([v for v in values if not math.isnan(v)], float)
     mean = float(known.mean()) if known.size else math.nan

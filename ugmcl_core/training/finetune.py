@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 from ..data.cases import Case, Cohort, read_pair
 from ..data.preprocessing import canonical_axes, to_canonical
 from ..errors import Canceled, InputError
+from ..evaluation.metrics import known_mean
 from ..files import plain, write_json
 from ..inference.segmenter import Segmenter
 from ..methods import DualTask, Method, Supervised
@@ -40,7 +40,7 @@ from .planning.plan import (
 from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from .settings import REPORT, FinetuneSettings, finished
 from .train import Description, TrainingSettings, describe, train
-from .trainer import TrainingTask
+from .trainer import TrainingTask, of_classes
 from .verdict import CaseMeasures, conclude, is_ahead, kept_text, measure
 
 Send = Callable[..., None]
@@ -486,11 +486,12 @@ class _FinetuneRun:
             text = f"{prefix}step {step} of {total}"
             self.progress(done + share * step / total, text, remaining=round(left, 1))
             seen.update(losses=event["losses"], speed=event["speed"])
-            self.send("metrics", step=step, part=part.name, dice=None, **seen)
+            self.send("metrics", step=step, part=part.name, dice=None, classes=None, **seen)
         elif event.get("dice"):
-            known = [d for d in event["dice"] if not math.isnan(d)]
-            dice = sum(known) / len(known) if known else None
-            self.send("metrics", step=event["step"], part=part.name, dice=dice, **seen)
+            dice = known_mean(event["dice"])
+            classes = of_classes(part.description.classes, event["classes"])
+            self.send("metrics", step=event["step"], part=part.name, dice=dice, classes=classes,
+                      **seen)  # fmt: skip
 
     def measured(
         self, model: Model, cases: Sequence[Case], start: float, end: float

@@ -19,7 +19,7 @@ import torch
 from ..data.cases import Cohort
 from ..data.preprocessing import stored_normalization
 from ..errors import InputError, interruptible
-from ..files import Busy, held, unwritable
+from ..files import Busy, held, plain, unwritable
 from ..methods.base import Method
 from ..models import manifest
 from ..models.card import ClassInfo, ModelCard, as_name
@@ -28,7 +28,7 @@ from ..models.model import record as model_record
 from ..nn import devices, parallel
 from . import checkpoint
 from .profiles import Profile, batch_text, stages
-from .trainer import Listener, Trainer, TrainingSettings, TrainingTask
+from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, holdout_means
 
 _LOCK = ".training"
 COARSE = "coarse"
@@ -223,7 +223,7 @@ class _Run:
         def emit(event: dict[str, Any]) -> None:
             event = self._of_all(event, before, task.profile)
             try:
-                log.write(json.dumps(event) + "\n")
+                log.write(json.dumps(plain(event)) + "\n")
                 log.flush()
             except OSError as error:
                 raise unwritable(path, error) from error
@@ -299,8 +299,8 @@ def _finish(trainer: Trainer, card: ModelCard, should_stop: Callable[[], bool]) 
     if trainer.index < total:
         trainer.emit({"event": "stopped", "step": trainer.index, "total": total})
         return
-    dice = trainer.holdout_dice(should_stop)
-    trainer.emit({"event": "done", "step": trainer.index, "total": trainer.index, "dice": dice})
+    means = holdout_means(trainer.holdout_dice(should_stop))
+    trainer.emit({"event": "done", "step": trainer.index, "total": trainer.index, **means})
     shutil.rmtree(trainer.output / "cache", ignore_errors=True)
 
 

@@ -33,9 +33,11 @@ from ..data.cases import (
 )
 from ..data.preprocessing import stored_normalization
 from ..errors import Canceled, InputError
+from ..evaluation.metrics import known_mean
 from ..inference.localization import is_large
 from ..inference.sliding_window import class_map, predict
 from ..methods.base import Method
+from ..models.card import ClassInfo
 from ..models.model import Model
 from ..nn import devices, parallel
 from ..nn.batch import Batch
@@ -352,8 +354,8 @@ class Trainer:
                 self._report(terms)
             every = self.settings.evaluate_every
             if every and self.index % every == 0 and self.index < total:
-                dice = self.holdout_dice(should_stop)
-                self.emit({"event": "holdout", "step": self.index, "dice": dice})
+                found = self.holdout_dice(should_stop)
+                self.emit({"event": "holdout", "step": self.index, **holdout_means(found)})
             due = now - saved > patience or self.index % self.settings.checkpoint_every == 0
             if parallel.rank() == 0 and due:
                 self.checked(terms)
@@ -503,10 +505,9 @@ class Trainer:
             }
         )
 
-    def holdout_dice(self, should_stop: Callable[[], bool]) -> list[float] | None:
-        """Mean Dice over the classes of each hold-out case on the model's grid; None if there are
-        none, or if ``should_stop()`` turns true meanwhile: many large cases take longer than a
-        step.
+    def holdout_dice(self, should_stop: Callable[[], bool]) -> list[list[float]] | None:
+        """`dice_of` each hold-out case; None if there are none, or if ``should_stop()`` turns true
+        meanwhile: many large cases take longer than a step.
         """
         if not self.holdout:
             return None
@@ -517,9 +518,9 @@ class Trainer:
 
     def dice_of(
         self, case: PreparedCase, network: DualTaskVNet, should_stop: Callable[[], bool]
-    ) -> float:
-        """Mean Dice over the classes of ``network`` on one case, on the model's grid; raises
-        Canceled."""
+    ) -> list[float]:
+        """Dice of ``network`` for each class of one case, on the model's grid, NaN for a class
+        that the case lacks; raises Canceled."""
         case = case.opened()
         image, patch = floats(case.image), self.profile.batch.patch
         with devices.autocast(self.device, self.settings.half_precision):
@@ -594,13 +595,30 @@ def _placed(batch: Batch, device: torch.device) -> Batch:
     )
 
 
-def _dice(foreground: np.ndarray, case: PreparedCase) -> float:
-    """Mean over classes of the Dice of the argmax against the majority label of each voxel."""
+def holdout_means(found: list[list[float]] | None) -> dict[str, Any]:
+    """What an event says of `Trainer.holdout_dice`: ``dice``, the mean over the classes of each
+    case, and ``classes``, the mean over the cases of each class; NaN where none exists."""
+    if found is None:
+        return {"dice": None, "classes": None}
+    return {"dice": [known_mean(case) for case in found],
+            "classes": [known_mean(one) for one in zip(*found, strict=True)]}  # fmt: skip
+
+
+def of_classes(classes: Sequence[ClassInfo], means: Sequence[float]) -> dict[str, float] | None:
+    """The mean of each class by its name; None for one class, whose mean is that of all."""
+    if len(classes) < 2:
+        return None
+    return {c.name: mean for c, mean in zip(classes, means, strict=True)}
+
+
+def _dice(foreground: np.ndarray, case: PreparedCase) -> list[float]:
+    """Dice of the argmax against the majority label of each voxel, for each class; NaN for one
+    that the case lacks."""
     found, truth = class_map(foreground), class_map(np.asarray(case.fractions, np.float32))
     known = np.asarray(case.valid[0]) > 0.5
     scores = []
     for value in range(1, len(foreground) + 1):
         a, b = (found == value) & known, (truth == value) & known
-        if b.any():
-            scores.append(2.0 * float((a & b).sum()) / float(a.sum() + b.sum()))
-    return float(np.mean(scores)) if scores else math.nan
+        overlap = 2.0 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum()))
+        scores.append(overlap if b.any() else math.nan)
+    return scores

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.cases import Case, Representation, read_pair
 from ..evaluation import metrics
+from ..evaluation.metrics import known_mean
 from ..inference.segmenter import Segmenter
 from ..inference.settings import SegmentSettings
 from ..models.card import ClassInfo
@@ -44,7 +45,7 @@ def measure(
         metrics.score(labels_found == value, truth == value, spacing)
         for value in (c.value for c in classes)
     ]
-    row: CaseMeasures = {key: _mean([getattr(s, key) for s in scores]) for key in REPORTED}
+    row: CaseMeasures = {key: known_mean([getattr(s, key) for s in scores]) for key in REPORTED}
     return {**row, "classes": {c.name: s.dice for c, s in zip(classes, scores, strict=True)}}
 
 
@@ -64,8 +65,8 @@ def conclude(
     after = [c["after"]["dice"] for c in cases]
     if any(c["before"] is None for c in cases):
         text = (
-            f"From scratch: Dice {_mean(after):.3f} on average of {_count(len(cases), what)}; "
-            "there is no base model to compare with."
+            f"From scratch: Dice {known_mean(after):.3f} on average of "
+            f"{_count(len(cases), what)}; there is no base model to compare with."
         )
         return UNKNOWN, _with_supervised(text, cases)
     pairs = [
@@ -113,7 +114,7 @@ def is_ahead(
 
 def kept_text(after: Sequence[CaseMeasures], supervised: Sequence[CaseMeasures | None]) -> str:
     """What a report adds if `is_ahead` was true."""
-    dice, alone = (_mean([row["dice"] for row in rows if row]) for rows in (after, supervised))
+    dice, alone = (known_mean(r["dice"] for r in rows if r) for rows in (after, supervised))
     return (
         f"The unlabeled volumes did not help here: Dice {dice:.3f} with them, {alone:.3f} with "
         "the labels alone, whose model is kept."
@@ -125,7 +126,7 @@ def _by_novelty(cases: Sequence[dict[str, Any]], new: Sequence[str]) -> str:
 
     def mean(when: str, novel: bool) -> float:
         rows = [c[when]["classes"].items() for c in cases]
-        return _mean([dice for row in rows for name, dice in row if (name in new) == novel])
+        return known_mean([dice for row in rows for name, dice in row if (name in new) == novel])
 
     return (
         f"The base's own classes: {mean('before', False):.3f} to {mean('after', False):.3f}; "
@@ -148,8 +149,8 @@ def _with_supervised(text: str, cases: Sequence[dict[str, Any]]) -> str:
         return text
     if all(row is after for row, after in rows):
         return text  # it is the model that is kept
-    dice = _mean([row["dice"] for row, _ in rows])
-    ahead = _mean([after["dice"] - row["dice"] for row, after in rows])
+    dice = known_mean([row["dice"] for row, _ in rows])
+    ahead = known_mean([after["dice"] - row["dice"] for row, after in rows])
     word = "more" if ahead < 0 else "less"
     return (
         f"{text} Supervised fine-tuning on the same labels reached {dice:.3f}, "
@@ -159,9 +160,3 @@ def _with_supervised(text: str, cases: Sequence[dict[str, Any]]) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what} case{'' if number == 1 else 's'}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Mean without NaN, NaN if nothing is left."""
-    known = [v for v in values if not math.isnan(v)]
-    return float(np.mean(known)) if known else math.nan

@@ -1,6 +1,7 @@
 """The loop: it learns, repeats, resumes exactly, stops cleanly, refuses others' folders."""
 
 import json
+import math
 import shutil
 import signal
 from dataclasses import replace
@@ -8,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from samples import dice
 from training_samples import CPU, write_phantoms
 
 from ugmcl_core.data.batches import batches
@@ -95,6 +97,32 @@ def test_a_stop_does_not_wait_for_the_hold_out_cases(folder, tmp_path):
     assert events[-1] == {"event": "stopped", "step": 4, "total": 12}
     assert json.loads((tmp_path / "run/model/model.json").read_text())["training"][
         "iterations"] == 4  # fmt: skip
+
+
+def test_hold_out_dice_is_told_of_each_class_too(folder, tmp_path):
+    """Over the cases that show it; the second hold-out case here lacks class 1, the third both."""
+    root, profile = tmp_path / "data", folder[1]
+    shutil.copytree(folder[0], root)
+    for name, gone in (("p4", [1]), ("p3", [1, 2])):
+        labels = read(root / f"labels/{name}.nrrd")
+        kept = np.where(np.isin(labels.array, gone), 0, labels.array)
+        write(root / f"labels/{name}.nrrd", Volume(kept.astype(np.uint8), labels.grid))
+    cohort = find_cohort(root / "images", root / "labels", ["p0"], holdout=["p5", "p4", "p3"])
+    cohort, events = cohort.with_changes(may_be_empty=True), []
+    model = train(cohort, DualTask(), profile, tmp_path / "run", CPU, on_event=events.append)
+    segmenter, scores = Segmenter(model, "cpu"), {}
+    for name in ("p5", "p4"):
+        image, truth = read(root / f"images/{name}.nrrd"), read(root / f"labels/{name}.nrrd").array
+        found = segmenter.segment(image, SegmentSettings(passes=0)).labels.array
+        for value in (1, 2):
+            scores[name, value] = dice(found == value, truth == value)
+    said = events[-1]
+    each = [np.mean([scores["p5", 1], scores["p5", 2]]), scores["p4", 2]]
+    assert said["dice"][:2] == pytest.approx(each, abs=0.02) and math.isnan(said["dice"][2])
+    second = np.mean([scores["p5", 2], scores["p4", 2]])
+    assert said["classes"] == pytest.approx([scores["p5", 1], second], abs=0.02)
+    last = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1])
+    assert last["dice"][2] is None, "NaN is no JSON"
 
 
 @pytest.mark.parametrize("method", [DualTask(), UGMCL(passes=2)])

@@ -132,7 +132,7 @@ def _owner(folder: Path) -> int | None:
 
 def addMetrics(folder: Path, event: dict[str, Any]) -> None:
     """Store an event, for the curves after the run is resumed."""
-    line = json.dumps({key: event.get(key) for key in ("step", "losses", "dice")})
+    line = json.dumps({key: event.get(key) for key in ("step", "losses", "dice", "classes")})
     try:
         with open(folder / METRICS, "a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -33,6 +33,7 @@ import torch
 
 from ...data.cases import Case, PreparedCase, on_device, prepare_cases
 from ...errors import Canceled, InputError, in_one_line, interruptible
+from ...evaluation.metrics import known_mean
 from ...files import plain, write_json
 from ...inference.segmenter import Segmenter
 from ...models import manifest
@@ -45,7 +46,14 @@ from ..finetune import FinetunePlan, nameless, of_base, plan
 from ..memory import Attempt, attempts_for, run_with_fallback
 from ..settings import REPORT, FinetuneSettings, KeepLearningSettings
 from ..train import held_for_training, model_card
-from ..trainer import Trainer, TrainingSettings, TrainingTask, refuse_twice
+from ..trainer import (
+    Trainer,
+    TrainingSettings,
+    TrainingTask,
+    holdout_means,
+    of_classes,
+    refuse_twice,
+)
 from ..verdict import CaseMeasures, conclude, measure
 from . import courtesy
 
@@ -88,6 +96,14 @@ class State:
     best: float | None = None
     stale: int = 0
     arrivals: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Mean Dice of a model, and that of each class; NaN where none exists."""
+
+    dice: float
+    classes: Sequence[float]
 
 
 class OpenTrainer(Trainer):
@@ -302,7 +318,7 @@ class Learning:
         trainer, state = self.trainer, self.trainer.state
         if trainer.holdout and state.dice is None:
             self.progress(0.0, "measuring the hold-out cases")
-            state.dice = state.best = self._holdout(self.present)
+            state.dice = state.best = self._holdout(self.present).dice
         self._save()
         while not self._ended:
             self._follow()
@@ -377,10 +393,10 @@ class Learning:
         dice = math.nan
         if case.name not in state.joined:
             self.progress(0.0, f"measuring {case.name}")
-            dice = trainer.dice_of(prepared, self.present, self.canceled)
+            dice = known_mean(trainer.dice_of(prepared, self.present, self.canceled))
             if not trainer.holdout and trainer.index > state.taken_at:
                 candidate = trainer.dice_of(prepared, trainer.saved_network, self.canceled)
-                self._decide(dice, candidate, case.name)
+                self._decide(dice, Measured(known_mean(candidate), candidate), case.name)
             if not trainer.holdout:
                 models = (self.plan.base, self.model)
                 before, after = (self._measured(model, [case])[0] for model in models)
@@ -438,7 +454,7 @@ class Learning:
         part = min(1.0, (self._active - self._checked_at) / self._interval)
         self.progress(part, f"step {trainer.index}, {len(trainer.labeled)} labeled cases")
         self.send("metrics", step=trainer.index, part="", losses=losses, dice=None,
-                  speed=trainer.speed)  # fmt: skip
+                  classes=None, speed=trainer.speed)  # fmt: skip
 
     # Waiting
 
@@ -488,9 +504,9 @@ class Learning:
         if trainer.holdout:
             began = time.monotonic()
             self.progress(1.0, "measuring the hold-out cases")
-            now = self._holdout(trainer.saved_network)
-            self._check_seconds = time.monotonic() - began
-            self._decide(state.dice, now)
+            measured = self._holdout(trainer.saved_network)
+            self._check_seconds, now = time.monotonic() - began, measured.dice
+            self._decide(state.dice, measured)
             learned = now - _PROGRESS[0] >= (state.best or 0.0)
         else:
             if was_asked:
@@ -504,25 +520,26 @@ class Learning:
             state.stale += 1
         self._save()
 
-    def _decide(self, former: float, now: float, case: str = "") -> None:
+    def _decide(self, former: float, now: Measured, case: str = "") -> None:
         """Let the averaged model take over, unless its Dice is worse; on ``case``, or the mean of
         the hold-out cases."""
         trainer, state = self.trainer, self.trainer.state
-        state.won = now >= former
+        state.won = now.dice >= former
         if state.won:
-            self._take(now if not case else None)
+            self._take(now.dice if not case else None)
         self.send(
             "check",
             step=trainer.index,
-            dice=now,
+            dice=now.dice,
             former=former,
             case=case,
             taken=state.won,
             model=str(self.folder) if state.won else None,
             cases=len(trainer.labeled),
         )
-        self.send("metrics", step=trainer.index, part="", losses={}, dice=now,
-                  speed=trainer.speed)  # fmt: skip
+        classes = of_classes(self.plan.description.classes, now.classes)
+        self.send("metrics", step=trainer.index, part="", losses={}, dice=now.dice,
+                  classes=classes, speed=trainer.speed)  # fmt: skip
 
     def _take(self, dice: float | None) -> None:
         """Let the averaged model, with this ``dice`` on the hold-out cases if there are any, take
@@ -533,12 +550,12 @@ class Learning:
         self.present.load_state_dict(trainer.saved_network.state_dict())
         state.taken, state.taken_at, state.dice = state.taken + 1, trainer.index, dice
 
-    def _holdout(self, network: Any) -> float:
-        """Mean Dice over the hold-out cases; raises Canceled."""
+    def _holdout(self, network: Any) -> Measured:
+        """Dice over the hold-out cases; raises Canceled."""
         trainer = self.trainer
         found = [trainer.dice_of(case, network, self.canceled) for case in trainer.holdout]
-        known = [d for d in found if not math.isnan(d)]
-        return float(np.mean(known)) if known else math.nan
+        means = holdout_means(found)
+        return Measured(known_mean(means["dice"]), means["classes"])
 
     # The end
 

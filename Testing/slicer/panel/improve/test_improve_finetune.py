@@ -209,6 +209,32 @@ def test_the_plot_view_shows_the_chart(panel, monkeypatch):
     assert len(curves.charts()) == 1
 
 
+def test_each_class_has_a_curve_of_its_dice(panel, tmp_path):
+    from UGMCLSegmentationLib.panel.improve.finetuning import curves, report
+    from UGMCLSegmentationLib.storage import runFolder
+
+    events = [
+        {"step": 10, "losses": {"ce": 0.5}, "dice": 0.7, "classes": {"wall": 0.6, "Step": 0.8}},
+        {"step": 20, "losses": {"ce": 0.4}, "dice": 0.9, "classes": {"wall": None, "Step": 0.9}},
+        {"step": 30, "losses": {"ce": 0.3}, "dice": 0.8, "classes": {"wall": 0.7, "Step": 0.9}},
+    ]
+    shown = curves.Curves()
+    for event in events:
+        runFolder.addMetrics(tmp_path, event)
+    for event in runFolder.metrics(tmp_path):  # as when the run is opened again
+        shown.add(event)
+    shown.show()
+    found = improve.columns("Hold-out Dice")
+    assert list(found) == ["Step", "Hold-out Dice", "wall: Dice", "Step: Dice"]
+    assert found["Step: Dice"] == ["0.8", "0.9", "0.9"] and found["wall: Dice"][1] == "nan"
+    own = curves.charts()[1]
+    names = [own.GetNthPlotSeriesNode(n).GetName() for n in range(3)]
+    assert names == ["Hold-out Dice", "wall: Dice", "Step: Dice"]
+    page = report.page({"model": None}, list(runFolder.metrics(tmp_path)))
+    assert "Hold-out Dice of wall, from 0.6 to 0.7 over 30 steps" in page
+    assert "Hold-out Dice of Step, from 0.8 to 0.9" in page
+
+
 def test_a_dice_may_come_before_the_first_losses(panel):
     """As in runs that are shorter than the pause between two lines of losses."""
     from UGMCLSegmentationLib.panel.improve.finetuning import curves

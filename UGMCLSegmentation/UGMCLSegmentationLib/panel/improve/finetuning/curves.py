@@ -73,7 +73,7 @@ class Curves:
 
     def __init__(self) -> None:
         self._losses: list[tuple[int, dict[str, float]]] = []
-        self._dice: list[tuple[int, float]] = []
+        self._dice: list[tuple[int, float, dict[str, float | None]]] = []
         self._shownAt = 0.0
         self._later = Deadline(self.show)
 
@@ -95,7 +95,7 @@ class Curves:
         if event.get("dice") is not None:
             while self._dice and self._dice[-1][0] >= step:
                 self._dice.pop()
-            self._dice.append((step, float(event["dice"])))
+            self._dice.append((step, float(event["dice"]), dict(event.get("classes") or {})))
 
     def showSoon(self) -> None:
         """Update the nodes, now if there is another chart to show."""
@@ -113,7 +113,7 @@ class Curves:
             return
         series = self._showLosses() if self._losses else []
         if self._dice:
-            series.append(self._showDice())
+            series += self._showDice()
         _removeOthers(series)
 
     def _showLosses(self) -> list:
@@ -127,12 +127,22 @@ class Curves:
         _updateChart(_LOSSES, _("Fine-tuning"), _("Loss"), series)
         return series
 
-    def _showDice(self):
+    def _showDice(self) -> list:
+        """The mean, and each class where there are several."""
         title = _("Hold-out Dice")
-        table = _fill("dice", title, [_("Step"), title], [list(row) for row in self._dice])
-        series = _series(table, title, _DICE_COLOR)
-        _updateChart(_DICE, title, _("Dice"), [series])
+        names = list(dict.fromkeys(name for *_rest, classes in self._dice for name in classes))
+        rows = [[step, mean, *(_number(classes.get(n)) for n in names)]
+                for step, mean, classes in self._dice]  # fmt: skip
+        each = [_("{name}: Dice").format(name=name) for name in names]
+        table = _fill("dice", title, [_("Step"), title, *each], rows)
+        colors = (_DICE_COLOR, *(_COLORS[n % len(_COLORS)] for n in range(len(names))))
+        series = [_series(table, t, c) for t, c in zip((title, *each), colors, strict=True)]
+        _updateChart(_DICE, title, _("Dice"), series)
         return series
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def charts() -> list:

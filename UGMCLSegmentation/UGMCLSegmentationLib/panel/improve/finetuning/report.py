@@ -134,6 +134,10 @@ def page(result: dict[str, Any], events: list[dict[str, Any]]) -> str:
     dice = [(e["step"], e["dice"]) for e in events if e.get("dice") is not None]
     total = [(e["step"], sum(e["losses"].values())) for e in events if e.get("losses")]
     pictures = _curve(total, _("Sum of the losses")) + _curve(dice, _("Hold-out Dice"))
+    classes = [(e["step"], e["classes"]) for e in events if e.get("classes")]
+    for name in dict.fromkeys(n for _step, means in classes for n in means):
+        one = [(step, means[name]) for step, means in classes if means.get(name) is not None]
+        pictures += _curve(one, _("Hold-out Dice of {name}").format(name=name))
     table = f"<table><tr>{head}</tr>{body}</table>" if texts else ""
     work = _work(result.get("about", {}).get("corrections", []))
     note = _("Dice is 1 for a perfect overlap. 95HD is the distance within which 95 % of the "
