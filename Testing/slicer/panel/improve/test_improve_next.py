@@ -293,6 +293,53 @@ def test_numbers_and_differences_of_another_pair_are_not_shown(panel):
     assert "no structure in common" in ui.evaluateLabel.text
 
 
+@pytest.mark.parametrize("when", ["after", "during"])
+@pytest.mark.parametrize("edited", ["result", "reference", "place"])
+def test_numbers_of_a_segmentation_that_was_edited_are_not_shown(panel, edited, when):
+    import slicer
+    from UGMCLSegmentationLib.panel.evaluate import evaluation
+
+    volume = support.add_volume()
+    result, ui = panel.segment(volume), panel.ui
+    mask = support.segment_array(result, volume) > 0
+    reference = improve.add_segmentation(volume, {"left atrium": mask}, "expert")
+    ui.referenceSelector.setCurrentNode(reference)
+
+    def edit():
+        if edited == "place":
+            transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+            reference.SetAndObserveTransformNodeID(transform.GetID())
+            return
+        node = result if edited == "result" else reference
+        name = node.GetSegmentation().GetNthSegmentID(0)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            np.roll(mask, 1, axis=2).astype(np.uint8), node, name, volume
+        )
+
+    panel.click("evaluateButton")
+    if when == "during":
+        edit()
+    improve.wait(panel)
+    shown = evaluation.overlay().GetDisplayNode()
+    if when == "after":
+        assert ui.evaluateTable.isVisibleTo(ui.evaluateSection) and shown.GetVisibility()
+        edit()
+    name = result.GetName() if edited == "result" else "expert"
+    assert not ui.evaluateTable.isVisibleTo(ui.evaluateSection) and not shown.GetVisibility()
+    assert ui.evaluateLabel.text == f"{name} has changed since it was measured: evaluate again."
+    assert evaluation.table().GetName() == "scan segmentation against expert (before a change)"
+    panel.click("evaluateButton")
+    improve.wait(panel)
+    assert ui.evaluateTable.isVisibleTo(ui.evaluateSection) and shown.GetVisibility()
+    assert evaluation.table().GetName() == "scan segmentation against expert"
+    panel.widget.setParameters(None)  # as when a scene with both of them is loaded
+    panel.widget.initializeParameterNode()
+    panel.parameters.segmentation, panel.parameters.reference = result, reference
+    assert shown.GetVisibility()
+    result.GetSegmentation().RemoveSegment(result.GetSegmentation().GetNthSegmentID(0))
+    assert not shown.GetVisibility()
+
+
 def test_the_kind_of_uncertainty_is_told(panel, monkeypatch):
     asked = []
     worker = panel.widget.logic.worker

@@ -29,6 +29,7 @@ STRUCTURE = "Structure"
 MEASURES = {"Dice": "dice", "Jaccard": "jaccard", "ASD (mm)": "asd_mm", "95HD (mm)": "hd95_mm"}
 _KIND = "evaluation"  # of the table node
 _ERRORS = "errors"  # of the overlay
+_COMPARED = ("UGMCLSegmentation.Result", "UGMCLSegmentation.Reference")  # what it was made from
 _SEGMENTS = ((1, (0.95, 0.55, 0.1)), (2, (0.1, 0.45, 0.95)), (3, (0.8, 0.2, 0.8)))
 
 
@@ -98,7 +99,7 @@ class EvaluateTask(Task):
         labelmap = resultNodes.labelmap(voxels, part, self._volume)
         yield
         resultNodes.requireSource(self._volume)
-        _showErrors(labelmap, self._volume)
+        _showErrors(labelmap, self._volume, (self._result, self._reference))
         rows = rowsOf(event["classes"], self._classes)
         return Evaluation(self._result.GetName(), self._reference.GetName(), rows)
 
@@ -116,6 +117,24 @@ def rowsOf(measured: Sequence[dict], classes: Sequence[ClassInfo]) -> list[dict[
 def overlay():
     """The segmentation that shows where result and reference differ, or None."""
     return taggedNodes.find("vtkMRMLSegmentationNode", results.OVERLAY, _ERRORS)
+
+
+def compared() -> tuple:
+    """The result and the reference that the overlay was made from, None for one that is gone;
+    nothing if there is no overlay, or one of them has changed since."""
+    node = overlay()
+    found = tuple(node.GetNodeReference(role) for role in _COMPARED) if node is not None else ()
+    return found if any(found) else ()
+
+
+def markOutdated() -> None:
+    """What was compared has changed: the numbers and the overlay are not of what is there now."""
+    node = overlay()
+    for role in _COMPARED if node is not None else ():
+        node.SetNodeReferenceID(role, None)
+    node, mark = table(), _("(before a change)")
+    if node is not None and not node.GetName().endswith(mark):
+        node.SetName(f"{node.GetName()} {mark}")
 
 
 def table():
@@ -161,10 +180,12 @@ def _matched(segmentationNode, classes: list[ClassInfo]) -> dict[str, int]:
     return values
 
 
-def _showErrors(labelmap, volumeNode) -> None:
+def _showErrors(labelmap, volumeNode, pair: Sequence) -> None:
     node = taggedNodes.findOrAdd("vtkMRMLSegmentationNode", results.OVERLAY, _ERRORS)
     node.CreateDefaultDisplayNodes()
     node.SetName(_("{volume} errors").format(volume=volumeNode.GetName()))
+    for role, compared in zip(_COMPARED, pair, strict=True):
+        node.SetNodeReferenceID(role, compared.GetID())
     subjectHierarchy.place(node, volumeNode)
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)

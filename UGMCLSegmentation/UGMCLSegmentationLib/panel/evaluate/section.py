@@ -11,6 +11,7 @@ from UGMCLSegmentationLib.panel.qtHelpers import enable, fitRows, setUpTable
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
+from UGMCLSegmentationLib.scene import edits
 from UGMCLSegmentationLib.worker.run import TaskResult
 
 
@@ -20,7 +21,8 @@ class EvaluateSection:
         self._logic = shell.logic
         self._parameters: Parameters | None = None
         self._compared: tuple[str, str] | None = None  # what the table is about, by ID
-        self._isOutdated = False  # the differences are of another pair than the chosen one
+        self._watch = edits.Watch(self._onEdited)
+        self._edited: str | None = None  # the one of the pair that changed during the run
         ui.referenceSelector.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setVisible(False)
@@ -32,8 +34,8 @@ class EvaluateSection:
 
     def setParameters(self, parameters: Parameters | None) -> None:
         self._parameters = parameters
-        self._isOutdated = False
         self._showTable(None)
+        self._watch.follow(evaluation.compared() if parameters is not None else ())
         self.update()
 
     def update(self) -> None:
@@ -54,8 +56,8 @@ class EvaluateSection:
         enable(self._ui.evaluateButton, _("Measure how well the two agree."), unless=reason)
         overlay = evaluation.overlay()
         if overlay is not None and parameters is not None and overlay.GetDisplayNode():
-            isShown = parameters.showErrors and not self._isOutdated
-            overlay.GetDisplayNode().SetVisibility(isShown)
+            isOfPair = evaluation.compared() == (result, reference)
+            overlay.GetDisplayNode().SetVisibility(parameters.showErrors and isOfPair)
 
     def _pair(self) -> tuple[str, str] | None:
         """The IDs of the result and the reference, None where one is missing."""
@@ -66,15 +68,31 @@ class EvaluateSection:
 
     def _dropTable(self) -> None:
         """Numbers and differences of another pair would be taken for those of this one."""
-        self._isOutdated = True
         self._showTable(None)
         if not self._view.running:
             self._view.show("")
+
+    def _onEdited(self, node) -> None:
+        """Neither the numbers nor the differences are those of an edited segmentation."""
+        self._watch.follow(())
+        self._edited = node.GetName()
+        evaluation.markOutdated()
+        wasShown = self._compared is not None
+        self._dropTable()
+        if wasShown:
+            self._showEdited()
+        self.update()
+
+    def _showEdited(self) -> None:
+        text = _("{name} has changed since it was measured: evaluate again.")
+        self._view.show(text.format(name=self._edited))
 
     def _onEvaluate(self, _checked: bool = False) -> None:
         parameters, pair = self._parameters, self._pair()
         self._dropTable()
         self.update()
+        self._edited = None
+        self._watch.follow((parameters.segmentation, parameters.reference))
         self._view.start(
             lambda listener: self._logic.start(
                 EvaluateTask(parameters.segmentation, parameters.reference), listener
@@ -84,9 +102,13 @@ class EvaluateSection:
 
     def _evaluated(self, result: TaskResult, pair: tuple[str, str] | None) -> None:
         node = evaluation.fillTable(result.value)
+        if self._edited is not None:  # while it ran
+            evaluation.markOutdated()
+            self._showEdited()
+            self.update()
+            return
         text = _("{name}. The table is also in the Data module.")
         self._view.show(text.format(name=node.GetName()))
-        self._isOutdated = False
         self._showTable(node, pair)
         self.update()
 
