@@ -38,12 +38,24 @@ def test_a_table_of_several_timepoints(panel, monkeypatch):
     assert [node.GetName() for node in shown] == ["All results"]
     # an edited result has its own volume alone
     support.fill(nodes[0], scans[0], slice(15), 0)
+    assert shown[0].GetName() == "All results (before a change)"
     panel.click("resultsTableButton")
     found = improve.columns("All results")
     voxels = np.count_nonzero(support.segment_array(nodes[0], scans[0]))
     expected = voxels * np.prod(scans[0].GetSpacing()) / 1000
     assert float(found["mL"][1]) == pytest.approx(expected, abs=0.006)
     assert found["mL, lower"][1] == found["Predicted Dice"][1] == ""
+    # a structure of the same volume at another place is no longer the model's
+    whole = support.segment_array(nodes[1], scans[1])
+    moved = np.roll(whole, 1, axis=0).astype(np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(moved, nodes[1], "class_1", scans[1])
+    panel.click("resultsTableButton")
+    found = improve.columns("All results")
+    assert float(found["mL"][0]) > 0 and found["Predicted Dice"] == ["", ""]
+    panel.segment(support.add_volume(name="2025 scan"))
+    assert shown[0].GetName() == "All results (before a change)"
+    panel.click("resultsTableButton")
+    assert improve.columns("All results")["Predicted Dice"] == ["", "0.930", ""]
     tables = [n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLTableNode")]
     assert tables.count("All results") == 1
 

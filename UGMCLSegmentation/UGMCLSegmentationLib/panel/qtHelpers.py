@@ -9,7 +9,7 @@ from typing import Any
 import qt
 import slicer
 
-ROW, _HEADER = 26, 30  # heights in pixels
+ROW, HEADER = 26, 30  # heights in pixels
 
 
 class Connections:
@@ -73,4 +73,4 @@ def setUpTable(table, widths: Mapping[int, int] | None = None, rowHeight: int = 
 
 def fitRows(table, count: int) -> None:
     """Make a table as high as `count` rows, but at most four: the user scrolls to the others."""
-    table.setFixedHeight(_HEADER + ROW * min(4, max(1, count)))
+    table.setFixedHeight(HEADER + ROW * min(4, max(1, count)))

@@ -80,6 +80,23 @@ def changes(segmentationNode) -> list[Mask] | None:
     return [mask for mask in found if mask is not None]
 
 
+def editedSegments(segmentationNode) -> set[str]:
+    """The identifiers of the segments whose voxels changed since the run; none where that is
+    unknown."""
+    former = results.fromJson(segmentationNode.GetAttribute(_ORIGINAL), dict)
+    edited = set()
+    for identifier, segment in results.segmentsOf(segmentationNode) if former else ():
+        try:
+            now = _current(segment, segmentationNode)
+        except PanelError:
+            continue
+        row = former.get(identifier)
+        difference = _difference(_unpacked(row) if row else None, now)
+        if difference is not None and difference.voxels.any():
+            edited.add(identifier)
+    return edited
+
+
 def finish(segmentationNode) -> Correction | None:
     """Keep with an accepted result how it was corrected; None where that is unknown."""
     edited = changes(segmentationNode)

@@ -103,7 +103,23 @@ def test_nothing_to_export_nowhere_to_go(panel, tmp_path):
     assert not panel.ui.exportButton.enabled
     panel.segment(support.add_volume())
     assert panel.ui.exportButton.enabled
-    assert "existing folder" in export(panel, tmp_path / "not there", ".nrrd")
+    (tmp_path / "file").write_text("")
+    inFile = export(panel, tmp_path / "file" / "below", ".nrrd")
+    assert inFile.startswith("The folder ") and inFile.count("\n") == 0, inFile
+    assert "is a file: choose a folder" in export(panel, tmp_path / "file", ".nrrd")
+    assert "by its whole path" in export(panel, Path("part of a path"), ".nrrd")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_folder_that_does_not_exist_is_made(panel, tmp_path, suffix):
+    panel.segment(support.add_volume())
+    folder = tmp_path / "new" / "results"
+    panel.parameters.exportPattern = "{nothing}"
+    assert "not a pattern" in export(panel, folder, suffix) and not folder.parent.exists()
+    panel.parameters.exportPattern = "{result}"
+    export(panel, folder, suffix)
+    assert [path.name for path in folder.iterdir()] == [f"scan segmentation{suffix}"]
 
 
 def test_what_cannot_be_written_leaves_nothing(panel, tmp_path, monkeypatch):

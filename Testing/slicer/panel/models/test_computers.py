@@ -53,6 +53,23 @@ def test_add_test_use_and_remove(panel):
     assert states(panel) == {} and NAME not in devices(panel)
 
 
+def test_the_whole_state_can_be_read(panel):
+    """In a panel of Slicer's usual width."""
+    add(panel)
+    ui = panel.ui
+    ui.modelsSection.resize(400, 800)
+    harness.process_events()
+    table = ui.computersTable
+    table.resize(350, table.height)
+    harness.process_events()
+    item, width = table.item(0, 1), table.columnWidth(1)
+    font = table.fontMetrics()
+    text = font.boundingRect(0, 0, width - 8, 1000, 0x1000, item.text())  # wrapped at words
+    assert text.height() > font.height()  # more than one line
+    assert table.rowHeight(0) >= text.height()
+    assert table.height >= table.rowHeight(0) + 26
+
+
 def test_the_list_outlives_the_panel(panel):
     add(panel)
     panel.ui.computerCommandEdit.text = "module load python; ugmcl"

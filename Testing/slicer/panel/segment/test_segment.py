@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import harness
 import module_support as support
 import numpy as np
 import pytest
@@ -205,6 +206,10 @@ def test_the_measures_are_of_what_is_there_now(panel):
     text = panel.ui.statisticsLabel.text
     expected = voxels.sum() * 1.25 * 1.25 * 2 / 1000
     assert float(text.split(":")[1].split("mL")[0]) == pytest.approx(expected, abs=0.051)
+    voxels = support.fill(node, volume, slice(18), 0)  # the panel in view, beside the editor
+    expected = f"{voxels.sum() * 1.25 * 1.25 * 2 / 1000:.1f} mL"
+    assert expected not in text
+    harness.wait_until(lambda: expected in panel.ui.statisticsLabel.text, 10)
     former = before.split(": ")[1]
     assert f"{former} before it was changed" in text and "interval" not in text
     assert "uncertainty" not in text

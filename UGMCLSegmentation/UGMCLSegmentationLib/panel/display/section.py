@@ -14,14 +14,16 @@ from UGMCLSegmentationLib.panel.display import appearance, coloredSurface, surfa
 from UGMCLSegmentationLib.panel.display.doubtfulSpots import ReviewSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import corrections, results, segmentStatistics
+from UGMCLSegmentationLib.scene import corrections, edits, results, segmentStatistics
 from UGMCLSegmentationLib.scene.overlays import OVERLAYS
 from UGMCLSegmentationLib.scene.resultNodes import isInScene
+from UGMCLSegmentationLib.worker.incremental import Deadline
 
 _SHOWN = (
     *("shownClass", "showSegmentation", "segmentationOpacity", "showSurface", "showLegends"),
     *(name for o in OVERLAYS for name in (o.shownParameter, o.opacityParameter)),
 )  # parameters
+_PAUSE = 0.5  # seconds after an edit: a stroke is many of them
 
 
 class DisplaySection(VTKObservationMixin):
@@ -32,6 +34,9 @@ class DisplaySection(VTKObservationMixin):
         self._applied: tuple | None = None
         self._review = ReviewSection(ui, connections)
         self._stopwatch = corrections.Stopwatch()
+        self._shown = edits.Watch(lambda _node: self._later.start(_PAUSE))
+        self._tabled = edits.Watch(lambda _node: self._onTabledChanged())
+        self._later = Deadline(self._showStatisticsNow)
         self._updating = False
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)
         ui.resultSelector.addAttribute(
@@ -48,7 +53,10 @@ class DisplaySection(VTKObservationMixin):
         self._parameters = parameters
         if parameters is None:
             self._observe(None)
+            self._later.stop()
             coloredSurface.hide()
+        hasTable = parameters is not None and segmentStatistics.shownTable() is not None
+        self._tabled.follow(results.find(results.SEGMENTATION) if hasTable else ())
         self._review.setParameters(parameters)
         self.refresh()
 
@@ -66,6 +74,9 @@ class DisplaySection(VTKObservationMixin):
     def refresh(self) -> None:
         """Show everything again because the result or the scene changed."""
         self._applied = None
+        self._later.stop()
+        if self._tabled.nodes and {*self._tabled.nodes} != {*results.find(results.SEGMENTATION)}:
+            self._onTabledChanged()
         self._review.refresh()
         self.update()
 
@@ -97,6 +108,7 @@ class DisplaySection(VTKObservationMixin):
         event = slicer.vtkSegmentation.SourceRepresentationModified
         if segmentation is None or not self.hasObserver(segmentation, event, self._onEdited):
             self.removeObservers()
+            self._shown.follow((node,))
             self._stopwatch.start(node)
             if segmentation is not None:
                 self.addObserver(segmentation, event, self._onEdited)
@@ -163,7 +175,18 @@ class DisplaySection(VTKObservationMixin):
     def _onResultsTable(self, _checked: bool = False) -> None:
         node = segmentStatistics.table()
         if node is not None:
+            self._tabled.follow(results.find(results.SEGMENTATION))
             segmentStatistics.show(node)
+
+    def _onTabledChanged(self) -> None:
+        """The table is not of what is there now: it is filled anew on request."""
+        self._tabled.follow(())
+        segmentStatistics.markOutdated()
+
+    def _showStatisticsNow(self) -> None:
+        node = self._parameters.segmentation if self._parameters is not None else None
+        if isInScene(node):
+            self._showStatistics(node)
 
     def _showStatistics(self, node) -> None:
         for button in (self._ui.segmentStatisticsButton, self._ui.resultsTableButton):

@@ -12,6 +12,7 @@ from pathlib import Path
 from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
+from UGMCLSegmentationLib.panel.export.export import makeFolder
 from UGMCLSegmentationLib.scene import results, subjectHierarchy
 
 _INSTANCES = "DICOM.instanceUIDs"  # the attribute by which Slicer links a volume to its files
@@ -25,9 +26,8 @@ def isFromDicom(volumeNode) -> bool:
 
 
 def export(segmentationNodes: Sequence, folder: Path) -> list[Path]:
-    """Write one DICOM SEG for each segmentation; returns the new files. Raises PanelError."""
-    if not folder.is_dir():
-        raise PanelError(_("Choose an existing folder to export to."))
+    """Write one DICOM SEG for each segmentation; returns the new files. A folder that does
+    not exist is made. Raises PanelError."""
     sources = [results.sourceOf(node) for node in segmentationNodes]
     for node, source in zip(segmentationNodes, sources, strict=True):
         if not isFromDicom(source):
@@ -42,6 +42,7 @@ def export(segmentationNodes: Sequence, folder: Path) -> list[Path]:
         raise PanelError(
             _("Install the extension QuantitativeReporting, which writes DICOM segmentations.")
         ) from None
+    makeFolder(folder)
     before = set(folder.rglob("*"))
     plugin = DICOMSegmentationPlugin.DICOMSegmentationPluginClass()
     for node, source in zip(segmentationNodes, sources, strict=True):

@@ -26,7 +26,8 @@ def export(
     segmentationNodes: Sequence, folder: Path, suffix: str, pattern: str = PATTERN,
     mayReplace: Callable[[list[Path]], bool] | None = None,
 ) -> list[Path]:  # fmt: skip
-    """Write one file for each segmentation; returns their paths. Raises PanelError.
+    """Write one file for each segmentation; returns their paths. A folder that does not exist is
+    made. Raises PanelError.
 
     In the `pattern` of their names {result} is the segmentation's name, {name} the volume's,
     {model} the model's and {number} counts from 1. If files of those names exist, `mayReplace`
@@ -35,8 +36,7 @@ def export(
     """
     if suffix not in FORMATS:
         raise PanelError(_("Unknown format {suffix}.").format(suffix=suffix))
-    if not str(folder).strip() or not folder.is_dir():
-        raise PanelError(_("Choose an existing folder to export to."))
+    _checkFolder(folder)
     if not segmentationNodes:
         raise PanelError(_("There is no result to export: segment a volume first."))
     paths: list[Path] = []
@@ -47,9 +47,27 @@ def export(
     _refuseStored(existing)
     if existing and not mayReplace(list(existing)):
         return []
+    makeFolder(folder)
     for node, path in zip(segmentationNodes, paths, strict=True):
         _writeWhole(node, path, suffix)
     return paths
+
+
+def makeFolder(folder: Path) -> None:
+    """Make the folder to export to unless it is there. Raises PanelError."""
+    _checkFolder(folder)
+    text = _("The folder {folder} cannot be made: {why}.")
+    with explaining(text, folder=folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _checkFolder(folder: Path) -> None:
+    """Raise PanelError unless it is a folder, or may become one where the user expects it: a part
+    of a path would lie in whatever folder Slicer was started in."""
+    if folder.exists() and not folder.is_dir():
+        raise PanelError(_("{folder} is a file: choose a folder.").format(folder=folder))
+    if not folder.is_absolute() and (not folder.name or not folder.is_dir()):
+        raise PanelError(_("Choose a folder to export to, by its whole path."))
 
 
 def _named(pattern: str, node, number: int) -> str:

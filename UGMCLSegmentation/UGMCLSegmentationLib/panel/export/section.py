@@ -32,7 +32,7 @@ class ExportSection:
 
     def update(self, *_args) -> None:
         hasResult = bool(self._nodes())
-        hasFolder = bool(self._ui.exportFolderEdit.currentPath)
+        hasFolder = bool(self._ui.exportFolderEdit.currentPath.strip())
         reason = ""
         if not hasResult:
             reason = _("Segment a volume first.")
@@ -62,7 +62,7 @@ class ExportSection:
     def _export(self, write: Callable[[Path], list[Path]]) -> None:
         label = self._ui.exportMessageLabel
         with messages.showingErrors(label, _("The export failed.")):
-            written = write(Path(self._ui.exportFolderEdit.currentPath))
+            written = write(Path(self._ui.exportFolderEdit.currentPath.strip()))
             if not written:
                 messages.show(label, _("Nothing was written."))
                 return

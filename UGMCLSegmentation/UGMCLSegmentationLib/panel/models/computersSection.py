@@ -13,7 +13,14 @@ from slicer.i18n import tr as _
 
 from UGMCLSegmentationLib.errors import PanelError
 from UGMCLSegmentationLib.panel import messages
-from UGMCLSegmentationLib.panel.qtHelpers import Connections, enable, fitRows, setUpTable, silent
+from UGMCLSegmentationLib.panel.qtHelpers import (
+    HEADER,
+    ROW,
+    Connections,
+    enable,
+    setUpTable,
+    silent,
+)
 from UGMCLSegmentationLib.storage import computers
 from UGMCLSegmentationLib.storage.computers import KnownComputer
 from UGMCLSegmentationLib.worker.child import Child, Ending, pythonExecutable
@@ -29,9 +36,13 @@ class ComputersSection:
         self._child: Child | None = None
         self._answer: dict[str, Any] = {}
         setUpTable(ui.computersTable)
+        # a state is a sentence, or several devices: it takes as many lines as it needs
+        ui.computersTable.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         for widget, signal, slot in (
             (ui.modelsSection, "toggled(bool)", lambda _isOpen: self.refresh()),
             (ui.computersTable, "itemSelectionChanged()", self._update),
+            (ui.computersTable.verticalHeader(), "sectionResized(int,int,int)",
+             lambda *_sizes: self._fit()),
             (ui.addComputerButton, "clicked(bool)", self._onAdd),
             (ui.testComputerButton, "clicked(bool)", self._onTest),
             (ui.stopComputerButton, "clicked(bool)", self._onStop),
@@ -71,8 +82,14 @@ class ComputersSection:
             if names:
                 table.selectRow(names.index(selected) if selected in names else 0)
         table.setVisible(bool(known))
-        fitRows(table, len(known))
+        self._fit()
         self._update()
+
+    def _fit(self) -> None:
+        """Make the table as high as its rows, at most as eight lines."""
+        table = self._ui.computersTable
+        heights = [table.rowHeight(row) for row in range(table.rowCount)]
+        table.setFixedHeight(HEADER + min(8 * ROW, max(ROW, sum(heights))))
 
     @property
     def _selected(self) -> str:
