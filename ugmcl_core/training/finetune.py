@@ -41,7 +41,7 @@ from .profiles import COMPACT, Profile, keeping_laterality, laterality_notice, w
 from .settings import REPORT, FinetuneSettings, finished
 from .train import Description, TrainingSettings, describe, train
 from .trainer import TrainingTask, of_classes
-from .verdict import CaseMeasures, conclude, is_ahead, kept_text, measure
+from .verdict import CHOSEN, CaseMeasures, conclude, is_ahead, is_choice, kept_text, measure
 
 Send = Callable[..., None]
 _BEFORE, _AFTER = 0.03, 0.95  # parts of the progress bar that the first and last measures take
@@ -381,6 +381,8 @@ def finetune(
     verdict, text = conclude(cases, planned.report, names[old:])
     if keeps_supervised:
         text += " " + kept_text(after, supervised)
+    if planned.report == "holdout" and is_choice(supervised):
+        text += " " + CHOSEN
     scores = {"report": planned.report, "verdict": verdict, "text": text,
               "cases": cases if request.keep_names else [nameless(c) for c in cases]}  # fmt: skip
     model = models[""]

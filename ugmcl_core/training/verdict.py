@@ -17,6 +17,10 @@ from ..models.card import ClassInfo
 from .settings import BETTER, FEWEST, NOT_BETTER, UNKNOWN
 
 REPORTED = ("dice", "jaccard", "asd_mm", "hd95_mm")
+CHOSEN = (
+    "The model was chosen on these same cases, as the better one, so its Dice here may be too "
+    "high by chance: other cases show how good it is."
+)
 _MANY = 6  # cases; with fewer, the interval is wide because they are few
 _CALLED = {"holdout": "hold-out", "leave-one-out": "left-out", "arrival": "newly accepted"}
 
@@ -110,6 +114,11 @@ def is_ahead(
     pairs = [(s["dice"], a["dice"]) for s, a in zip(supervised, after, strict=True) if s]
     known = [s - a for s, a in pairs if not math.isnan(s - a)]
     return len(known) >= FEWEST and float(np.mean(known)) > 0.0
+
+
+def is_choice(supervised: Sequence[CaseMeasures | None]) -> bool:
+    """Whether there are enough cases for `is_ahead` to choose between the two models."""
+    return sum(row is not None for row in supervised) >= FEWEST
 
 
 def kept_text(after: Sequence[CaseMeasures], supervised: Sequence[CaseMeasures | None]) -> str:

@@ -23,7 +23,7 @@ from ugmcl_core.training.estimate import estimate
 from ugmcl_core.training.finetune import finetune
 from ugmcl_core.training.keep_learning.learning import plan_of
 from ugmcl_core.training.trainer import Trainer
-from ugmcl_core.training.verdict import is_ahead
+from ugmcl_core.training.verdict import CHOSEN, is_ahead, is_choice
 from ugmcl_core.worker.server import protocol
 
 
@@ -468,6 +468,7 @@ def test_the_better_of_the_two_compared_models_is_kept(places, tmp_path, monkeyp
     result, _ = run(request)
     assert "Dice 0.800 with them, 0.900 with the labels alone, whose model" in result["text"]
     assert "Supervised fine-tuning on the same labels" not in result["text"]
+    assert result["text"].endswith(CHOSEN)
     assert all(case["after"]["dice"] == 0.9 for case in result["cases"])
     model, alone = open_model(result["model"]), open_model(tmp_path / "run/supervised/model")
     assert model.folder == (tmp_path / "run" / "model").resolve() and model.name == "mine"
@@ -481,6 +482,7 @@ def test_fewer_cases_than_three_keep_no_other_model():
     assert is_ahead([better] * 3, [one] * 3) and not is_ahead([better] * 2, [one] * 2)
     assert not is_ahead([one] * 3, [better] * 3) and not is_ahead([None] * 3, [one] * 3)
     assert not is_ahead([{"dice": math.nan}] * 3, [one] * 3)
+    assert is_choice([one] * 3) and not is_choice([one] * 2) and not is_choice([None] * 3)
 
 
 def test_a_card_is_updated_in_place(tmp_path):

@@ -22,6 +22,7 @@ from ugmcl_core.training.keep_learning.learning import (
     Learning,
     OpenTrainer,
 )
+from ugmcl_core.training.verdict import CHOSEN
 from ugmcl_core.worker.server import protocol
 
 LONG = 1000.0  # minutes: no check by time
@@ -151,6 +152,7 @@ def test_a_model_is_never_replaced_by_a_worse_one(places, tmp_path, monkeypatch,
     assert person.of("check")[0]["taken"] is taken
     assert (result["model"] is not None) is taken is (tmp_path / "a/run/model").is_dir()
     assert ("No model took over" in result["text"]) is not taken
+    assert (CHOSEN in result["text"]) is taken  # there are hold-out cases
     if not taken:
         (case,) = result["cases"]
         assert case["before"] == case["after"]

@@ -54,7 +54,7 @@ from ..trainer import (
     of_classes,
     refuse_twice,
 )
-from ..verdict import CaseMeasures, conclude, measure
+from ..verdict import CHOSEN, CaseMeasures, conclude, measure
 from . import courtesy
 
 ADD_CASE, TAKE_MODEL, STOP = CONTROLS = ("add_case", "take_model", "stop")
@@ -588,6 +588,8 @@ class Learning:
         if not state.taken:
             text = f"No model took over: none was as good as {self.plan.base.name}. {text}"
         else:
+            if holdout:
+                text += " " + CHOSEN
             kept = cases if self.request.keep_names else [nameless(c) for c in cases]
             scores = {"report": kind, "verdict": verdict, "text": text, "cases": kept}
             update_card(self.model, scores=plain(scores) if cases else {})
