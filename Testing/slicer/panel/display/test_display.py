@@ -252,11 +252,20 @@ def test_the_surface_has_the_colors_of_its_error(scene):
         panel.ui.showSurfaceCheckBox.checked = False
         assert coloredSurface.find() is None and not result.GetDisplayNode().GetVisibility3D()
         panel.ui.showSurfaceCheckBox.checked = True
-        array = support.segment_array(result, volume)
+        array = support.segment_array(result, volume).astype(np.uint8)
         array[:, :, : array.shape[2] // 2] = 0
         slicer.util.updateSegmentBinaryLabelmapFromArray(array, result, "class_1", volume)
         assert coloredSurface.find() is None, "an edited surface is plain"
         assert result.GetDisplayNode().GetVisibility3D()
+        panel.loaded.exit()
+        panel.loaded.enter()
+        model = coloredSurface.find()
+        values = slicer.util.arrayFromModelPointData(model, "SurfaceError")
+        points = slicer.util.arrayFromModelPoints(model)
+        i = [rasToIjk.MultiplyPoint((*point, 1.0))[0] for point in points]
+        isCut = np.array(i) < array.shape[2] // 2  # the new surface; its rim is rounded
+        assert np.isnan(values[isCut]).mean() > 0.9, "no error of the run's surface"
+        assert not np.isnan(values[~isCut]).all()
         slicer.mrmlScene.Clear(False)
         harness.process_events(50)
         assert coloredSurface.find() is None

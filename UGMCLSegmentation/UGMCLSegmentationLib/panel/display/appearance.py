@@ -42,11 +42,13 @@ def apply(segmentationNode, parameters) -> None:
 
 def applySurface(segmentationNode, parameters, isEdited: bool = False) -> None:
     """Show the surface in 3D if the parameters say so: the plain one without a surface error, and
-    while it is being edited."""
+    while it is being edited. That one is not made during an edit, whose first events come before
+    its voxels are whole."""
     isShown = segmentationNode is not None and parameters.showSurface
     error = None
     if isShown:
-        surfaces.make(segmentationNode)
+        if not isEdited:
+            surfaces.make(segmentationNode)
         source = results.sourceOf(segmentationNode)
         if source is not None and parameters.showSurfaceError and not isEdited:
             error = results.surfaceErrorOf(source, segmentationNode)

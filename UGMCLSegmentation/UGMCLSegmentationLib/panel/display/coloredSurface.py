@@ -5,6 +5,8 @@ It is a model that only serves the display: it is not saved, and the user does n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import slicer
 import vtk
@@ -12,16 +14,23 @@ from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
 from UGMCLSegmentationLib.panel.display import legends
-from UGMCLSegmentationLib.scene import arrays, overlays, results, taggedNodes, volumes
+from UGMCLSegmentationLib.scene import (
+    arrays,
+    corrections,
+    overlays,
+    results,
+    taggedNodes,
+    volumes,
+)
 
 _KIND = "surface"  # value of results.OVERLAY
-_UNKNOWN = (0.62, 0.62, 0.62, 1.0)  # where the run's surface error does not reach: edited since
+_UNKNOWN = (0.62, 0.62, 0.62, 1.0)  # edited since the run, or where its error does not reach
 
 
 def show(segmentationNode, errorNode, hasLegend: bool) -> None:
     """Color the segments that are visible in 3D by the error at their surface."""
     surface = _merged(segmentationNode)
-    values = _errors(surface, errorNode)
+    values = _errors(surface, errorNode, corrections.changes(segmentationNode) or ())
     surface.GetPointData().SetScalars(values)
     node = taggedNodes.findOrAdd(
         "vtkMRMLModelNode", results.OVERLAY, _KIND, _("Surface error in 3D")
@@ -75,9 +84,10 @@ def _merged(segmentationNode):
     return surface
 
 
-def _errors(surface, errorNode):
+def _errors(surface, errorNode, edited: Sequence[corrections.Mask]):
     """The error at each point of the surface: the greatest of the eight voxels around it, since
-    the error is 0 beside the band; NaN where all are 0."""
+    the error is 0 beside the band; NaN where all are 0, or where one was edited: the error is that
+    of the run's surface."""
     count = surface.GetNumberOfPoints()
     found = np.full(count, np.nan, np.float32)
     if count:
@@ -86,11 +96,22 @@ def _errors(surface, errorNode):
         ijk = points @ toVoxels[:3, :3].T + toVoxels[:3, 3]
         array = arrays.voxels(errorNode.GetImageData())  # k, j, i
         most = np.array(array.shape[::-1]) - 1
-        greatest = np.zeros(count, np.float32)
+        greatest, isEdited = np.zeros(count, np.float32), np.zeros(count, bool)
         for corner in np.ndindex(2, 2, 2):
             i, j, k = np.clip(np.floor(ijk).astype(int) + corner, 0, most).T
             np.maximum(greatest, array[k, j, i], out=greatest)
-        found = np.where(greatest > 0, greatest, found)
+            for mask in edited:
+                isEdited |= _within(mask, np.stack((k, j, i)))
+        found = np.where((greatest > 0) & ~isEdited, greatest, found)
     values = numpy_support.numpy_to_vtk(found, deep=True)
     values.SetName("SurfaceError")
     return values
+
+
+def _within(mask: corrections.Mask, voxels: np.ndarray) -> np.ndarray:
+    """Which of the voxels (3, n; k, j, i) the mask holds."""
+    inside = voxels - np.reshape(mask.start, (3, 1))
+    size = np.reshape(mask.voxels.shape, (3, 1))
+    found = ((inside >= 0) & (inside < size)).all(axis=0)
+    found[found] = mask.voxels[tuple(inside[:, found])]
+    return found

@@ -36,7 +36,7 @@ class DisplaySection(VTKObservationMixin):
         self._stopwatch = corrections.Stopwatch()
         self._shown = edits.Watch(lambda _node: self._later.start(_PAUSE))
         self._tabled = edits.Watch(lambda _node: self._onTabledChanged())
-        self._later = Deadline(self._showStatisticsNow)
+        self._later = Deadline(self._followEdits)
         self._updating = False
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)
         ui.resultSelector.addAttribute(
@@ -183,10 +183,12 @@ class DisplaySection(VTKObservationMixin):
         self._tabled.follow(())
         segmentStatistics.markOutdated()
 
-    def _showStatisticsNow(self) -> None:
+    def _followEdits(self) -> None:
         node = self._parameters.segmentation if self._parameters is not None else None
         if isInScene(node):
             self._showStatistics(node)
+            if self._parameters.showSurface:
+                surfaces.make(node)
 
     def _showStatistics(self, node) -> None:
         for button in (self._ui.segmentStatisticsButton, self._ui.resultsTableButton):
