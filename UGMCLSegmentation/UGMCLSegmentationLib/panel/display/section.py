@@ -14,7 +14,7 @@ from UGMCLSegmentationLib.panel.display import appearance, coloredSurface, surfa
 from UGMCLSegmentationLib.panel.display.doubtfulSpots import ReviewSection
 from UGMCLSegmentationLib.panel.qtHelpers import Connections, fill
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import corrections, edits, results, segmentStatistics
+from UGMCLSegmentationLib.scene import corrections, results, segmentStatistics
 from UGMCLSegmentationLib.scene.overlays import OVERLAYS
 from UGMCLSegmentationLib.scene.resultNodes import isInScene
 from UGMCLSegmentationLib.worker.incremental import Deadline
@@ -34,8 +34,8 @@ class DisplaySection(VTKObservationMixin):
         self._applied: tuple | None = None
         self._review = ReviewSection(ui, connections)
         self._stopwatch = corrections.Stopwatch()
-        self._shown = edits.Watch(lambda _node: self._later.start(_PAUSE))
-        self._tabled = edits.Watch(lambda _node: self._onTabledChanged())
+        self._shown = corrections.Watch(lambda _node: self._later.start(_PAUSE))
+        self._tabled = corrections.Watch(lambda _node: self._onTabledChanged())
         self._later = Deadline(self._followEdits)
         self._updating = False
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)

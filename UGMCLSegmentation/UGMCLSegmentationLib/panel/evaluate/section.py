@@ -11,7 +11,7 @@ from UGMCLSegmentationLib.panel.qtHelpers import enable, fitRows, setUpTable
 from UGMCLSegmentationLib.panel.shell import Shell
 from UGMCLSegmentationLib.panel.taskView import TaskView
 from UGMCLSegmentationLib.parameters import Parameters
-from UGMCLSegmentationLib.scene import edits
+from UGMCLSegmentationLib.scene import corrections
 from UGMCLSegmentationLib.worker.run import TaskResult
 
 
@@ -21,7 +21,7 @@ class EvaluateSection:
         self._logic = shell.logic
         self._parameters: Parameters | None = None
         self._compared: tuple[str, str] | None = None  # what the table is about, by ID
-        self._watch = edits.Watch(self._onEdited)
+        self._watch = corrections.Watch(self._onEdited)
         self._edited: str | None = None  # the one of the pair that changed during the run
         ui.referenceSelector.setMRMLScene(slicer.mrmlScene)
         ui.evaluateTable.setMRMLScene(slicer.mrmlScene)
