@@ -186,9 +186,13 @@ def _text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _measures(row: dict[str, float | None]) -> str:
-    def number(key: str, places: int) -> str:
-        value = row[key]
+def _measures(row: dict[str, Any]) -> str:
+    """Of the case, and with several structures the Dice of each."""
+
+    def number(value: float | None, places: int) -> str:
         return "-" if value is None or value != value else f"{value:.{places}f}"
 
-    return f"Dice {number('dice', 3)}, 95HD {number('hd95_mm', 1)} mm"
+    classes = row.get("classes") or {}
+    each = ", ".join(f"{name} {number(dice, 3)}" for name, dice in classes.items())
+    each = f" ({each})" if len(classes) > 1 else ""
+    return f"Dice {number(row['dice'], 3)}{each}, 95HD {number(row['hd95_mm'], 1)} mm"

@@ -235,6 +235,28 @@ def test_each_class_has_a_curve_of_its_dice(panel, tmp_path):
     assert "Hold-out Dice of Step, from 0.8 to 0.9" in page
 
 
+def test_the_report_tells_the_dice_of_each_structure():
+    from UGMCLSegmentationLib.panel.improve.finetuning import report
+
+    def measured(dice, **classes):
+        return {"dice": dice, "hd95_mm": 2.0, "classes": classes}
+
+    cases = [
+        {"name": "a", "before": measured(0.5, wall=0.4, blood=0.6),
+         "after": measured(0.7, wall=0.6, blood=0.8), "supervised": None},
+        {"name": "b", "before": measured(0.6, wall=None, blood=0.6),
+         "after": measured(0.9, wall=None, blood=0.9), "supervised": None},
+    ]  # fmt: skip
+    titles, table = report.rows({"cases": cases})
+    assert titles[:3] == ["Case", "Dice before", "Dice after"]
+    found = {row[0]: row[1:] for row in table}
+    assert list(found) == ["a", "b", "Mean of wall", "Mean of blood", "Mean"]
+    assert found["Mean of wall"] == ["0.400", "0.600", "", ""]
+    assert found["Mean of blood"] == ["0.600", "0.850", "", ""]
+    one = [{**case, "after": measured(0.8, wall=0.8)} for case in cases]
+    assert [row[0] for row in report.rows({"cases": one})[1]] == ["a", "b", "Mean"]
+
+
 def test_a_dice_may_come_before_the_first_losses(panel):
     """As in runs that are shorter than the pause between two lines of losses."""
     from UGMCLSegmentationLib.panel.improve.finetuning import curves

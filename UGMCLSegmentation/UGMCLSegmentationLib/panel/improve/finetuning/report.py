@@ -42,7 +42,8 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Titles and texts: a row for each case and the mean, "" where there is no number."""
+    """Titles and texts: a row for each case, where there are several structures for the Dice of
+    each, and for the mean; "" where there is no number."""
     cases = result.get("cases") or []
     stages = [("before", _("before")), ("after", _("after"))]
     if any(case.get("supervised") for case in cases):
@@ -53,6 +54,10 @@ def rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     for case in cases:
         numbers = [_text(_value(case, c[0], c[1]), c[2]) for c in columns]
         table.append([case["name"], *numbers])
+    for name in _structures(cases):
+        dice = [_text(_meanOf(cases, stage, name), digits) if key == "dice" else ""
+                for stage, key, digits, _title in columns]  # fmt: skip
+        table.append([_("Mean of {name}").format(name=name), *dice])
     if len(cases) > 1:
         mean = [_text(_mean(cases, c[0], c[1]), c[2]) for c in columns]
         table.append([_("Mean"), *mean])
@@ -189,6 +194,23 @@ def _value(case: dict[str, Any], stage: str, key: str) -> float | None:
 
 def _mean(cases: list[dict[str, Any]], stage: str, key: str) -> float | None:
     known = [v for case in cases if (v := _value(case, stage, key)) is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _structures(cases: list[dict[str, Any]]) -> list[str]:
+    """The names of the structures that were measured, none where there is one alone."""
+    names = list(dict.fromkeys(name for case in cases for name in _classes(case, "after")))
+    return names if len(names) > 1 else []
+
+
+def _classes(case: dict[str, Any], stage: str) -> dict[str, float | None]:
+    return (case.get(stage) or {}).get("classes") or {}
+
+
+def _meanOf(cases: list[dict[str, Any]], stage: str, name: str) -> float | None:
+    """The mean Dice of a structure over the cases that show it."""
+    values = [_classes(case, stage).get(name) for case in cases]
+    known = [v for v in values if v is not None and math.isfinite(v)]
     return sum(known) / len(known) if known else None
 
 
