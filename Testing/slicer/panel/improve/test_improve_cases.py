@@ -29,6 +29,8 @@ def test_volumes_are_listed_and_labels_found(panel):
     size = panel.ui.casesTable.item(0, 4)
     assert size.text() == "x".join(map(str, drawn.GetImageData().GetDimensions()))
     assert " mm: " in size.toolTip()
+    label = panel.ui.casesTable.cellWidget(0, 2)
+    assert "drawn drawn" in label.toolTip  # which the column cuts off
     lines = panel.ui.casesLabel.text.splitlines()
     assert lines[0] == "1 labeled, 1 unlabeled, 0 hold-out"
     assert lines[1:] == ["drawn: without scar, which is learned as not being there."]

@@ -183,10 +183,11 @@ class CasesSection:
         entries = [(_("Choose…"), "", ""), *((name, key, "") for name, key in options)]
         entries.append((_("Nothing is there"), _EMPTY, ""))
         fill(selector, entries, _EMPTY if case.isEmpty else current)
-        selector.toolTip = _(
+        about = _(
             "The segmentation that labels this volume. Choose “Nothing is there” for a volume "
             "without any of the structures, such as a scan without a lesion: it is an example too."
         )
+        selector.toolTip = f"{selector.currentText}\n\n{about}"  # the column cuts long names off
         selector.connect(
             "currentIndexChanged(int)",
             lambda index, node=case.volumeNode, box=selector: self._onLabel(node, box, index),
