@@ -196,7 +196,8 @@ def test_a_length_in_minutes_is_measured_once_and_kept_on_resume(tmp_path, monke
              "--set", "filters=1", "--minutes", "3", "--device", "cpu",
              "--output", str(tmp_path / "run")]  # fmt: skip
     assert main(words) == 0
-    assert "iterations 2: as many as 3 minutes allow here" in capsys.readouterr().err
+    said = "iterations 2 (steps of training): as many as 3 minutes allow here"
+    assert said in capsys.readouterr().err
     card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
     assert card["training"]["iterations"] == 2 and card["training"]["profile"] == "plan"
     plan = {d["what"]: d["value"] for d in card["training"]["plan"]}

@@ -20,6 +20,7 @@ from ugmcl_core.training.keep_learning.learning import (
     STOP,
     TAKE_MODEL,
     Learning,
+    Measured,
     OpenTrainer,
 )
 from ugmcl_core.training.verdict import CHOSEN
@@ -143,9 +144,11 @@ def test_a_case_joins_and_the_better_model_takes_over(places, tmp_path):
 
 @pytest.mark.parametrize(("after", "taken"), [(0.9, True), (0.5, True), (0.4, False)])
 def test_a_model_is_never_replaced_by_a_worse_one(places, tmp_path, monkeypatch, after, taken):
-    monkeypatch.setattr(
-        Learning, "_holdout", lambda self, network: 0.5 if network is self.present else after
-    )
+    def measured(self, network):
+        dice = 0.5 if network is self.present else after
+        return Measured(dice, [dice])
+
+    monkeypatch.setattr(Learning, "_holdout", measured)
     request = wanted(places, tmp_path / "a", ["labeled", "holdout"])
     person = Person(*[""] * 4, TAKE_MODEL, "")
     result = learn(request, person)
@@ -160,7 +163,7 @@ def test_a_model_is_never_replaced_by_a_worse_one(places, tmp_path, monkeypatch,
 
 def test_without_hold_out_a_new_case_shows_which_model_is_better(places, tmp_path, monkeypatch):
     found = iter([0.5, 0.7, 0.8, 0.6])  # of the model in use and of the candidate, twice
-    monkeypatch.setattr(OpenTrainer, "dice_of", lambda *_arguments: next(found))
+    monkeypatch.setattr(OpenTrainer, "dice_of", lambda *_arguments: [next(found)])
     roles = ["labeled", "unlabeled", "unlabeled"]
     request = wanted(places, tmp_path / "a", roles, keep_names=True)
     person = Person(
@@ -215,7 +218,7 @@ def test_it_goes_on_after_a_crash_from_where_a_case_joined(places, tmp_path):
 def test_it_waits_for_a_case_when_nothing_is_learned_and_ends_without(
     places, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(Learning, "_holdout", lambda self, network: 0.5)
+    monkeypatch.setattr(Learning, "_holdout", lambda self, network: Measured(0.5, [0.5]))
     request = wanted(
         places, tmp_path / "a", ["labeled", "holdout"],
         check_minutes=1e-6, patience=2, wait_minutes=0.003,

@@ -57,6 +57,7 @@ def test_changed_voxels_are_counted_also_after_the_scene_was_saved(panel, tmp_pa
 
 
 def test_what_cannot_be_compared_is_unknown(panel):
+    import slicer
     from UGMCLSegmentationLib.scene import corrections
 
     volume = support.add_volume(name="scan")
@@ -73,6 +74,8 @@ def test_what_cannot_be_compared_is_unknown(panel):
     )
     volume.SetSpacing(*(s / 2 for s in volume.GetSpacing()))
     assert corrections.changes(node) is None, "another grid"
+    slicer.mrmlScene.RemoveNode(volume)
+    assert corrections.changes(node) is None and not corrections.editedSegments(node), "no volume"
 
 
 def test_breaks_count_in_part(panel, monkeypatch):

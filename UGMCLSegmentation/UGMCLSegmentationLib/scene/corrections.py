@@ -64,7 +64,7 @@ def begin(segmentationNode) -> None:
 
 def changes(segmentationNode) -> list[Mask] | None:
     """The voxels that changed since the run, by segment; None where that is unknown: for what no
-    run made, and on another grid."""
+    run made, on another grid, and without its volume."""
     text = segmentationNode.GetAttribute(_ORIGINAL)
     if text is None:
         return None
@@ -185,7 +185,7 @@ def _masks(segmentationNode) -> Iterator[Mask]:
 
 def _current(segment, segmentationNode) -> Mask | None:
     """The voxels of a segment, None for an empty one. Raises PanelError if they lie on another
-    grid than those of the volume."""
+    grid than those of the volume, or if that is gone."""
     labelmap = labelmaps.image(segment)
     if labelmap is None:
         return None
@@ -194,6 +194,8 @@ def _current(segment, segmentationNode) -> Mask | None:
     if box is None:
         return None
     volumeNode = results.sourceOf(segmentationNode)
+    if volumeNode is None:
+        raise PanelError("")
     matrix = labelmaps.toLabelmap(labelmap, segmentationNode, volumeNode)
     if not labelmaps.isSameGrid(matrix, labelmap.GetDimensions()):
         raise PanelError("")
