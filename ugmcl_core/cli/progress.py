@@ -25,11 +25,11 @@ def print_line(text: str, stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def percent(values: Iterable[float]) -> str:
+def percent(values: Iterable[float | None]) -> str:
     """The mean of those that exist in percent, - if none does."""
     from ..evaluation.metrics import known_mean  # NumPy: after what needs none of it
 
-    mean = known_mean(values)
+    mean = known_mean(v for v in values if v is not None)  # null, from another computer
     return "-" if math.isnan(mean) else f"{100 * mean:.1f} %"
 
 

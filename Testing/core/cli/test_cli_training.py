@@ -276,3 +276,25 @@ def test_images_of_another_kind_are_left_out_with_a_base_and_a_fixed_grid(
         assert (line in told) is (count == 1)
         training = json.loads((out / "model/model.json").read_text())["training"]
         assert training["unlabeled"] == count
+
+
+def test_the_console_tells_the_dice_of_each_structure(capsys):
+    from ugmcl_core.cli.finetune import _text
+    from ugmcl_core.cli.progress import Progress, sending
+
+    with Progress("finetune") as progress:
+        send = sending(progress)
+        send("metrics", step=20, part="", dice=0.8, classes={"wall": 0.7, "blood": None})
+        send("metrics", step=30, part="supervised", dice=0.9, classes=None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "finetune: hold-out Dice 80.0 % (wall 70.0 %, blood -) at 20"
+    assert lines[1] == "finetune: supervised: hold-out Dice 90.0 % at 30"
+    after = {"dice": 0.8, "hd95_mm": 2.0, "classes": {"wall": 0.7, "blood": 0.9}}
+    case = {"name": "a", "before": {**after, "classes": {"wall": 0.7}}, "after": after,
+            "supervised": None}  # fmt: skip
+    result = {"cases": [case], "verdict": "unknown", "text": "One case.", "model": "m"}
+    first = _text(result).splitlines()[0]
+    assert first == (
+        "a: before Dice 0.800, 95HD 2.0 mm; "
+        "after Dice 0.800 (wall 0.700, blood 0.900), 95HD 2.0 mm"
+    )
