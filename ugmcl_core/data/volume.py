@@ -133,6 +133,43 @@ def read(path: str | Path) -> Volume:
     return replace(volume, remarks=(*volume.remarks, *_left_out(path, beside)))
 
 
+def read_grid(path: str | Path) -> Grid:
+    """The grid of an image file, or of the DICOM series in a folder, by its headers alone: quick,
+    and without most checks of `read`. InputError if these cannot be read."""
+    import SimpleITK as sitk
+
+    path = Path(path)
+    names = [str(path)]
+    if path.is_dir():
+        names = _quiet(sitk, sitk.ImageSeriesReader.GetGDCMSeriesFileNames, str(path))
+    if not names:
+        raise InputError(
+            f"{path}: the folder holds no DICOM series; give image files, or the folder of a "
+            "series"
+        )
+    kind = sitk.ImageFileReader.GetImageIOFromFileName(names[0])
+    if len(names) == 1 and kind == "GDCMImageIO":  # of many frames, which need not be in order
+        return read(path).grid
+    first, last = (_header(name, sitk) for name in (names[0], names[-1]))
+    dimension = first.GetDimension()
+    direction = np.array(first.GetDirection()).reshape(dimension, dimension)[:3, :3]
+    size, spacing = list(first.GetSize()[:3]), list(first.GetSpacing()[:3])
+    if min(dimension, len(size)) < 3:
+        raise InputError(
+            f"{path}: the image has {dimension} dimensions; give a single 3D volume"
+        )
+    if len(names) > 1:  # one slice a file
+        step = (np.array(last.GetOrigin()) - first.GetOrigin())[:3] / (len(names) - 1)
+        size[2], spacing[2] = len(names), float(np.linalg.norm(step))
+        direction[:, 2] = step / max(spacing[2], 1e-9)
+    _check_spacing(path, spacing)
+    axes = _LPS_RAS @ direction
+    origin = _LPS_RAS @ np.array(first.GetOrigin()[:3])
+    return Grid(
+        tuple(size), tuple(spacing), tuple(origin.tolist()), tuple(map(tuple, axes.tolist()))
+    )
+
+
 def read_channels(path: str | Path) -> tuple[Volume, ...]:
     """The images in a file that holds several channels of one case, as a fourth dimension (as in
     the Medical Segmentation Decathlon) or as components of its voxels (a vector); one image if
@@ -201,8 +238,7 @@ def _as_volume(path: Path, image, sitk) -> Volume:
             "components a voxel (color or vector); give a scalar volume"
         )
     spacing = image.GetSpacing()
-    if not all(SPACING_LIMITS_MM[0] <= s <= SPACING_LIMITS_MM[1] for s in spacing):
-        raise InputError(f"{path}: spacing {spacing} mm is not usable; correct the file's header")
+    _check_spacing(path, spacing)
     array = sitk.GetArrayFromImage(image)
     _check_voxels(path, array)
     axes = _LPS_RAS @ np.array(image.GetDirection()).reshape(3, 3)
@@ -215,6 +251,13 @@ def _as_volume(path: Path, image, sitk) -> Volume:
     grid = Grid(tuple(image.GetSize()), tuple(spacing), tuple(origin.tolist()), directions)
     remarks = _form_used(path, grid) if _is_nifti(path) else ()
     return Volume(array.transpose(2, 1, 0), grid, remarks)
+
+
+def _check_spacing(path: Path, spacing: Sequence[float]) -> None:
+    if not all(SPACING_LIMITS_MM[0] <= s <= SPACING_LIMITS_MM[1] for s in spacing):
+        raise InputError(
+            f"{path}: spacing {tuple(spacing)} mm is not usable; correct the file's header"
+        )
 
 
 def _skew(axes: np.ndarray) -> float:
@@ -272,13 +315,19 @@ def read_notes(path: str | Path) -> dict[str, str]:
     """The header fields of an image file, with the notes that `write` stored; InputError."""
     import SimpleITK as sitk
 
+    reader = _header(path, sitk)
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+
+
+def _header(path: str | Path, sitk):
+    """A reader that has read all of a file but its voxels; InputError."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         _quiet(sitk, reader.ReadImageInformation)
     except RuntimeError as error:
         raise InputError(f"{path}: {image_file.explain(error)}") from None
-    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    return reader
 
 
 def read_labels(path: str | Path) -> Volume:

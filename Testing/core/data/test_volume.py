@@ -8,7 +8,17 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ugmcl_core.data.volume import Grid, Volume, index_box, read, read_labels, resample, write
+from ugmcl_core.data.volume import (
+    Grid,
+    Volume,
+    index_box,
+    read,
+    read_channels,
+    read_grid,
+    read_labels,
+    resample,
+    write,
+)
 from ugmcl_core.errors import InputError
 
 
@@ -44,7 +54,7 @@ def test_a_file_gives_back_voxels_and_places(tmp_path_factory, grid, suffix, see
     path = tmp_path_factory.mktemp("v") / f"v{suffix}"
     write(path, Volume(array, grid))
     again = read(path)
-    assert np.array_equal(again.array, array)
+    assert np.array_equal(again.array, array) and read_grid(path) == again.grid
     index = np.array([*(n - 1 for n in grid.shape), 1])
     # NIfTI keeps its axes in single precision
     assert np.allclose(again.grid.affine @ index, grid.affine @ index, atol=2e-3)
@@ -84,6 +94,32 @@ def test_a_dicom_series_is_read_from_its_folder(tmp_path):
     assert volume.grid.shape == (5, 6, 4)
     assert np.allclose(volume.grid.spacing, (0.8, 0.9, 2.5))
     assert np.array_equal(volume.array.transpose(2, 1, 0), array)
+    assert read_grid(tmp_path).same_as(volume.grid)
+
+
+def test_the_grid_of_four_dimensions_is_that_of_each_channel(tmp_path):
+    path = tmp_path / "case.nii.gz"
+    image = sitk.JoinSeries([sitk.GetImageFromArray(np.full((6, 5, 4), n)) for n in range(2)])
+    image.SetSpacing((0.7, 0.8, 3.0, 1.0))
+    sitk.WriteImage(image, str(path))
+    assert read_grid(path) == read_channels(path)[1].grid
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_a_grid_without_a_usable_header_is_refused(tmp_path, suffix):
+    path = tmp_path / f"v{suffix}"
+    with pytest.raises(InputError, match=f"v{suffix}: "):
+        read_grid(path)
+    path.write_text("no header")
+    with pytest.raises(InputError, match=f"v{suffix}: "):
+        read_grid(path)
+    flat = tmp_path / f"flat{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((6, 5))), str(flat))
+    with pytest.raises(InputError, match="2 dimensions; give a single 3D volume"):
+        read_grid(flat)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="the folder holds no DICOM series"):
+        read_grid(tmp_path / "folder")
 
 
 def test_an_index_box_holds_the_centers_inside_the_ras_box():

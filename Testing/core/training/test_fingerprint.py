@@ -70,12 +70,32 @@ def test_all_cases_make_one_fingerprint(tmp_path, monkeypatch):
     new = tuple(case(tmp_path, f"u{n}", np.ones((20, 18, 16), np.int16)) for n in range(4))
     found = fingerprint.take(Cohort(known, new))
     assert [c.name for c in found.cases] == ["l0", "l1", "u0", "u1", "u2", "u3"]
-    assert found.values == (1, 2) and len(found.of(2)) == 1 and found.others == 0
+    assert found.values == (1, 2) and len(found.of(2)) == 1 and found.glanced == 0
     assert (found.inside.low, found.inside.high, found.inside.mean) == (100, 200, 150)
     monkeypatch.setattr(fingerprint, "_MOST_BYTES", new[0].image.stat().st_size * 2)
-    assert fingerprint.take(Cohort(known, new)).others == 2
+    in_part = fingerprint.take(Cohort(known, new))
+    assert [bool(c.histogram) for c in in_part.unlabeled] == [True, False, True, False]
+    assert in_part.glanced == 2
+    assert [(c.shape, c.spacing) for c in in_part.cases] == [
+        (c.shape, c.spacing) for c in found.cases
+    ]
     with pytest.raises(InputError, match=r"l1-label\.nrrd: the label is empty"):
         fingerprint.take(Cohort(known), (1,))
+
+
+def test_what_a_header_tells_is_enough_to_leave_a_volume_out(tmp_path, monkeypatch):
+    labels = ball((20, 18, 16), (10, 9, 8), 5).astype(np.uint8)
+    known = case(tmp_path, "l", labels.astype(np.int16), labels)
+    new = [case(tmp_path, f"u{n}", np.ones((20, 18, 16), np.int16)) for n in range(3)]
+    new.append(case(tmp_path, "long", np.ones((20, 18, 60), np.int16)))
+    cut = new[1].image
+    cut.write_bytes(cut.read_bytes()[:-40])
+    monkeypatch.setattr(fingerprint, "_MOST_BYTES", 1)
+    cohort = Cohort((known,), tuple(new))
+    assert list(fingerprint.strangers(cohort)) == ["long"]
+    cut.write_bytes(b"no header")
+    with pytest.raises(InputError, match=r"u1-image\.nrrd: "):
+        fingerprint.strangers(cohort)
 
 
 def test_labels_that_are_all_meant_to_be_empty_are_refused(tmp_path):

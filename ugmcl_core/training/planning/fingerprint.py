@@ -26,7 +26,7 @@ from ...nn.level_sets import signed_distance
 _PERCENTILES = (10, 25, 50, 75, 90)
 _SAMPLE = 100_000  # voxels of an image that its statistics come from
 _INSIDE = 20_000  # voxels of a case's structures that enter the pooled statistics
-_MOST_BYTES = 1 << 30  # of unlabeled files that are read; of more, an evenly spaced choice
+_MOST_BYTES = 1 << 30  # of unlabeled files that are read; of more, the headers of most
 _WHOLE = 0.01  # of a structure's voxels: smaller pieces do not count
 _POINTS = 512  # of a structure, to compare it with the mirror image of another
 _OTHER = 3.0  # times as long, compared with the others, is a voxel of another orientation ...
@@ -65,7 +65,7 @@ class Twins:
 class ImageFacts:
     """``modality`` is that of the DICOM header, else CT where the values are those of CT, else
     empty. ``histogram`` holds the percentiles `_PERCENTILES` of the voxels, 0 and 1 being the
-    percentiles 0.5 and 99.5."""
+    percentiles 0.5 and 99.5; empty where these were not read."""
 
     modality: str
     histogram: tuple[float, ...]
@@ -113,13 +113,11 @@ class Inside:
 class Fingerprint:
     """The cases of a training; ``inside`` is that of the first channel, ``further`` are those of
     the others, ``samples`` the intensities of each labeled case that they come from, (channels,
-    n). ``others`` counts the unlabeled ones that were not examined, since reading all of
-    them would take long."""
+    n)."""
 
     labeled: tuple[CaseFacts, ...]
     unlabeled: tuple[CaseFacts, ...]
     inside: Inside
-    others: int = 0
     channels: tuple[str, ...] = Cohort.channels
     further: tuple[Inside, ...] = ()
     samples: tuple[np.ndarray, ...] = field(default=(), compare=False, repr=False)
@@ -130,8 +128,13 @@ class Fingerprint:
         return (self.inside, *self.further)
 
     @property
+    def glanced(self) -> int:
+        """How many of the unlabeled ones are known by their headers alone."""
+        return sum(not c.histogram for c in self.unlabeled)
+
+    @property
     def cases(self) -> tuple[CaseFacts, ...]:
-        """Those that were examined, labeled ones first."""
+        """All of them, labeled ones first."""
         return (*self.labeled, *self.unlabeled)
 
     @property
@@ -195,15 +198,7 @@ def take(
     nobody annotated). Raises InputError for a file that cannot be read, an empty label, and where
     all are meant to be empty.
     """
-    unlabeled = _some(cohort.unlabeled)
-    total = len(cohort.labeled) + len(unlabeled)
-    facts, samples = [], []
-    for number, case in enumerate((*cohort.labeled, *unlabeled)):
-        if progress is not None:
-            progress(number / total, f"looking at {case.name}")
-        found, inside = look(case, values, ignore)
-        facts.append(found)
-        samples.append(inside)
+    facts, samples = _look_at_all(cohort, values, ignore, progress)
     count = len(cohort.labeled)
     if not any(found.structures for found in facts):
         raise InputError(
@@ -215,7 +210,6 @@ def take(
         tuple(facts[:count]),
         tuple(facts[count:]),
         first,
-        len(cohort.unlabeled) - len(unlabeled),
         cohort.channels,
         tuple(further),
         tuple(samples[:count]),
@@ -232,14 +226,9 @@ def strangers(
 ) -> dict[str, str]:
     """The unlabeled cases of another kind than the labeled ones, and why, by their images alone.
     Raises InputError for one that cannot be read."""
-    unlabeled = _some(cohort.unlabeled)
-    cases = (*cohort.labeled, *unlabeled)
-    facts = []
-    for number, case in enumerate(cases):
-        if progress is not None:
-            progress(number / len(cases), f"looking at {case.name}")
-        facts.append(look(replace(case, label=None))[0])
-    count = len(cohort.labeled)
+    labeled = tuple(replace(case, label=None) for case in cohort.labeled)
+    facts, _ = _look_at_all(replace(cohort, labeled=labeled), (), None, progress)
+    count = len(labeled)
     return all_unlike(facts[count:], facts[:count])
 
 
@@ -252,10 +241,13 @@ def unlike(case: CaseFacts, labeled: Sequence[CaseFacts]) -> str:
     """Why an unlabeled case is of a different kind than the labeled ones, "" if it is not.
 
     Another modality, slices along another axis, a field of view that cannot be that of the same
-    body part, or intensities distributed like those of none of them. The limits are wide: a case
-    left out by mistake teaches nothing, while one let in by mistake usually does little harm.
+    body part, or intensities distributed like those of none of them, as far as they were read.
+    The limits are wide: a case left out by mistake teaches nothing, while one let in by mistake
+    usually does little harm.
     """
     for own, *others in zip(case.images, *(c.images for c in labeled), strict=True):
+        if not own.histogram and not own.modality:
+            continue  # not known, rather than not CT
         kinds = {other.modality for other in others}
         both_known = own.modality and "" not in kinds
         if all((own.modality == "CT") != (k == "CT") for k in kinds) or (
@@ -272,6 +264,8 @@ def unlike(case: CaseFacts, labeled: Sequence[CaseFacts]) -> str:
         if size > _LARGER * sizes[:, a].max() or size < sizes[:, a].min() / _LARGER:
             return f"its field of view of {_mm(case.size)} is another one along {'RAS'[a]}"
     for own, *others in zip(case.images, *(c.images for c in labeled), strict=True):
+        if not own.histogram:
+            continue
         gaps = [np.abs(np.subtract(own.histogram, other.histogram)).max() for other in others]
         if min(gaps) > _DIFFERENT:
             return "its intensities are distributed like those of no labeled case"
@@ -286,11 +280,47 @@ def _mm(values: Sequence[float]) -> str:
     return "x".join(f"{v:.3g}" for v in values) + " mm"
 
 
-def _some(cases: Sequence[Case]) -> list[Case]:
-    """The ``cases``, or an evenly spaced choice of them of about `_MOST_BYTES`."""
-    size = sum(p.stat().st_size for c in cases for p in c.images if p.is_file())
+def _look_at_all(
+    cohort: Cohort,
+    values: Sequence[int],
+    ignore: int | None,
+    progress: Callable[[float, str], None] | None,
+) -> tuple[list[CaseFacts], list[np.ndarray]]:
+    """`look` of all cases, labeled ones first; of more than `_MOST_BYTES` of unlabeled files, of
+    an evenly spaced choice, and `glance` of the others."""
+    size = sum(_bytes(path) for case in cohort.unlabeled for path in case.images)
     every = max(1, -(-size // _MOST_BYTES))
-    return list(cases[::every])
+    chosen = {*cohort.labeled, *cohort.unlabeled[::every]}
+    cases = (*cohort.labeled, *cohort.unlabeled)
+    facts, samples = [], []
+    for number, case in enumerate(cases):
+        if progress is not None:
+            progress(number / len(cases), f"looking at {case.name}")
+        known = None if case in chosen else glance(case, len(cohort.channels))
+        found, inside = look(case, values, ignore) if known is None else (known, samples[0][:, :0])
+        facts.append(found)
+        samples.append(inside)
+    return facts, samples
+
+
+def _bytes(path: Path) -> int:
+    """The size of a file, or of all files in a folder."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def glance(case: Case, channels: int) -> CaseFacts | None:
+    """The facts of one case that the header of its first image tells; None if it tells too
+    little, and `look` will say why."""
+    try:
+        grid = volume.read_grid(case.image)
+    except InputError:
+        return None
+    order, _ = canonical_axes(grid)
+    shape, spacing = (tuple(values[a] for a in order) for values in (grid.shape, grid.spacing))
+    spacing = tuple(map(float, spacing))
+    unknown = tuple(ImageFacts("", ()) for _ in range(channels - 1))
+    return CaseFacts(case.name, shape, spacing, _dicom_modality(case.image), (), further=unknown)
 
 
 def look(
@@ -342,13 +372,20 @@ def _modality(path: Path, sample: np.ndarray, low: float) -> str:
     """The modality in a DICOM header; CT where whole numbers go as far below 0 as only Hounsfield
     units do."""
     if path.is_dir():
-        files = (p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
-        try:
-            return volume.read_notes(next(files)).get("0008|0060", "").strip(" \0").upper()
-        except (InputError, StopIteration):
-            return ""
+        return _dicom_modality(path)
     whole = np.array_equal(sample, np.round(sample))
     return "CT" if low < -200.0 or (whole and low < -50.0) else ""
+
+
+def _dicom_modality(path: Path) -> str:
+    """That in the first header of a DICOM folder, "" of all else."""
+    if not path.is_dir():
+        return ""
+    files = (p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
+    try:
+        return volume.read_notes(next(files)).get("0008|0060", "").strip(" \0").upper()
+    except (InputError, StopIteration):
+        return ""
 
 
 Masks = dict[int, tuple[np.ndarray, np.ndarray]]

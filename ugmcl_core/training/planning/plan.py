@@ -360,8 +360,8 @@ class _Planner:
         why = f"all {count} are like the labeled ones" if count else "there are none"
         if unlike:
             why = f"{len(unlike)} of {count} are of another kind, which makes a model worse"
-        if found.others:
-            why += f"; {found.others} were not looked at"
+        if found.glanced:
+            why += f"; of {found.glanced} only the headers were read"
         value = self.decide("unlabeled", "alike", why, notation.alike_or_all, str)
         return unlike if value == "alike" else {}
 
