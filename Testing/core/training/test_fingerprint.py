@@ -83,6 +83,21 @@ def test_all_cases_make_one_fingerprint(tmp_path, monkeypatch):
         fingerprint.take(Cohort(known), (1,))
 
 
+def test_the_share_of_air_in_CT_makes_no_volume_another_kind(tmp_path):
+    """A thin patient and a stout one: most voxels are air, or most are tissue."""
+    rng = np.random.default_rng(0)
+
+    def body(radius):
+        inside = ball((40, 40, 12), (20, 20, 6), radius)
+        return np.where(inside, rng.normal(40, 60, inside.shape), -1000).astype(np.int16)
+
+    thin, stout, labels = body(14.5), body(17), ball((40, 40, 12), (20, 20, 6), 4)
+    known = case(tmp_path, "thin", thin, labels.astype(np.uint8))
+    cohort = Cohort((known,), (case(tmp_path, "stout", stout),))
+    assert np.median(thin) == -1000 and np.median(stout) > -200
+    assert fingerprint.strangers(cohort) == {}
+
+
 def test_what_a_header_tells_is_enough_to_leave_a_volume_out(tmp_path, monkeypatch):
     labels = ball((20, 18, 16), (10, 9, 8), 5).astype(np.uint8)
     known = case(tmp_path, "l", labels.astype(np.int16), labels)
