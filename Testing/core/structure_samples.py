@@ -4,7 +4,8 @@
 other as breath holds shift them. `ventricles`: the same as real stacks show it, a small part of a
 large field. `small`: a little gland beside bone in a fine CT-like volume. `vessels`: a tree of
 thin ones. `sides`: two organs of one look, left and right, among others. `halves`: two registered
-images of a lesion, of which each shows a half.
+images of a lesion, of which each shows a half. `abdomen`: a little gland in a large CT-like
+volume.
 """
 
 from __future__ import annotations
@@ -228,6 +229,53 @@ def halves(seed: int) -> tuple[tuple[Volume, Volume], Volume]:
     grid = Grid(shape, spacing)
     labels = np.logical_or(*lobes).astype(np.uint8)
     return tuple(Volume(image, grid) for image in images), Volume(labels, grid)
+
+
+@family
+def abdomen(seed: int) -> tuple[Volume, Volume]:
+    """512x512x300 voxels of 0.7x0.7x1 mm in Hounsfield units: 1 a gland of about 18x12x22 mm (one
+    voxel in 16,000) between kidney, spine and vessels, among as bright loops."""
+    rng = np.random.default_rng([seed, 7])
+    shape, spacing = (512, 512, 300), (0.7, 0.7, 1.0)
+    image = np.full(shape, -1000, np.float32)
+    labels = np.zeros(shape, np.uint8)
+
+    def draw(center, radii, value, mark: int | None = None) -> None:
+        center, radii = np.asarray(center, float), np.asarray(radii, float)
+        middle = (np.array(shape) - 1) / 2
+        low = np.floor(middle + (center - radii) / spacing).astype(int).clip(0)
+        high = np.ceil(middle + (center + radii) / spacing).astype(int).clip(0) + 1
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        x, y, z = (
+            ((np.arange(side.start, min(side.stop, n)) - m) * s - c) / r
+            for side, n, m, s, c, r in zip(box, shape, middle, spacing, center, radii, strict=True)
+        )
+        inside = x[:, None, None] ** 2 + y[None, :, None] ** 2 + z[None, None, :] ** 2 < 1
+        image[box][inside] = value
+        labels[box][inside] = 0 if mark is None else mark
+
+    wide = rng.uniform(0.9, 1.1)
+    draw((0, 0, 0), (165 * wide, 120 * wide, 900), -100)  # fat
+    draw((0, 0, 0), (150 * wide, 105 * wide, 900), 45)
+    draw((0, 10, 0), (135 * wide, 85 * wide, 900), -90)  # the cavity
+    up = rng.uniform(-25, 25)
+    for _ in range(45):  # loops, some as bright as the gland
+        place = rng.uniform((-105, -20, -140), (105, 75, 10 + up))
+        draw(place, rng.uniform(8, 17, 3), rng.uniform(10, 110))
+    draw((75, 20, 50 + up), (65, 65, 80), rng.uniform(90, 120))  # the liver
+    draw((-85, -5, 55 + up), (35, 40, 45), rng.uniform(95, 130))  # the spleen
+    for side in (1, -1):
+        draw((side * 62, -38, -15 + up), (26, 24, 50), rng.uniform(150, 200))  # kidneys
+    for k in range(-160, 160, 32):
+        draw((0, -62, k), (22, 22, 13), rng.uniform(200, 300))  # the spine
+    draw((-10, -28, 0), (10, 10, 900), 220)  # aorta and vein
+    draw((16, -26, 0), (11, 9, 900), 150)
+    place = np.array((-38, -30, 46 + up)) + rng.uniform(-5, 5, 3)
+    draw(place, rng.uniform(0.85, 1.15, 3) * (9, 6, 11), 75, 1)
+    image = ndimage.gaussian_filter(image, 0.8, truncate=2.0)
+    image += 14 * rng.standard_normal(shape, np.float32)
+    grid = Grid(shape, spacing)
+    return Volume(image.round().astype(np.int16), grid), Volume(labels, grid)
 
 
 @family

@@ -24,7 +24,6 @@ from ugmcl_core.training.planning.plan import plan_cohort
 from ugmcl_core.training.profiles import COMPACT, with_classes
 from ugmcl_core.training.train import TrainingSettings, describe, train
 
-TRAINED, TESTED = 5, 2
 CPU = torch.device("cpu")
 FILTERS = 8  # of both, to save time
 
@@ -34,23 +33,24 @@ def mean_dice(
     monkeypatch: Any,
     name: str,
     minutes: float,
-    also_fixed: bool,
     changes: Sequence[str] = (),
+    trained: int = 5,
+    tested: int = 2,
 ) -> dict[str, float]:
-    """Mean Dice of the tested cases of a family, by the plan with ``changes`` and perhaps by
-    `compact`, each after so many ``minutes`` of one thread, whatever else the machine does."""
+    """Mean Dice of the ``tested`` cases of a family, by the plan with ``changes`` and by `compact`
+    from ``trained`` ones, each after so many ``minutes`` of one thread, whatever else the machine
+    does."""
     monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=time.process_time))
-    root = structure_samples.write_family(folder, name, TRAINED + TESTED)
+    root = structure_samples.write_family(folder, name, trained + tested)
     names = sorted(p.stem for p in (root / "images").iterdir())
     cohort = find_cohort(
-        root / "images", root / "labels", names[:TRAINED], exclude=names[TRAINED:]
+        root / "images", root / "labels", names[:trained], exclude=names[trained:]
     )
     plan = plan_cohort(cohort, (), CPU, [f"filters={FILTERS}", *changes])
     fixed = with_classes(COMPACT, len(plan.classes) + 1)
     fixed = replace(fixed, network=replace(fixed.network, filters=FILTERS))
     found = {}
-    kinds = {"plan": plan.profile, **({"compact": fixed} if also_fixed else {})}
-    for kind, profile in kinds.items():
+    for kind, profile in (("plan", plan.profile), ("compact", fixed)):
         profile = pace.fit(profile, minutes, [pace.Course(cohort, DualTask())], "cpu", 1)
         model = train(
             cohort,
@@ -62,7 +62,7 @@ def mean_dice(
         )
         segmenter = Segmenter(model, "cpu")
         scores = []
-        for case in names[TRAINED:]:
+        for case in names[trained:]:
             image = volume.read(root / "images" / f"{case}.nrrd")
             truth = volume.read_labels(root / "labels" / f"{case}.nrrd").array
             labels = segmenter.segment(image, SegmentSettings(passes=0)).labels.array

@@ -13,10 +13,10 @@ import torch
 
 from ..errors import InputError
 from ..files import whole_folder
-from ..nn.level_sets import distance_to_store, signed_distance
-from .components import has_several_components
+from ..nn.level_sets import distance_to_store, reach_of, signed_distance
+from .components import bounding_box, has_several_components
 from .guarded import read_images, read_labels, read_notes
-from .limits import GRID_TOLERANCE
+from .limits import GRID_TOLERANCE, LARGEST_VALUE
 from .pairing import (
     Channels,
     Pair,
@@ -112,19 +112,28 @@ class Representation:
 
         Raises InputError, naming the file ``where``, for a label that is not a class.
         """
-        valid = np.ones(labels.shape, bool) if self.ignore is None else labels != self.ignore
         values = self.values or tuple(range(1, self.classes))
-        classes = np.zeros(labels.shape, np.uint8)
-        for number, value in enumerate(values, 1):
-            classes[labels == value] = number
-        unknown = np.unique(labels[valid & (classes == 0) & (labels != 0)])
-        if unknown.size:
+        number_of = np.zeros(LARGEST_VALUE + 1, np.uint8)
+        number_of[list(values)] = range(1, len(values) + 1)
+        box = bounding_box(labels != 0)
+        unknown = set(values_in(labels[box])) - {0, *values, self.ignore}
+        if unknown:
             known = ", ".join(map(str, values))
             raise InputError(
-                f"{where}: label {unknown[-1]} is unknown; the labels of the classes are {known}; "
-                "correct it, or make it a class"
+                f"{where}: label {max(unknown)} is unknown; the labels of the classes are "
+                f"{known}; correct it, or make it a class"
             )
+        classes = np.zeros(labels.shape, np.uint8)
+        classes[box] = number_of[labels[box]]
+        valid = np.ones(labels.shape, bool) if self.ignore is None else labels != self.ignore
         return classes, valid
+
+
+def values_in(labels: np.ndarray) -> list[int]:
+    """The values of a label map (uint16) in ascending order."""
+    found = np.zeros(LARGEST_VALUE + 1, bool)
+    found[labels] = True
+    return np.flatnonzero(found).tolist()
 
 
 @dataclass(frozen=True)
@@ -385,14 +394,15 @@ def prepare_case(
         field = torch.from_numpy(np.ascontiguousarray(full, np.float32))[None]
         return resize(field, size)[0].numpy()
 
-    distance_to_ignored = None if valid.all() else signed_distance(~valid, spacing)
+    reach = reach_of(r.sdf, r.scale)
+    distance_to_ignored = None if valid.all() else signed_distance(~valid, spacing, reach)
     known_voxels = None if distance_to_ignored is None else valid
     fractions, distances, distance_known = [], [], []
     foreground_voxels, several_components = [], []
     for value in range(1, r.classes):
         mask = array == value
         fractions.append(sampled(mask))
-        phi = signed_distance(mask, spacing)
+        phi = signed_distance(mask, spacing, reach)
         if distance_to_ignored is not None:
             distance_known.append(sampled(_is_known(phi, distance_to_ignored, r)) > 0.99)
         distances.append(sampled(distance_to_store(phi, r.sdf, r.scale)))

@@ -34,10 +34,11 @@ def has_several_components(mask: np.ndarray, known: np.ndarray | None = None) ->
     from scipy import ndimage
 
     may_be = mask if known is None else mask | ~known
-    components, count = ndimage.label(may_be)
+    box = bounding_box(may_be)
+    components, count = ndimage.label(may_be[box])
     if count < 2 or not mask.any():
         return False
-    sizes = np.bincount(components[mask])
+    sizes = np.bincount(components[mask[box]])
     return bool(sizes.max() < _WHOLE * sizes.sum())
 
 

@@ -104,7 +104,7 @@ def sdf_error(
     """
     from ..nn.level_sets import signed_distance
 
-    truth = signed_distance(mask, spacing)
+    truth = signed_distance(mask, spacing, 2 * band_mm)
     band = np.abs(truth) <= band_mm
     if not band.any():
         return math.nan
@@ -129,7 +129,8 @@ def error_auroc(
     band = np.zeros(reference.shape, bool)
     for value in np.unique(reference):
         if value != 0:
-            band |= np.abs(signed_distance(reference == value, spacing)) <= band_mm
+            distance = signed_distance(reference == value, spacing, 2 * band_mm)
+            band |= np.abs(distance) <= band_mm
     return auroc(uncertainty[band], labels[band] != reference[band])
 
 

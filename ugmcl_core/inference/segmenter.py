@@ -270,7 +270,7 @@ class LevelSets(Sequence[Volume]):
         if self._kind == "truncated":
             mm = level * np.float32(scale)
         else:  # no unit of its own: the distance to its zero level, clamped like the others
-            mm = np.clip(signed_distance(level < 0, prepared.grid.spacing), -scale, scale)
+            mm = signed_distance(level < 0, prepared.grid.spacing, scale)
         return Volume(prepared.place(mm, scale), prepared.grid)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,25 +14,49 @@ if TYPE_CHECKING:
 _KEPT = 4.0  # times the scale
 
 
-def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+def signed_distance(
+    mask: np.ndarray, spacing: tuple[float, float, float], reach: float = np.inf
+) -> np.ndarray:
     """Signed Euclidean distance in mm to the boundary of ``mask`` (I, J, K); negative inside.
 
     The boundary lies between voxels: φ = ½ (D(mask) - D(complement)) with D the signed Maurer map
     of each, so the voxels beside it are at ± half a voxel and ``φ < 0`` is the mask exactly. A
-    mask without boundary gives -inf (full) or +inf (empty) everywhere. Returns float32.
+    mask without boundary gives -inf (full) or +inf (empty) everywhere. With a ``reach`` in mm, φ
+    is clipped there and computed only around the mask, which is quick for a small one in a large
+    volume. Returns float32.
     """
-    import SimpleITK as sitk
-
     mask = mask > 0
-    if not mask.any():
-        return np.full(mask.shape, np.inf, np.float32)
-    if mask.all():
-        return np.full(mask.shape, -np.inf, np.float32)
+    if not mask.any() or mask.all():
+        return np.full(mask.shape, -reach if mask.any() else reach, np.float32)
     # in memory order, which differs between arrays from files and those made here
     order = sorted(range(3), key=lambda axis: -mask.strides[axis])
-    mask = mask.transpose(order)
+    back = [order.index(axis) for axis in range(3)]
+    mask, steps = mask.transpose(order), [float(spacing[axis]) for axis in order]
+    if np.isinf(reach):
+        return _distance(mask, steps).transpose(back)
+    box = _surroundings(mask, [math.ceil(reach / step) + 1 for step in steps])
+    distance = np.full(mask.shape, reach, np.float32)
+    np.clip(_distance(mask[box], steps), -reach, reach, out=distance[box])
+    return distance.transpose(back)
+
+
+def _surroundings(mask: np.ndarray, margin: list[int]) -> tuple[slice, ...]:
+    """The box around a mask that is not empty, and ``margin`` voxels by axis."""
+    from scipy import ndimage
+
+    (box,) = ndimage.find_objects(mask.view(np.uint8))
+    return tuple(
+        slice(max(0, side.start - more), side.stop + more)
+        for side, more in zip(box, margin, strict=True)
+    )
+
+
+def _distance(mask: np.ndarray, spacing: list[float]) -> np.ndarray:
+    """`signed_distance` of a mask that has a boundary."""
+    import SimpleITK as sitk
+
     image = sitk.GetImageFromArray(mask.view(np.uint8))
-    image.SetSpacing([float(spacing[axis]) for axis in reversed(order)])
+    image.SetSpacing(spacing[::-1])
 
     def shell_distance(background: int) -> np.ndarray:
         """Distance of each voxel to the mask's shell (0), or to the complement's (1)."""
@@ -50,7 +75,12 @@ def signed_distance(mask: np.ndarray, spacing: tuple[float, float, float]) -> np
         of_mask, of_complement = pool.map(shell_distance, (0, 1))
     of_mask += of_complement
     of_mask *= np.float32(0.5) - mask  # half of it, negative inside
-    return of_mask.transpose([order.index(axis) for axis in range(3)])
+    return of_mask
+
+
+def reach_of(sdf: str, scale: float) -> float:
+    """How far in mm `distance_to_store` needs φ."""
+    return np.inf if sdf == "published" else _KEPT * scale
 
 
 def distance_to_store(distance: np.ndarray, sdf: str, scale: float) -> np.ndarray:
@@ -61,7 +91,8 @@ def distance_to_store(distance: np.ndarray, sdf: str, scale: float) -> np.ndarra
     patch could know; +1 for an absent class.
     """
     if sdf != "published":
-        return np.clip(distance, -_KEPT * scale, _KEPT * scale)
+        reach = reach_of(sdf, scale)
+        return np.clip(distance, -reach, reach)
     if not np.isfinite(distance).all():
         return np.sign(distance).astype(np.float32)
     inside, outside = -distance.min(), distance.max()

@@ -27,7 +27,7 @@ from ..files import whole_file
 from ..inference.agreement import agreement
 from ..inference.localization import is_large, surroundings, work
 from ..inference.sliding_window import class_map, predict_mirrored
-from ..nn.level_sets import distance_to_store, signed_distance
+from ..nn.level_sets import distance_to_store, reach_of, signed_distance
 from ..nn.network import DualTaskVNet
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ def labeled_case(
     masks = [label.classes == value for value in range(1, r.classes)]
     fractions = np.stack(masks).astype(np.float16)
     fractions.reshape(-1)[label.doubtful] = label.probabilities / 255.0
-    phi = (distance_to_store(signed_distance(m, case.spacing), r.sdf, r.scale) for m in masks)
+    reach = reach_of(r.sdf, r.scale)
+    each = (signed_distance(mask, case.spacing, reach) for mask in masks)
+    phi = (distance_to_store(distance, r.sdf, r.scale) for distance in each)
     valid = label.valid[None].astype(np.float16)
     return replace(
         case,

@@ -103,6 +103,20 @@ def test_it_agrees_with_a_brute_force_search(mask, spacing, order):
     assert np.allclose(phi, brute, atol=1e-4)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    mask=masks,
+    spacing=spacings,
+    around=st.lists(st.tuples(*[st.integers(0, 8)] * 2), min_size=3, max_size=3),
+    reach=st.floats(0.1, 20.0),
+    order=st.permutations(range(3)),
+)
+def test_a_reach_clips_and_changes_nothing_else(mask, spacing, around, reach, order):
+    mask = np.pad(mask, around).transpose(order)
+    found, whole = signed_distance(mask, spacing, reach), signed_distance(mask, spacing)
+    assert np.allclose(found, np.clip(whole, -reach, reach), atol=1e-5)  # rounds otherwise
+
+
 def test_an_absent_class_is_outside_everywhere():
     phi = signed_distance(np.zeros((4, 4, 4), bool), (1, 1, 1))
     assert (level(phi, "published") == 1).all() and (level(phi, "truncated") == 1).all()

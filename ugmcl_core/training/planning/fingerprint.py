@@ -10,6 +10,7 @@ and pairs of mirrored ones in addition.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ...data import volume
-from ...data.cases import Case, Cohort, empty_label, read_pair
+from ...data.cases import Case, Cohort, empty_label, read_pair, values_in
 from ...data.components import bounding_box
 from ...data.preprocessing import canonical_axes, to_canonical
 from ...errors import InputError
@@ -342,22 +343,25 @@ def look(
     if labels is None:
         return facts, np.empty((len(arrays), 0))
     marked = to_canonical(labels.array, order, flips)
-    held = [v for v in np.unique(marked).tolist() if v and v != ignore]
+    box = bounding_box(marked != 0)
+    marked, first = marked[box], np.array([side.start or 0 for side in box])
+    held = [v for v in values_in(marked) if v and v != ignore]
     found = [v for v in held if v in values] if values else held
     if not found and case.may_be_empty:
         return facts, np.empty((len(arrays), 0))
     if not found:
         raise InputError(empty_label(case, held))
     known = np.isin(marked, found)
-    box = bounding_box(known)
-    inside = np.stack([array[box][known[box]] for array in arrays])
-    masks = _masks(marked, found)
-    structures = tuple(_structure(marked, masks[v], v, spacing) for v in found)
+    inside = np.stack([array[box][known] for array in arrays])
+    masks = _masks(marked, found, first)
+    voxels = math.prod(facts.shape)
+    structures = tuple(_structure(masks[v], v, spacing, voxels) for v in found)
+    extent = (b.stop - b.start for b in bounding_box(known))
     facts = replace(
         facts,
         structures=structures,
-        extent=tuple((b.stop - b.start) * s for b, s in zip(box, spacing, strict=True)),
-        twins=tuple(_twins(marked, masks, structures, spacing)),
+        extent=tuple(n * s for n, s in zip(extent, spacing, strict=True)),
+        twins=tuple(_twins(marked, first, masks, structures, spacing)),
     )
     return facts, inside[:, :: max(1, inside.shape[1] // _INSIDE)].astype(np.float64)
 
@@ -392,21 +396,22 @@ def _dicom_modality(path: Path) -> str:
 Masks = dict[int, tuple[np.ndarray, np.ndarray]]
 
 
-def _masks(marked: np.ndarray, values: Sequence[int]) -> Masks:
-    """The mask of each value within its bounding box, and the first voxel of the box."""
+def _masks(marked: np.ndarray, values: Sequence[int], first: np.ndarray) -> Masks:
+    """The mask of each value within its bounding box, and the first voxel of the box in the image,
+    in which ``marked`` begins at the voxel ``first``."""
     from scipy import ndimage
 
     boxes = ndimage.find_objects(marked.astype(np.int32))
     return {
-        v: (marked[boxes[v - 1]] == v, np.array([b.start for b in boxes[v - 1]])) for v in values
+        v: (marked[boxes[v - 1]] == v, first + [b.start for b in boxes[v - 1]]) for v in values
     }
 
 
 def _structure(
-    marked: np.ndarray,
     mask: tuple[np.ndarray, np.ndarray],
     value: int,
     spacing: tuple[float, float, float],
+    voxels: int,
 ) -> Structure:
     from scipy import ndimage
 
@@ -420,7 +425,7 @@ def _structure(
     radius = -float(signed_distance(np.pad(part, 1), spacing).min())
     return Structure(
         value,
-        float(sizes.sum()) / marked.size,
+        float(sizes.sum()) / voxels,
         int((sizes >= _WHOLE * sizes.sum()).sum()),
         tuple((b.stop - b.start) * s for b, s in zip(inner, spacing, strict=True)),
         tuple(float(p * s) for p, s in zip(places, spacing, strict=True)),
@@ -430,11 +435,13 @@ def _structure(
 
 def _twins(
     marked: np.ndarray,
+    corner: np.ndarray,
     masks: Masks,
     structures: Sequence[Structure],
     spacing: tuple[float, float, float],
 ) -> list[Twins]:
-    """Pairs that may be distinguishable by their position alone."""
+    """Pairs that may be distinguishable by their position alone; ``marked`` begins at the voxel
+    ``corner``."""
     found = []
     points = {s.value: _points(*masks[s.value]) for s in structures}
     step = np.array(spacing)
@@ -447,7 +454,7 @@ def _twins(
         for one, other in ((a, b), (b, a)):
             offset = points[one.value] * step - np.array(one.center)
             offset[:, axis] *= -1.0
-            place = np.round((np.array(other.center) + offset) / step).astype(int)
+            place = np.round((np.array(other.center) + offset) / step).astype(int) - corner
             inside = ((place >= 0) & (place < marked.shape)).all(axis=1)
             hits = marked[tuple(place[inside].T)] == other.value
             likeness.append(hits.sum() / len(place))
