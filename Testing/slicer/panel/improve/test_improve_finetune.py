@@ -255,6 +255,9 @@ def test_the_report_tells_the_dice_of_each_structure():
     assert found["Mean of blood"] == ["0.600", "0.850", "", ""]
     one = [{**case, "after": measured(0.8, wall=0.8)} for case in cases]
     assert [row[0] for row in report.rows({"cases": one})[1]] == ["a", "b", "Mean"]
+    scratch = [{**case, "before": None} for case in cases]
+    titles, table = report.rows({"cases": scratch})
+    assert titles == ["Case", "Dice", "95HD (mm)"] and table[0] == ["a", "0.700", "2.00"]
 
 
 def test_a_dice_may_come_before_the_first_losses(panel):

@@ -45,10 +45,10 @@ def rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Titles and texts: a row for each case, where there are several structures for the Dice of
     each, and for the mean; "" where there is no number."""
     cases = result.get("cases") or []
-    stages = [("before", _("before")), ("after", _("after"))]
-    if any(case.get("supervised") for case in cases):
-        stages.append(("supervised", _("labels only")))
-    columns = [(stage, key, digits, f"{title} {text}")
+    stages = [("before", _("before")), ("after", _("after")), ("supervised", _("labels only"))]
+    # from scratch there is nothing before
+    stages = [s for s in stages if s[0] == "after" or any(case.get(s[0]) for case in cases)]
+    columns = [(stage, key, digits, f"{title} {text}" if len(stages) > 1 else title)
                for key, title, digits in _MEASURES for stage, text in stages]  # fmt: skip
     table = []
     for case in cases:
