@@ -12,6 +12,7 @@ from ugmcl_core.data.cases import find_cohort
 from ugmcl_core.training.planning.plan import plan_cohort
 
 CPU = torch.device("cpu")
+SLOW = {"abdomen"}  # takes long to generate
 
 
 @pytest.mark.slow
@@ -23,9 +24,11 @@ def test_the_plan_learns_thick_slices_that_the_fixed_grid_misses(tmp_path, monke
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_plan_learns_a_small_structure_that_the_fixed_grid_misses(tmp_path, monkeypatch):
-    found = mean_dice(tmp_path, monkeypatch, "small", 1.5)
-    assert found["plan"] > 0.6 and found["compact"] < 0.3, found
+def test_the_plan_finds_a_gland_in_a_large_field_that_the_fixed_grid_misses(
+    tmp_path, monkeypatch
+):
+    found = mean_dice(tmp_path, monkeypatch, "abdomen", 1.5, trained=3, tested=1)
+    assert found["plan"] > 0.7 and found["compact"] < 0.3, found
 
 
 @pytest.mark.slow
@@ -35,7 +38,7 @@ def test_the_plan_tells_left_from_right_where_the_fixed_grid_finds_neither(tmp_p
     assert found["plan"] > 0.6 and found["compact"] < 0.3, found
 
 
-@pytest.mark.parametrize("name", structure_samples.FAMILIES)
+@pytest.mark.parametrize("name", sorted(structure_samples.FAMILIES.keys() - SLOW))
 def test_each_family_is_planned_as_it_is(tmp_path, name):
     root = structure_samples.write_family(tmp_path, name, 2)
     plan = plan_cohort(find_cohort(root / "images", root / "labels"), (), CPU)

@@ -71,7 +71,10 @@ def test_thick_slices_stay_and_are_halved_last():
     assert p.network.kernels == ((3, 3, 1),) * 2 + ((3, 3, 3),) * 3
     assert (p.batch.labeled, p.batch.unlabeled) == (1, 1)
     assert p.network.classes == p.representation.classes == 4
-    assert p.prior == (0.01,) * 3 and p.iterations == COMPACT.iterations
+    part = 144 * 112 / (216 * 256)  # of the image, in which each structure fills 1 %
+    assert p.prior == pytest.approx(((1 - p.batch.foreground) * 0.01 + p.batch.foreground * 0.01
+                                     / part,) * 3)  # fmt: skip
+    assert p.iterations == COMPACT.iterations
 
 
 def test_cases_that_show_nothing_do_not_count_in_the_size_of_structures():
@@ -137,6 +140,17 @@ def test_a_large_structure_gets_a_grid_that_a_patch_covers():
     assert np.prod(p.batch.patch) < 1.3 * Limits().voxels
     fine = of(HEART, limits=Limits("cuda", 24 * GIB)).profile
     assert fine.representation.spacing[0] < 0.9 and fine.network.filters == 32
+
+
+def test_a_small_structure_is_expected_as_often_as_patches_show_it():
+    """Its share of the image would be so small a start that it is found late or never."""
+    nodule = Structure(1, 1e-5, 1, (9.0, 9.0, 9.0), (180.0, 180.0, 150.0), 3.0)
+    tiny = tuple(replace(c, structures=(nodule,)) for c in NODULE.labeled)
+    p = of(replace(NODULE, labeled=tiny)).profile
+    patch_mm3 = np.prod(np.multiply(p.batch.patch, p.representation.spacing))
+    around = 1e-5 * 512 * 512 * 300 * 0.7 * 0.7 / patch_mm3
+    assert p.prior == pytest.approx((0.67 * around + 0.33e-5,), rel=0.01)
+    assert p.prior[0] > 20 * nodule.share
 
 
 def test_a_small_structure_keeps_its_voxels():

@@ -79,6 +79,7 @@ MEANINGS = {
 """What each of them is, for people."""
 
 _GIB = 1 << 30
+_MOST_SHOWN = 0.5  # of a patch's voxels that structures take
 _LEAST = 4  # voxels below which no axis is halved
 _RESOLVED = 4.0  # the fewest voxels across the thinnest structure on any grid, ...
 _CLEAR = 8.0  # ... and if only the size of whole images calls for a coarser one
@@ -326,7 +327,7 @@ class _Planner:
             optimization=self.optimization(),
             iterations=COMPACT.iterations,
             warmup=COMPACT.warmup,
-            prior=self.prior(),
+            prior=self.prior(grid, patch, foreground),
             coarse=self.coarse(grid, patch, network.multiple),
         )
         iterations = self.iterations()
@@ -512,10 +513,18 @@ class _Planner:
         value = self.decide("coarse", value, why, notation.part, "{:g}".format)
         return CoarseStart(spacing, small, value) if value else None
 
-    def prior(self) -> tuple[float, ...]:
-        """Each class's mean share of the voxels of the labeled cases."""
+    def prior(
+        self, grid: tuple[float, ...], patch: tuple[int, ...], foreground: float
+    ) -> tuple[float, ...]:
+        """About each class's share of the voxels of labeled patches, of which the part
+        ``foreground`` lies around a structure and shows all of it."""
         cases = self.found.labeled
-        return tuple(sum(s.share for s in self.found.of(v)) / len(cases) for v in self.values)
+        shares = np.array([sum(s.share for s in self.found.of(v)) for v in self.values])
+        shares = shares / len(cases)
+        part = np.prod(np.minimum(1.0, np.multiply(patch, grid) / self.size_mm))
+        around = shares / part
+        around *= min(1.0, _MOST_SHOWN / around.sum())
+        return tuple((foreground * around + (1.0 - foreground) * shares).tolist())
 
     def normalization(self) -> Normalizations:
         """One for all channels if their intensities have no unit, else one for each."""
