@@ -306,9 +306,13 @@ def _look_at_all(
 
 
 def _bytes(path: Path) -> int:
-    """The size of a file, or of all files in a folder."""
-    files = path.iterdir() if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    """The size of a file, or of all files in a folder; 0 for what cannot be read, which is said
+    when it is looked at."""
+    try:
+        files = path.iterdir() if path.is_dir() else [path]
+        return sum(file.stat().st_size for file in files if file.is_file())
+    except OSError:
+        return 0
 
 
 def glance(case: Case, channels: int) -> CaseFacts | None:
