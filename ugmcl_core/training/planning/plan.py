@@ -79,7 +79,7 @@ MEANINGS = {
 """What each of them is, for people."""
 
 _GIB = 1 << 30
-_MOST_SHOWN = 0.5  # of a patch's voxels that structures take
+_TINY = 3e-3  # of the voxels: with less a network starts far from finding anything
 _LEAST = 4  # voxels below which no axis is halved
 _RESOLVED = 4.0  # the fewest voxels across the thinnest structure on any grid, ...
 _CLEAR = 8.0  # ... and if only the size of whole images calls for a coarser one
@@ -516,15 +516,15 @@ class _Planner:
     def prior(
         self, grid: tuple[float, ...], patch: tuple[int, ...], foreground: float
     ) -> tuple[float, ...]:
-        """About each class's share of the voxels of labeled patches, of which the part
-        ``foreground`` lies around a structure and shows all of it."""
+        """Each class's mean share of the voxels of the labeled cases; of a tiny one that of the
+        patches, of which the part ``foreground`` lies around a structure. From a share of an image
+        alone it would be found late or never."""
         cases = self.found.labeled
         shares = np.array([sum(s.share for s in self.found.of(v)) for v in self.values])
         shares = shares / len(cases)
         part = np.prod(np.minimum(1.0, np.multiply(patch, grid) / self.size_mm))
-        around = shares / part
-        around *= min(1.0, _MOST_SHOWN / around.sum())
-        return tuple((foreground * around + (1.0 - foreground) * shares).tolist())
+        shown = foreground * shares / part
+        return tuple(np.maximum(shares, np.minimum(shown, _TINY)).tolist())
 
     def normalization(self) -> Normalizations:
         """One for all channels if their intensities have no unit, else one for each."""
