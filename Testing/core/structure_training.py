@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import structure_samples
@@ -30,17 +30,18 @@ FILTERS = 8  # of both, to save time
 
 def mean_dice(
     folder: Path,
-    monkeypatch: Any,
     name: str,
     minutes: float,
     changes: Sequence[str] = (),
+    *,
+    kinds: Sequence[str] = ("plan", "compact"),
     trained: int = 5,
     tested: int = 2,
+    seed: int = 1,
 ) -> dict[str, float]:
     """Mean Dice of the ``tested`` cases of a family, by the plan with ``changes`` and by `compact`
     from ``trained`` ones, each after so many ``minutes`` of one thread, whatever else the machine
     does."""
-    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=time.process_time))
     root = structure_samples.write_family(folder, name, trained + tested)
     names = sorted(p.stem for p in (root / "images").iterdir())
     cohort = find_cohort(
@@ -50,14 +51,17 @@ def mean_dice(
     fixed = with_classes(COMPACT, len(plan.classes) + 1)
     fixed = replace(fixed, network=replace(fixed.network, filters=FILTERS))
     found = {}
-    for kind, profile in (("plan", plan.profile), ("compact", fixed)):
-        profile = pace.fit(profile, minutes, [pace.Course(cohort, DualTask())], "cpu", 1)
+    for kind in kinds:
+        profile = {"plan": plan.profile, "compact": fixed}[kind]
+        course = pace.Course(cohort, DualTask())
+        with patch.object(pace, "time", SimpleNamespace(monotonic=time.process_time)):
+            profile = pace.fit(profile, minutes, [course], "cpu", seed)
         model = train(
             cohort,
             DualTask(),
             profile,
             folder / kind,
-            TrainingSettings(1, "cpu"),
+            TrainingSettings(seed, "cpu"),
             description=replace(describe(None, kind, profile), classes=plan.classes),
         )
         segmenter = Segmenter(model, "cpu")

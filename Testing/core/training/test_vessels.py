@@ -8,7 +8,7 @@ from structure_training import mean_dice
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_plan_learns_vessels_that_the_fixed_grid_misses(tmp_path, monkeypatch):
+def test_the_plan_learns_vessels_that_the_fixed_grid_misses(tmp_path):
     # small patches, of which more are seen in so short a time
-    found = mean_dice(tmp_path, monkeypatch, "vessels", 1.5, ["patch=48,48,48"])
+    found = mean_dice(tmp_path, "vessels", 1.5, ["patch=48,48,48"])
     assert found["plan"] > 0.6 and found["compact"] < 0.2, found
