@@ -56,6 +56,11 @@ def read_notes(path: str | Path) -> dict[str, str]:
     return _child.call("read_notes", path)
 
 
+def read_grid(path: str | Path) -> Grid:
+    """`volume.read_grid`, likewise."""
+    return _grid(_child.call("read_grid", path))
+
+
 def dicom_series(folder: str | Path) -> tuple[str, ...]:
     """`volume.dicom_series`, likewise."""
     return tuple(_child.call("dicom_series", folder))
@@ -164,16 +169,21 @@ def _received(process: subprocess.Popen[bytes], head: dict[str, Any]) -> Volume:
     """The volume that follows its ``head``; EOFError where the process ended."""
     if "grid" not in head:
         raise EOFError
-    grid = {key: tuple(value) for key, value in head["grid"].items()}
-    grid["axes"] = tuple(map(tuple, grid["axes"]))
-    array = np.empty(grid["shape"][::-1], head["kind"])
+    grid = _grid(head["grid"])
+    array = np.empty(grid.shape[::-1], head["kind"])
     buffer = memoryview(array).cast("B")
     while buffer:
         count = process.stdout.readinto(buffer)
         if not count:
             raise EOFError
         buffer = buffer[count:]
-    return Volume(array.transpose(2, 1, 0), Grid(**grid), tuple(head["remarks"]))
+    return Volume(array.transpose(2, 1, 0), grid, tuple(head["remarks"]))
+
+
+def _grid(sent: dict[str, Any]) -> Grid:
+    """The grid whose fields were ``sent``."""
+    fields = {key: tuple(value) for key, value in sent.items()}
+    return Grid(**{**fields, "axes": tuple(map(tuple, fields["axes"]))})
 
 
 _ERRORS: dict[str, type[Exception]] = {"InputError": InputError, "MemoryError": MemoryError}
@@ -204,6 +214,9 @@ def _answer(answers: io.BufferedWriter, function: Callable[[str], Any], path: st
     except Exception as error:
         text = str(error) if isinstance(error, InputError | MemoryError) else repr(error)
         head(error=text, kind=type(error).__name__)
+        return
+    if isinstance(value, Grid):
+        head(value=vars(value))
         return
     one = isinstance(value, Volume)
     several = (value,) if one else value

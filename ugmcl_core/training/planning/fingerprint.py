@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data import volume
+from ...data import guarded
 from ...data.cases import Case, Cohort, empty_label, read_pair, values_in
 from ...data.components import bounding_box
 from ...data.preprocessing import canonical_axes, to_canonical
@@ -319,7 +319,7 @@ def glance(case: Case, channels: int) -> CaseFacts | None:
     """The facts of one case that the header of its first image tells; None if it tells too
     little, and `look` will say why."""
     try:
-        grid = volume.read_grid(case.image)
+        grid = guarded.read_grid(case.image)
     except InputError:
         return None
     order, _ = canonical_axes(grid)
@@ -392,7 +392,7 @@ def _dicom_modality(path: Path) -> str:
         return ""
     files = (p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith("."))
     try:
-        return volume.read_notes(next(files)).get("0008|0060", "").strip(" \0").upper()
+        return guarded.read_notes(next(files)).get("0008|0060", "").strip(" \0").upper()
     except (InputError, StopIteration):
         return ""
 
