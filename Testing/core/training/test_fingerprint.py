@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from samples import ball, on_grid, reordered
 
 from ugmcl_core.data.cases import Case, Cohort
@@ -111,6 +112,33 @@ def test_what_a_header_tells_is_enough_to_leave_a_volume_out(tmp_path, monkeypat
     cut.write_bytes(b"no header")
     with pytest.raises(InputError, match=r"u1-image\.nrrd: "):
         fingerprint.strangers(cohort)
+
+
+def test_the_header_of_a_series_tells_its_modality(tmp_path, monkeypatch):
+    labels = ball((20, 18, 16), (10, 9, 8), 5).astype(np.uint8)
+    known = case(tmp_path, "l", np.where(labels, 40, -900).astype(np.int16), labels)
+    series = tmp_path / "mr"
+    series.mkdir()
+    for k in range(16):
+        plane = sitk.GetImageFromArray(np.full((1, 18, 20), 40 + k, np.int16))
+        plane.SetSpacing(SPACING)
+        tags = {"0008|0060": "MR", "0020|000e": "1.2.3", "0020|000d": "1.2",
+                "0008|0018": f"1.2.3.{k}", "0020|0032": f"0\\0\\{SPACING[2] * k}",
+                "0020|0037": "1\\0\\0\\0\\1\\0"}  # fmt: skip
+        for key, value in tags.items():
+            plane.SetMetaData(key, value)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(series / f"{k:02d}.dcm"))
+        writer.Execute(plane)
+    first = case(tmp_path, "u", np.where(labels, 40, -900).astype(np.int16))
+    size = fingerprint._bytes(series) + fingerprint._bytes(first.image)
+    monkeypatch.setattr(fingerprint, "_MOST_BYTES", size - 1)
+    found = fingerprint.take(Cohort((known,), (first, Case("mr", series))))
+    assert found.glanced == 1 and found.unlabeled[1].shape == (20, 18, 16)
+    assert found.unlabeled[1].spacing == pytest.approx(SPACING)
+    why = fingerprint.all_unlike(found.unlabeled, found.labeled)
+    assert why == {"mr": "it is MR, the labeled ones are CT"}
 
 
 def test_labels_that_are_all_meant_to_be_empty_are_refused(tmp_path):
