@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 _WHOLE = 0.95  # of a structure's voxels: less than that in its largest piece are several pieces
+_RIVALING = 0.5  # of the greatest lead: a component that may be the structure
 
 
 def keep_largest(labels: np.ndarray, value: int) -> None:
     """Set all but the largest 6-connected component of ``value`` to background, in place."""
+    keep_surest(labels, value)
+
+
+def keep_surest(
+    labels: np.ndarray, value: int, lead: Callable[[], np.ndarray] | None = None
+) -> None:
+    """Set all but one 6-connected component of ``value`` to background, in place: of those over
+    which ``lead()`` (I, J, K), not negative, sums to at least half of the greatest such sum, the
+    one with the greatest mean. In a large field a false find may be the larger one, but a network
+    is less sure of it. None keeps the largest. It is called only where there are several."""
     from scipy import ndimage
 
     mask = labels == value
-    where = ndimage.find_objects(mask.astype(np.uint8))
-    if not where:
-        return
-    box = where[0]
+    box = bounding_box(mask)
     components, count = ndimage.label(mask[box])
-    if count > 1:
-        sizes = np.bincount(components.ravel())
-        sizes[0] = 0
-        labels[box][mask[box] & (components != sizes.argmax())] = 0
+    if count < 2:
+        return
+    members = components[mask[box]] - 1
+    sizes = np.bincount(members)
+    if lead is None:
+        kept = sizes.argmax()
+    else:
+        sums = np.bincount(members, lead()[box][mask[box]])
+        kept = np.where(sums >= _RIVALING * sums.max(), sums / sizes, -1.0).argmax()
+    labels[box][mask[box] & (components != kept + 1)] = 0
 
 
 def has_several_components(mask: np.ndarray, known: np.ndarray | None = None) -> bool:

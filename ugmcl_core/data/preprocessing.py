@@ -170,6 +170,18 @@ class Prepared:
         inverse = [self.order.index(a) + 1 for a in range(3)]
         return (fields.flip(flipped) if flipped else fields).permute(0, *inverse)
 
+    def nearest(self, field: np.ndarray) -> np.ndarray:
+        """The values of ``field`` (I', J', K') nearest to the voxel centers of the region of
+        interest, in its shape and the input's own axes."""
+        places = []
+        for a in range(3):
+            if self.weights is None:
+                whole = interpolation(field.shape[a], self.region[self.order[a]])
+            else:
+                whole = self.weights[a]
+            places.append(whole.argmax(1).numpy()[:: -1 if self.flips[a] else 1])
+        return field[np.ix_(*places)].transpose([self.order.index(a) for a in range(3)])
+
     def part(self, inside: Sequence[slice]) -> Prepared:
         """The box ``inside`` of the model's grid alone; its region is what lies within it."""
         box, weights = list(self.box), []

@@ -8,7 +8,8 @@ structure-like is kept (`localize`).
 A network that was trained on large volumes knows what lies around. But where the structure is
 small, processing the whole volume in several views wastes time. So it is processed once, in
 windows that hardly overlap, and then only the surroundings of what was found are segmented in full
-(`surroundings`).
+(`surroundings`). One view may be as sure of something else in so large a field: of a structure in
+one piece, those that rival for it are looked at in all views.
 """
 
 from __future__ import annotations
@@ -21,19 +22,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.components import bounding_box, keep_largest
+from ..data.components import bounding_box, keep_surest
 from ..data.preprocessing import Prepared, normalization_of, prepare
 from ..data.volume import Volume
 from ..errors import Canceled
 from ..models.card import ModelCard
 from ..nn.network import DualTaskVNet
 from .settings import largest_window
-from .sliding_window import class_map, predict, starts
+from .sliding_window import class_map, lead, predict, predict_mirrored, starts
 
 _CANDIDATES = 4
 _LEAST = 0.2  # foreground probability from which a voxel counts as found
 _OVERLAPPING = 4.0  # about how many times the volume's voxels its windows have
 _LARGE = 24.0  # patches in a volume from which only a part is segmented in full
+_RIVALING = 0.25  # of the lead of the surest piece
 
 
 def exceeds(card: ModelCard, prepared: Prepared, factor: float) -> bool:
@@ -53,13 +55,13 @@ def localize(
 ) -> Prepared:
     """The crop of ``whole`` that holds the structure, prepared; ``whole`` if nothing is found.
 
-    Candidates are the centers of the largest components of a first prediction and the middle of
+    Candidates are the centers of the surest components of a first prediction and the middle of
     the volume; the one with the highest `likeness` is taken. Raises Canceled.
     """
     overlap = 0.0 if is_large(whole.image.shape[1:], card.patch) else None
     found = predict(network, whole.image, card.patch, overlap=overlap, canceled=canceled)
     best, highest = whole, 0.0
-    for center in candidates(found.foreground.sum(0).cpu().numpy() > 0.5):
+    for center in candidates(found.foreground.sum(0).cpu().numpy()):
         crop = prepare(
             volumes,
             card.spacing,
@@ -93,16 +95,18 @@ def surroundings(
     image: Tensor,
     patch: tuple[int, int, int],
     one_piece: Sequence[bool],
+    mirror_axes: tuple[int, ...] = (),
     canceled: Callable[[], bool] | None = None,
 ) -> tuple[slice, ...]:
     """The box of ``image`` (channels, I, J, K), larger than ``patch``, in which the classes are
     found, and half a patch around it: the middle of the image, of the patch's size, if there is
-    nothing. ``one_piece`` holds for each class whether only its largest component counts. Windows
-    without any contrast, such as clipped air, are skipped. Raises Canceled.
+    nothing. ``one_piece`` holds for each class whether only its surest component counts, by its
+    `lead` in the views along ``mirror_axes``. Windows without any contrast, such as clipped air,
+    are skipped. Raises Canceled.
     """
     shape, device = image.shape[1:], next(network.parameters()).device
     size = [min(n, p) for n, p in zip(shape, patch, strict=True)]
-    classes = np.zeros(tuple(shape), np.uint8)
+    classes, ahead = np.zeros(tuple(shape), np.uint8), np.zeros(tuple(shape), np.float16)
     corners = (starts(n, w, 0.0) for n, w in zip(shape, size, strict=True))
     for corner in itertools.product(*corners):
         if canceled is not None and canceled():
@@ -111,10 +115,18 @@ def surroundings(
         part = image[(slice(None), *box)]
         if bool((part.amax((1, 2, 3)) > part.amin((1, 2, 3))).any()):
             found = predict(network, part.to(device), patch, distance=False).foreground
-            np.maximum(classes[box], class_map(found.float().cpu().numpy()), out=classes[box])
+            found = found.float().cpu().numpy()
+            surer = lead(found) > ahead[box]
+            classes[box][surer] = class_map(found)[surer]
+            ahead[box][surer] = lead(found)[surer]
     for value, whole in enumerate(one_piece, 1):
         if whole:
-            keep_largest(classes, value)
+            first = np.where(classes == value, ahead, np.float16(0.0))
+
+            def closely(value: int = value, first: np.ndarray = first) -> np.ndarray:
+                return _second_look(network, image, size, mirror_axes, value, first, canceled)
+
+            keep_surest(classes, value, closely)
     if not classes.any():
         first = [(n - w) // 2 for n, w in zip(shape, size, strict=True)]
         return tuple(slice(a, a + w) for a, w in zip(first, size, strict=True))
@@ -122,15 +134,54 @@ def surroundings(
     return tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, shape, strict=True))
 
 
-def candidates(mask: np.ndarray) -> list[np.ndarray]:
-    """Centers (voxels) of the largest components of ``mask``, then the middle of the volume."""
+def _second_look(
+    network: DualTaskVNet,
+    image: Tensor,
+    size: Sequence[int],
+    mirror_axes: tuple[int, ...],
+    value: int,
+    first: np.ndarray,
+    canceled: Callable[[], bool] | None,
+) -> np.ndarray:
+    """The `lead` of the class ``value`` (I, J, K) in all views, where pieces of the ``first`` look
+    rival; 0 elsewhere. Each is looked at in the middle of a window of this ``size``."""
     from scipy import ndimage
 
+    components, count = ndimage.label(first > 0)
+    weights = ndimage.sum_labels(first.astype(np.float32), components, range(1, count + 1))
+    rivals = (np.flatnonzero(weights >= _RIVALING * weights.max()) + 1).tolist()
+    if len(rivals) == 1:
+        return first
+    second = np.zeros_like(first)
+    for center in ndimage.center_of_mass(first > 0, components, rivals):
+        box = tuple(
+            slice(start, start + w)
+            for start, w in (
+                (min(max(0, round(c - (w - 1) / 2)), n - w), w)
+                for c, w, n in zip(center, size, first.shape, strict=True)
+            )
+        )
+        part = image[(slice(None), *box)].to(next(network.parameters()).device)
+        found = predict_mirrored(
+            network, part, tuple(size), mirror_axes, distance=False, canceled=canceled
+        ).foreground
+        found = found.float().cpu().numpy()
+        ahead = np.where(class_map(found) == value, lead(found), 0.0)
+        np.maximum(second[box], ahead, out=second[box], casting="same_kind")
+    return second
+
+
+def candidates(p: np.ndarray) -> list[np.ndarray]:
+    """Centers (voxels) of the surest components of where ``p`` (I, J, K) exceeds ½, by their sum
+    of 2 p - 1, then the middle of the volume."""
+    from scipy import ndimage
+
+    mask = p > 0.5
     components, count = ndimage.label(mask)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
-    largest = (np.argsort(-sizes)[: _CANDIDATES - 1] + 1).tolist()
-    centers = ndimage.center_of_mass(mask, components, largest) if largest else []
-    return [*map(np.array, centers), (np.array(mask.shape) - 1) / 2]
+    weights = np.bincount(components[mask], 2.0 * p[mask] - 1.0, count + 1)[1:]
+    surest = (np.argsort(-weights)[: _CANDIDATES - 1] + 1).tolist()
+    centers = ndimage.center_of_mass(mask, components, surest) if surest else []
+    return [*map(np.array, centers), (np.array(p.shape) - 1) / 2]
 
 
 def box_around(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..data import nnunet, preprocessing
-from ..data.components import keep_largest
+from ..data.components import keep_surest
 from ..data.preprocessing import Prepared, normalization_of
 from ..data.volume import Volume
 from ..errors import Canceled, InputError
@@ -25,7 +25,7 @@ from ..nn.network import for_inference
 from .doubt import doubt_of
 from .localization import exceeds, is_large, localize, surroundings
 from .settings import BAND_MM, UNSURE_MM, SegmentSettings
-from .sliding_window import Prediction, class_map, predict_mirrored
+from .sliding_window import Prediction, class_map, lead, predict_mirrored
 from .surface_error import band, near_surface, surface_voxels
 
 _SEED = 2022
@@ -153,7 +153,9 @@ class Segmenter:
                 one_piece = [
                     bool(c.largest_component) and not settings.all_components for c in card.classes
                 ]
-                where = surroundings(self.network, whole.image, card.patch, one_piece, canceled)
+                where = surroundings(
+                    self.network, whole.image, card.patch, one_piece, card.mirror_axes, canceled
+                )
                 prepared = whole.part(where)
             prediction = predict_mirrored(
                 self.network,
@@ -200,7 +202,11 @@ class Segmenter:
         def back(field: torch.Tensor) -> np.ndarray:
             return prepared.place(prepared.restore(field[None].cpu().float()).numpy()[0], 0.0)
 
-        labels = self._keep_pieces(_classes(prediction.foreground, prepared), settings)
+        foreground = prediction.foreground.cpu().numpy()
+        coarse, labels = class_map(foreground), _classes(prediction.foreground, prepared)
+        for n in self._in_one_piece(settings):
+            keep_surest(coarse, n, lambda: lead(foreground))
+            keep_surest(labels, n, lambda n=n: prepared.nearest(coarse == n))
         labels = prepared.place(labels, 0)
         sdf: Sequence[Volume] = ()
         if prediction.distance is not None:
@@ -209,7 +215,6 @@ class Segmenter:
         if prediction.uncertainty is not None:
             uncertainty = Volume(back(prediction.uncertainty[0]), grid)
             error = Volume(np.zeros(grid.shape, np.float32), grid)
-            coarse = self._keep_pieces(class_map(prediction.foreground.cpu().numpy()), settings)
             doubt = doubt_of(prediction, coarse, prepared.spacing, card.calibration)
             dice = doubt.dice
         results = []
@@ -243,12 +248,11 @@ class Segmenter:
             time.monotonic() - began,
         )
 
-    def _keep_pieces(self, labels: np.ndarray, settings: SegmentSettings) -> np.ndarray:
-        """``labels`` with the largest component of each class that is one, changed in place."""
-        for item in self.model.card.classes:
-            if item.largest_component and not settings.all_components:
-                keep_largest(labels, item.value)
-        return labels
+    def _in_one_piece(self, settings: SegmentSettings) -> list[int]:
+        """The values of the classes of which only one component is kept."""
+        if settings.all_components:
+            return []
+        return [item.value for item in self.model.card.classes if item.largest_component]
 
 
 class LevelSets(Sequence[Volume]):

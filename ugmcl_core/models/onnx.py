@@ -100,7 +100,9 @@ def transforms(card: ModelCard, multiple: tuple[int, int, int]) -> dict[str, Any
         {"step": "labels", "values": [0, *(c.value for c in card.classes)],
          "about": "the class of the highest probability"},
         {"step": "largest component",
-         "values": [c.value for c in card.classes if c.largest_component]},
+         "values": [c.value for c in card.classes if c.largest_component],
+         "about": "the 6-connected component in which the probability less that of the background "
+                  "has the greatest sum"},
     ]  # fmt: skip
     if card.network.get("distance_head"):
         steps.append({

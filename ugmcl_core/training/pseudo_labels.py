@@ -22,11 +22,11 @@ import torch
 
 from ..data.augmentation import floats
 from ..data.cases import PreparedCase, Representation, some_voxels
-from ..data.components import keep_largest
+from ..data.components import keep_surest
 from ..files import whole_file
 from ..inference.agreement import agreement
 from ..inference.localization import is_large, surroundings, work
-from ..inference.sliding_window import class_map, predict_mirrored
+from ..inference.sliding_window import class_map, lead, predict_mirrored
 from ..nn.level_sets import distance_to_store, reach_of, signed_distance
 from ..nn.network import DualTaskVNet
 
@@ -93,7 +93,7 @@ def label_volume(
     class is one. Raises Canceled."""
     image, where = floats(case.image), None
     if is_large(image.shape[1:], patch):
-        where = surroundings(network, image, patch, one_piece, canceled)
+        where = surroundings(network, image, patch, one_piece, mirror_axes, canceled)
         image = image[(slice(None), *where)]
     found = predict_mirrored(network, image, patch, mirror_axes, canceled=canceled)
     foreground = found.foreground.float().cpu()
@@ -101,7 +101,7 @@ def label_volume(
     classes = everything.copy()
     for value, whole in enumerate(one_piece, 1):
         if whole:
-            keep_largest(classes, value)
+            keep_surest(classes, value, lambda: lead(foreground.numpy()))
     inside = found.distance.float().cpu().numpy() < 0
     agreed = [(classes == value) == inside[value - 1] for value in range(1, len(inside) + 1)]
     belief = agreement(foreground, torch.from_numpy(classes))

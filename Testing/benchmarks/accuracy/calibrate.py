@@ -1,11 +1,14 @@
 """Fit the calibration of a model: what its doubt means in mm, in mL and in Dice.
 
     python Testing/benchmarks/accuracy/calibrate.py --images DIR --labels DIR --cases LIST
-        [--without LIST] [--model NAME] [--write]
+        [--without LIST] [--model NAME] [--places-of MODEL ... --places-cases LIST] [--write]
 
-LIST names cases whose references the model was not trained on, at least 5. Prints how each case
-fares with the calibration of all others, and then the calibration of all of them; --write puts it
-into the model's card. See `ugmcl_core.models.card.Calibration`, and docs/methods.md for the rules.
+LIST names cases whose references the model was not trained on, at least 5. Where models tend to
+err takes more cases than that, but models of one structure tend to err in the same places: the
+errors of the further models of --places-of count too for these places, on cases that none of them
+was trained on. Prints how each case fares with the calibration of all others, and then the
+calibration of all of them; --write puts it into the model's card. See
+`ugmcl_core.models.card.Calibration`, and docs/methods.md for the rules.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from dataclasses import asdict
 
 import numpy as np
 from scipy import stats
-from surface_error import Case, measured, parser, report
+from surface_error import Case, chosen, measured, parser, report
 
+from ugmcl_core.data.pairing import read_list
 from ugmcl_core.inference.surface_error import place_factor, place_terms
 from ugmcl_core.models.card import Calibration
 from ugmcl_core.models.model import resolve, update_card
@@ -29,7 +33,7 @@ _SURE = 0.95  # of the cases, within an interval
 _FEWEST = 5
 _GROUPS = 20
 _ROUGH_MM = 0.5  # added to errors before their logarithm is taken
-_PENALTY = 0.3  # of the squared weights of places, against the mean squared error of a logarithm
+_PENALTY = 3.0  # of the squared weights of places, against the mean squared error of a logarithm
 _LEAST_MM = 1e-3
 
 
@@ -37,15 +41,26 @@ def main() -> int:
     """Print and perhaps write the calibration."""
     words = parser(__doc__)
     words.add_argument("--write", action="store_true", help="put it into the model's card")
+    words.add_argument("--places-of", nargs="+", metavar="MODEL", default=[],
+                       help="further models of the structure, which tend to err in the same "
+                            "places")  # fmt: skip
+    words.add_argument("--places-cases", metavar="LIST", help="list of case names for these")
     words = words.parse_args()
+    if bool(words.places_of) != bool(words.places_cases):
+        sys.exit("--places-of and --places-cases belong together; give both or neither")
     model = resolve(words.model)
-    cases = measured(model, words)
+    cases = measured(model, words, chosen(words))
     if len(cases) < _FEWEST:
         sys.exit(f"{words.cases}: {len(cases)} cases are too few for an interval; give {_FEWEST} "
                  "or more")  # fmt: skip
+    further = [
+        case
+        for other in words.places_of
+        for case in measured(resolve(other), words, read_list(words.places_cases))
+    ]
     print("Each case with the calibration of the others:")
-    report(cases, [fitted([*cases[:n], *cases[n + 1 :]]) for n in range(len(cases))])
-    calibration = fitted(cases)
+    report(cases, [fitted([*cases[:n], *cases[n + 1 :]], further) for n in range(len(cases))])
+    calibration = fitted(cases, further)
     print(f"\nCalibration: {json.dumps(asdict(calibration))}")
     if words.write:
         update_card(model, calibration=calibration)
@@ -53,9 +68,9 @@ def main() -> int:
     return 0
 
 
-def fitted(cases: Sequence[Case]) -> Calibration:
-    """The calibration by these cases."""
-    weights = place_weights(cases)
+def fitted(cases: Sequence[Case], further: Sequence[Case] = ()) -> Calibration:
+    """The calibration by these cases; those of ``further`` models count for the places alone."""
+    weights = place_weights([*cases, *further])
     factor, exponent = bounds_rule(cases, weights)
     slope, offset, deviation = dice_rule(cases)
     stretch = bound([needed_stretch(c) for c in cases])

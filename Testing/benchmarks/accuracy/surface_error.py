@@ -26,14 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import torch
 
-from ugmcl_core.data.components import keep_largest
+from ugmcl_core.data.components import keep_surest
 from ugmcl_core.data.pairing import by_stem, read_list
 from ugmcl_core.data.preprocessing import resize, to_canonical
 from ugmcl_core.data.volume import read, read_labels
 from ugmcl_core.inference.agreement import soft_dice
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import BAND_MM, UNSURE_MM, SegmentSettings
-from ugmcl_core.inference.sliding_window import class_map
+from ugmcl_core.inference.sliding_window import class_map, lead
 from ugmcl_core.inference.surface_error import (
     bound,
     expected_offset,
@@ -75,7 +75,7 @@ def main() -> int:
     """Print the figures."""
     words = parser(__doc__).parse_args()
     model = resolve(words.model)
-    cases = measured(model, words)
+    cases = measured(model, words, chosen(words))
     calibration = model.card.calibration or Calibration()
     report(cases, [calibration] * len(cases))
     return 0
@@ -92,11 +92,15 @@ def parser(text: str) -> argparse.ArgumentParser:
     return words
 
 
-def measured(model: Model, words: argparse.Namespace) -> list[Case]:
-    """The cases of the list, one after the other."""
-    images, labels = by_stem(words.images), by_stem(words.labels)
+def chosen(words: argparse.Namespace) -> list[str]:
+    """The names of the cases."""
     left_out = set(read_list(words.without)) if words.without else set()
-    names = [n for n in read_list(words.cases) if n not in left_out]
+    return [n for n in read_list(words.cases) if n not in left_out]
+
+
+def measured(model: Model, words: argparse.Namespace, names: Sequence[str]) -> list[Case]:
+    """The cases of these names, one after the other."""
+    images, labels = by_stem(words.images), by_stem(words.labels)
     segmenter = Segmenter(model, "cpu")
     found = []
     for n in names:
@@ -112,8 +116,9 @@ def measure(segmenter: Segmenter, image: Path, label: Path) -> Case:
         read(image), SegmentSettings(), progress=lambda fraction, text: None
     )
     spacing, pooled = prepared.spacing, prediction.pooled(0)
-    found = class_map(prediction.foreground.cpu().numpy())
-    keep_largest(found, 1)
+    foreground = prediction.foreground.cpu().numpy()
+    found = class_map(foreground)
+    keep_surest(found, 1, lambda: lead(foreground))
     mask = found == 1
     near = within_reach_only(pooled, mask, spacing)
     truth = to_canonical(read_labels(label).array, prepared.order, prepared.flips) > 0
@@ -125,7 +130,7 @@ def measure(segmenter: Segmenter, image: Path, label: Path) -> Case:
     ball = ndimage.distance_transform_edt(_ball_seed(spacing), spacing) <= BAND_MM
     nearby = ndimage.convolve(entropy, ball / ball.sum())
     return Case(
-        error=crossing_error(prediction.foreground[0].cpu().numpy(), mask, distance)[points],
+        error=crossing_error(foreground[0], mask, distance)[points],
         offset=expected_offset(pooled, mask, spacing)[points],
         place=places(points, spacing),
         entropy=entropy[points],

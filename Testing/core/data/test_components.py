@@ -10,7 +10,7 @@ from samples import tiny_model
 from scipy import ndimage
 
 from ugmcl_core.data.cases import Case, Representation, load_case, prepare_case, store_case
-from ugmcl_core.data.components import has_several_components, keep_largest
+from ugmcl_core.data.components import has_several_components, keep_largest, keep_surest
 from ugmcl_core.data.preprocessing import Normalization
 from ugmcl_core.data.volume import Grid, Volume, write
 from ugmcl_core.errors import InputError
@@ -25,6 +25,33 @@ def test_only_the_largest_component_of_a_class_is_kept():
     labels[1:4, 1:4, 1:4], labels[6:8, 1:3, 1:3], labels[9:11] = 1, 1, 2
     keep_largest(labels, 1)
     assert (labels == 1).sum() == 27 and (labels == 2).sum() == 72 and not labels[6:8].any()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "leads", "kept"),
+    [
+        ((30, 20), (0.4, 0.9), 1),  # less of it, but surer
+        ((30, 20), (0.6, 0.5), 0),
+        ((90, 10), (0.4, 1.0), 0),  # what may be noise is no rival, however sure
+        ((20, 40, 8), (0.9, 0.5, 0.95), 0),
+        ((24, 24), (0.0, 0.0), 0),  # nothing to choose by
+    ],
+)
+def test_the_surest_of_the_components_that_may_be_the_structure_is_kept(sizes, leads, kept):
+    mask = pieces(*sizes)
+    order, _ = ndimage.label(mask)
+    labels = np.where(mask, np.uint8(2), np.uint8(0))
+    labels[12:] = 1
+    lead = np.array([0.0, *leads], np.float32)[order]
+    keep_surest(labels, 2, lambda: lead)
+    assert np.array_equal(labels == 2, order == kept + 1) and (labels[12:] == 1).all()
+
+
+def test_a_single_component_is_kept_unasked():
+    labels = pieces(50).astype(np.uint8)
+    keep_surest(labels, 1, lambda: pytest.fail("the lead was asked for"))
+    keep_surest(labels, 2, lambda: pytest.fail("the lead was asked for"))
+    assert labels.sum() == 50
 
 
 def pieces(*sizes):

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from samples import reordered
 
 from ugmcl_core.data.preprocessing import Normalization, canonical_axes, prepare, resize
@@ -98,6 +100,30 @@ def test_rows_and_parts_are_those_of_the_whole(oblique, spacing, flips):
     assert torch.allclose(back[edge], there[edge], atol=1e-4)
     some = part.restore(part.image, rows)
     assert torch.allclose(some, back.narrow(1 + axis, 3, 5), atol=1e-4)
+
+
+@settings(max_examples=40)
+@given(
+    spacing=st.floats(0.6, 4.0),
+    order=st.permutations(range(3)),
+    flips=st.tuples(*(st.booleans(),) * 3),
+    share=st.floats(0.0, 0.3),
+)
+def test_the_nearest_voxel_is_half_a_voxel_away_at_most(spacing, order, flips, share):
+    grid = Grid((30, 26, 20), (0.9, 1.1, 1.7))
+    random = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    volume = reordered(Volume(random, grid), tuple(order), flips)
+    whole = prepare(volume, (spacing,) * 3, MR)
+    inside = [slice(int(share * n), n) for n in whole.image.shape[1:]]
+    part = whole.part(inside)
+    for prepared, corner in ((whole, (0, 0, 0)), (part, [s.start for s in inside])):
+        for a, own in enumerate(np.indices(prepared.image.shape[1:])):
+            axis, count = whole.order[a], whole.region[whole.order[a]]
+            centers = (np.arange(count) + 0.5) * whole.image.shape[1 + a] / count - 0.5
+            centers = centers[::-1] if whole.flips[a] else centers
+            centers = centers[prepared.box[axis]].clip(corner[a])  # a voxel cut by the part's edge
+            away = np.moveaxis(prepared.nearest(own), axis, -1) + corner[a] - centers
+            assert away.shape[-1] == prepared.region[axis] and np.abs(away).max() <= 0.5 + 1e-3
 
 
 def test_linear_images_come_back_exactly():

@@ -15,13 +15,14 @@ from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.inference.sliding_window import Prediction
 
 
-def test_candidates_are_the_largest_components_and_the_middle():
-    mask = np.zeros((30, 20, 10), bool)
-    mask[2:4, 2:4, 2:4], mask[10:20, 5:15, 2:8] = True, True
-    found = candidates(mask)
+def test_candidates_are_the_surest_components_and_the_middle():
+    p = np.zeros((30, 20, 10))
+    p[2:4, 2:4, 2:4], p[10:20, 5:15, 2:8], p[25:29, 2:8, 1:9] = 0.99, 0.9, 0.51
+    found = candidates(p)
     assert np.allclose(found[0], (14.5, 9.5, 4.5)) and np.allclose(found[1], (2.5, 2.5, 2.5))
+    assert np.allclose(found[2], (26.5, 4.5, 4.5)), "larger than the former, but doubtful"
     assert np.allclose(found[-1], (14.5, 9.5, 4.5))
-    assert len(candidates(np.zeros((4, 4, 4), bool))) == 1
+    assert len(candidates(np.zeros((4, 4, 4)))) == 1
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,30 @@ def test_a_large_volume_is_looked_at_once_and_closely_around_the_find(finder):
     )  # fmt: skip
     nothing = surroundings(network, torch.zeros(1, 60, 50, 40), patch, [True])
     assert nothing == (slice(22, 38), slice(20, 30), slice(16, 24))
+
+
+@pytest.mark.parametrize(("gland", "other"), [(0.95, 0.6), (0.6, 0.95)])
+def test_of_two_finds_in_a_large_field_the_one_that_all_views_are_sure_of_counts(
+    monkeypatch, gland, other
+):
+    first, views = torch.zeros(2, 60, 50, 40)
+    first[10:14, 20:25, 12:15], first[40:44, 30:36, 25:28] = 0.9, 0.9  # the second is larger
+    views[10:14, 20:25, 12:15], views[40:44, 30:36, 25:28] = gland, other
+    seen = []
+
+    def all_views(network, part, patch, axes, **options):
+        assert axes == (0, 2)
+        seen.append(tuple(part.shape[1:]))
+        return Prediction(part[1:], None)
+
+    one_view = lambda network, part, patch, distance: Prediction(part[:1], None)  # noqa: E731
+    monkeypatch.setattr(localization, "predict", one_view)
+    monkeypatch.setattr(localization, "predict_mirrored", all_views)
+    network, image = torch.nn.Linear(1, 1), torch.stack([first, views])
+    found = surroundings(network, image, (16, 10, 8), [True], (0, 2))
+    assert found == ((slice(2, 22), slice(15, 30), slice(8, 19)) if gland > other else
+                     (slice(32, 52), slice(25, 41), slice(21, 32)))  # fmt: skip
+    assert seen == [(16, 10, 8)] * 2
 
 
 def test_what_is_found_closely_is_what_the_whole_volume_shows(segmenter, case, monkeypatch):

@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from samples import dice, reordered
+from scipy import ndimage
 
 from ugmcl_core.data.volume import Grid, Volume, index_box, write
 from ugmcl_core.errors import InputError
 from ugmcl_core.evaluation import compare
 from ugmcl_core.inference import result_files
-from ugmcl_core.inference.settings import SegmentSettings
+from ugmcl_core.inference import segmenter as module
+from ugmcl_core.inference.settings import BAND_MM, SegmentSettings
+from ugmcl_core.inference.sliding_window import Prediction
 from ugmcl_core.nn.level_sets import signed_distance
 
 
@@ -62,6 +66,22 @@ def test_all_48_axis_orders_give_the_same_result_in_world_space(segmenter, case,
     wanted = reordered(Volume(reference, volume.grid), order, flips)
     assert np.allclose(other.grid.affine, wanted.grid.affine)
     assert dice(other.array > 0, wanted.array > 0) >= 0.99
+
+
+def test_the_surest_piece_is_the_result_wherever_it_is_shown(segmenter, case, monkeypatch):
+    def two_pieces(network, image, *arguments, **options):
+        p = torch.zeros(1, *image.shape[1:])
+        p[0, 4:8, 4:8, 4:8], p[0, 10:16, 10:16, 4:10] = 0.95, 0.6  # the larger one is doubtful
+        return Prediction(p, None, p)
+
+    monkeypatch.setattr(module, "predict_mirrored", two_pieces)
+    whole = segmenter.segment(case[0], SegmentSettings(1, all_components=True))
+    found = segmenter.segment(case[0], SegmentSettings(1))
+    pieces, count = ndimage.label(whole.labels.array)
+    assert count == 2 and len(np.unique(pieces[found.labels.array > 0])) == 1
+    assert 0 < found.classes[0].volume_ml < whole.classes[0].volume_ml / 2
+    away = ndimage.distance_transform_edt(found.labels.array == 0, sampling=case[0].grid.spacing)
+    assert away[found.surface_error.array > 0].max() <= BAND_MM + 1e-3
 
 
 def test_outside_the_region_of_interest_is_background(segmenter, case):
