@@ -99,7 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-components",
         action="store_true",
-        help="keep every island of a structure that is one piece, not only the largest",
+        help="keep every island of a structure that is one piece, not only the one that the "
+        "model is surest of",
     )
     parser.add_argument(
         "--overlap",

@@ -24,7 +24,7 @@ class UGMCLVolumes(Method):
     volume has given ``epochs`` patches: while these still teach more, labels that the model gives
     itself only hold it back. Then, and ``renewals`` - 1 times more, the averaged model labels the
     unlabeled volumes as wholes (`training.pseudo_labels`): the mean over mirrored views, the
-    largest component where the labels show one piece, T(y) of that. A volume is trusted as far as
+    surest component where the labels show one piece, T(y) of that. A volume is trusted as far as
     its views agree (all but the most trusted part ``admitted`` is left out), and a voxel where the
     two heads agree. From then on a part of each batch consists of patches of those volumes,
     augmented and trained like labeled ones, in one schedule of the learning rate.

@@ -65,8 +65,8 @@ class Calibration:
     alike and the interval of the Dice is twice as wide.
     """
 
-    factor: float = 2.1
-    exponent: float = 2.6
+    factor: float = 1.9
+    exponent: float = 2.1
     dice_slope: float = 1.57
     dice_offset: float = -0.53
     dice_deviation: float = 0.07

@@ -1,6 +1,6 @@
 """Labels that a model in training gives to whole unlabeled volumes and then learns from.
 
-One volume: mirrored views → their mean p and f_dis → classes (argmax, the largest component where
+One volume: mirrored views → their mean p and f_dis → classes (argmax, the surest component where
 the labels show one piece) → T(y) of these, and `valid` where both heads agree. The target of the
 segmentation is p itself, since the classes would make every doubtful voxel a certain one (Hinton
 et al., Distilling the knowledge in a neural network, 2015). A volume's trust is the `agreement` of

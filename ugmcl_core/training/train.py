@@ -370,7 +370,7 @@ def _values(trainer: Trainer) -> tuple[int, ...]:
 def _of_pieces(trainer: Trainer, description: Description) -> list[str]:
     """Notices of what `_classes` decided."""
     decided = {c.value for c in description.classes if c.largest_component is None}
-    rule = {True: "one piece of {}, of which results keep the largest",
+    rule = {True: "one piece of {}, so results keep the surest one",
             False: "several pieces of {}, all of which results keep"}  # fmt: skip
     return [
         f"the labels show {rule[c.largest_component].format(c.name)}"

@@ -290,7 +290,7 @@ def test_structures_in_several_pieces_keep_them_and_the_user_is_told(folder, tmp
                   on_event=lambda e: said.append(e.get("text")))  # fmt: skip
     assert [c.largest_component for c in model.card.classes] == [False, True]
     assert "the labels show several pieces of class 1, all of which results keep" in said
-    assert "the labels show one piece of class 2, of which results keep the largest" in said
+    assert "the labels show one piece of class 2, so results keep the surest one" in said
 
 
 def test_a_class_that_no_label_holds_is_named(folder, tmp_path):
