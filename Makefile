@@ -64,7 +64,7 @@ test-slow: KIND := -m slow
 test-all: KIND :=
 test-slow test-all: env
 	@mkdir -p build && rm -f build/figures.txt
-	@UGMCL_FIGURES="$(CURDIR)/build/figures.txt" OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) $(KIND); \
+	@UGMCL_FIGURES="$(CURDIR)/build/figures.txt" OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) --no-loadscope-reorder $(KIND); \
 	  code=$$?; cat build/figures.txt 2>/dev/null; exit $$code
 
 test-installed: env
