@@ -41,8 +41,8 @@ class ClassInfo:
 
     `value` is its number in label volumes and its channel in the network (1, 2, ... in the order
     of the card), `color` RGB from 0 to 1, and `largest_component` means that the structure is one
-    piece, so smaller islands of it are errors. None, which never occurs in a card, leaves the
-    decision to the training's labels.
+    piece, so other islands than the one that the model is surest of are errors. None, which never
+    occurs in a card, leaves the decision to the training's labels.
     """
 
     value: int

@@ -101,8 +101,9 @@ def transforms(card: ModelCard, multiple: tuple[int, int, int]) -> dict[str, Any
          "about": "the class of the highest probability"},
         {"step": "largest component",
          "values": [c.value for c in card.classes if c.largest_component],
-         "about": "the 6-connected component in which the probability less that of the background "
-                  "has the greatest sum"},
+         "about": "of the 6-connected components in which the highest probability less that of "
+                  "the background sums to at least half of the greatest such sum, the one with "
+                  "the greatest mean"},
     ]  # fmt: skip
     if card.network.get("distance_head"):
         steps.append({
