@@ -12,31 +12,57 @@ _RIVALING = 0.5  # of the greatest lead: a component that may be the structure
 
 def keep_largest(labels: np.ndarray, value: int) -> None:
     """Set all but the largest 6-connected component of ``value`` to background, in place."""
-    keep_surest(labels, value)
+    box, components, sizes = components_of(labels, value)
+    if len(sizes) > 1:
+        _keep(labels[box], components, int(sizes.argmax()))
 
 
-def keep_surest(
-    labels: np.ndarray, value: int, lead: Callable[[], np.ndarray] | None = None
-) -> None:
-    """Set all but one 6-connected component of ``value`` to background, in place: of those over
-    which ``lead()`` (I, J, K), not negative, sums to at least half of the greatest such sum, the
-    one with the greatest mean. In a large field a false find may be the larger one, but a network
-    is less sure of it. None keeps the largest. It is called only where there are several."""
+def keep_surest(labels: np.ndarray, value: int, lead: np.ndarray) -> None:
+    """Set all but one 6-connected component of ``value`` to background, in place: the `surest` by
+    the sums of ``lead`` (I, J, K) over its voxels."""
+    box, components, sizes = components_of(labels, value)
+    if len(sizes) > 1:
+        inside = components > 0
+        sums = np.bincount(components[inside] - 1, lead[box][inside])
+        _keep(labels[box], components, surest(sums, sizes))
+
+
+def keep_common(labels: np.ndarray, value: int, other: Callable[[], np.ndarray]) -> None:
+    """Set all but one 6-connected component of ``value`` to background, in place: the one with
+    the most voxels of the same value in ``other()``, the same structure on another grid. It is
+    asked for only where there are several components."""
+    box, components, sizes = components_of(labels, value)
+    if len(sizes) > 1:
+        common = components[(components > 0) & (other()[box] == value)] - 1
+        counts = np.bincount(common, minlength=len(sizes))
+        _keep(labels[box], components, int((counts if counts.any() else sizes).argmax()))
+
+
+def surest(sums: np.ndarray, sizes: np.ndarray) -> int:
+    """The number of the component that is most likely the structure, by the ``sums`` of the lead
+    of each over its ``sizes`` voxels: of those with at least half of the greatest sum, the one
+    with the greatest mean; the largest without a lead. In a large field a false find may be the
+    larger one, but a network is less sure of it."""
+    if sums.max() <= 0:
+        return int(sizes.argmax())
+    return int(np.where(sums >= _RIVALING * sums.max(), sums / sizes, -np.inf).argmax())
+
+
+def components_of(
+    labels: np.ndarray, value: int
+) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray]:
+    """The box around ``value``, in it the numbers of its 6-connected components, 1 and up, and the
+    voxels of each (N,)."""
     from scipy import ndimage
 
     mask = labels == value
     box = bounding_box(mask)
     components, count = ndimage.label(mask[box])
-    if count < 2:
-        return
-    members = components[mask[box]] - 1
-    sizes = np.bincount(members)
-    if lead is None:
-        kept = sizes.argmax()
-    else:
-        sums = np.bincount(members, lead()[box][mask[box]])
-        kept = np.where(sums >= _RIVALING * sums.max(), sums / sizes, -1.0).argmax()
-    labels[box][mask[box] & (components != kept + 1)] = 0
+    return box, components, np.bincount(components.ravel(), minlength=count + 1)[1:]
+
+
+def _keep(labels: np.ndarray, components: np.ndarray, number: int) -> None:
+    labels[(components > 0) & (components != number + 1)] = 0
 
 
 def has_several_components(mask: np.ndarray, known: np.ndarray | None = None) -> bool:

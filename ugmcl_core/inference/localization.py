@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.components import bounding_box, keep_surest
+from ..data.components import bounding_box, components_of, surest
 from ..data.preprocessing import Prepared, normalization_of, prepare
 from ..data.volume import Volume
 from ..errors import Canceled
@@ -35,7 +35,8 @@ _CANDIDATES = 4
 _LEAST = 0.2  # foreground probability from which a voxel counts as found
 _OVERLAPPING = 4.0  # about how many times the volume's voxels its windows have
 _LARGE = 24.0  # patches in a volume from which only a part is segmented in full
-_RIVALING = 0.25  # of the lead of the surest piece
+_RIVALING = 0.25  # of the greatest lead of a component: worth a second look
+_RIVALS = 4
 
 
 def exceeds(card: ModelCard, prepared: Prepared, factor: float) -> bool:
@@ -119,14 +120,9 @@ def surroundings(
             surer = lead(found) > ahead[box]
             classes[box][surer] = class_map(found)[surer]
             ahead[box][surer] = lead(found)[surer]
-    for value, whole in enumerate(one_piece, 1):
-        if whole:
-            first = np.where(classes == value, ahead, np.float16(0.0))
-
-            def closely(value: int = value, first: np.ndarray = first) -> np.ndarray:
-                return _second_look(network, image, size, mirror_axes, value, first, canceled)
-
-            keep_surest(classes, value, closely)
+    for value in np.unique(classes).tolist():
+        if value and one_piece[value - 1]:
+            _keep_surest(network, image, patch, mirror_axes, value, classes, ahead, canceled)
     if not classes.any():
         first = [(n - w) // 2 for n, w in zip(shape, size, strict=True)]
         return tuple(slice(a, a + w) for a, w in zip(first, size, strict=True))
@@ -134,41 +130,57 @@ def surroundings(
     return tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, shape, strict=True))
 
 
-def _second_look(
+def _keep_surest(
     network: DualTaskVNet,
     image: Tensor,
-    size: Sequence[int],
+    patch: tuple[int, int, int],
     mirror_axes: tuple[int, ...],
     value: int,
-    first: np.ndarray,
+    classes: np.ndarray,
+    ahead: np.ndarray,
     canceled: Callable[[], bool] | None,
-) -> np.ndarray:
-    """The `lead` of the class ``value`` (I, J, K) in all views, where pieces of the ``first`` look
-    rival; 0 elsewhere. Each is looked at in the middle of a window of this ``size``."""
+) -> None:
+    """Leave one component of ``value`` in ``classes`` (I, J, K). Those that rival in ``ahead``,
+    the lead of the first look, are looked at in all views, each in the middle of a window."""
     from scipy import ndimage
 
-    components, count = ndimage.label(first > 0)
-    weights = ndimage.sum_labels(first.astype(np.float32), components, range(1, count + 1))
-    rivals = (np.flatnonzero(weights >= _RIVALING * weights.max()) + 1).tolist()
-    if len(rivals) == 1:
-        return first
-    second = np.zeros_like(first)
-    for center in ndimage.center_of_mass(first > 0, components, rivals):
-        box = tuple(
-            slice(start, start + w)
-            for start, w in (
-                (min(max(0, round(c - (w - 1) / 2)), n - w), w)
-                for c, w, n in zip(center, size, first.shape, strict=True)
+    box, components, sizes = components_of(classes, value)
+    if len(sizes) < 2:
+        return
+    inside = components > 0
+    sums = np.bincount(components[inside] - 1, ahead[box][inside])
+    rivals = np.argsort(-sums)[:_RIVALS]
+    rivals = rivals[sums[rivals] >= _RIVALING * sums[rivals[0]]]
+    kept = rivals[0]
+    if len(rivals) > 1:
+        device = next(network.parameters()).device
+        places, again = ndimage.find_objects(components), []
+        for number in rivals:
+            voxels = np.nonzero(components[places[number]] == number + 1)
+            first = [b.start + p.start for b, p in zip(box, places[number], strict=True)]
+            near = [
+                _centered(start, p.stop - p.start, w, n)
+                for start, p, w, n in zip(first, places[number], patch, classes.shape, strict=True)
+            ]
+            part = image[(slice(None), *near)].to(device)
+            found = predict_mirrored(
+                network, part, patch, mirror_axes, distance=False, canceled=canceled
+            ).foreground
+            found = found.float().cpu().numpy()
+            own = tuple(
+                v + start - n.start for v, start, n in zip(voxels, first, near, strict=True)
             )
-        )
-        part = image[(slice(None), *box)].to(next(network.parameters()).device)
-        found = predict_mirrored(
-            network, part, tuple(size), mirror_axes, distance=False, canceled=canceled
-        ).foreground
-        found = found.float().cpu().numpy()
-        ahead = np.where(class_map(found) == value, lead(found), 0.0)
-        np.maximum(second[box], ahead, out=second[box], casting="same_kind")
-    return second
+            again.append(lead(found)[own][class_map(found)[own] == value].sum())
+        if max(again) > 0:
+            kept = rivals[surest(np.array(again), sizes[rivals])]
+    classes[box][inside & (components != kept + 1)] = 0
+
+
+def _centered(start: int, count: int, least: int, length: int) -> slice:
+    """The ``count`` from ``start`` on and as many around as make ``least``, within ``length``."""
+    size = min(length, max(least, count))
+    first = min(max(0, start + (count - size) // 2), length - size)
+    return slice(first, first + size)
 
 
 def candidates(p: np.ndarray) -> list[np.ndarray]:

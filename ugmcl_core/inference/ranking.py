@@ -11,7 +11,6 @@ from ..data.volume import Volume
 from .doubt import doubt_of
 from .segmenter import Segmenter
 from .settings import SegmentSettings
-from .sliding_window import class_map
 from .surface_uncertainty import surface_uncertainty
 
 Key = TypeVar("Key")
@@ -19,7 +18,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Assessment:
-    """A model's own assessment of its result, on its grid, small islands included.
+    """A model's own assessment of its result, on its grid.
 
     ``uncertainty`` is the mean within 5 mm of the predicted surface, NaN where there is none (an
     empty prediction, or one that fills the image); ``predicted_dice`` is the model's
@@ -48,13 +47,14 @@ def assess(
 ) -> Assessment:
     """Assess one volume, or the channels of one case, by ``passes`` Monte Carlo passes; raises
     InputError and Canceled."""
+    settings = SegmentSettings(passes)
     prediction, prepared, _ = segmenter.predict(
         volume,
-        SegmentSettings(passes),
+        settings,
         progress=progress or (lambda fraction, text: None),
         canceled=canceled,
     )
-    found = class_map(prediction.foreground.cpu().numpy())
+    found = segmenter.classes(prediction, settings)
     unsure = surface_uncertainty(
         prediction.uncertainty[0].cpu().numpy(), found > 0, prepared.spacing
     )

@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
 
 from ..data import nnunet, preprocessing
-from ..data.components import keep_surest
+from ..data.components import keep_common, keep_surest
 from ..data.preprocessing import Prepared, normalization_of
 from ..data.volume import Volume
 from ..errors import Canceled, InputError
@@ -202,11 +203,11 @@ class Segmenter:
         def back(field: torch.Tensor) -> np.ndarray:
             return prepared.place(prepared.restore(field[None].cpu().float()).numpy()[0], 0.0)
 
-        foreground = prediction.foreground.cpu().numpy()
-        coarse, labels = class_map(foreground), _classes(prediction.foreground, prepared)
+        coarse = self.classes(prediction, settings)
+        labels = _classes(prediction.foreground, prepared)
+        near = cache(lambda: prepared.nearest(coarse))
         for n in self._in_one_piece(settings):
-            keep_surest(coarse, n, lambda: lead(foreground))
-            keep_surest(labels, n, lambda n=n: prepared.nearest(coarse == n))
+            keep_common(labels, n, near)
         labels = prepared.place(labels, 0)
         sdf: Sequence[Volume] = ()
         if prediction.distance is not None:
@@ -247,6 +248,14 @@ class Segmenter:
             tuple(_advice(card, wide, results)),
             time.monotonic() - began,
         )
+
+    def classes(self, prediction: Prediction, settings: SegmentSettings) -> np.ndarray:
+        """The classes on the model's grid (I, J, K), those in one piece without others."""
+        foreground = prediction.foreground.cpu().numpy()
+        found, ahead = class_map(foreground), lead(foreground)
+        for value in self._in_one_piece(settings):
+            keep_surest(found, value, ahead)
+        return found
 
     def _in_one_piece(self, settings: SegmentSettings) -> list[int]:
         """The values of the classes of which only one component is kept."""

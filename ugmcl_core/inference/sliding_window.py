@@ -62,8 +62,8 @@ def class_map(foreground: np.ndarray) -> np.ndarray:
 
 def lead(foreground: np.ndarray) -> np.ndarray:
     """By how much the most probable foreground class exceeds the background: (C-1, I, J, K)
-    probabilities to (I, J, K), of two classes 2 p - 1. Its sum over a piece is how many more of
-    the piece's voxels are expected to be right than wrong."""
+    probabilities to (I, J, K). Of two classes 2 p - 1, whose sum over a component is how many more
+    of its voxels are expected to be right than wrong."""
     return foreground.max(axis=0) + foreground.sum(axis=0) - 1.0
 
 

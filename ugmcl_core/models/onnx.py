@@ -103,7 +103,7 @@ def transforms(card: ModelCard, multiple: tuple[int, int, int]) -> dict[str, Any
          "values": [c.value for c in card.classes if c.largest_component],
          "about": "of the 6-connected components in which the highest probability less that of "
                   "the background sums to at least half of the greatest such sum, the one with "
-                  "the greatest mean"},
+                  "the greatest mean (ugmcl chooses it before it resamples back)"},
     ]  # fmt: skip
     if card.network.get("distance_head"):
         steps.append({

@@ -99,9 +99,10 @@ def label_volume(
     foreground = found.foreground.float().cpu()
     everything = class_map(foreground.numpy())
     classes = everything.copy()
+    ahead = lead(foreground.numpy())
     for value, whole in enumerate(one_piece, 1):
         if whole:
-            keep_surest(classes, value, lambda: lead(foreground.numpy()))
+            keep_surest(classes, value, ahead)
     inside = found.distance.float().cpu().numpy() < 0
     agreed = [(classes == value) == inside[value - 1] for value in range(1, len(inside) + 1)]
     belief = agreement(foreground, torch.from_numpy(classes))

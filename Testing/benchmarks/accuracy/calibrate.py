@@ -53,10 +53,14 @@ def main() -> int:
     if len(cases) < _FEWEST:
         sys.exit(f"{words.cases}: {len(cases)} cases are too few for an interval; give {_FEWEST} "
                  "or more")  # fmt: skip
+    others = read_list(words.places_cases) if words.places_cases else []
+    if twice := sorted(set(others) & set(chosen(words))):
+        sys.exit(f"{words.places_cases}: {twice[0]} is in {words.cases} too, and a case cannot "
+                 "count for both; leave it out")  # fmt: skip
     further = [
         case
         for other in words.places_of
-        for case in measured(resolve(other), words, read_list(words.places_cases))
+        for case in measured(resolve(other), words, others)
     ]
     print("Each case with the calibration of the others:")
     report(cases, [fitted([*cases[:n], *cases[n + 1 :]], further) for n in range(len(cases))])

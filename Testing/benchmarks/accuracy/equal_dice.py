@@ -6,10 +6,10 @@
 Each scan is segmented by `Segmenter` (one window or few, bfloat16 where the processor has it) and
 by the plain reference of the benchmark (float32, a patch every 18x18x4 voxels, mean of softmax),
 both from the same prepared image, unmirrored, probabilities brought back onto the scan's grid
-before they are thresholded; scored with all components, and with the largest alone, as `ugmcl
-segment` keeps it. The reference takes up to minutes a scan; --alone leaves it out. With a margin
-the scans get surroundings first, as in field_of_view.py, so that a model whose patch holds a whole
-scan needs several patches as well.
+before they are thresholded; scored with all components, and with the largest alone. The reference
+takes up to minutes a scan; --alone leaves it out. With a margin the scans get surroundings first,
+as in field_of_view.py, so that a model whose patch holds a whole scan needs several patches as
+well.
 """
 
 from __future__ import annotations

@@ -26,14 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import torch
 
-from ugmcl_core.data.components import keep_surest
 from ugmcl_core.data.pairing import by_stem, read_list
 from ugmcl_core.data.preprocessing import resize, to_canonical
 from ugmcl_core.data.volume import read, read_labels
 from ugmcl_core.inference.agreement import soft_dice
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import BAND_MM, UNSURE_MM, SegmentSettings
-from ugmcl_core.inference.sliding_window import class_map, lead
 from ugmcl_core.inference.surface_error import (
     bound,
     expected_offset,
@@ -112,14 +110,12 @@ def measured(model: Model, words: argparse.Namespace, names: Sequence[str]) -> l
 
 def measure(segmenter: Segmenter, image: Path, label: Path) -> Case:
     """One case, on the model's grid; the reference's distance is that of its own grid."""
+    settings = SegmentSettings()
     prediction, prepared, _ = segmenter.predict(
-        read(image), SegmentSettings(), progress=lambda fraction, text: None
+        read(image), settings, progress=lambda fraction, text: None
     )
     spacing, pooled = prepared.spacing, prediction.pooled(0)
-    foreground = prediction.foreground.cpu().numpy()
-    found = class_map(foreground)
-    keep_surest(found, 1, lambda: lead(foreground))
-    mask = found == 1
+    mask = segmenter.classes(prediction, settings) == 1
     near = within_reach_only(pooled, mask, spacing)
     truth = to_canonical(read_labels(label).array, prepared.order, prepared.flips) > 0
     fine = tuple(s * m / n for s, m, n in zip(spacing, mask.shape, truth.shape, strict=True))
@@ -130,7 +126,7 @@ def measure(segmenter: Segmenter, image: Path, label: Path) -> Case:
     ball = ndimage.distance_transform_edt(_ball_seed(spacing), spacing) <= BAND_MM
     nearby = ndimage.convolve(entropy, ball / ball.sum())
     return Case(
-        error=crossing_error(foreground[0], mask, distance)[points],
+        error=crossing_error(prediction.foreground[0].cpu().numpy(), mask, distance)[points],
         offset=expected_offset(pooled, mask, spacing)[points],
         place=places(points, spacing),
         entropy=entropy[points],

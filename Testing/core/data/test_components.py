@@ -10,7 +10,12 @@ from samples import tiny_model
 from scipy import ndimage
 
 from ugmcl_core.data.cases import Case, Representation, load_case, prepare_case, store_case
-from ugmcl_core.data.components import has_several_components, keep_largest, keep_surest
+from ugmcl_core.data.components import (
+    has_several_components,
+    keep_common,
+    keep_largest,
+    keep_surest,
+)
 from ugmcl_core.data.preprocessing import Normalization
 from ugmcl_core.data.volume import Grid, Volume, write
 from ugmcl_core.errors import InputError
@@ -34,7 +39,7 @@ def test_only_the_largest_component_of_a_class_is_kept():
         ((30, 20), (0.6, 0.5), 0),
         ((90, 10), (0.4, 1.0), 0),  # what may be noise is no rival, however sure
         ((20, 40, 8), (0.9, 0.5, 0.95), 0),
-        ((24, 24), (0.0, 0.0), 0),  # nothing to choose by
+        ((8, 40), (0.0, 0.0), 1),  # nothing to choose by but the size
     ],
 )
 def test_the_surest_of_the_components_that_may_be_the_structure_is_kept(sizes, leads, kept):
@@ -42,15 +47,33 @@ def test_the_surest_of_the_components_that_may_be_the_structure_is_kept(sizes, l
     order, _ = ndimage.label(mask)
     labels = np.where(mask, np.uint8(2), np.uint8(0))
     labels[12:] = 1
-    lead = np.array([0.0, *leads], np.float32)[order]
-    keep_surest(labels, 2, lambda: lead)
+    keep_surest(labels, 2, np.array([0.0, *leads], np.float32)[order])
     assert np.array_equal(labels == 2, order == kept + 1) and (labels[12:] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("common", "kept"),
+    [
+        ((28, 20), 0),  # a thin bridge between them broke: the larger part, though less of it
+        ((3, 20), 1),
+        ((0, 1), 1),
+        ((0, 0), 0),
+    ],
+)
+def test_the_component_with_most_in_common_with_another_grids_is_kept(common, kept):
+    labels = pieces(30, 20).astype(np.uint8)
+    order, _ = ndimage.label(labels)
+    other = 2 * (pieces(*common) if any(common) else np.zeros_like(labels)).astype(np.uint8)
+    labels *= 2
+    other[12:] = 1
+    keep_common(labels, 2, lambda: other)
+    assert np.array_equal(labels == 2, order == kept + 1)
 
 
 def test_a_single_component_is_kept_unasked():
     labels = pieces(50).astype(np.uint8)
-    keep_surest(labels, 1, lambda: pytest.fail("the lead was asked for"))
-    keep_surest(labels, 2, lambda: pytest.fail("the lead was asked for"))
+    for value in (1, 2):
+        keep_common(labels, value, lambda: pytest.fail("the other grid was asked for"))
     assert labels.sum() == 50
 
 

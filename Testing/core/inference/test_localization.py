@@ -150,28 +150,69 @@ def test_a_large_volume_is_looked_at_once_and_closely_around_the_find(finder):
     assert nothing == (slice(22, 38), slice(20, 30), slice(16, 24))
 
 
-@pytest.mark.parametrize(("gland", "other"), [(0.95, 0.6), (0.6, 0.95)])
-def test_of_two_finds_in_a_large_field_the_one_that_all_views_are_sure_of_counts(
-    monkeypatch, gland, other
-):
-    first, views = torch.zeros(2, 60, 50, 40)
-    first[10:14, 20:25, 12:15], first[40:44, 30:36, 25:28] = 0.9, 0.9  # the second is larger
-    views[10:14, 20:25, 12:15], views[40:44, 30:36, 25:28] = gland, other
+@pytest.fixture
+def looks(monkeypatch):
+    """A stand-in for the network, to which the first channels of an image are the probabilities in
+    one view and the others those in all views, and the windows that all views saw."""
     seen = []
 
-    def all_views(network, part, patch, axes, **options):
-        assert axes == (0, 2)
+    def all_views(network, part, patch, axes, *, distance, canceled):
+        assert patch == (16, 10, 8) and axes == (0, 2) and not distance
         seen.append(tuple(part.shape[1:]))
-        return Prediction(part[1:], None)
+        return Prediction(part[len(part) // 2 :], None)
 
-    one_view = lambda network, part, patch, distance: Prediction(part[:1], None)  # noqa: E731
+    def one_view(network, part, patch, distance):
+        return Prediction(part[: len(part) // 2], None)
+
     monkeypatch.setattr(localization, "predict", one_view)
     monkeypatch.setattr(localization, "predict_mirrored", all_views)
-    network, image = torch.nn.Linear(1, 1), torch.stack([first, views])
-    found = surroundings(network, image, (16, 10, 8), [True], (0, 2))
-    assert found == ((slice(2, 22), slice(15, 30), slice(8, 19)) if gland > other else
-                     (slice(32, 52), slice(25, 41), slice(21, 32)))  # fmt: skip
-    assert seen == [(16, 10, 8)] * 2
+    return seen
+
+
+def found_in(image, one_piece):
+    return surroundings(torch.nn.Linear(1, 1), image, (16, 10, 8), one_piece, (0, 2))
+
+
+@pytest.mark.parametrize(("gland", "other", "first"), [
+    (0.95, 0.6, True), (0.6, 0.95, False), (0.45, 0.4, False)])  # fmt: skip
+def test_of_two_finds_in_a_large_field_the_one_that_all_views_are_sure_of_counts(
+    looks, gland, other, first
+):
+    image = torch.zeros(2, 60, 50, 40)
+    image[0, 10:14, 20:25, 12:15], image[0, 40:44, 30:36, 25:28] = 0.9, 0.9  # larger
+    image[1, 10:14, 20:25, 12:15], image[1, 40:44, 30:36, 25:28] = gland, other
+    assert found_in(image, [True]) == ((slice(2, 22), slice(15, 30), slice(8, 19)) if first else
+                                       (slice(32, 52), slice(25, 41), slice(21, 32)))  # fmt: skip
+    assert looks == [(16, 10, 8)] * 2
+
+
+def test_a_structure_longer_than_a_window_is_looked_at_as_a_whole(looks):
+    image = torch.zeros(2, 80, 50, 40)
+    image[:, 4:44, 8:18, 4:12], image[:, 56:74, 30:40, 22:30] = 0.9, 0.75
+    where = found_in(image, [True])
+    assert where == (slice(0, 52), slice(3, 23), slice(0, 16))
+    assert sorted(looks) == [(18, 10, 8), (40, 10, 8)]
+
+
+def test_many_specks_are_not_all_looked_at(looks):
+    image = torch.zeros(2, 60, 50, 40)
+    image[:, ::6, ::6, ::6] = 0.9
+    found_in(image, [True])
+    assert len(looks) == 4
+    looks.clear()
+    image[:, 20:30, 20:30, 20:30] = 0.9
+    assert found_in(image, [True])[0] == slice(12, 39) and not looks
+
+
+def test_each_class_in_one_piece_is_looked_for_by_itself(looks):
+    image = torch.zeros(6, 60, 50, 40)
+    image[:, 4:9, 4:9, 4:9] = 0.03
+    image[0, 4:9, 4:9, 4:9] = image[3, 4:9, 4:9, 4:9] = 0.9  # the first has one find,
+    image[1, 30:35, 20:25, 20:25] = image[4, 30:35, 20:25, 20:25] = 0.9  # the second two, of
+    image[1, 50:56, 40:45, 30:35], image[4, 50:56, 40:45, 30:35] = 0.9, 0.55  # which one fades,
+    image[2, 40:43, 4:8, 4:8], image[2, 4:6, 40:43, 4:8] = 0.9, 0.9  # the third may have several
+    assert found_in(image, [True, True, False]) == (slice(0, 51), slice(0, 48), slice(0, 29))
+    assert len(looks) == 2
 
 
 def test_what_is_found_closely_is_what_the_whole_volume_shows(segmenter, case, monkeypatch):

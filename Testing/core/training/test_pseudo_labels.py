@@ -18,7 +18,7 @@ from ugmcl_core.data import batches
 from ugmcl_core.data.cases import Case, Cohort, find_cohort, prepare_cases
 from ugmcl_core.data.volume import read, write
 from ugmcl_core.errors import Canceled
-from ugmcl_core.inference.sliding_window import predict_mirrored
+from ugmcl_core.inference.sliding_window import Prediction, predict_mirrored
 from ugmcl_core.methods import DualTask, Method, UGMCLVolumes
 from ugmcl_core.models.model import Model
 from ugmcl_core.nn.network import DualTaskVNet
@@ -93,6 +93,17 @@ def test_a_volume_is_labeled_by_the_mean_of_its_views(case):
     assert (target[~kept] == 0).all() and ((target[kept] > 0) & (target[kept] < 1)).any()
     every = label_volume(net, case, patch, (0, 1), [False])
     assert np.array_equal(every.classes == 1, p > 0.5)
+
+
+def test_of_several_finds_the_surest_is_the_label(case, monkeypatch):
+    p = torch.zeros(1, *case.image.shape[1:])
+    p[0, 2:6, 2:6, 2:6], p[0, 8:14, 8:14, 2:8] = 0.97, 0.6  # the larger one is doubtful
+    found = Prediction(p, 0.5 - p)
+    monkeypatch.setattr(pseudo_labels, "predict_mirrored", lambda *given, **options: found)
+    label = label_volume(network(), case, SMALL.batch.patch, (0,), [True])
+    assert np.array_equal(label.classes == 1, p[0].numpy() > 0.9)
+    several = label_volume(network(), case, SMALL.batch.patch, (0,), [False])
+    assert np.array_equal(several.classes == 1, p[0].numpy() > 0.5)
 
 
 def test_a_large_volume_is_labeled_as_its_part_is(case, monkeypatch):
