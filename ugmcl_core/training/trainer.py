@@ -31,11 +31,12 @@ from ..data.cases import (
     prepare_cases,
     within_budget,
 )
+from ..data.components import keep_surest
 from ..data.preprocessing import stored_normalization
 from ..errors import Canceled, InputError
 from ..evaluation.metrics import known_mean
 from ..inference.localization import is_large
-from ..inference.sliding_window import class_map, predict
+from ..inference.sliding_window import class_map, lead, predict
 from ..methods.base import Method
 from ..models.card import ClassInfo
 from ..models.model import Model
@@ -422,10 +423,7 @@ class Trainer:
         self, cases: Sequence[PreparedCase], should_stop: Callable[[], bool]
     ) -> list[PseudoLabel]:
         """What the averaged model finds in ``cases``; raises Canceled."""
-        one_piece = [
-            not any(case.several_components[n] for case in self.labeled)
-            for n in range(self.profile.representation.classes - 1)
-        ]
+        one_piece = self.one_piece
         canceled = should_stop if parallel.size() == 1 else None  # all ranks go on, or none
         batch = self.profile.batch
         axes = batch.augmentation.mirror_axes
@@ -526,7 +524,16 @@ class Trainer:
         with devices.autocast(self.device, self.settings.half_precision):
             overlap = 0.0 if is_large(image.shape[1:], patch) else None
             found = predict(network, image, patch, overlap=overlap, canceled=should_stop)
-        return _dice(found.foreground.cpu().numpy(), case)
+        return _dice(found.foreground.cpu().numpy(), case, self.one_piece)
+
+    @property
+    def one_piece(self) -> list[bool]:
+        """Whether each class is one piece in all labels, so that of a result one component
+        counts."""
+        return [
+            not any(case.several_components[n] for case in self.labeled)
+            for n in range(self.profile.representation.classes - 1)
+        ]
 
     @property
     def saved_network(self) -> DualTaskVNet:
@@ -611,11 +618,16 @@ def of_classes(classes: Sequence[ClassInfo], means: Sequence[float]) -> dict[str
     return {c.name: mean for c, mean in zip(classes, means, strict=True)}
 
 
-def _dice(foreground: np.ndarray, case: PreparedCase) -> list[float]:
-    """Dice of the argmax against the majority label of each voxel, for each class; NaN for one
-    that the case lacks."""
+def _dice(
+    foreground: np.ndarray, case: PreparedCase, one_piece: Sequence[bool]
+) -> list[float]:
+    """Dice of the argmax, of classes in ``one_piece`` its surest component, against the majority
+    label of each voxel, for each class; NaN for one that the case lacks."""
     found, truth = class_map(foreground), class_map(np.asarray(case.fractions, np.float32))
-    known = np.asarray(case.valid[0]) > 0.5
+    known, ahead = np.asarray(case.valid[0]) > 0.5, lead(foreground)
+    for value, whole in enumerate(one_piece, 1):
+        if whole:
+            keep_surest(found, value, ahead)
     scores = []
     for value in range(1, len(foreground) + 1):
         a, b = (found == value) & known, (truth == value) & known

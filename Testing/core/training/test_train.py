@@ -5,6 +5,7 @@ import math
 import shutil
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,6 +124,15 @@ def test_hold_out_dice_is_told_of_each_class_too(folder, tmp_path):
     assert said["classes"] == pytest.approx([scores["p5", 1], second], abs=0.02)
     last = json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[-1])
     assert last["dice"][2] is None, "NaN is no JSON"
+
+
+def test_hold_out_dice_is_that_of_what_results_keep():
+    truth, p = np.zeros((1, 20, 16, 12), np.float32), np.zeros((1, 20, 16, 12), np.float32)
+    truth[0, 2:6, 2:6, 2:6] = 1.0
+    p[0, 2:6, 2:6, 2:6], p[0, 10:16, 8:14, 4:10] = 0.95, 0.6
+    case = SimpleNamespace(fractions=truth, valid=np.ones_like(truth))
+    assert trainer._dice(p, case, [True]) == [1.0]
+    assert trainer._dice(p, case, [False]) == [pytest.approx(2 * 64 / (64 + 64 + 216))]
 
 
 @pytest.mark.parametrize("method", [DualTask(), UGMCL(passes=2)])
