@@ -1,6 +1,7 @@
 """Small networks are fastest on one thread; more threads only wait for each other."""
 
 import os
+from collections import defaultdict
 from pathlib import Path
 
 import message_sites
@@ -28,6 +29,17 @@ def place(tmp_path, monkeypatch) -> Path:
     """The user's folder of models."""
     monkeypatch.setenv("UGMCL_MODELS", str(tmp_path / "models"))
     return tmp_path / "models"
+
+
+def pytest_collection_modifyitems(items):
+    """Sort files, of all tests, by the longest time that one of their tests may take: processes
+    share the tests by files, and one that trains for minutes and starts last would keep all others
+    waiting."""
+    longest = defaultdict(float)
+    for item in items:
+        for limit in item.iter_markers("timeout"):
+            longest[item.path] = max(longest[item.path], limit.args[0])
+    items.sort(key=lambda item: -longest[item.path])
 
 
 def pytest_runtest_logreport(report):
