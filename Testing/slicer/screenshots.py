@@ -132,7 +132,7 @@ def grab_review(folder: Path, panel, target: Path) -> None:
     panel.ui.spotsSection.collapsed = False
     for row in range(2):
         panel.ui.spotsTable.item(row, 0).setCheckState(qt.Qt.Checked)
-    panel.ui.spotsTable.selectRow(5)  # far from the border of the phantom
+    panel.ui.spotsTable.selectRow(3)  # far from the border of the phantom
     harness.process_events()
     section = folder / "display.png"
     grab_section(panel, "displaySection", section)

@@ -48,15 +48,15 @@ def main() -> int:
     words = words.parse_args()
     if bool(words.places_of) != bool(words.places_cases):
         sys.exit("--places-of and --places-cases belong together; give both or neither")
+    others = read_list(words.places_cases) if words.places_cases else []
+    if twice := sorted(set(others) & set(chosen(words))):
+        sys.exit(f"{words.places_cases}: {twice[0]} is in {words.cases} too, and a case cannot "
+                 "count for both; leave it out")  # fmt: skip
     model = resolve(words.model)
     cases = measured(model, words, chosen(words))
     if len(cases) < _FEWEST:
         sys.exit(f"{words.cases}: {len(cases)} cases are too few for an interval; give {_FEWEST} "
                  "or more")  # fmt: skip
-    others = read_list(words.places_cases) if words.places_cases else []
-    if twice := sorted(set(others) & set(chosen(words))):
-        sys.exit(f"{words.places_cases}: {twice[0]} is in {words.cases} too, and a case cannot "
-                 "count for both; leave it out")  # fmt: skip
     further = [
         case
         for other in words.places_of

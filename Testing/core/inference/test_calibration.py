@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,32 @@ def test_the_rule_of_the_cases_is_found(cases):
     later = [made(rng) for _ in range(40)]
     held = np.concatenate([c.error <= c.bound(found) for c in later]).mean()
     assert held == pytest.approx(0.9, abs=0.03)
+
+
+def test_further_models_count_for_the_places_alone(cases):
+    rng = np.random.default_rng(6)
+    further = [replace(c, error=3 * c.error, dice=0.1) for c in (made(rng) for _ in range(120))]
+    few = cases[:6]
+    alone, both = calibrate.fitted(few), calibrate.fitted(few, further)
+    true = np.array(WEIGHTS)
+    off = [np.abs(np.array(k.places) - true).sum() for k in (alone, both)]
+    assert both.places != alone.places and off[1] < off[0]
+    assert (both.dice_slope, both.dice_offset, both.volume_stretch) == (
+        alone.dice_slope, alone.dice_offset, alone.volume_stretch)  # fmt: skip
+    assert both.factor == pytest.approx(alone.factor, rel=0.2), "not thrice as much"
+
+
+def test_a_case_cannot_count_for_places_and_be_left_out(tmp_path, monkeypatch):
+    (tmp_path / "own.txt").write_text("a\nb\n")
+    (tmp_path / "others.txt").write_text("b\nc\n")
+    words = ["--images", ".", "--labels", ".", "--cases", str(tmp_path / "own.txt")]
+    more = ["--places-of", "m", "--places-cases", str(tmp_path / "others.txt")]
+    monkeypatch.setattr(sys, "argv", ["calibrate.py", *words, *more])
+    with pytest.raises(SystemExit, match=r"others\.txt: b is in .*own\.txt too"):
+        calibrate.main()
+    monkeypatch.setattr(sys, "argv", ["calibrate.py", *words, *more[:2]])
+    with pytest.raises(SystemExit, match="belong together"):
+        calibrate.main()
 
 
 def test_intervals_hold_most_of_the_later_cases(cases):

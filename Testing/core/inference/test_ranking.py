@@ -16,10 +16,12 @@ from ugmcl_core.data.preprocessing import Normalization, prepare
 from ugmcl_core.data.volume import Volume
 from ugmcl_core.errors import InputError
 from ugmcl_core.inference import ranking
+from ugmcl_core.inference import segmenter as module
 from ugmcl_core.inference.agreement import agreement
 from ugmcl_core.inference.ranking import Assessment, assess, ranked
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
+from ugmcl_core.inference.sliding_window import Prediction
 from ugmcl_core.inference.surface_error import within_reach_only
 from ugmcl_core.inference.surface_uncertainty import surface_uncertainty
 from ugmcl_core.models.card import Calibration
@@ -70,6 +72,21 @@ def test_a_case_is_assessed_on_the_models_grid(segmenter, case):
     agreeing = float(2 * q[mask].sum() / (mask.sum() + q.sum()))
     expected = min(1.0, Calibration.dice_slope * agreeing + Calibration.dice_offset)
     assert found.predicted_dice == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_islands_that_results_leave_out_do_not_count(segmenter, case, monkeypatch):
+    def seen(*pieces):
+        def predict(network, image, *arguments, **options):
+            p = torch.zeros(1, *image.shape[1:])
+            for (first, size), value in pieces:
+                p[(0, *(slice(first, first + size),) * 3)] = value
+            return Prediction(p, None, 0.9 * p)
+
+        monkeypatch.setattr(module, "predict_mirrored", predict)
+        return assess(segmenter, case[0], 1)
+
+    structure, island = ((2, 5), 0.95), ((13, 6), 0.55)
+    assert seen(structure, island) == seen(structure) != seen(island)
 
 
 def test_noise_comes_before_what_the_model_knows(segmenter, case):
