@@ -122,7 +122,9 @@ def surroundings(
             ahead[box][surer] = lead(found)[surer]
     for value in np.unique(classes).tolist():
         if value and one_piece[value - 1]:
-            _keep_surest(network, image, patch, mirror_axes, value, classes, ahead, canceled)
+            _keep_by_second_look(
+                network, image, patch, mirror_axes, value, classes, ahead, canceled
+            )
     if not classes.any():
         first = [(n - w) // 2 for n, w in zip(shape, size, strict=True)]
         return tuple(slice(a, a + w) for a, w in zip(first, size, strict=True))
@@ -130,7 +132,7 @@ def surroundings(
     return tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, shape, strict=True))
 
 
-def _keep_surest(
+def _keep_by_second_look(
     network: DualTaskVNet,
     image: Tensor,
     patch: tuple[int, int, int],
