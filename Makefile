@@ -2,6 +2,7 @@
 # make test     run the everyday tests   make lint    check the style
 # make test-slow                         run those that train long or start many processes
 # make test-all                          run both kinds
+# make test-long                         train at full size for an hour, as the goals have it
 # make test-installed                    run those of the panel on what CMake installs
 # make check-extension                   check what the Extensions Index asks for
 # make demo     see it work; IMAGE=scan.nrrd segments that scan instead
@@ -20,7 +21,7 @@ LIBRARIES := libEGL.so.1:libegl1 libGL.so.1:libgl1 libxkbcommon.so.0:libxkbcommo
 export QT_QPA_PLATFORM ?= offscreen
 export VTK_DEFAULT_OPENGL_WINDOW ?= vtkEGLRenderWindow
 
-.PHONY: env libraries missing test test-slow test-all test-installed check-extension lint demo bench clean
+.PHONY: env libraries missing test test-slow test-all test-long test-installed check-extension lint demo bench clean
 .NOTPARALLEL:
 
 env: libraries $(STAMP)
@@ -60,9 +61,10 @@ test: env
 	@OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) -m "not slow"
 
 # the figures of the campaigns come after the summary of the processes
-test-slow: KIND := -m slow
-test-all: KIND :=
-test-slow test-all: env
+test-slow: KIND := -m "slow and not long"
+test-all: KIND := -m "not long"
+test-long: KIND := -m long -n 0
+test-slow test-all test-long: env
 	@mkdir -p build && rm -f build/figures.txt
 	@UGMCL_FIGURES="$(CURDIR)/build/figures.txt" OMP_NUM_THREADS=1 $(PYTHON) $(PYTEST) --no-loadscope-reorder $(KIND); \
 	  code=$$?; cat build/figures.txt 2>/dev/null; exit $$code

@@ -31,7 +31,20 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path / "models"
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if config.option.markexpr != "long":
+        skip_long(items)
+    sort_by_time(items)
+
+
+def skip_long(items):
+    """Leave tests of an hour to those who ask for them and nothing else."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="takes an hour: make test-long"))
+
+
+def sort_by_time(items):
     """Sort files, of all tests, by the longest time that one of their tests may take: processes
     share the tests by files, and one that trains for minutes and starts last would keep all others
     waiting."""
