@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import time
 import weakref
 from itertools import pairwise
@@ -231,8 +232,21 @@ def test_each_class_has_a_curve_of_its_dice(panel, tmp_path):
     names = [own.GetNthPlotSeriesNode(n).GetName() for n in range(3)]
     assert names == ["Hold-out Dice", "wall: Dice", "Step: Dice"]
     page = report.page({"model": None}, list(runFolder.metrics(tmp_path)))
-    assert "Hold-out Dice of wall, from 0.6 to 0.7 over 30 steps" in page
-    assert "Hold-out Dice of Step, from 0.8 to 0.9" in page
+    losses, dice = re.findall("<svg.*?</svg>.*?</figcaption>", page)
+    assert len(re.findall("<polyline", losses)) == 1 and "0.3" in losses
+    assert len(re.findall("<polyline", dice)) == 3
+    assert "wall: Dice" in dice and "Step: Dice" in dice and ">0.6<" in dice and ">30<" in dice
+
+
+@pytest.mark.parametrize(
+    "low, high, wanted",
+    [(0.72, 0.91, [0.7, 0.75, 0.8, 0.85, 0.9, 0.95]), (0, 300, [0, 100, 200, 300]),
+     (5, 5, [4, 6]), (-1, 1, [-1, -0.5, 0, 0.5, 1])],
+)  # fmt: skip
+def test_the_axes_have_round_numbers(low, high, wanted):
+    from UGMCLSegmentationLib.panel.improve.finetuning.lineChart import ticks
+
+    assert ticks(low, high) == pytest.approx(wanted)
 
 
 def test_the_report_tells_the_dice_of_each_structure():

@@ -11,6 +11,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ugmcl_core.training.settings import BETTER, NOT_BETTER
+from UGMCLSegmentationLib.panel.improve.finetuning import lineChart
 from UGMCLSegmentationLib.scene import taggedNodes
 from UGMCLSegmentationLib.storage import runFolder
 
@@ -136,13 +137,7 @@ def page(result: dict[str, Any], events: list[dict[str, Any]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(t)}</td>" for t in row) + "</tr>" for row in texts
     )
-    dice = [(e["step"], e["dice"]) for e in events if e.get("dice") is not None]
-    total = [(e["step"], sum(e["losses"].values())) for e in events if e.get("losses")]
-    pictures = _curve(total, _("Sum of the losses")) + _curve(dice, _("Hold-out Dice"))
-    classes = [(e["step"], e["classes"]) for e in events if e.get("classes")]
-    for name in dict.fromkeys(n for _step, means in classes for n in means):
-        one = [(step, means[name]) for step, means in classes if means.get(name) is not None]
-        pictures += _curve(one, _("Hold-out Dice of {name}").format(name=name))
+    curves = _losses(events) + _dice(events)
     table = f"<table><tr>{head}</tr>{body}</table>" if texts else ""
     work = _work(result.get("about", {}).get("corrections", []))
     note = _("Dice is 1 for a perfect overlap. 95HD is the distance within which 95 % of the "
@@ -154,37 +149,32 @@ def page(result: dict[str, Any], events: list[dict[str, Any]]) -> str:
         "text-align:right}td:first-child,th:first-child{text-align:left}"
         "table:not(.plain) tr:last-child{font-weight:bold}.plain{margin-top:1.5em}"
         "dl{display:grid;grid-template-columns:9em 1fr}"
-        "dd{margin:0}svg{width:100%;height:13em}figure{margin:1.5em 0}</style></head><body>"
+        "dd{margin:0}svg{width:100%}figure{margin:1.5em 0}</style></head><body>"
         f"<h1>{html.escape(_('Fine-tuning report'))}</h1>"
         f"<p><strong>{html.escape(summary(result))}</strong></p>"
         "<dl>"
         + "".join(
             f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in facts(result) if v
         )
-        + f"</dl>{table}{work}{pictures}<p>{html.escape(note)}</p></body></html>\n"
+        + f"</dl>{table}{work}{curves}<p>{html.escape(note)}</p></body></html>\n"
     )
 
 
-def _curve(points: list[tuple[int, float]], title: str) -> str:
-    points = [(x, y) for x, y in points if math.isfinite(y)]
-    if len(points) < 2:
-        return ""
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
-    low, high = min(ys), max(ys)
-    place = " ".join(
-        f"{600 * (x - xs[0]) / ((xs[-1] - xs[0]) or 1):.1f},"
-        f"{140 - 130 * (y - low) / ((high - low) or 1):.1f}"
-        for x, y in points
-    )
-    caption = _("{title}, from {low:.3g} to {high:.3g} over {n} steps").format(
-        title=title, low=low, high=high, n=xs[-1]
-    )
-    return (
-        "<figure><svg viewBox='0 0 600 145' preserveAspectRatio='none'><polyline fill='none' "
-        "stroke='#1f77b4' stroke-width='1.5' vector-effect='non-scaling-stroke' "
-        f"points='{place}'/>"
-        f"</svg><figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
+def _losses(events: list[dict[str, Any]]) -> str:
+    total = [(e["step"], sum(e["losses"].values())) for e in events if e.get("losses")]
+    title = _("Sum of the losses")
+    return lineChart.svg({title: total}, _("Step"), title)
+
+
+def _dice(events: list[dict[str, Any]]) -> str:
+    """The mean over the hold-out cases, and that of each structure where there are several."""
+    title = _("Hold-out Dice")
+    curves = {title: [(e["step"], e["dice"]) for e in events if e.get("dice") is not None]}
+    classes = [(e["step"], e["classes"]) for e in events if e.get("classes")]
+    for name in dict.fromkeys(n for _step, means in classes for n in means):
+        one = [(step, means[name]) for step, means in classes if means.get(name) is not None]
+        curves[_("{name}: Dice").format(name=name)] = one
+    return lineChart.svg(curves, _("Step"), _("Dice"))
 
 
 def _value(case: dict[str, Any], stage: str, key: str) -> float | None:
