@@ -45,7 +45,7 @@ HELP = "segment images"
 DESCRIPTION = """\
 Segment 3D images and write, for each IMAGE named STEM, on its own grid:
 
-  STEM_labels.nrrd        the structures, one value each
+  STEM_labels.nrrd        the structures, with the values of the labels that the model learned from
   STEM_sdf.nrrd           signed distance to the surface in mm, negative inside
                           (STEM_sdf_CLASS.nrrd for each of several structures)
   STEM_uncertainty.nrrd   where the model is unsure: predictive entropy, 0 to 1

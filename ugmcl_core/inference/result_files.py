@@ -7,12 +7,15 @@ import itertools
 import re
 import tempfile
 from collections.abc import Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..data import guarded, pairing, volume
 from ..data.pairing import LABELS, SDF, SURFACE_ERROR, UNCERTAINTY
+from ..data.volume import Volume
 from ..errors import InputError
 from ..files import exchange, scratch, sweep
 from ..models.card import ClassInfo
@@ -95,8 +98,8 @@ def sdf_suffixes(classes: Sequence[ClassInfo]) -> tuple[str, ...]:
 def write(
     segmentation: Segmentation, model: Model, folder: Path, stem: str, compress: bool = True
 ) -> Written:
-    """Write STEM_labels.nrrd, STEM_sdf*.nrrd, STEM_uncertainty.nrrd and STEM_surface_error.nrrd
-    into `folder`.
+    """Write STEM_labels.nrrd (with `ClassInfo.in_files`), STEM_sdf*.nrrd, STEM_uncertainty.nrrd
+    and STEM_surface_error.nrrd into `folder`.
 
     All files are first completed in a temporary folder beside them, so that a full disk leaves
     none of them, and then moved together (`files.exchange`). Files that an earlier run wrote for
@@ -114,7 +117,7 @@ def write(
         notes[SURFACE_ERROR] = _error_notes(model)
     places = [folder / f"{stem}{suffix}.nrrd" for suffix in notes]
     _check(places)
-    one = (segmentation.labels,)
+    one = (_as_in_files(segmentation.labels, model.card.classes),)
     doubts = (segmentation.uncertainty, segmentation.surface_error)
     # lazily: each distance is computed when it is read
     contents = itertools.chain(one, segmentation.sdf, (v for v in doubts if v is not None))
@@ -129,6 +132,14 @@ def write(
         place(partial, folder, stem, [path.name for path in places])
     last = (None, None) if segmentation.uncertainty is None else places[-2:]
     return Written(places[0], tuple(places[1 : 1 + len(suffixes)]), *last)
+
+
+def _as_in_files(labels: Volume, classes: Sequence[ClassInfo]) -> Volume:
+    """The classes' own values in a label map of 1, 2, ..."""
+    values = np.array([0, *(c.in_files for c in classes)])
+    if (values == np.arange(len(values))).all():
+        return labels
+    return replace(labels, array=values.astype(np.min_scalar_type(values.max()))[labels.array])
 
 
 def place(partial: Path, folder: Path, stem: str, names: Sequence[str]) -> None:
@@ -175,7 +186,7 @@ def _sdf_notes(model: Model, info: ClassInfo) -> dict[str, str]:
     return {
         NOTE: model.name,
         "ugmcl_class": info.name,
-        "ugmcl_class_value": str(info.value),
+        "ugmcl_class_value": str(info.in_files),
         "ugmcl_scale_mm": f"{card.scale_mm:g}",
         "ugmcl_unit": f"mm, negative inside, clamped at {card.scale_mm:g}; {source}",
     }
@@ -199,7 +210,7 @@ def describe(
     for info, found, sdf in zip(model.card.classes, segmentation.classes, paths, strict=True):
         classes.append(
             {
-                "value": info.value,
+                "value": info.in_files,
                 "name": info.name,
                 "color": list(info.color),
                 "terminology": asdict(info.terminology) if info.terminology else None,

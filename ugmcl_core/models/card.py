@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from ..data.limits import LARGEST_VALUE
 from ..errors import InputError
 
 FORMAT = 1
@@ -39,10 +40,12 @@ class Terminology:
 class ClassInfo:
     """One foreground class.
 
-    `value` is its number in label volumes and its channel in the network (1, 2, ... in the order
-    of the card), `color` RGB from 0 to 1, and `largest_component` means that the structure is one
-    piece, so other islands than the one that the model is surest of are errors. None, which never
-    occurs in a card, leaves the decision to the training's labels.
+    `value` is its number in the program and its channel in the network (1, 2, ... in the order of
+    the card), `label` its value in the label maps that the model learned from and in those that
+    are written, where that is another one (see `in_files`), `color` RGB from 0 to 1, and
+    `largest_component` means that the structure is one piece, so other islands than the one that
+    the model is surest of are errors. None, which never occurs in a card, leaves the decision to
+    the training's labels.
     """
 
     value: int
@@ -50,6 +53,12 @@ class ClassInfo:
     color: tuple[float, float, float] = (0.86, 0.36, 0.31)
     terminology: Terminology | None = None
     largest_component: bool | None = True
+    label: int | None = None
+
+    @property
+    def in_files(self) -> int:
+        """Its value in label maps that are read and written."""
+        return self.value if self.label is None else self.label
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,9 @@ class ModelCard:
         content = asdict(self)
         if self.preparation == PREPARATIONS[0]:  # so that earlier versions read it
             del content["preparation"]
+        for item in content["classes"]:
+            if item["label"] is None:
+                del item["label"]
         return json.dumps({"format": content.pop("format"), **content}, indent=2) + "\n"
 
     @staticmethod
@@ -340,6 +352,8 @@ def _classes(value: Any) -> tuple[ClassInfo, ...]:
     classes = tuple(_class(v) for v in value)
     if [c.value for c in classes] != list(range(1, len(classes) + 1)):
         raise _Wrong("the values of the classes are not 1, 2, ... in this order")
+    if len({c.in_files for c in classes}) < len(classes):
+        raise _Wrong("two classes have the same label")
     if len({c.name for c in classes}) < len(classes):
         raise _Wrong("two classes have the same name")
     return classes
@@ -348,8 +362,8 @@ def _classes(value: Any) -> tuple[ClassInfo, ...]:
 def _class(value: Any) -> ClassInfo:
     if not isinstance(value, dict):
         raise _Wrong("a class is not an object")
-    content = {"color": list(ClassInfo.color), "terminology": None, "largest_component": True}
-    content.update(value)
+    content = {"color": list(ClassInfo.color), "terminology": None, "largest_component": True,
+               "label": None, **value}  # fmt: skip
     if set(content) != {f.name for f in fields(ClassInfo)}:
         raise _Wrong("a class needs value, name, color, terminology and largest_component")
     number, name, color = content["value"], content["name"], content["color"]
@@ -367,8 +381,11 @@ def _class(value: Any) -> ClassInfo:
     if not isinstance(content["largest_component"], bool):
         raise _Wrong(f"largest_component of class {name} is neither true nor false")
     r, g, b = (float(v) for v in color)
-    terminology = _terminology(content["terminology"], name)
-    return ClassInfo(number, name, (r, g, b), terminology, content["largest_component"])
+    terminology, label = _terminology(content["terminology"], name), content["label"]
+    whole = isinstance(label, int) and not isinstance(label, bool)
+    if label is not None and not (whole and 1 <= label <= LARGEST_VALUE):
+        raise _Wrong(f"the label of class {name} is not a whole number from 1 to {LARGEST_VALUE}")
+    return ClassInfo(number, name, (r, g, b), terminology, content["largest_component"], label)
 
 
 def _terminology(value: Any, name: str) -> Terminology | None:

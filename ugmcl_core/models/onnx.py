@@ -97,10 +97,10 @@ def transforms(card: ModelCard, multiple: tuple[int, int, int]) -> dict[str, Any
         {"step": "resample back", "interpolation": "linear",
          "about": "the outputs, as before, to the voxels of the oriented image, then to its own "
                   "axes"},
-        {"step": "labels", "values": [0, *(c.value for c in card.classes)],
+        {"step": "labels", "values": [0, *(c.in_files for c in card.classes)],
          "about": "the class of the highest probability"},
         {"step": "largest component",
-         "values": [c.value for c in card.classes if c.largest_component],
+         "values": [c.in_files for c in card.classes if c.largest_component],
          "about": "of the 6-connected components in which the highest probability less that of "
                   "the background sums to at least half of the greatest such sum, the one with "
                   "the greatest mean (ugmcl chooses it before it resamples back)"},

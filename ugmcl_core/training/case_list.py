@@ -194,7 +194,7 @@ def join_classes(
     model to forget it.
     """
     if listed is None:
-        return tuple(base), tuple(c.value for c in base)
+        return tuple(base), tuple(c.in_files for c in base)
     values: dict[int, int] = {}
     new = []
     for item, match in zip(listed, match_classes(listed, base), strict=True):

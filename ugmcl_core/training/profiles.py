@@ -125,6 +125,12 @@ def with_classes(profile: Profile, classes: int) -> Profile:
     )
 
 
+def values_of(classes: Sequence[ClassInfo]) -> tuple[int, ...]:
+    """The values of the classes in label maps; () for 1, 2, ..., as `Representation` has it."""
+    values = tuple(c.in_files for c in classes)
+    return () if values == tuple(range(1, len(values) + 1)) else values
+
+
 def profile_of(card: ModelCard, like: Profile) -> Profile:
     """The protocol ``like`` on the grid, network and conventions of a model: for fine-tuning."""
     representation = replace(
@@ -134,6 +140,7 @@ def profile_of(card: ModelCard, like: Profile) -> Profile:
         scale=card.scale_mm,
         normalization=normalization_of(card.normalization),
         classes=len(card.classes) + 1,
+        values=values_of(card.classes),
     )
     network, batch = NetworkSettings(**card.network), replace(like.batch, patch=card.patch)
     return replace(like, representation=representation, network=network, batch=batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -322,13 +323,18 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
 
 
 def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...]:
-    """The classes; where `largest_component` is undecided, the labels decide."""
-    classes = []
-    for n, item in enumerate(description.classes):
+    """The classes; where `largest_component` is undecided, the labels decide. What is not a
+    base's has the value in label maps that its labels have, unless another class has it."""
+    known = 0 if trainer.base is None else len(trainer.base.card.classes)
+    classes = list(description.classes[:known])
+    for item, value in zip(description.classes[known:], _values(trainer)[known:], strict=False):
+        taken = {c.in_files for c in classes}
+        label = next(v for v in itertools.chain([value], itertools.count(1)) if v not in taken)
+        classes.append(replace(item, label=None if label == item.value else label))
+    for n, item in enumerate(classes):
         if item.largest_component is None:
             several = any(case.several_components[n] for case in trainer.labeled)
-            item = replace(item, largest_component=not several)
-        classes.append(item)
+            classes[n] = replace(item, largest_component=not several)
     return tuple(classes)
 
 

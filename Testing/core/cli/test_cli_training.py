@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from samples import write_case_list
 
 from ugmcl_core.__main__ import main
@@ -249,6 +250,47 @@ def test_a_data_set_names_its_classes_and_its_kind_of_image(tmp_path, capsys):
         ]) == 0  # fmt: skip
         card = json.loads((out / "model" / "model.json").read_text())
         assert [c["name"] for c in card["classes"]] == ["atrium"] and card["modality"] == "CT"
+
+
+def test_results_have_the_values_of_the_labels_that_were_learned(tmp_path, monkeypatch, capsys):
+    """As of BraTS, whose labels are 1, 2 and 4, and of masks of 255: results are compared with
+    such labels, and a training from the model reads them."""
+    from ugmcl_core.data import phantoms
+    from ugmcl_core.inference import segmenter
+    from ugmcl_core.inference.sliding_window import Prediction
+
+    names = phantoms.write_cohort(tmp_path, 2, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    for name in names:
+        path = tmp_path / "labels" / f"{name}.nrrd"
+        labels = volume.read_labels(path)
+        parts = np.where(np.arange(36)[:, None, None] < 18, 4, 300) * (labels.array > 0)
+        volume.write(path, volume.Volume(parts.astype(np.uint16), labels.grid))
+    words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
+             "--device", "cpu", "--iterations", "1"]  # fmt: skip
+    own = ["--set", "filters=4", "--set", "coarse=0", "--output", str(tmp_path / "run")]
+    assert main([*words, *own]) == 0
+    again = ["--base", str(tmp_path / "run" / "model"), "--output", str(tmp_path / "again")]
+    assert main([*words, *again]) == 0
+
+    def halves(network, image, patch, axes, **options):
+        of_one = torch.zeros((2, *image.shape[1:]))
+        of_one[1, : image.shape[1] // 2], of_one[0, image.shape[1] // 2 :] = 1.0, 1.0
+        return Prediction(of_one, of_one - 0.5, of_one)
+
+    monkeypatch.setattr(segmenter, "predict_mirrored", halves)
+    image = tmp_path / "images" / f"{names[0]}.nrrd"
+    for run in ("run", "again"):
+        out = tmp_path / f"of {run}"
+        model = str(tmp_path / run / "model")
+        assert main(["segment", str(image), "--model", model, "--output", str(out)]) == 0
+        found = volume.read_labels(out / f"{names[0]}_labels.nrrd").array
+        assert set(np.unique(found)) == {4, 300}
+        capsys.readouterr()
+        assert main(["evaluate", "--predictions", str(out), "--references",
+                     str(tmp_path / "labels"), "--json"]) in (0, 1)  # fmt: skip
+        rows = {row["label"]: row for row in json.loads(capsys.readouterr().out)["cases"]}
+        assert rows.keys() == {4, 300}
+        assert all(row["dice"] > 0 and row["sdf_mae_mm"] is not None for row in rows.values())
 
 
 def test_images_of_another_kind_are_left_out_with_a_base_and_a_fixed_grid(

@@ -226,7 +226,7 @@ def plan_cohort(
             raise InputError(
                 "coarse applies only to trainings from scratch; leave it out with a base model"
             )
-    values = tuple(values) or tuple(c.value for c in classes)
+    values = tuple(values) or tuple(c.in_files for c in classes)
     found = found or fingerprint.take(cohort, values, ignore, progress)
     said = (modality_of(name) or modality_of(modality) for name in cohort.channels)
     found = found.said_to_be(tuple(said))
