@@ -263,7 +263,9 @@ def laterality_notice(
     """A notice about mirrored patches if one of the ``classes`` has a side, other than the first
     ``known`` ones, which a base model has learned before; else None."""
     mirrored = profile.batch.augmentation
-    others = [other for c in classes[known:] if (other := contralateral(c.name))]
+    names = {c.name.casefold() for c in classes}
+    others = [other for c in classes[known:]
+              if (other := contralateral(c.name)) and other not in names]  # fmt: skip
     if not others or not (mirrored.flips[0] or mirrored.quarter_turns):
         return None
     return (

@@ -94,4 +94,5 @@ def test_a_side_without_its_twin_is_pointed_out_unless_a_base_knows_it():
     assert laterality_notice(COMPACT, lonely, known=2) is None
     both = classes("left kidney", "right kidney")
     assert laterality_notice(keeping_laterality(COMPACT, both), both) is None
+    assert laterality_notice(COMPACT, both) is None, "both are annotated"
     assert laterality_notice(COMPACT, classes("liver")) is None

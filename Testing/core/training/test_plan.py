@@ -173,6 +173,13 @@ def test_ct_is_normalized_by_all_cases_and_mr_by_each():
     assert (n.kind, n.low, n.high, n.mean, n.deviation) == ("global", -40, 210, 85.5, 40.25)
     np.testing.assert_allclose(n(np.array([-1000.0, 85.5, 3000.0])), [-3.118, 0, 3.093], atol=1e-3)
     assert of(HEART).profile.representation.normalization == COMPACT.representation.normalization
+    first, second, third = SPLEEN.labeled
+    shifted = replace(third, name="c", modality="")  # stored with an offset
+    made = of(replace(SPLEEN, labeled=(first, second, shifted)))
+    n = made.profile.representation.normalization
+    assert n == COMPACT.representation.normalization, "which no offset changes"
+    (why,) = [d.why for d in made.decisions if d.what == "normalization"]
+    assert "the values of c are not those of CT" in why
 
 
 def test_sides_are_kept_where_they_matter():
@@ -180,10 +187,10 @@ def test_sides_are_kept_where_they_matter():
     pair = [((30.0, 30.0, 60.0), 9.0)] * 2
     kidneys = found((200, 200, 100), (2.0, 2.0, 2.0), pair)
 
-    def axes(likeness, count, names, fingerprint=kidneys):
+    def axes(likeness, count, names, fingerprint=kidneys, of=3):
         case = fingerprint.labeled[0]
         apart = replace(case, twins=(Twins(1, 2, 0, likeness),))
-        cases = (apart,) * count + (case,) * (3 - count)
+        cases = (apart,) * count + (case,) * (of - count)
         made = plan(replace(fingerprint, labeled=cases), named(*names))
         return made.profile.batch.augmentation.mirror_axes
 
@@ -194,6 +201,8 @@ def test_sides_are_kept_where_they_matter():
     assert axes(0.6, 0, ("left ventricle", "right ventricle")) == (0, 1), "unlike each other"
     one = found((200, 200, 100), (2.0, 2.0, 2.0), pair[:1])
     assert axes(0.0, 0, ("left kidney", "right kidney"), one) == (1,), "nobody knows"
+    assert axes(0.0, 0, ("right lung", "left lung"), of=1) == (1,), "one case shows too little"
+    assert axes(0.0, 0, ("a", "b"), of=1) == (0, 1)
 
 
 def test_views_that_no_case_shows_are_not_learned():
@@ -214,7 +223,7 @@ def test_views_that_no_case_shows_are_not_learned():
     assert axes(above, above) == ()
     assert axes(beside, beside, (20.0, 5.0, 0.0)) == (0, 1), "not in all cases"
     assert axes((-6.0, 0.0, 0.0), (-6.0, 0.0, 0.0)) == (0, 1), "hardly"
-    assert axes(beside) == (0, 1), "one case shows nothing"
+    assert axes(beside) == (1,), "one case shows nothing, but the names tell"
     far = [replace(s, center=(300.0, 200.0, 150.0)) for s in SPLEEN.labeled[0].structures]
     case = replace(SPLEEN.labeled[0], structures=tuple(far))
     made = of(replace(SPLEEN, labeled=(case,) * 3))

@@ -529,8 +529,10 @@ class _Planner:
     def normalization(self) -> Normalizations:
         """One for all channels if their intensities have no unit, else one for each."""
         each, kinds = [], modalities(self.found.labeled)
-        for kind, inside in zip(kinds, self.found.insides, strict=True):
-            if kind == "CT" and inside.deviation > 0 and inside.low < inside.high:
+        odd = [self.not_as_ct(n) if kind == "CT" else "" for n, kind in enumerate(kinds)]
+        for kind, other, inside in zip(kinds, odd, self.found.insides, strict=True):
+            known = inside.deviation > 0 and inside.low < inside.high
+            if kind == "CT" and known and not other:
                 rounded = (inside.low, inside.high, inside.mean, inside.deviation)
                 each.append(Normalization("global", *(float(f"{v:.5g}") for v in rounded)))
             else:
@@ -538,8 +540,11 @@ class _Planner:
         whys = [
             "CT, so all images alike, by the range of the structures in all cases"
             if own.kind == "global"
+            else f"CT, but the values of {other} are not those of CT (check how it was stored), so "
+            "each image by its own range"
+            if other
             else f"{kind or 'not CT'}, so each image by its own range, as values have no unit"
-            for kind, own in zip(kinds, each, strict=True)
+            for kind, other, own in zip(kinds, odd, each, strict=True)
         ]
         if len(set(each)) == 1:
             value, why = each[0], whys[0]
@@ -549,6 +554,13 @@ class _Planner:
             why = "; ".join(f"{name} {text}" for name, text in named)
         parse = notation.normalization(len(each))
         return self.decide("normalization", value, why, parse, notation.normalization_text)
+
+    def not_as_ct(self, channel: int) -> str:
+        """The labeled case whose image is no CT by its values, of several the first and how many
+        more; "" without one."""
+        names = [c.name for c in self.found.labeled if c.images[channel].modality != "CT"]
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        return f"{names[0]}{more}" if names else ""
 
     def scale(self, grid: tuple[float, ...]) -> float:
         radius = float(np.median(self.radii))
@@ -621,8 +633,8 @@ def sided(
             ]  # fmt: skip
             if len(pairs) > both / 2:  # on the same sides in most of the cases
                 axes.append(axis)
-        if named and not both:  # no case shows whether they look alike
-            axes.append(0)
+        if named and 0 not in axes and (not both or len(cases) == 1):
+            axes.append(0)  # no case, or one alone, shows whether they look alike
     return axes
 
 
