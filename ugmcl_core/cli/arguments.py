@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.dataset_json import DatasetJson
-from ..data.pairing import Channels
+from ..data.pairing import Channels, read_list
 from ..errors import InputError
 from ..inference.settings import MOST_PASSES
 from ..models.card import CLASS_COLORS, ClassInfo
 
 if TYPE_CHECKING:
+    from ..data.cases import Cohort
+    from ..models.model import Model
     from ..remote.connection import Computer
 
 DEFAULT_MODEL = "la-lge-mri"
@@ -228,6 +231,69 @@ def add_labeled_list(parser: argparse.ArgumentParser, text: str) -> None:
     """--labeled-list, also in the British spelling of earlier versions."""
     parser.add_argument("--labeled-list", metavar="FILE", help=text)
     parser.add_argument("--labelled-list", dest="labeled_list", help=argparse.SUPPRESS)
+
+
+def add_cohort(parser: argparse.ArgumentParser) -> None:
+    """Which of the cases in the folders are used, and how."""
+    add_labeled_list(parser, "use only these labels, one name a line; the others are unlabeled")
+    parser.add_argument(
+        "--label-geometry",
+        choices=("file", "image"),
+        default="file",
+        help="where labels lie: by their own header, or, if it was lost, voxel by voxel on their "
+        "image (default: file)",
+    )
+    parser.add_argument(
+        "--empty-labels",
+        action="store_true",
+        help="a label without any structure is meant so: nothing is there to be found",
+    )
+    parser.add_argument(
+        "--exclude-list",
+        metavar="FILE",
+        help="leave these cases out altogether, such as those for testing",
+    )
+    parser.add_argument(
+        "--holdout-list",
+        metavar="FILE",
+        help="never train on these labeled cases, but report their Dice",
+    )
+
+
+def lists_of(arguments: argparse.Namespace) -> list[list[str] | None]:
+    """The names in the lists of `add_cohort`: the labeled, the excluded and the hold-out cases."""
+    paths = (arguments.labeled_list, arguments.exclude_list, arguments.holdout_list)
+    return [read_list(path) if path else None for path in paths]
+
+
+def cohort_of(
+    arguments: argparse.Namespace,
+    command: str,
+    lists: Sequence[list[str] | None],
+    base: Model | None = None,
+) -> Cohort:
+    """The cases in the folders --images and --labels, or of `ugmcl plan`; ``lists`` are those of
+    `lists_of`."""
+    from ..data.cases import find_cohort
+    from .progress import print_line
+
+    channels = arguments.channels
+    if channels is None and base is not None and len(base.card.channels) > 1:
+        channels = Channels(base.card.channels)
+    cohort = find_cohort(
+        arguments.images,
+        arguments.labels,
+        lists[0],
+        lists[1] or (),
+        lists[2] or (),
+        notice=lambda line: print_line(f"{command}: {line}", sys.stderr),
+        channels=channels,
+    )
+    if arguments.label_geometry == "image":
+        cohort = cohort.with_changes(label_on_image=True)
+    if arguments.empty_labels:
+        cohort = cohort.with_changes(may_be_empty=True)
+    return cohort
 
 
 def whole(text: str) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from .arguments import (
     add_channels,
     add_classes,
+    add_cohort,
     add_device,
     add_ignore_label,
-    add_labeled_list,
     add_overrides,
     classes_of,
+    cohort_of,
+    lists_of,
 )
 
 NAME = "plan"
@@ -35,9 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "labels", metavar="LABELS", help="folder of label maps with the names of their images"
     )
     add_channels(parser, "as `ugmcl train` finds them")
-    add_labeled_list(parser, "use only these labels, one name a line; the others are unlabeled")
+    add_cohort(parser)
     add_classes(parser, "those of a dataset.json beside the images, else those in the labels")
     add_ignore_label(parser)
+    parser.add_argument("--modality", default="", help="kind of image, such as CT or LGE-MRI")
     add_overrides(parser)
     add_device(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -46,27 +48,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan."""
     from ..data import dataset_json
-    from ..data.pairing import read_list
-    from .progress import Progress, print_line
+    from .progress import Progress
 
-    labeled = read_list(arguments.labeled_list) if arguments.labeled_list else None
+    lists = lists_of(arguments)
     dataset = None if arguments.classes else dataset_json.read_of(arguments.images)
     classes = classes_of(arguments.classes, dataset)
     ignored = arguments.ignore_label
     if ignored is None and dataset is not None:
         ignored = dataset.ignore
 
-    from ..data.cases import find_cohort
     from ..nn import devices
     from ..training.planning.plan import plan_cohort  # torch: after what can fail without it
 
-    cohort = find_cohort(
-        arguments.images,
-        arguments.labels,
-        labeled,
-        notice=lambda line: print_line(f"plan: {line}", sys.stderr),
-        channels=arguments.channels,
-    )
+    cohort = cohort_of(arguments, NAME, lists)
+    modality = arguments.modality
+    if not modality and dataset is not None and len(cohort.channels) == 1:
+        modality = dataset.modality
     with Progress("plan") as progress:
         made = plan_cohort(
             cohort,
@@ -76,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             ignored,
             progress,
             values=[value for value, _ in dataset.classes] if dataset else (),
-            modality=dataset.modality if dataset and len(cohort.channels) == 1 else "",
+            modality=modality,
         )
     if arguments.json:
         names = [c.name for c in made.classes]

@@ -20,23 +20,24 @@ from ..training.settings import DEFAULT_METHOD
 from .arguments import (
     add_channels,
     add_classes,
+    add_cohort,
     add_device,
     add_ignore_label,
     add_iterations,
-    add_labeled_list,
     add_minutes,
     add_on,
     add_overrides,
     add_seed,
     classes_of,
+    cohort_of,
     computer_of,
     count,
+    lists_of,
     named_classes,
     whole,
 )
 
 if TYPE_CHECKING:
-    from ..data.cases import Cohort
     from ..models.card import ClassInfo
     from ..models.model import Model
     from ..remote.connection import Computer
@@ -88,29 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "one image a case, or those that nnU-Net's names, CASE_0000, CASE_0001, ..., or the data "
         "set's description show; with --base those of the base",
     )
-    add_labeled_list(parser, "use only these labels, one name a line; the others are unlabeled")
-    parser.add_argument(
-        "--label-geometry",
-        choices=("file", "image"),
-        default="file",
-        help="where labels lie: by their own header, or, if it was lost, voxel by voxel on their "
-        "image (default: file)",
-    )
-    parser.add_argument(
-        "--empty-labels",
-        action="store_true",
-        help="a label without any structure is meant so: nothing is there to be found",
-    )
-    parser.add_argument(
-        "--exclude-list",
-        metavar="FILE",
-        help="leave these cases out altogether, such as those for testing",
-    )
-    parser.add_argument(
-        "--holdout-list",
-        metavar="FILE",
-        help="never train on these labeled cases, but report their Dice",
-    )
+    add_cohort(parser)
     parser.add_argument(
         "--method", default=DEFAULT_METHOD, help="see `ugmcl methods` (default: %(default)s)"
     )
@@ -190,18 +169,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from ..data import dataset_json
-    from ..data.pairing import read_list
     from ..models.model import resolve
     from ..remote.trainings import refuse_elsewhere
     from .progress import Progress, print_line
 
-    def names(path: str | None) -> list[str] | None:
-        return read_list(path) if path else None
-
     refuse_elsewhere(Path(arguments.output), arguments.resume)
-    lists = [
-        names(p) for p in (arguments.labeled_list, arguments.exclude_list, arguments.holdout_list)
-    ]
+    lists = lists_of(arguments)
     base = resolve(arguments.base) if arguments.base else None
 
     from ..models.network import check_model
@@ -223,7 +196,7 @@ def _run(arguments: argparse.Namespace) -> int:
     ignored = arguments.ignore_label
     if ignored is None and dataset is not None:
         ignored = dataset.ignore
-    cohort = _cohort(arguments, base, lists)
+    cohort = cohort_of(arguments, NAME, lists, base)
     modality = arguments.modality
     if not modality and dataset is not None and len(cohort.channels) == 1:
         modality = dataset.modality
@@ -316,33 +289,6 @@ def _run(arguments: argparse.Namespace) -> int:
             raise
     _report(arguments, model, profile.iterations, last.get("dice"))
     return 0
-
-
-def _cohort(
-    arguments: argparse.Namespace, base: Model | None, lists: Sequence[list[str] | None]
-) -> Cohort:
-    """The cases; ``lists`` name the labeled, the excluded and the hold-out ones."""
-    from ..data.cases import find_cohort
-    from ..data.pairing import Channels
-    from .progress import print_line
-
-    channels = arguments.channels
-    if channels is None and base is not None and len(base.card.channels) > 1:
-        channels = Channels(base.card.channels)
-    cohort = find_cohort(
-        arguments.images,
-        arguments.labels,
-        lists[0],
-        lists[1] or (),
-        lists[2] or (),
-        notice=lambda line: print_line(f"train: {line}", sys.stderr),
-        channels=channels,
-    )
-    if arguments.label_geometry == "image":
-        cohort = cohort.with_changes(label_on_image=True)
-    if arguments.empty_labels:
-        cohort = cohort.with_changes(may_be_empty=True)
-    return cohort
 
 
 def _profile(

@@ -116,17 +116,22 @@ class Representation:
         number_of = np.zeros(LARGEST_VALUE + 1, np.uint8)
         number_of[list(values)] = range(1, len(values) + 1)
         box = bounding_box(labels != 0)
-        unknown = set(values_in(labels[box])) - {0, *values, self.ignore}
-        if unknown:
-            known = ", ".join(map(str, values))
-            raise InputError(
-                f"{where}: label {max(unknown)} is unknown; the labels of the classes are "
-                f"{known}; correct it, or make it a class"
-            )
+        check_known(set(values_in(labels[box])) - {0, self.ignore}, values, where)
         classes = np.zeros(labels.shape, np.uint8)
         classes[box] = number_of[labels[box]]
         valid = np.ones(labels.shape, bool) if self.ignore is None else labels != self.ignore
         return classes, valid
+
+
+def check_known(held: Iterable[int], values: Sequence[int], where: Path) -> None:
+    """Raise InputError if the label map ``where`` holds a label that is none of a class's
+    ``values``."""
+    if unknown := set(held) - set(values):
+        known = ", ".join(map(str, values))
+        raise InputError(
+            f"{where}: label {max(unknown)} is unknown; the labels of the classes are {known}; "
+            "correct it, or name every class (--classes, or classes of a case list)"
+        )
 
 
 def values_in(labels: np.ndarray) -> list[int]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,50 @@ def test_the_plan_is_shown_and_its_overrides_follow(tmp_path, capsys):
     lines = [f"{d['what']} {d['value']} ({d['means']}): {d['why']}" for d in content["plan"]]
     assert lines == shown
     assert not list(tmp_path.glob("run*"))
+
+
+def test_the_plan_that_is_shown_is_the_trainings(tmp_path, capsys):
+    """It looks at the same cases, and refuses what a training refuses."""
+    from ugmcl_core.data import phantoms
+
+    names = phantoms.write_cohort(tmp_path, 3, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    (tmp_path / "held.txt").write_text(names[0])
+    grid = volume.Grid((72, 60, 22), (1.5, 1.5, 2.5))
+    for folder, read in ((images, volume.read), (labels, volume.read_labels)):
+        former = read(folder / f"{names[0]}.nrrd").array
+        fine = volume.Volume(former.repeat(2, axis=0).repeat(2, axis=1), grid)
+        volume.write(folder / f"{names[0]}.nrrd", fine)
+    empty = volume.read_labels(labels / f"{names[2]}.nrrd")
+    volume.write(labels / f"{names[2]}.nrrd", replace(empty, array=0 * empty.array))
+    held = ["--holdout-list", str(tmp_path / "held.txt")]
+    train = ["train", "--images", str(images), "--labels", str(labels), "--device", "cpu",
+             "--iterations", "1", "--set", "coarse=0", "--set", "filters=4"]  # fmt: skip
+    plan = ["plan", str(images), str(labels), "--set", "coarse=0", "--set", "filters=4"]
+    for words in (plan, [*train, "--output", str(tmp_path / "none")]):
+        assert main(words) == 2
+        assert "give --empty-labels" in capsys.readouterr().err
+    assert main([*plan, *held, "--empty-labels", "--json"]) == 0
+    shown = {d["what"]: d["value"] for d in json.loads(capsys.readouterr().out)["plan"]}
+    assert shown["grid"] == "3,3,2.5"
+    assert main([*train, *held, "--empty-labels", "--output", str(tmp_path / "run")]) == 0
+    card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    made = {d["what"]: d["value"] for d in card["training"]["plan"]}
+    assert {**made, "iterations": shown["iterations"]} == shown
+
+
+@pytest.mark.parametrize("classes", [[], ["--classes", "one,two"]])
+def test_a_plan_refuses_a_label_that_is_no_class(classes, tmp_path, capsys):
+    from ugmcl_core.data import phantoms
+
+    names = phantoms.write_cohort(tmp_path, 3, shape=(36, 30, 22), spacing=(3.0, 3.0, 2.5))
+    path = tmp_path / "labels" / f"{names[1]}.nrrd"
+    labels = volume.read_labels(path)
+    labels.array[np.argwhere(labels.array)[0][0]] *= 7
+    volume.write(path, labels)
+    assert main(["plan", str(tmp_path / "images"), str(tmp_path / "labels"), *classes]) == 2
+    told = capsys.readouterr().err
+    assert f"{names[1]}.nrrd: label 7 is unknown" in told and "name every class" in told
 
 
 def test_a_data_set_names_its_classes_and_its_kind_of_image(tmp_path, capsys):

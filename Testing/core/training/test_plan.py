@@ -295,16 +295,21 @@ def test_the_planned_network_runs():
     ((200, 200), ["class 200"], (200,)),
 ])  # fmt: skip
 def test_the_classes_are_those_of_the_labels(tmp_path, values, names, kept):
-    cases = []
-    for n, value in enumerate(values):
-        labels = ball().astype(np.uint8) * value
-        labels[0, 0, 0] = 7 if n == 0 else 0  # a slip
-        for kind, array in (("image", labels * np.int16(3)), ("label", labels)):
-            write(tmp_path / f"{kind}{n}.nrrd", on_grid(array))
-        cases.append(Case(f"c{n}", tmp_path / f"image{n}.nrrd", tmp_path / f"label{n}.nrrd"))
-    made = planning.plan_cohort(Cohort(tuple(cases)), (), torch.device("cpu"))
+    def planned(slip):
+        cases = []
+        for n, value in enumerate(values):
+            labels = ball().astype(np.uint8) * value
+            labels[0, 0, 0] = slip if n == 0 else 0
+            for kind, array in (("image", labels * np.int16(3)), ("label", labels)):
+                write(tmp_path / f"{kind}{n}.nrrd", on_grid(array))
+            cases.append(Case(f"c{n}", tmp_path / f"image{n}.nrrd", tmp_path / f"label{n}.nrrd"))
+        return planning.plan_cohort(Cohort(tuple(cases)), (), torch.device("cpu"))
+
+    made = planned(0)
     assert [c.name for c in made.classes] == names
     assert made.profile.representation.values == kept
+    with pytest.raises(InputError, match=f"label0.*label 7 is unknown.*are {values[0]};"):
+        planned(7)
 
 
 def test_a_base_that_hardly_fits_is_pointed_out(tmp_path):

@@ -18,7 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from ...data import guarded
-from ...data.cases import Case, Cohort, empty_label, read_pair, values_in
+from ...data.cases import (
+    Case,
+    Cohort,
+    check_known,
+    empty_label,
+    read_pair,
+    values_in,
+)
 from ...data.components import bounding_box
 from ...data.preprocessing import canonical_axes, to_canonical
 from ...errors import InputError
@@ -355,6 +362,8 @@ def look(
         return facts, np.empty((len(arrays), 0))
     if not found:
         raise InputError(empty_label(case, held))
+    if values:
+        check_known(held, values, case.label)
     known = np.isin(marked, found)
     inside = np.stack([array[box][known] for array in arrays])
     masks = _masks(marked, found, first)

@@ -27,7 +27,7 @@ import torch
 
 from ...data.augmentation import Augmentation, thick_axes
 from ...data.batches import BatchSettings
-from ...data.cases import Cohort, Representation
+from ...data.cases import Cohort, Representation, check_known
 from ...data.dataset_json import modality_of
 from ...data.preprocessing import Normalization, Normalizations
 from ...errors import InputError
@@ -232,6 +232,8 @@ def plan_cohort(
     found = found.said_to_be(tuple(said))
     if not classes:
         values = _usual(found)
+        for case, facts in zip(cohort.labeled, found.labeled, strict=True):
+            check_known([s.value for s in facts.structures], values, case.label)
         names = ["structure"] if values == (1,) else [f"class {v}" for v in values]
         classes = [ClassInfo(n, t, largest_component=None) for n, t in enumerate(names, 1)]
     made = plan(found, classes, limits_of(device), given, values)
@@ -540,8 +542,8 @@ class _Planner:
         whys = [
             "CT, so all images alike, by the range of the structures in all cases"
             if own.kind == "global"
-            else f"CT, but the values of {other} are not those of CT (check how it was stored), so "
-            "each image by its own range"
+            else f"CT, but the values of {other} are not those of CT (check how it was stored), "
+            "so each image by its own range"
             if other
             else f"{kind or 'not CT'}, so each image by its own range, as values have no unit"
             for kind, other, own in zip(kinds, odd, each, strict=True)
