@@ -134,7 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"ugmcl: {problem}", file=sys.stderr)
     if not results:
         return 2
-    compare.check_common([r.values for r in results], arguments.predictions)
+    if notice := compare.check_common([r.values for r in results], arguments.predictions):
+        print(f"evaluate: {notice}", file=sys.stderr)
     rows = compare.rows(results)
     totals = compare.totals(results)
     if arguments.csv:

@@ -161,18 +161,22 @@ def _labels(array: np.ndarray) -> frozenset[int]:
     return frozenset(int(v) for v in np.unique(array)) - {0}
 
 
-def check_common(held: Sequence[tuple[frozenset[int], frozenset[int]]], where: str) -> None:
+def check_common(held: Sequence[tuple[frozenset[int], frozenset[int]]], where: str) -> str:
     """Raise InputError if no label of the predictions occurs in the references: the two use
-    different numbers for the same structures, and every measure would be 0."""
+    different numbers for the same structures, and every measure would be 0. A notice if both have
+    labels that the other has not, so that this may be so for some of them, else ""."""
     ours = frozenset[int]().union(*(a for a, _ in held))
     theirs = frozenset[int]().union(*(b for _, b in held))
-    if ours and theirs and not ours & theirs:
-        shown = (", ".join(map(str, sorted(values)[:5])) for values in (ours, theirs))
-        a, b = shown
+    a, b = (", ".join(map(str, sorted(own)[:5])) for own in (ours - theirs, theirs - ours))
+    if a and b and not ours & theirs:
         raise InputError(
             f"{where}: no label in common: {a} in the predictions, {b} in the references; give "
             "both the same values"
         )
+    return a and b and (
+        f"{a} occurs only in the predictions and {b} only in the references; if they mean the "
+        "same, give both the same values"
+    )
 
 
 def error_map(

@@ -284,6 +284,20 @@ def test_what_two_files_cannot_be_asked(folders, tmp_path, capsys):
     assert not (tmp_path / "e.nrrd").exists()
 
 
+def test_labels_that_may_be_numbered_differently_are_pointed_out(folders, capsys):
+    predictions, references = folders
+    for folder, own in ((predictions, 2), (references, 4)):
+        for path in folder.glob("*.nrrd"):
+            if path.stem.endswith(("_sdf", "_uncertainty")):
+                continue
+            found = volume.read_labels(path)
+            found.array[:2, :2, :2] = own
+            volume.write(path, found)
+    assert evaluate(folders) == 0
+    told = capsys.readouterr().err
+    assert "2 occurs only in the predictions and 4 only in the references" in told
+
+
 def test_labels_that_have_no_value_in_common_are_refused_with_both(folders, capsys, tmp_path):
     _, references = folders
     for path in references.iterdir():
