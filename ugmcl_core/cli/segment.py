@@ -399,6 +399,11 @@ def loaded(model: Path, device: str) -> Segmenter:
     return Segmenter(open_model(model), device)
 
 
+def _ml(volume: float) -> str:
+    """A volume in milliliters, also of a structure of a few microliters."""
+    return f"{volume:.2g}" if 0 < volume < 1 else f"{volume:.1f}"
+
+
 def _text(stem: str, found: dict) -> str:
     parts = []
     for info in found["classes"]:
@@ -407,8 +412,8 @@ def _text(stem: str, found: dict) -> str:
             f", {100 * unsure:.0f} % of the surface may be off by more than {UNSURE_MM:g} mm"
         )
         low, high = info["volume_interval_ml"] or (None, None)
-        interval = "" if low is None else f" (95 % interval {low:.1f} to {high:.1f})"
-        parts.append(f"{info['name']} {info['volume_ml']:.1f} mL{interval}{tail}")
+        interval = "" if low is None else f" (95 % interval {_ml(low)} to {_ml(high)})"
+        parts.append(f"{info['name']} {_ml(info['volume_ml'])} mL{interval}{tail}")
     if found["predicted_dice"]:
         dice, low, high = found["predicted_dice"]
         parts.append(f"predicted Dice {dice:.2f} (95 % interval {low:.2f} to {high:.2f})")

@@ -433,7 +433,7 @@ def _is_known(phi: np.ndarray, distance_to_ignored: np.ndarray, r: Representatio
     where both are so far away that the truncated distance is at its limit.
     """
     far = _FAR * r.scale if r.sdf == "truncated" else np.inf
-    return distance_to_ignored > np.minimum(np.abs(phi), far) + 1e-3
+    return distance_to_ignored > np.minimum(np.abs(phi), far) + 1e-4 * r.scale
 
 
 def some_voxels(mask: np.ndarray, most: int = 4096) -> np.ndarray:

@@ -296,6 +296,11 @@ def to_canonical(array: np.ndarray, order: Sequence[int], flips: Sequence[bool])
     return array.transpose(order)[tuple(slice(None, None, -1 if f else None) for f in flips)]
 
 
+def spans(extent: Sequence[float]) -> str:
+    """Extents in mm for people, as short as they can be for micrometers too: 256 x 30.5 x 0.2."""
+    return " x ".join(f"{e:.0f}" if e >= 100 else f"{e:.3g}" for e in extent)
+
+
 def model_shape(
     shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]
 ) -> tuple[int, int, int]:
@@ -304,16 +309,14 @@ def model_shape(
     extent = [n * s for n, s in zip(shape, spacing, strict=True)]
     size = tuple(max(1, round(e / w)) for e, w in zip(extent, wanted, strict=True))
     if np.prod(size, dtype=float) > 512**3:
-        spans = " x ".join(f"{e:.0f}" for e in extent)
         raise InputError(
-            f"the volume spans {spans} mm, too large for this model's grid; "
+            f"the volume spans {spans(extent)} mm, too large for this model's grid; "
             "set a region of interest or correct the spacing"
         )
     if all(e < w for e, w in zip(extent, wanted, strict=True)):
-        spans = " x ".join(f"{e:.2g}" for e in extent)
         raise InputError(
-            f"the image, or its region of interest, spans {spans} mm, less than one voxel of this "
-            "model's grid; correct the spacing or set a larger region of interest"
+            f"the image, or its region of interest, spans {spans(extent)} mm, less than one voxel "
+            "of this model's grid; correct the spacing or set a larger region of interest"
         )
     return size
 

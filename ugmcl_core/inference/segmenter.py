@@ -13,7 +13,7 @@ import torch
 
 from ..data import nnunet, preprocessing
 from ..data.components import keep_common, keep_surest
-from ..data.preprocessing import Prepared, normalization_of
+from ..data.preprocessing import Prepared, normalization_of, spans
 from ..data.volume import Volume
 from ..errors import Canceled, InputError
 from ..models.card import ModelCard, images_of_a_case
@@ -306,7 +306,7 @@ def _advice(card: ModelCard, wide: bool, results: Sequence[ClassResult]) -> list
     """Notices for the user: a field of view beyond the training's, an empty result."""
     advice = []
     if wide:
-        seen = " x ".join(f"{v:.0f}" for v in card.field_of_view_mm[1])
+        seen = spans(card.field_of_view_mm[1])
         advice.append(
             "The field of view is much larger than the crops that the model was trained on "
             f"(up to {seen} mm), and the structure was looked for in it: check that the right one "

@@ -395,7 +395,7 @@ def model_card(trainer: Trainer, description: Description, before: int = 0) -> M
     if known is not None and not trainer.replanned:
         sizes = np.concatenate([sizes, known])
     view = tuple(
-        tuple(round(float(v), 1) for v in row) for row in (sizes.min(axis=0), sizes.max(axis=0))
+        tuple(float(f"{v:.4g}") for v in row) for row in (sizes.min(axis=0), sizes.max(axis=0))
     )
     return ModelCard(
         name=description.name,

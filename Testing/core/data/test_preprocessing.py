@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import reordered
 
-from ugmcl_core.data.preprocessing import Normalization, canonical_axes, prepare, resize
+from ugmcl_core.data.preprocessing import Normalization, canonical_axes, prepare, resize, spans
 from ugmcl_core.data.volume import Grid, Volume
 from ugmcl_core.errors import InputError
 
@@ -217,3 +217,9 @@ def test_a_single_slice_is_resampled_like_several_equal_ones(axis, size):
     wanted = resize(slices.repeat_interleave(3, axis + 1), several).select(axis + 1, 1)
     found = resize(slices, one).select(axis + 1, 0)
     assert torch.allclose(found, wanted, atol=1e-6) and len(found.unique()) > 2
+
+
+@pytest.mark.parametrize(("extent", "text"), [((256.4, 30.46, 0.2), "256 x 30.5 x 0.2"),
+                                              ((2e-4, 1.0, 1584.0), "0.0002 x 1 x 1584")])  # fmt: skip
+def test_extents_are_readable_at_any_size(extent, text):
+    assert spans(extent) == text

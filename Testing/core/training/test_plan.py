@@ -168,6 +168,17 @@ def test_every_plan_fits_its_network(fingerprint, limits):
     assert np.prod(p.batch.patch) <= 1.3 * limits.voxels
 
 
+@pytest.mark.parametrize("mm", [1e-6, 0.0004, 0.0015, 0.0065, 50.0])
+def test_voxels_of_any_size_stay_as_they_are(mm):
+    """Micrometers too: a grid in whole thousandths of a millimeter would be 0."""
+    made = of(found((48, 44, 40), (mm,) * 3, [((20 * mm, 16 * mm, 18 * mm), 8 * mm)]))
+    r = made.profile.representation
+    assert r.spacing == (mm,) * 3 and made.profile.batch.patch == (48, 48, 40)
+    assert r.scale == pytest.approx(max(min(20.0, 4.8 * mm), 2 * mm), rel=0.01)
+    assert made.profile.coarse.spacing == pytest.approx((2 * mm,) * 3)
+    assert not any(" 0 " in d.why and " mm" in d.why for d in made.decisions)
+
+
 def test_ct_is_normalized_by_all_cases_and_mr_by_each():
     n = of(SPLEEN).profile.representation.normalization
     assert (n.kind, n.low, n.high, n.mean, n.deviation) == ("global", -40, 210, 85.5, 40.25)

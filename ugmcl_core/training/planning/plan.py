@@ -29,7 +29,7 @@ from ...data.augmentation import Augmentation, thick_axes
 from ...data.batches import BatchSettings
 from ...data.cases import Cohort, Representation, check_known
 from ...data.dataset_json import modality_of
-from ...data.preprocessing import Normalization, Normalizations
+from ...data.preprocessing import Normalization, Normalizations, spans
 from ...errors import InputError
 from ...inference.settings import largest_window, smallest_patch
 from ...models.card import ClassInfo, ModelCard
@@ -398,14 +398,14 @@ class _Planner:
                 f"{np.prod(self.size_mm / grid) / most:.0f} patches, the thinnest structure "
                 f"{thinnest / grid.min():.0f} voxels"
             )
-        value = tuple(round(float(g), 3) for g in grid)
+        value = tuple(float(f"{g:.4g}") for g in grid)
         return self.decide("grid", value, why, notation.floats, shown)
 
     def patch(self, grid: tuple[float, ...]) -> tuple[int, int, int]:
         most = self.limits.voxels
         image = np.maximum(1.0, np.round(self.size_mm / grid))
         wanted = np.clip(_CONTEXT * self.extent_mm / grid, 1.0, image)
-        extent = by(np.round(self.extent_mm))
+        extent = spans(self.extent_mm)
         why = f"{_CONTEXT:g} times the structures' {extent} mm"
         whole = smallest_patch(float(np.prod(image)))
         least = max(most / 2, whole if whole <= most else 0.0)
@@ -566,8 +566,13 @@ class _Planner:
 
     def scale(self, grid: tuple[float, ...]) -> float:
         radius = float(np.median(self.radii))
-        value = float(f"{min(20.0, max(0.6 * radius, 2.0 * min(grid))):.3g}")
+        depth, voxels = min(20.0, 0.6 * radius), 2.0 * min(grid)
+        value = float(f"{max(depth, voxels):.3g}")
         why = f"most of a structure's depth of {radius:.3g} mm"
+        if value < 0.5 * radius:
+            why = f"the surface of structures {radius:.3g} mm deep"
+        if voxels > depth:
+            why = f"two voxels, the least, of structures {radius:.3g} mm deep"
         return self.decide("scale", value, why, notation.number, "{:g}".format)
 
     def foreground(self, grid: tuple[float, ...], patch: tuple[int, ...]) -> float:
