@@ -24,7 +24,7 @@ from .pairing import (
     left_over,
     pair_folders,
 )
-from .preprocessing import Normalizations, prepare, resize, to_canonical
+from .preprocessing import ChannelError, Normalizations, prepare, resize, to_canonical
 from .volume import Volume, resample
 
 _ARRAYS = ("image", "fractions", "distance", "valid", "distance_known")
@@ -382,6 +382,10 @@ def prepare_case(
     volumes, labels = read_pair(case, notice)
     try:
         prepared = prepare(volumes, r.spacing, r.normalization)
+    except ChannelError as error:
+        if not case.further:
+            raise InputError(f"{case.image}: {error}") from error
+        raise InputError(f"{case.images[error.number]}: {error.why}") from error
     except InputError as error:
         raise InputError(f"{case.image}: {error}") from error
     image = prepared.image.numpy().astype(np.float16)

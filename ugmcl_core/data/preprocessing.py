@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _KINDS = ("robust-z", "z-score", "z-score-nonzero", "window", "global", "unit", "none")
 _PADDING = 0.05
+_ROUNDING = 1e-6  # of an image's values, which float32 may cause in a constant one
 _STATISTICS_VOXELS = 2_000_000  # percentiles of more voxels than this differ only in the noise
 
 
@@ -71,7 +72,7 @@ class Normalization:
             return (clipped - np.float32(self.mean)) / np.float32(self.deviation)
         if self.kind == "unit":
             above = array - array.min()
-            return above / max(above.max(), np.float32(1e-8))
+            return above / (above.max() or np.float32(1.0))
         flat = array.ravel(order="K")
         if self.kind == "z-score-nonzero":
             flat = flat[flat != 0.0] if flat.any() else flat
@@ -83,7 +84,8 @@ class Normalization:
                 low, high = float(flat.min()), float(flat.max())
             flat, array = np.clip(flat, low, high), np.clip(array, low, high)
         mean, deviation = float(flat.mean(dtype=np.float64)), float(flat.std(dtype=np.float64))
-        if not deviation > 1e-6 * max(1.0, abs(mean)):
+        # relative, as units may be small: a diffusion in m²/s is of 1e-9
+        if not deviation > _ROUNDING * float(np.abs(flat).max()):
             refuse_constant()
         if self.kind == "z-score-nonzero":
             return np.where(array != 0.0, (array - mean) / deviation, np.float32(0.0))
@@ -110,11 +112,17 @@ def stored_normalization(
     return tuple(each.to_dict() for each in normalization)
 
 
+class ChannelError(InputError):
+    """``why`` the image of a channel, the one of this ``number`` from 0, cannot be used."""
+
+    number, why = 0, ""
+
+
 def refuse_constant() -> NoReturn:
     """Raise InputError for an image in which all voxels are equal."""
     raise InputError(
-        "the image, or its region of interest, is constant: there is nothing to "
-        "segment (check the file and the region of interest)"
+        "the image, or its region of interest, is constant, so it shows nothing; check the file "
+        "and the region of interest"
     )
 
 
@@ -271,16 +279,17 @@ def region_of(
 def _normalized(
     arrays: Iterable[np.ndarray], normalization: Normalizations, count: int
 ) -> Iterator[np.ndarray]:
-    """Each of the ``count`` channels normalized; InputError, with its number, if one is
-    constant."""
+    """Each of the ``count`` channels normalized; ChannelError if one is constant."""
     alike = isinstance(normalization, Normalization)
     each = (normalization,) * count if alike else normalization
-    for number, (array, own) in enumerate(zip(arrays, each, strict=True), 1):
+    for number, (array, own) in enumerate(zip(arrays, each, strict=True)):
         try:
             yield own(array)
         except InputError as error:
-            which = f"channel {number} of {count}: " if count > 1 else ""
-            raise InputError(f"{which}{error}") from None
+            which = f"channel {number + 1} of {count}: " if count > 1 else ""
+            refused = ChannelError(f"{which}{error}")
+            refused.number, refused.why = number, str(error)
+            raise refused from None
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -93,6 +93,19 @@ def test_each_channel_is_normalized_by_itself():
         prepare(volumes, (1.0,) * 3, robust)
 
 
+def test_the_file_of_a_constant_channel_is_named(tmp_path):
+    arrays = [*images(1), np.ones(SHAPE, np.float32)]
+    paths = [tmp_path / f"p_{name}.nrrd" for name in NAMES[:2]]
+    for path, array in zip(paths, arrays, strict=True):
+        volume.write(path, on_grid(array, SPACING))
+    representation = Representation(SPACING, Normalization())
+    with pytest.raises(InputError, match=r"p_t2\.nrrd: the image, or its region of interest, is"):
+        prepare_case(Case("p", paths[0], further=(paths[1],)), representation)
+    whole = one_file(tmp_path / "p.nrrd", arrays)
+    with pytest.raises(InputError, match=r"p\.nrrd: channel 2 of 2: the image, or its region"):
+        prepare_case(Case("p", whole, stacked=2), representation)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Two labeled cases and one unlabeled, of three numbered channels."""

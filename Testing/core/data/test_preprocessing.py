@@ -176,8 +176,24 @@ def test_a_window_maps_its_ends_to_plus_and_minus_one():
 
 
 def test_constant_images_are_refused():
-    with pytest.raises(InputError, match="constant"):
-        prepare(Volume(np.full((8, 8, 8), 7.0), Grid((8, 8, 8))), (1, 1, 1), MR)
+    """Whatever the unit of its values: rounding differs by their size."""
+    rounding = 1 + 1e-7 * np.random.default_rng(0).normal(size=(8, 8, 8))
+    for value in (0.0, 7.0, -1e-9, 1e6, 1e12):
+        for kind in ("robust-z", "z-score", "z-score-nonzero"):
+            constant = Volume(np.full((8, 8, 8), value, np.float32), Grid((8, 8, 8)))
+            noisy = Volume((value * rounding).astype(np.float32), Grid((8, 8, 8)))
+            for image in (constant, noisy):
+                with pytest.raises(InputError, match="constant"):
+                    prepare(image, (1, 1, 1), Normalization(kind))
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-9, 1e-6, 1.0, 1e9])
+@pytest.mark.parametrize("kind", ["robust-z", "z-score", "z-score-nonzero", "unit"])
+def test_images_of_any_unit_are_normalized_alike(unit, kind):
+    """A diffusion in m²/s is of 1e-9."""
+    image = np.random.default_rng(0).gamma(2.0, 30.0, (12, 12, 12)).astype(np.float32)
+    n = Normalization(kind)
+    assert np.allclose(n(np.float32(unit) * image), n(image), atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 6), (6, 1, 6), (6, 6, 1), (1, 1, 6), (1, 1, 1)])
@@ -219,7 +235,6 @@ def test_a_single_slice_is_resampled_like_several_equal_ones(axis, size):
     assert torch.allclose(found, wanted, atol=1e-6) and len(found.unique()) > 2
 
 
-@pytest.mark.parametrize(("extent", "text"), [((256.4, 30.46, 0.2), "256 x 30.5 x 0.2"),
-                                              ((2e-4, 1.0, 1584.0), "0.0002 x 1 x 1584")])  # fmt: skip
-def test_extents_are_readable_at_any_size(extent, text):
-    assert spans(extent) == text
+def test_extents_are_readable_at_any_size():
+    assert spans((256.4, 30.46, 0.2)) == "256 x 30.5 x 0.2"
+    assert spans((2e-4, 1.0, 1584.0)) == "0.0002 x 1 x 1584"

@@ -53,6 +53,18 @@ def test_ct_is_known_by_its_values(tmp_path, lowest, kind):
     assert found.modality == kind and found.structures == ()
 
 
+def test_the_unit_of_the_values_does_not_matter(tmp_path):
+    """A diffusion in m²/s is of 1e-9, and its histogram is that of one in µm²/ms."""
+    image = np.random.default_rng(0).gamma(2.0, 300.0, (20, 20, 10)).astype(np.float32)
+    first, second = (
+        fingerprint.look(case(tmp_path, f"{unit:g}", image * np.float32(unit)))[0].histogram
+        for unit in (1.0, 1e-12)
+    )
+    assert second == pytest.approx(first, abs=1e-4) and 0.1 < first[9] < 0.9
+    constant, _ = fingerprint.look(case(tmp_path, "c", 0.0 * image))
+    assert set(constant.histogram) == {0.0}
+
+
 def test_twins_mirror_each_other_and_others_do_not(tmp_path):
     left = ball((40, 20, 12), (9, 10, 6), 5) | ball((40, 20, 12), (13, 10, 6), 3)
     labels = left + 2 * left[::-1].astype(np.uint8)

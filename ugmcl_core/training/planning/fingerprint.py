@@ -382,7 +382,7 @@ def look(
 def _look_at(array: np.ndarray, path: Path) -> ImageFacts:
     sample = array.ravel(order="K")[:: max(1, array.size // _SAMPLE)]
     low, *middle, high = map(float, np.percentile(sample, [0.5, *_PERCENTILES, 99.5]))
-    histogram = tuple((v - low) / max(high - low, 1e-9) for v in middle)
+    histogram = tuple((v - low) / ((high - low) or 1.0) for v in middle)
     return ImageFacts(_modality(path, sample, low), histogram)
 
 
