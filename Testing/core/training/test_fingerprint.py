@@ -166,6 +166,24 @@ def test_a_volume_that_a_structure_fills_has_a_radius(tmp_path):
     assert 0 < found.structures[0].radius < 10
 
 
+@pytest.mark.parametrize("slices", [1, 2, 12])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_structure_goes_on_where_the_image_ends(tmp_path, slices, axis):
+    """A disc of a radius of 8 mm in all slices of a stack is no structure of half a slice."""
+    disc = np.hypot(*(np.indices((24, 22)) - [[[12]], [[11]]])) < 8
+    labels = np.moveaxis(np.repeat(disc[..., None], slices, 2), 2, axis).astype(np.uint8)
+    paths = [tmp_path / "image.nrrd", tmp_path / "label.nrrd"]
+    for path in paths:
+        write(path, on_grid(labels, (1.0, 1.0, 1.0)))
+    found, _ = fingerprint.look(Case("a", *paths))
+    assert found.structures[0].radius == pytest.approx(7.5, abs=0.3)
+    filled = np.ones((1, 14, 22), np.uint8)
+    write(paths[0], on_grid(filled))
+    write(paths[1], on_grid(filled))
+    found, _ = fingerprint.look(Case("a", *paths))
+    assert found.structures[0].radius == pytest.approx(7.0, abs=0.6), "half of the image"
+
+
 def test_the_values_of_a_label_without_a_class_are_named(tmp_path):
     labels = np.zeros((20, 20, 12), np.uint8)
     labels[4:14, 6:16, 3:9] = 255

@@ -367,8 +367,7 @@ def look(
     known = np.isin(marked, found)
     inside = np.stack([array[box][known] for array in arrays])
     masks = _masks(marked, found, first)
-    voxels = math.prod(facts.shape)
-    structures = tuple(_structure(masks[v], v, spacing, voxels) for v in found)
+    structures = tuple(_structure(masks[v], v, spacing, facts.shape) for v in found)
     extent = (b.stop - b.start for b in bounding_box(known))
     facts = replace(
         facts,
@@ -424,7 +423,7 @@ def _structure(
     mask: tuple[np.ndarray, np.ndarray],
     value: int,
     spacing: tuple[float, float, float],
-    voxels: int,
+    shape: tuple[int, int, int],
 ) -> Structure:
     from scipy import ndimage
 
@@ -434,16 +433,30 @@ def _structure(
     largest = pieces == sizes.argmax() + 1
     inner = bounding_box(largest)
     places = np.argwhere(part).mean(0) + first
-    # a border of background, so that a structure that the image cuts has one there too
-    radius = -float(signed_distance(np.pad(part, 1), spacing).min())
     return Structure(
         value,
-        float(sizes.sum()) / voxels,
+        float(sizes.sum()) / math.prod(shape),
         int((sizes >= _WHOLE * sizes.sum()).sum()),
         tuple((b.stop - b.start) * s for b, s in zip(inner, spacing, strict=True)),
         tuple(float(p * s) for p, s in zip(places, spacing, strict=True)),
-        radius,
+        _radius(part, first, shape, spacing),
     )
+
+
+def _radius(
+    part: np.ndarray,
+    first: np.ndarray,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+) -> float:
+    """Of the largest ball inside ``part``, the box of an image of ``shape`` that begins at the
+    voxel ``first``. Where the image ends, the structure may go on, as in the distances of a
+    training: a slice of a disc is as deep as the disc, not as half of a slice."""
+    last = first + part.shape
+    around = [(int(a > 0), int(b < n)) for a, b, n in zip(first, last, shape, strict=True)]
+    if part.all() and not np.any(around):  # it fills the image, of which the edges remain
+        around = [(int(n > 1),) * 2 for n in shape] if max(shape) > 1 else [(1, 1)] * 3
+    return -float(signed_distance(np.pad(part, around), spacing).min())
 
 
 def _twins(
