@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import conv3d, interpolate, pad
 
 Field = np.ndarray | Tensor
+_FEW = 8  # slices of a stack that are not looked across
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ def draw_pose(
     """A random pose of a patch in a volume of ``shape``; near voxel ``target`` if given.
 
     Across slices over three times as thick as their pixels, nothing is rotated, magnified or
-    shifted by parts of a slice, since that would mix slices that show different things.
+    shifted by parts of a slice, since that would mix slices that show different things. Nor across
+    a few slices, out of which a patch would be turned.
     """
-    center, thick = [], thick_axes(spacing)
+    few = few_axes(patch)
+    center, thick = [], {*thick_axes(spacing), *few}
     for n, size, axis in zip(shape, patch, range(3), strict=True):
         slack = max(0, n - size)
         low = (size - 1) / 2 if slack else (n - 1) / 2 - (0.5 if (size - n) % 2 else 0.0)
@@ -84,7 +87,7 @@ def draw_pose(
     matrix, zoom = np.eye(3), 1.0
     if turned:
         zoom = float(np.exp(rng.uniform(*np.log(settings.zoom))))
-        matrix = _rotation(rng, settings.rotation, spacing) / zoom
+        matrix = _rotation(rng, settings.rotation, spacing, few) / zoom
         for axis in thick:
             matrix[axis, axis] = 1.0
         scale = np.diag(spacing)
@@ -98,14 +101,23 @@ def thick_axes(spacing: Sequence[float]) -> tuple[int, ...]:
     return tuple(a for a in range(3) if spacing[a] > 3 * min(spacing))
 
 
-def _rotation(rng: np.random.Generator, degrees: float, spacing: tuple[float, ...]) -> np.ndarray:
+def few_axes(patch: Sequence[int]) -> tuple[int, ...]:
+    """The axes of under 8 voxels, and under a quarter of those along the other ones: of a few
+    slices, however thick."""
+    others = [[n for b, n in enumerate(patch) if b != a] for a in range(3)]
+    return tuple(a for a in range(3) if patch[a] < _FEW and 4 * patch[a] < min(others[a]))
+
+
+def _rotation(
+    rng: np.random.Generator, degrees: float, spacing: tuple[float, ...], few: tuple[int, ...]
+) -> np.ndarray:
     """Rotations about the three axes in turn, without those that would mix spacings differing
-    3-fold."""
+    3-fold, or one of the axes of a ``few`` slices with another."""
     matrix = np.eye(3)
     for axis in range(3):
         a, b = [n for n in range(3) if n != axis]
         angle = math.radians(rng.uniform(-degrees, degrees))
-        if max(spacing[a], spacing[b]) > 3 * min(spacing[a], spacing[b]):
+        if max(spacing[a], spacing[b]) > 3 * min(spacing[a], spacing[b]) or {a, b} & set(few):
             continue
         turn = np.eye(3)
         turn[[a, a, b, b], [a, b, a, b]] = (

@@ -17,6 +17,7 @@ from ugmcl_core.data.augmentation import (
     cut,
     draw_flips,
     draw_pose,
+    few_axes,
     turn,
     vary_intensity,
 )
@@ -482,3 +483,21 @@ def test_thick_slices_are_never_mixed():
         )
     assert len({pose.center[2] for pose in poses}) > 1
     assert len({pose.matrix[0, 0] for pose in poses}) == 40
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_few_slices_are_not_turned_out_of_their_plane(axis):
+    """Of cubic voxels: a patch of three slices would mostly show what lies beside them."""
+    settings = Augmentation(affine=1.0, rotation=30.0, shift=0.1)
+    shape = [64, 64, 64]
+    shape[axis] = 3
+    rng = np.random.default_rng(0)
+    poses = [draw_pose(rng, settings, tuple(shape), tuple(shape), (1.0,) * 3) for _ in range(20)]
+    for pose in poses:
+        across = np.eye(3)[axis]
+        assert np.array_equal(pose.matrix[axis], across)
+        assert np.array_equal(pose.matrix[:, axis], across)
+        assert pose.center[axis] == round(pose.center[axis])
+    assert np.std([np.linalg.det(p.matrix) for p in poses]) > 0.1, "within it they are"
+    assert few_axes((64, 64, 3)) == (2,) and few_axes((3, 64, 1)) == ()
+    assert few_axes((64, 64, 8)) == few_axes((24, 64, 6)) == (), "of which enough remains"

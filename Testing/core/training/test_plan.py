@@ -179,6 +179,14 @@ def test_voxels_of_any_size_stay_as_they_are(mm):
     assert not any(" 0 " in d.why and " mm" in d.why for d in made.decisions)
 
 
+def test_a_few_slices_of_cubes_all_stay_in_their_plane():
+    made = of(found((128, 128, 3), (1.0,) * 3, [((48.0, 48.0, 3.0), 22.0)]))
+    assert made.profile.coarse.spacing == (2.2, 2.2, 1.0)
+    assert made.profile.coarse.patch == (64, 64, 3)
+    (why,) = [d.why for d in made.decisions if d.what == "rotation"]
+    assert why == "only within the slices, as these are few"
+
+
 def test_ct_is_normalized_by_all_cases_and_mr_by_each():
     n = of(SPLEEN).profile.representation.normalization
     assert (n.kind, n.low, n.high, n.mean, n.deviation) == ("global", -40, 210, 85.5, 40.25)

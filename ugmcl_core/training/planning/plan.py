@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ...data.augmentation import Augmentation, thick_axes
+from ...data.augmentation import Augmentation, few_axes, thick_axes
 from ...data.batches import BatchSettings
 from ...data.cases import Cohort, Representation, check_known
 from ...data.dataset_json import modality_of
@@ -319,7 +319,7 @@ class _Planner:
             grid, self.normalization(), len(self.classes) + 1, scale=self.scale(grid)
         )
         foreground = self.foreground(grid, patch)
-        augmentation = self.augmentation(grid)
+        augmentation = self.augmentation(grid, patch)
         profile = Profile(
             name=PLAN,
             about="planned for its cases",
@@ -494,6 +494,7 @@ class _Planner:
     ) -> CoarseStart | None:
         """A start on a grid that is coarser along the finest axes, with the same network."""
         thinnest, finest = 2.0 * min(self.radii), np.array(grid) < 1.5 * min(grid)
+        finest[list(few_axes(patch))] = False  # a few slices all stay
         wider = np.clip(thinnest / (_CLEAR * min(grid)), *_COARSER)
         spacing = tuple(float(f"{g:.4g}") for g in np.where(finest, wider * np.array(grid), grid))
         # if the grid is coarser than necessary, a patch shows more context
@@ -508,7 +509,7 @@ class _Planner:
         value, why = _FIRST, (
             f"{by(spacing)} mm, in patches of {by(small)}: faster, and shows more"
         )  # fmt: skip
-        if thinnest / min(spacing) < _SEEN:
+        if thinnest / min(np.array(spacing)[finest], default=min(spacing)) < _SEEN:
             value, why = 0.0, f"they would hide a structure that is {thinnest:.2g} mm thick"
         elif part > _SMALLER:
             value, why = 0.0, "patches are small already"
@@ -584,7 +585,7 @@ class _Planner:
             why += "; each structure as often"
         return self.decide("foreground", round(value, 2), why, notation.share, "{:g}".format)
 
-    def augmentation(self, grid: tuple[float, ...]) -> Augmentation:
+    def augmentation(self, grid: tuple[float, ...], patch: tuple[int, ...]) -> Augmentation:
         thick = thick_axes(grid)
         axes, whys = (0, 1), []
         twins = sorted(set(sided(self.found.labeled, self.classes, self.values)))
@@ -601,6 +602,8 @@ class _Planner:
         degrees, why = 18.0, "about each axis, as compact"
         if thick:
             degrees, why = 30.0, "only within the slices, as these are thick"
+        elif few_axes(patch):
+            degrees, why = 30.0, "only within the slices, as these are few"
         degrees = self.decide("rotation", degrees, why, notation.number, "{:g}".format)
         strength, why = 1.0, "gain, gamma, bias field, blur and noise in full, as compact"
         if set(modalities(self.found.labeled)) == {"CT"}:
