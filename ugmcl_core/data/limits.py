@@ -5,6 +5,8 @@ Imports neither NumPy nor SimpleITK: Slicer reads it in its own process.
 
 SPACING_LIMITS_MM = 1e-6, 100.0
 """Smallest and largest spacing of an image; beyond 1 nm and 10 cm its header is broken."""
+LARGEST_GRID = 512**3
+"""Voxels of an image on a model's grid, beyond which neither memory nor time suffices."""
 LARGEST_VALUE = 65535
 """Of a label map."""
 GRID_TOLERANCE = 0.05

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ..errors import InputError
+from .limits import LARGEST_GRID
 from .volume import Grid, Volume, index_box
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ def model_shape(
     all of them lie within one voxel."""
     extent = [n * s for n, s in zip(shape, spacing, strict=True)]
     size = tuple(max(1, round(e / w)) for e, w in zip(extent, wanted, strict=True))
-    if np.prod(size, dtype=float) > 512**3:
+    if np.prod(size, dtype=float) > LARGEST_GRID:
         raise InputError(
             f"the volume spans {spans(extent)} mm, too large for this model's grid; "
             "set a region of interest or correct the spacing"

@@ -296,6 +296,35 @@ def test_an_override_that_is_none_is_refused(text, why):
         of(STACK, overrides_of([text]))
 
 
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("grid=1e-9,1,1", "choose 1e-06 to 100 mm for each axis"),
+        ("grid=1,1,500", "choose 1e-06 to 100 mm for each axis"),
+        ("grid=0.01,0.01,0.1", "choose larger voxels: a typical image may have 512x512x512"),
+        ("patch=5000,5000,5000", "choose at most 16777216 voxels in all, as in 256,256,256"),
+        ("strides=999 222 222 222", "choose strides of 1 to 4"),
+        ("filters=100000", "choose 1 to 256"),
+        ("batch=1000+1", "choose 1 to 256 labeled and 0 to 256 unlabeled patches"),
+        ("normalization=robust-z,-1,300", "choose percentiles from 0 to 100"),
+        ("normalization=window,nan,1", "planned as"),
+        ("dropout=1", "planned as"),
+        ("scale=1e9", "choose more than 0, up to 1000 mm"),
+        ("mirror=R,R", "choose each direction once, or none"),
+        ("rotation=500", "choose 0 to 180 degrees"),
+        ("iterations=9999999999", "choose 1 to 2147483647"),
+    ],
+)
+def test_an_override_that_no_training_can_use_is_refused(text, allowed):
+    with pytest.raises(InputError) as error:
+        of(STACK, overrides_of([text]))
+    assert str(error.value).startswith(f"{text}: ") and allowed in str(error.value)
+
+
+def test_no_rotation_can_be_given():
+    assert of(STACK, {"rotation": "0"}).profile.batch.augmentation.rotation == 0
+
+
 def test_axes_that_cannot_be_halved_are_not():
     assert planning.strides_for((1, 1, 1), (20, 12, 6)) == (
         (2, 2, 1), (2, 1, 1), (1, 1, 1), (1, 1, 1)

@@ -348,6 +348,8 @@ class _Planner:
         if what in self.given:
             try:
                 value, why = parse(self.given[what]), "given"
+            except notation.Beyond as error:
+                raise InputError(f"{what}={self.given[what]}: choose {error}") from None
             except ValueError:
                 raise InputError(
                     f"{what}={self.given[what]}: this is planned as {show(value)}; give it in "
@@ -399,7 +401,7 @@ class _Planner:
                 f"{thinnest / grid.min():.0f} voxels"
             )
         value = tuple(float(f"{g:.4g}") for g in grid)
-        return self.decide("grid", value, why, notation.floats, shown)
+        return self.decide("grid", value, why, notation.voxel(self.size_mm), shown)
 
     def patch(self, grid: tuple[float, ...]) -> tuple[int, int, int]:
         most = self.limits.voxels
@@ -424,7 +426,7 @@ class _Planner:
                 beyond = np.where(wanted > 2 * _LEAST, beyond, 0.0)
                 wanted[int(beyond.argmax())] *= 0.98
         value = tuple(max(1, int(n)) for n in np.round(wanted))
-        return self.decide("patch", value, why, notation.wholes, shown)
+        return self.decide("patch", value, why, notation.patch, shown)
 
     def strides(
         self, grid: tuple[float, ...], patch: tuple[int, ...]
@@ -463,7 +465,7 @@ class _Planner:
     def filters(self) -> int:
         value = 32 if self.limits.device == "cuda" and self.limits.memory >= 10 * _GIB else 16
         why = "as nnU-Net's on a GPU" if value == 32 else "as the published network's"
-        return self.decide("filters", value, why, notation.positive, str)
+        return self.decide("filters", value, why, notation.up_to(256), str)
 
     def batch(self, patch: tuple[int, ...]) -> tuple[int, int]:
         part = math.prod(patch) / self.limits.voxels
@@ -480,7 +482,7 @@ class _Planner:
 
     def dropout(self) -> float:
         why = "the published half slows a short training down"
-        return self.decide("dropout", 0.2, why, notation.share, "{:g}".format)
+        return self.decide("dropout", 0.2, why, notation.part, "{:g}".format)
 
     def optimization(self) -> Optimization:
         o = COMPACT.optimization
@@ -574,7 +576,7 @@ class _Planner:
             why = f"the surface of structures {radius:.3g} mm deep"
         if voxels > depth:
             why = f"two voxels, the least, of structures {radius:.3g} mm deep"
-        return self.decide("scale", value, why, notation.number, "{:g}".format)
+        return self.decide("scale", value, why, notation.length, "{:g}".format)
 
     def foreground(self, grid: tuple[float, ...], patch: tuple[int, ...]) -> float:
         seen = np.minimum(1.0, np.multiply(patch, grid) / self.size_mm)
@@ -604,7 +606,7 @@ class _Planner:
             degrees, why = 30.0, "only within the slices, as these are thick"
         elif few_axes(patch):
             degrees, why = 30.0, "only within the slices, as these are few"
-        degrees = self.decide("rotation", degrees, why, notation.number, "{:g}".format)
+        degrees = self.decide("rotation", degrees, why, notation.angle, "{:g}".format)
         strength, why = 1.0, "gain, gamma, bias field, blur and noise in full, as compact"
         if set(modalities(self.found.labeled)) == {"CT"}:
             strength, why = 0.5, "half for CT, whose scanners differ less than those of MR"
@@ -620,7 +622,7 @@ class _Planner:
 
     def iterations(self) -> int:
         why = "as compact; if you give minutes, as many as these allow"
-        return self.decide("iterations", COMPACT.iterations, why, notation.positive, str)
+        return self.decide("iterations", COMPACT.iterations, why, notation.iterations, str)
 
 
 def sided(
