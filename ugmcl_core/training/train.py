@@ -374,8 +374,13 @@ def _values(trainer: Trainer) -> tuple[int, ...]:
 
 
 def _of_pieces(trainer: Trainer, description: Description) -> list[str]:
-    """Notices of what `_classes` decided."""
-    decided = {c.value for c in description.classes if c.largest_component is None}
+    """Notices of what `_classes` decided by labels that show the class."""
+    decided = {
+        c.value
+        for n, c in enumerate(description.classes)
+        if c.largest_component is None
+        and any(len(case.foreground_voxels[n]) for case in trainer.labeled)
+    }
     rule = {True: "one piece of {}, so results keep the surest one",
             False: "several pieces of {}, all of which results keep"}  # fmt: skip
     return [

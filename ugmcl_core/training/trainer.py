@@ -480,7 +480,7 @@ class Trainer:
         it."""
         losses = {k: float(v) for k, v in terms.items()}
         if not all(map(math.isfinite, losses.values())):
-            raise self.diverged(str(losses))
+            raise self.diverged("its loss is not a finite number")
         return losses
 
     def diverged(self, why: str) -> InputError:

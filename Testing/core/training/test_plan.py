@@ -179,6 +179,18 @@ def test_voxels_of_any_size_stay_as_they_are(mm):
     assert not any(" 0 " in d.why and " mm" in d.why for d in made.decisions)
 
 
+def test_slices_that_some_cases_have_to_be_interpolated_between_are_said():
+    (thick, *_), thin = STACK.labeled, (1.5, 1.5, 5.0)
+    fine = replace(thick, shape=(216, 256, 20), spacing=thin)
+    for cases, words in (
+        ((fine, fine, thick), "between some, 2 times as thick, much is made up"),
+        ((thick, thick, fine), "and nothing is made up between them"),
+    ):
+        (line,) = [d for d in of(replace(STACK, labeled=cases, unlabeled=())).decisions
+                   if d.what == "grid"]  # fmt: skip
+        assert words in line.why and len(line.line) - len(line.value) <= 130
+
+
 def test_a_few_slices_of_cubes_all_stay_in_their_plane():
     made = of(found((128, 128, 3), (1.0,) * 3, [((48.0, 48.0, 3.0), 22.0)]))
     assert made.profile.coarse.spacing == (2.2, 2.2, 1.0)

@@ -301,6 +301,14 @@ def test_structures_in_several_pieces_keep_them_and_the_user_is_told(folder, tmp
     assert [c.largest_component for c in model.card.classes] == [False, True]
     assert "the labels show several pieces of class 1, all of which results keep" in said
     assert "the labels show one piece of class 2, so results keep the surest one" in said
+    for name in ("p0", "p1"):
+        array[array == 2] = 0
+        write(labels / f"{name}.nrrd", Volume(array, apart.grid))
+    said.clear()
+    train(cohort, Supervised(), replace(profile, iterations=1), tmp_path / "none", CPU,
+          on_event=lambda e: said.append(e.get("text")))  # fmt: skip
+    assert any("no label holds class 2" in text for text in said if text)
+    assert not any("piece of class 2" in text for text in said if text)
 
 
 def test_a_class_that_no_label_holds_is_named(folder, tmp_path):
@@ -346,7 +354,7 @@ def test_a_full_disk_is_named(folder, tmp_path, monkeypatch):
 def test_a_diverged_training_is_stopped_before_its_checkpoint(folder, tmp_path):
     root, profile = folder
     wild = replace(profile, optimization=Optimization("sgd", LearningRate(1e12)))
-    with pytest.raises(InputError, match="diverged"):
+    with pytest.raises(InputError, match=r"diverged at iteration \d+ .its loss is not a finite"):
         train(
             cohort_of(root), DualTask(), wild, tmp_path / "run", replace(CPU, checkpoint_every=4)
         )

@@ -87,6 +87,7 @@ _WINDOWS = 16.0  # patches that the voxels of a typical image should fill at mos
 _TWINS = 0.7  # likeness from which on two structures are mirror images whatever their names
 _ASIDE = 0.2  # of the image's extent: how far a structure is from the middle, ...
 _APART = 0.15  # ... and of all structures' extent: how far apart two must be to be on one side
+_WIDER = 1.5  # times the median: slices between which a case has to be interpolated
 _CONTEXT = 2.0  # times the structure's extent that a patch shows
 _COARSER = (1.6, 2.2)  # times the grid, for a coarse start: coarser for thicker structures
 _FIRST = 0.75  # ... and its part of the iterations, about half of the time
@@ -389,7 +390,11 @@ class _Planner:
 
         why = "the median of the cases"
         if thick:
-            why += "; slices are thick, and nothing is made up between them"
+            widest = max(c.spacing[a] / base[a] for c in self.found.cases for a in thick)
+            made_up = "nothing is made up between them"
+            if widest > _WIDER:
+                made_up = f"between some, {widest:.2g} times as thick, much is made up"
+            why += f"; slices are thick, and {made_up}"
         # axes within which a structure fits the image are counted as far as the image goes
         inner = np.minimum(self.largest_mm, self.size_mm)
         if coarser(lambda g: float(np.prod(np.ceil(inner / g))), most, _RESOLVED):
