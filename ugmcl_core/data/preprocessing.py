@@ -307,8 +307,8 @@ def to_canonical(array: np.ndarray, order: Sequence[int], flips: Sequence[bool])
 
 
 def spans(extent: Sequence[float]) -> str:
-    """Extents in mm for people, as short as they can be for micrometers too: 256 x 30.5 x 0.2."""
-    return " x ".join(f"{e:.0f}" if e >= 100 else f"{e:.3g}" for e in extent)
+    """Extents in mm for people, as short as they can be for micrometers too: 256 x 30 x 0.2."""
+    return " x ".join(f"{e:.0f}" if e >= 10 else f"{e:.3g}" for e in extent)
 
 
 def model_shape(
