@@ -197,6 +197,12 @@ def test_a_few_slices_of_cubes_all_stay_in_their_plane():
     assert made.profile.coarse.patch == (64, 64, 3)
     (why,) = [d.why for d in made.decisions if d.what == "rotation"]
     assert why == "only within the slices, as these are few"
+    wide = of(found((3000, 3000, 3), (0.5,) * 3, [((400.0, 400.0, 1.5), 180.0)]))
+    grid = wide.profile.representation.spacing
+    assert 0.9 < grid[0] == grid[1] < 1.0 and grid[2] == 0.5, "coarser within the slices alone"
+    assert wide.profile.batch.patch[2] == 3 and max(wide.profile.network.kernels[0]) == 3
+    one = of(found((3000, 3000, 1), (0.5,) * 3, [((400.0, 400.0, 0.5), 180.0)]))
+    assert len(set(one.profile.representation.spacing)) == 1, "a single slice stays one anyway"
 
 
 def test_ct_is_normalized_by_all_cases_and_mr_by_each():

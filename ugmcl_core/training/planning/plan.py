@@ -375,25 +375,30 @@ class _Planner:
         base = _median([c.spacing for c in self.found.cases])
         grid, thick = base.copy(), thick_axes(base)
         most, thinnest = self.limits.voxels, 2.0 * min(self.radii)
+        slices = np.round(self.size_mm / base)
+        few = [a for a in few_axes(slices) if slices[a] > 1]  # all of which stay
+        plane = [a for a in range(3) if a not in few]
+        widest = 1.9 * min(base[few], default=math.inf)  # at twice, no kernel spans two voxels
 
         def coarser(voxels: Callable[[np.ndarray], float], allowed: float, across: float) -> bool:
             """Coarsen the finest axes until ``voxels`` fit; whether anything changed."""
             nonlocal grid
             before = grid
             while voxels(grid) > allowed:
-                finest = grid < 1.5 * grid.min()
+                finest = grid < 1.5 * grid[plane].min()
+                finest[few] = False
                 wider = np.where(finest, 1.02 * grid, grid)
-                if thinnest / wider.min() < across:
+                if thinnest / wider[plane].min() < across or (wider[finest] > widest).any():
                     break
                 grid = wider
             return before is not grid
 
         why = "the median of the cases"
         if thick:
-            widest = max(c.spacing[a] / base[a] for c in self.found.cases for a in thick)
+            thickest = max(c.spacing[a] / base[a] for c in self.found.cases for a in thick)
             made_up = "nothing is made up between them"
-            if widest > _WIDER:
-                made_up = f"between some, {widest:.2g} times as thick, much is made up"
+            if thickest > _WIDER:
+                made_up = f"between some, {thickest:.2g} times as thick, much is made up"
             why += f"; slices are thick, and {made_up}"
         # axes within which a structure fits the image are counted as far as the image goes
         inner = np.minimum(self.largest_mm, self.size_mm)
