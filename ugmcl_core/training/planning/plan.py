@@ -546,10 +546,10 @@ class _Planner:
         each, kinds = [], modalities(self.found.labeled)
         odd = [self.not_as_ct(n) if kind == "CT" else "" for n, kind in enumerate(kinds)]
         for kind, other, inside in zip(kinds, odd, self.found.insides, strict=True):
-            known = inside.deviation > 0 and inside.low < inside.high
-            if kind == "CT" and known and not other:
-                rounded = (inside.low, inside.high, inside.mean, inside.deviation)
-                each.append(Normalization("global", *(float(f"{v:.5g}") for v in rounded)))
+            numbers = (inside.low, inside.high, inside.mean, inside.deviation)
+            low, high, mean, deviation = (float(f"{v:.5g}") for v in numbers)
+            if kind == "CT" and low < high and deviation > 0 and not other:
+                each.append(Normalization("global", low, high, mean, deviation))
             else:
                 each.append(COMPACT.representation.normalization)
         whys = [
