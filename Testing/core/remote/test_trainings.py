@@ -226,7 +226,7 @@ def test_the_command_line_trains_leaves_alone_stops_and_resumes(sshd, tmp_path):
     (tmp_path / "t" / "labels" / "phantom-001.nrrd").unlink()
     output = tmp_path / "mine"
     words = ["train", "--images", tmp_path / "t" / "images", "--labels", tmp_path / "t" / "labels",
-             "--base", "tiny", "--iterations", "300", "--device", "cpu", "--output", output,
+             "--base", "tiny", "--iterations", "600", "--device", "cpu", "--output", output,
              "--on", NAME]  # fmt: skip
     closed = start(*words)
     wait_until(lambda: list((sshd.home / "runs").glob(f"*/{runs.OUTPUT}/log.jsonl")), 100)
@@ -247,7 +247,7 @@ def test_the_command_line_trains_leaves_alone_stops_and_resumes(sshd, tmp_path):
     out, errors = resumed.communicate(timeout=200)
     assert resumed.returncode == 0, errors
     assert json.loads(out.strip().splitlines()[-1])["model"] == str(output / "model")
-    assert open_model(output / "model").card.training["iterations"] == 300
+    assert open_model(output / "model").card.training["iterations"] == 600
     nothing_left(sshd)
     assert os.listdir(sshd.home / "sessions") == []
 
