@@ -226,7 +226,7 @@ def test_the_command_line_trains_leaves_alone_stops_and_resumes(sshd, tmp_path):
     (tmp_path / "t" / "labels" / "phantom-001.nrrd").unlink()
     output = tmp_path / "mine"
     words = ["train", "--images", tmp_path / "t" / "images", "--labels", tmp_path / "t" / "labels",
-             "--base", "tiny", "--iterations", "600", "--device", "cpu", "--output", output,
+             "--base", "tiny", "--iterations", "300", "--device", "cpu", "--output", output,
              "--on", NAME]  # fmt: skip
     closed = start(*words)
     wait_until(lambda: list((sshd.home / "runs").glob(f"*/{runs.OUTPUT}/log.jsonl")), 100)
@@ -234,8 +234,6 @@ def test_the_command_line_trains_leaves_alone_stops_and_resumes(sshd, tmp_path):
     closed.wait(30)
     run = the_run(sshd)
     assert runs.state(run) == runs.RUNNING
-    local = start(*[w for w in words[:-2]], "--resume")
-    assert local.wait(60) == 2 and "resume it with --on gpu-box" in local.stderr.read()
     stopped = start(*words, "--resume")
     wait_until(lambda: len(sshd.left()) == 1, 100)
     time.sleep(1.0)
@@ -243,11 +241,13 @@ def test_the_command_line_trains_leaves_alone_stops_and_resumes(sshd, tmp_path):
     assert stopped.wait(60) == 130
     assert runs.state(run) == runs.STOPPED
     assert open_model(output / "model").name == "mine"
+    local = start(*[w for w in words[:-2]], "--resume")
+    assert local.wait(60) == 2 and "resume it with --on gpu-box" in local.stderr.read()
     resumed = start(*words, "--resume", "--json")
     out, errors = resumed.communicate(timeout=200)
     assert resumed.returncode == 0, errors
     assert json.loads(out.strip().splitlines()[-1])["model"] == str(output / "model")
-    assert open_model(output / "model").card.training["iterations"] == 600
+    assert open_model(output / "model").card.training["iterations"] == 300
     nothing_left(sshd)
     assert os.listdir(sshd.home / "sessions") == []
 
