@@ -325,8 +325,11 @@ def describe(base: Model | None, name: str, profile: Profile) -> Description:
 def _classes(trainer: Trainer, description: Description) -> tuple[ClassInfo, ...]:
     """The classes; where `largest_component` is undecided, the labels decide. What is not a
     base's has the value in label maps that its labels have, unless another class has it."""
-    known = 0 if trainer.base is None else len(trainer.base.card.classes)
-    classes = list(description.classes[:known])
+    bases = () if trainer.base is None else trainer.base.card.classes
+    pairs = zip(description.classes, bases, strict=False)
+    both = itertools.takewhile(lambda pair: pair[0].name == pair[1].name, pairs)
+    classes = [replace(item, label=own.label) for item, own in both]
+    known = len(classes)
     for item, value in zip(description.classes[known:], _values(trainer)[known:], strict=False):
         taken = {c.in_files for c in classes}
         label = next(v for v in itertools.chain([value], itertools.count(1)) if v not in taken)

@@ -297,7 +297,10 @@ def test_a_data_set_names_its_classes_and_its_kind_of_image(tmp_path, capsys):
         assert [c["name"] for c in card["classes"]] == ["atrium"] and card["modality"] == "CT"
 
 
-def test_results_have_the_values_of_the_labels_that_were_learned(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("coarse", ["0", "0.5"])
+def test_results_have_the_values_of_the_labels_that_were_learned(
+    coarse, tmp_path, monkeypatch, capsys
+):
     """As of BraTS, whose labels are 1, 2 and 4, and of masks of 255: results are compared with
     such labels, and a training from the model reads them."""
     from ugmcl_core.data import phantoms
@@ -311,8 +314,8 @@ def test_results_have_the_values_of_the_labels_that_were_learned(tmp_path, monke
         parts = np.where(np.arange(36)[:, None, None] < 18, 4, 300) * (labels.array > 0)
         volume.write(path, volume.Volume(parts.astype(np.uint16), labels.grid))
     words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
-             "--device", "cpu", "--iterations", "1"]  # fmt: skip
-    own = ["--set", "filters=4", "--set", "coarse=0", "--output", str(tmp_path / "run")]
+             "--device", "cpu", "--iterations", "2"]  # fmt: skip
+    own = ["--set", "filters=4", "--set", f"coarse={coarse}", "--output", str(tmp_path / "run")]
     assert main([*words, *own]) == 0
     again = ["--base", str(tmp_path / "run" / "model"), "--output", str(tmp_path / "again")]
     assert main([*words, *again]) == 0
