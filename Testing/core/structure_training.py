@@ -21,7 +21,7 @@ from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.methods import DualTask
 from ugmcl_core.training.planning import pace
 from ugmcl_core.training.planning.plan import plan_cohort
-from ugmcl_core.training.profiles import COMPACT, with_classes
+from ugmcl_core.training.profiles import COMPACT, with_classes, with_iterations
 from ugmcl_core.training.train import TrainingSettings, describe, train
 
 CPU = torch.device("cpu")
@@ -55,7 +55,8 @@ def mean_dice(
         profile = {"plan": plan.profile, "compact": fixed}[kind]
         course = pace.Course(cohort, DualTask())
         with patch.object(pace, "time", SimpleNamespace(monotonic=time.process_time)):
-            profile = pace.fit(profile, minutes, [course], "cpu", seed)
+            iterations = pace.pace_of(profile, minutes, [course], "cpu", seed).iterations
+        profile = with_iterations(profile, iterations)
         model = train(
             cohort,
             DualTask(),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..remote.connection import Computer
     from ..training.planning.plan import Plan
     from ..training.profiles import Profile
+    from ..training.train import Description
 
 NAME = "train"
 HELP = "train or fine-tune a model"
@@ -226,13 +227,27 @@ def _run(arguments: argparse.Namespace) -> int:
             left_out = of_other_kinds(cohort, arguments.overrides, progress)
             cohort, lines = cohort.without(dict(left_out)), left_out_lines(left_out)
     profile, classes = _profile(arguments, base, plan, profile, classes, values, ignored)
-    why = ""
+    why = "given" if arguments.iterations else ""
+    if arguments.minutes:
+        why = f"as many as {arguments.minutes:g} minutes allow here"
+
+    def lasting(iterations: int) -> tuple[Profile, Description]:
+        """The profile and the description of a training of that length."""
+        lasts = profiles.with_iterations(profile, iterations)
+        made = describe(base, _name(arguments), lasts)
+        known = plan.lasting(lasts, why) if plan is not None and why else plan
+        return lasts, replace(
+            made,
+            classes=classes,
+            modality=modality or (known.modality if known else made.modality),
+            provenance={} if known is None else {"plan": known.record()},
+        )
+
+    iterations, timed = profile.iterations, None
     if arguments.minutes:
         former = pace.iterations_of(Path(arguments.output)) if arguments.resume else None
-        if former is not None:
-            profile = profiles.with_iterations(profile, former)
-        else:
-            profile = pace.fit(
+        if former is None:
+            timed = pace.pace_of(
                 profile,
                 arguments.minutes,
                 [pace.Course(cohort, method, base)],
@@ -240,21 +255,13 @@ def _run(arguments: argparse.Namespace) -> int:
                 arguments.seed,
                 spent=time.monotonic() - began,
             )
-        why = f"as many as {arguments.minutes:g} minutes allow here"
+        iterations = former or timed.iterations
         if plan is None:
-            print_line(f"train: iterations {profile.iterations}: {why}", sys.stderr)
-    elif arguments.iterations:
-        why = "given"
+            print_line(f"train: iterations {iterations}: {why}", sys.stderr)
+    adapt = None if timed is None else pace.adapt_of(timed, began, lasting)
+    profile, description = lasting(iterations)
     if plan is not None and why:
-        plan = plan.lasting(profile, why)
-        lines = plan.lines
-    description = describe(base, _name(arguments), profile)
-    description = replace(
-        description,
-        classes=classes,
-        modality=modality or (plan.modality if plan else description.modality),
-        provenance={} if plan is None else {"plan": plan.record()},
-    )
+        lines = plan.lasting(profile, why).lines
     settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
     last: dict[str, Any] = {}
     with Progress("train") as progress:
@@ -283,11 +290,12 @@ def _run(arguments: argparse.Namespace) -> int:
                 base=base,
                 resume=arguments.resume,
                 on_event=on_event,
+                adapt=adapt,
             )
         except KeyboardInterrupt:
             progress.stopped(arguments.output)
             raise
-    _report(arguments, model, profile.iterations, last.get("dice"))
+    _report(arguments, model, last.get("dice"))
     return 0
 
 
@@ -329,13 +337,13 @@ def _profile(
 
 
 def _report(
-    arguments: argparse.Namespace, model: Model, iterations: int, dice: Sequence[float] | None
+    arguments: argparse.Namespace, model: Model, dice: Sequence[float] | None
 ) -> None:
     """Print where the model is, and its Dice on the hold-out cases if there are any."""
     from .progress import percent
 
     if arguments.json:
-        made = {"model": str(model.folder), "iterations": iterations}
+        made = {"model": str(model.folder), "iterations": model.card.training["iterations"]}
         print(json.dumps(plain({**made, "holdout_dice": dice})))
         return
     print(f"model written to {model.folder}")

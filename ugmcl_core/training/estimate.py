@@ -11,7 +11,7 @@ from ..errors import Canceled
 from ..nn import devices
 from .finetune import evaluate_every, parts_of, plan
 from .memory import attempts_for, run_with_fallback
-from .planning.pace import Cost, Course, iterations_for, measure, unlabeled_seconds
+from .planning.pace import Cost, Course, Pace, measure, unlabeled_seconds
 from .planning.plan import left_out_lines
 from .profiles import with_iterations
 from .settings import FinetuneSettings
@@ -54,7 +54,7 @@ def estimate(
     iterations = request.iterations
     if request.minutes:
         courses = [Course(p.cohort, p.method, planned.base) for p in parts]
-        iterations = iterations_for(request.minutes, courses, costs, looked)
+        iterations = Pace(request.minutes, looked, courses, costs).iterations
         if own is not None:
             profile = with_iterations(own.profile, iterations)
             own = own.lasting(profile, f"as many as {request.minutes:g} minutes allow here")

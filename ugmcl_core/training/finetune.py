@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from ..nn import devices
 from . import profiles, pseudo_labels
 from .case_list import CaseList, join_classes, read_case_list
 from .memory import Attempt, attempts_for, run_with_fallback
-from .planning import pace
 from .planning.fingerprint import Fingerprint, look
+from .planning.pace import Course, Pace, adapt_of, iterations_of, pace_of
 from .planning.plan import (
     Plan,
     contradiction,
@@ -252,34 +253,41 @@ def timed(
     spent: float,
     warn: Callable[[str], None],
     canceled: Callable[[], bool],
-) -> FinetunePlan:
-    """``planned`` with the iterations that ``request.minutes`` allow, ``spent`` seconds of them
-    gone; a run that is resumed keeps its own. The plan as it is without minutes. Raises
-    InputError and Canceled."""
-    output, profile = Path(request.output), planned.profile
-    if request.minutes:
-        former = pace.iterations_of(output) if request.resume else None
-        if former is not None:
-            profile = profiles.with_iterations(profile, former)
-        else:
-            profile = pace.fit(
-                profile,
-                request.minutes,
-                [pace.Course(p.cohort, p.method, planned.base) for p in parts_of(planned, output)],
-                str(devices.resolve(request.device)),
-                request.seed,
-                spent=spent,
-                canceled=canceled,
-                warn=warn,
-            )
+) -> Pace | None:
+    """How many iterations ``request.minutes`` allow, ``spent`` seconds of them gone; None without
+    minutes, and for a run that is resumed. Raises Canceled."""
+    output = Path(request.output)
+    if not request.minutes or (request.resume and iterations_of(output)):
+        return None
+    return pace_of(
+        planned.profile,
+        request.minutes,
+        courses_of(planned, output),
+        str(devices.resolve(request.device)),
+        request.seed,
+        spent=spent,
+        canceled=canceled,
+        warn=warn,
+    )
+
+
+def courses_of(planned: FinetunePlan, output: Path) -> list[Course]:
+    """The trainings of a plan, as their time is measured."""
+    return [Course(p.cohort, p.method, planned.base) for p in parts_of(planned, output)]
+
+
+def lasting(planned: FinetunePlan, iterations: int, minutes: float) -> FinetunePlan:
+    """``planned`` with so many iterations, for as long as ``minutes`` if these are not 0; without
+    a comparison for which it is then too short."""
     own, description = planned.own, planned.description
+    profile = profiles.with_iterations(planned.profile, iterations)
     if own is not None:
-        if request.minutes:
-            own = own.lasting(profile, f"as many as {request.minutes:g} minutes allow here")
+        if minutes:
+            own = own.lasting(profile, f"as many as {minutes:g} minutes allow here")
         provenance = {**description.provenance, "plan": own.record()}
         description = replace(description, provenance=provenance)
     planned = replace(planned, profile=profile, own=own, description=description)
-    return _worth_comparing(planned) if request.minutes else planned
+    return _worth_comparing(planned) if minutes else planned
 
 
 def evaluate_every(iterations: int) -> int:
@@ -348,17 +356,21 @@ def finetune(
     planned = plan(request, looking)
     for line in planned.lines:
         send("log", level="info", text=line)
-    planned = timed(
-        planned,
-        request,
-        time.monotonic() - began,
-        lambda text: send("log", level="warning", text=text),
-        canceled,
-    )
+
+    def warn(text: str) -> None:
+        send("log", level="warning", text=text)
+
+    pace = timed(planned, request, time.monotonic() - began, warn, canceled)
+    if pace is not None:
+        iterations = pace.iterations
+    else:
+        former = iterations_of(output) if request.minutes else None
+        iterations = former or planned.profile.iterations
+    run = _FinetuneRun(request, planned, iterations, send, progress, canceled)
+    planned = run.plan
     if request.minutes:
-        text = f"iterations {planned.profile.iterations}, for {request.minutes:g} minutes"
+        text = f"iterations {iterations}, for {request.minutes:g} minutes"
         send("log", level="info", text=text)
-    run = _FinetuneRun(request, planned, send, progress, canceled)
     for text in planned.notices:
         send("log", level="warning", text=text)
     judged = planned.cohort.holdout
@@ -368,8 +380,10 @@ def finetune(
     if planned.base is not None:
         before = run.measured(planned.base, judged, 0.0, _BEFORE)
     models: dict[str, Model] = {}
-    for number, part in enumerate(run.parts):
-        models[part.name] = run.trained(part, number)
+    models[""] = run.trained(0, pace, began)
+    run.resize(models[""].card.training["iterations"])
+    for number, part in enumerate(run.parts[1:], 1):
+        models[part.name] = run.trained(number)
     after, supervised = run.judged(models, judged)
     keeps_supervised = planned.report == "holdout" and is_ahead(supervised, after)
     cases = [
@@ -418,22 +432,36 @@ class _FinetuneRun:
         self,
         request: FinetuneSettings,
         planned: FinetunePlan,
+        iterations: int,
         send: Send,
         progress: Callable[..., None],
         canceled: Callable[[], bool],
     ) -> None:
-        self.request, self.plan = request, planned
+        self.request, self.of_any_length = request, planned
         self.send, self.progress, self.canceled = send, progress, canceled
-        self.parts = parts_of(planned, Path(request.output))
         self.device = str(devices.resolve(request.device))
+        self.resize(iterations)
+
+    def resize(self, iterations: int) -> None:
+        """Have the plan and the parts of trainings of so many iterations each."""
+        self.plan = lasting(self.of_any_length, iterations, self.request.minutes)
+        self.parts = parts_of(self.plan, Path(self.request.output))
 
     def warn(self, text: str) -> None:
         self.send("log", level="warning", text=text)
 
-    def trained(self, part: Part, number: int) -> Model:
-        """Train one part, with less memory if there is not enough; raises Canceled."""
-        request = self.request
+    def trained(self, number: int, pace: Pace | None = None, began: float = 0.0) -> Model:
+        """Train one part, with less memory if there is not enough. With ``pace``, whose time
+        ``began`` then, it may change its length. Raises Canceled."""
+        request, part = self.request, self.parts[number]
         seen: dict[str, Any] = {"losses": {}, "speed": None}
+
+        def of_length(attempt: Attempt, iterations: int) -> tuple[Profile, Description]:
+            if iterations != self.plan.profile.iterations:
+                self.resize(iterations)
+            resized = self.parts[number]
+            same = attempts_for(resized.profile, self.device)[attempts.index(attempt)]
+            return same.profile, resized.description
 
         def work(attempt: Attempt) -> Model:
             every = evaluate_every(part.profile.iterations) if part.cohort.holdout else 0
@@ -446,17 +474,20 @@ class _FinetuneRun:
             )
             # a fallback continues from where the previous attempt stopped
             resume = request.resume or attempt is not attempts[0]
+            lasts = iterations_of(part.folder) if resume and pace else None
+            profile, description = of_length(attempt, lasts or part.profile.iterations)
             return train(
                 part.cohort,
                 part.method,
-                attempt.profile,
+                profile,
                 part.folder,
                 settings,
                 base=self.plan.base,
                 resume=resume,
-                description=part.description,
+                description=description,
                 on_event=lambda event: self._on_train_event(event, part, number, seen),
                 should_stop=self.canceled,
+                adapt=pace and adapt_of(pace, began, partial(of_length, attempt)),
             )
 
         attempts = attempts_for(part.profile, self.device)

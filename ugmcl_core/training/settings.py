@@ -28,7 +28,8 @@ REPORT = "report.json"
 class FinetuneSettings:
     """Train ``base`` further, or a new model if that is empty, on the volumes of a case list.
     Paths and the model ``name`` are strings; ``output`` is the folder of the run, ``resume``
-    continues the one in it. ``minutes`` above 0 set the iterations instead, from a measured step.
+    continues the one in it. ``minutes`` above 0 set the iterations instead, from a measured step,
+    as the computer allows it.
     A new model is trained by a plan, whose ``overrides`` are NAME=VALUE; with ``replan`` one from
     a base is, too, and keeps the weights that fit. Without, ``unlabeled=all`` alone can be given:
     to use also those volumes that are unlike the labeled ones. ``compare`` trains a supervised

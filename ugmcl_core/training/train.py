@@ -29,9 +29,15 @@ from ..models.model import record as model_record
 from ..nn import devices, parallel
 from . import checkpoint
 from .profiles import Profile, batch_text, stages
+from .pseudo_labels import renewal_steps
 from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, holdout_means
 
+Adapt = Callable[[int, int, float], tuple[Profile, "Description"] | None]
+"""As what a training that is to last some time goes on, after so many iterations of so many,
+lately of so many seconds each: the same with another number of them, or None for no change."""
+
 _LOCK = ".training"
+_ADAPTED = (1 / 16, 1 / 4, 1 / 2)  # parts of the first stage after which it may change
 COARSE = "coarse"
 """The folder of the coarse start in that of its training."""
 
@@ -64,6 +70,7 @@ def train(
     resume: bool = False,
     on_event: Listener | None = None,
     should_stop: Callable[[], bool] | None = None,
+    adapt: Adapt | None = None,
 ) -> Model:
     """Train ``method`` and write the model into ``output``/model; returns it.
 
@@ -72,8 +79,10 @@ def train(
     ``output``/log.jsonl. When ``should_stop()`` turns true or Ctrl-C is pressed (KeyboardInterrupt
     follows), the checkpoint and a usable model are written after the current step, and the model's
     card has the number of iterations done; ``resume`` continues from there, or starts again with a
-    notice. Raises InputError for cases that cannot be used, and for folders that contain another
-    training, or a model without one.
+    notice. ``adapt`` may change the length while the first stage runs, unless it is resumed, so
+    that it lasts a given time on a computer that becomes faster or slower. Raises InputError for
+    cases that cannot be used, and for folders that contain another training, or a model without
+    one.
 
     In a process that torchrun started this trains one model together with the others: each makes
     its part of every batch, and rank 0 alone writes and reports. Where ``output`` is on another
@@ -83,16 +92,28 @@ def train(
     settings, output = settings or TrainingSettings(), Path(output)
     if base is not None or parallel.nodes() > 1:
         profile = replace(profile, coarse=None)
-    parts = stages(profile)
-    tasks = [
-        TrainingTask(cohort, method, part, folder, settings, base, profile if parts[1:] else None)
-        for part, folder in zip(parts, [output / COARSE, output][-len(parts) :], strict=True)
-    ]
+
+    def tasks_of(profile: Profile) -> list[TrainingTask]:
+        parts = stages(profile)
+        folders, course = [output / COARSE, output][-len(parts) :], profile if parts[1:] else None
+        return [
+            TrainingTask(cohort, method, part, folder, settings, base, course)
+            for part, folder in zip(parts, folders, strict=True)
+        ]
+
+    def adapted(
+        index: int, total: int, each: float
+    ) -> tuple[list[TrainingTask], Description] | None:
+        found = adapt(index, total, each)
+        return None if found is None else (tasks_of(found[0]), found[1])
+
+    tasks = tasks_of(profile)
     description = description or describe(base, as_name(output.resolve().name), profile)
     with parallel.taking_part(settings.device) as device, held_for_training(output) as made:
         listen = on_event if on_event and parallel.rank() == 0 else lambda event: None
         stop = should_stop or (lambda: False)
-        run = _Run(output, tasks, device, description, resume, listen, stop, made)
+        again = None if adapt is None else adapted
+        run = _Run(output, tasks, device, description, resume, listen, stop, made, again)
         return run.train()
 
 
@@ -122,9 +143,10 @@ def held_for_training(output: Path) -> Iterator[bool]:
                 shutil.rmtree(output, ignore_errors=True)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
-    """One training, of one or two stages, among the processes that take part."""
+    """One training, of one or two stages, among the processes that take part. ``adapt`` returns
+    the tasks and the description of another length, as `Adapt` does."""
 
     output: Path
     tasks: Sequence[TrainingTask]
@@ -134,6 +156,7 @@ class _Run:
     listen: Listener
     should_stop: Callable[[], bool]
     made: bool
+    adapt: Callable[[int, int, float], tuple[list[TrainingTask], Description] | None] | None
 
     @property
     def iterations(self) -> int:
@@ -148,15 +171,15 @@ class _Run:
         devices.prepare_cpu()
         self._check_folder()
         model, done, interrupted = None, 0, False
-        for number, task in enumerate(self.tasks):
-            if model is not None:
-                task = replace(task, base=model)
-            folder, goal = task.output / "model", done + task.profile.iterations
-            is_last = number == len(self.tasks) - 1
+        for number in range(len(self.tasks)):
+            task = replace(self.tasks[number], base=model or self.tasks[number].base)
+            folder, is_last = task.output / "model", number == len(self.tasks) - 1
             if not is_last and self._is_done(task):
-                model, done = open_model(folder), goal
+                model, done = open_model(folder), done + task.profile.iterations
                 continue
             card, interrupted = self._stage(task, done)
+            task = replace(self.tasks[number], base=task.base)  # as it was adapted
+            goal = done + task.profile.iterations
             if is_last:
                 model = open_model(folder) if parallel.rank() == 0 else Model(card, folder)
             else:  # with its checksum on every rank, as the next stage depends on it
@@ -222,7 +245,7 @@ class _Run:
             raise
 
         def emit(event: dict[str, Any]) -> None:
-            event = self._of_all(event, before, task.profile)
+            event = self._of_all(event, before, trainer.profile)
             try:
                 log.write(json.dumps(plain(event)) + "\n")
                 log.flush()
@@ -255,12 +278,48 @@ class _Run:
             def stop() -> bool:
                 return interrupted() or self.should_stop()
 
-            trainer.loop(stop)
+            is_new = former is None and not before and self.adapt is not None
+            if not is_new or self._adapted(trainer, stop):
+                trainer.loop(stop)
             card = model_card(trainer, self.description, before)
             if main:
                 _finish(trainer, card, stop)
         # after what rank 0 wrote, which the others wait for here
         return card, parallel.anywhere(interrupted(), self.device)
+
+    def _adapted(self, trainer: Trainer, stop: Callable[[], bool]) -> bool:
+        """Run half of the first stage, with the lengths that `adapt` has on the way; False if
+        it is stopped."""
+        index, seconds = 0, 0.0
+        for part in _ADAPTED:
+            end = round(part * trainer.profile.iterations)
+            if end <= index:
+                continue
+            trainer.loop(lambda end=end: stop() or trainer.index >= end)
+            if trainer.index < end or stop():
+                return False
+            each = (trainer.seconds - seconds) / (trainer.index - index)
+            index, seconds = trainer.index, trainer.seconds
+            if (found := self.adapt(index, self.iterations, each)) is not None:
+                self._resize(trainer, *found)
+        return True
+
+    def _resize(
+        self, trainer: Trainer, tasks: Sequence[TrainingTask], description: Description
+    ) -> None:
+        """Go on with the first of ``tasks``, if what is done is a part of it too."""
+        former, count = self.tasks[0], self.iterations
+        if len(tasks) != len(self.tasks) or not _is_part(trainer.index, former, tasks[0]):
+            return
+        self.tasks, self.description = tasks, description
+        trainer.resize(tasks[0])
+        speed = "faster" if self.iterations > count else "slower"
+        text = f"{self.iterations} iterations instead of {count}: the computer is {speed} now"
+        texts = [text, *_too_short(tasks[0])]
+        if tasks[0].uses_unlabeled and not former.uses_unlabeled:
+            texts.append(f"so unlabeled cases join after iteration {tasks[0].alone}")
+        for text in texts:
+            trainer.emit({"event": "notice", "text": text})
 
     def _of_all(self, event: dict[str, Any], before: int, profile: Profile) -> dict[str, Any]:
         """An event of a stage as one of the whole training."""
@@ -290,6 +349,20 @@ class _Run:
             seconds=seconds,
             model=model_record(model),
         )
+
+
+def _is_part(index: int, former: TrainingTask, task: TrainingTask) -> bool:
+    """Whether the first ``index`` iterations of one training, learning rates aside, are also those
+    of another length: labeled and unlabeled patches, and volumes that were labeled."""
+
+    def past(one: TrainingTask) -> tuple[int, list[int]]:
+        profile, renewals = one.profile, one.method.renewals
+        if not one.uses_unlabeled:
+            return index, []
+        steps = renewal_steps(profile.iterations, profile.warmup, renewals)
+        return min(index, profile.warmup), [step for step in steps if step < index]
+
+    return past(former) == past(task) and index < task.profile.iterations
 
 
 def _finish(trainer: Trainer, card: ModelCard, should_stop: Callable[[], bool]) -> None:

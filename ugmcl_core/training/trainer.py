@@ -209,8 +209,8 @@ class TrainingTask:
 
 
 class Trainer:
-    """A training under way: networks, optimizers, prepared cases and the number of iterations
-    done. ``emit`` receives its events."""
+    """A training under way: networks, optimizers, prepared cases, the number of iterations done
+    and the ``seconds`` that those of this process took. ``emit`` receives its events."""
 
     def __init__(
         self, task: TrainingTask, device: torch.device, emit: Listener = lambda event: None
@@ -218,7 +218,7 @@ class Trainer:
         self.method, self.profile, self.settings = task.method, task.profile, task.settings
         self.device, self.base, self.channels = device, task.base, task.channels
         self.output, self.fingerprint, self.emit = task.output, task.fingerprint, emit
-        self.index, self.speed = 0, 0.0
+        self.index, self.speed, self.seconds = 0, 0.0, 0.0
         profile, settings, base = self.profile, self.settings, self.base
         deepest = profile.batch.patch[0] // profile.network.multiple[0]
         self.half_precision = settings.half_precision and devices.has_half_gradients(
@@ -295,6 +295,14 @@ class Trainer:
         room = devices.room_for_cases(self.device) if self.settings.resident else 0
         return on_device(cases, self.device, room) if room else cases
 
+    def resize(self, task: TrainingTask) -> None:
+        """Go on as ``task``, which is this training with another length."""
+        self.profile, self.fingerprint = task.profile, task.fingerprint
+        self.teacher.decay = task.profile.optimization.decay
+        if task.uses_unlabeled != bool(self.unlabeled):
+            cohort = task.cohort if task.uses_unlabeled else replace(task.cohort, unlabeled=())
+            self.labeled, self.unlabeled, self.holdout = self._prepare(cohort)
+
     def forget(self) -> None:
         """Remove the labels that an earlier training, whose checkpoint is gone, gave volumes."""
         for path in self.cache.glob(_LABELS.format("*")):
@@ -344,11 +352,13 @@ class Trainer:
         """`loop`; raises Canceled for a stop between two iterations."""
         total = self.profile.iterations
         clock, clocked = time.monotonic(), self.index
-        saved, patience = clock, _FIRST_CHECKPOINT
+        began = saved = clock
+        patience = _FIRST_CHECKPOINT
         for step, batch in self._work(should_stop):
             terms = self.step(step, batch)
             self.index = step.index + 1
             now = time.monotonic()
+            self.seconds += now - began
             if now - clock > 2.0 or self.index == total:
                 self.speed = (self.index - clocked) / max(now - clock, 1e-9)
                 clock, clocked = now, self.index
@@ -365,7 +375,8 @@ class Trainer:
             paused = time.monotonic()
             if parallel.anywhere(should_stop(), self.device):
                 return
-            clock += time.monotonic() - paused  # a pause does not count in the speed
+            began = time.monotonic()
+            clock += began - paused  # a pause does not count in the speed
 
     def _work(self, should_stop: Callable[[], bool]) -> Iterator[tuple[Step, Batch]]:
         """The iterations that are left, each with its batch. Raises Canceled."""
@@ -399,6 +410,7 @@ class Trainer:
             began = time.monotonic()
             labels = self._labels_of(cases, should_stop)
             pseudo_labels.save(path, labels)
+            self.seconds -= time.monotonic() - began  # of no iteration
             for former in set(self.cache.glob(_LABELS.format("*"))) - {path}:
                 former.unlink(missing_ok=True)
             kept = pseudo_labels.believed(labels, method.admitted)

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -181,29 +182,30 @@ def test_fine_tuning_by_a_case_list(model, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_length_in_minutes_is_measured_once_and_kept_on_resume(tmp_path, monkeypatch, capsys):
+def test_a_length_in_minutes_is_measured_and_kept_on_resume(tmp_path, monkeypatch, capsys):
+    """Measured once more while it runs: the card and its plan have the length that it had."""
     from ugmcl_core.data import phantoms
     from ugmcl_core.training.planning import pace
-    from ugmcl_core.training.profiles import with_iterations
 
     phantoms.write_cohort(tmp_path, 1, shape=(16, 16, 16), spacing=(5.0, 5.0, 4.0))
     asked = []
 
-    def fit(profile, minutes, *_, **__):
+    def pace_of(profile, minutes, *_, **__):
         asked.append(minutes)
-        return with_iterations(profile, 2)
+        return SimpleNamespace(iterations=16, again=lambda *_: 20, measure=None)
 
-    monkeypatch.setattr(pace, "fit", fit)
+    monkeypatch.setattr(pace, "pace_of", pace_of)
     words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
              "--set", "filters=1", "--minutes", "3", "--device", "cpu",
              "--output", str(tmp_path / "run")]  # fmt: skip
     assert main(words) == 0
-    said = "iterations 2 (steps of training): as many as 3 minutes allow here"
-    assert said in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "iterations 16 (steps of training): as many as 3 minutes allow here" in said
+    assert "20 iterations instead of 16: the computer is faster now" in said
     card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
-    assert card["training"]["iterations"] == 2 and card["training"]["profile"] == "plan"
+    assert card["training"]["iterations"] == 20 and card["training"]["profile"] == "plan"
     plan = {d["what"]: d["value"] for d in card["training"]["plan"]}
-    assert (plan["iterations"], plan["filters"]) == ("2", "1")
+    assert (plan["iterations"], plan["filters"]) == ("20", "1")
     assert main([*words, "--resume"]) == 0 and asked == [3.0]
 
 

@@ -173,8 +173,8 @@ def test_a_base_is_a_start_already(folder, whole, tmp_path):
 
 def test_the_cost_of_an_iteration_is_that_of_both_parts(folder, monkeypatch):
     root, profile = folder
-    costs = {START.patch: pace.Cost(1.0, 2.0, 0.3, 9.0, 70), profile.batch.patch: pace.Cost(
-        3.0, 4.0, 0.9, 8.0, 60)}  # fmt: skip
+    early, late = (pace.Cost(1.0, 2.0, 0.3, 9.0, 70, first=0.2), pace.Cost(3.0, 4.0, 0.9, 8.0, 60))
+    costs = {START.patch: early, profile.batch.patch: late}
 
     def measured(course, attempt, seed, canceled):
         return costs[attempt.profile.batch.patch]
@@ -182,7 +182,8 @@ def test_the_cost_of_an_iteration_is_that_of_both_parts(folder, monkeypatch):
     monkeypatch.setattr(pace, "_measure", measured)
     course = pace.Course(cohort_of(root), DualTask())
     cost = pace.measure(course, attempts_for(profile, "cpu")[0], 1)
-    assert cost == pace.Cost(4.0, 6.0, pytest.approx(2 / 3 * 0.3 + 1 / 3 * 0.9), 8.0, 70)
+    each = pytest.approx(2 / 3 * 0.3 + 1 / 3 * 0.9)
+    assert cost == pace.Cost(4.0, 6.0, each, 8.0, 70, first=0.2, start=2 / 3)
 
 
 def test_a_smaller_window_is_the_largest_of_both_parts(folder):

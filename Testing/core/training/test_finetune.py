@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -416,6 +417,37 @@ def test_out_of_memory_goes_on_with_less_and_says_so(places, tmp_path, monkeypat
     assert [s[0] for s in sizes] == [4, 4, 2, 2, 2]
     assert [s[2] for s in sizes] == [0, 1, 1, 1, 2], "it goes on where it was"
     assert open_model(result["model"]).card.patch == (48, 48, 32)
+
+
+def test_a_length_that_changes_is_that_of_all_parts_and_after_a_lack_of_memory(
+    places, tmp_path, monkeypatch
+):
+    sizes, step = [], Trainer.step
+
+    def failing(self, *arguments):
+        sizes.append(self.profile.batch.size)
+        if len(sizes) == 4:
+            raise MemoryError
+        return step(self, *arguments)
+
+    def pace_of(*_, **__):
+        return SimpleNamespace(iterations=8, again=lambda *_: 10, measure=None)
+
+    monkeypatch.setattr(Trainer, "step", failing)
+    monkeypatch.setattr(finetuning, "pace_of", pace_of)
+    monkeypatch.setattr(finetuning, "_CHECKPOINT_EVERY", 1)
+    request = asked(places, tmp_path / "run", minutes=3, compare=True)
+    result, told = run(request)
+    texts = [e["text"] for e in told.of("log")]
+    assert texts == [
+        "iterations 8, for 3 minutes",
+        "10 iterations instead of 8: the computer is faster now",
+        "Not enough memory: continuing with half the batch.",
+    ]
+    assert sizes == [4] * 4 + [2] * 7 + [4] * 10, "both have ten, and the first three are kept"
+    for folder in ("model", "supervised/model"):
+        assert open_model(tmp_path / "run" / folder).card.training["iterations"] == 10
+    assert result["cases"][0]["supervised"]
 
 
 def test_an_estimate_runs_some_steps_and_writes_nothing(places, tmp_path, monkeypatch):

@@ -410,7 +410,7 @@ def test_the_time_of_unlabeled_volumes_counts(cohort):
     assert pace.unlabeled_seconds(late, replace(cost, has_learned=True), 10) > preparing
     costs = {"ugmcl-volumes": cost, "dual-task": cost}
     with_them, without = (
-        pace.iterations_for(10, [pace.Course(cohort, m)], costs, 0.0)
+        pace.Pace(10, 0.0, [pace.Course(cohort, m)], costs).iterations
         for m in (method, DualTask())
     )
     assert with_them < without

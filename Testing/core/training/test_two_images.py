@@ -21,6 +21,7 @@ from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.methods import DualTask
 from ugmcl_core.training.planning import pace
 from ugmcl_core.training.planning.plan import plan_cohort
+from ugmcl_core.training.profiles import with_iterations
 from ugmcl_core.training.train import TrainingSettings, describe, train
 
 TRAINED, TESTED = 5, 2
@@ -44,7 +45,8 @@ def test_two_channels_show_what_one_alone_misses(tmp_path, monkeypatch):
         )  # fmt: skip
         plan = plan_cohort(cohort, (), CPU, [f"filters={FILTERS}"])
         course = pace.Course(cohort, DualTask())
-        profile = pace.fit(plan.profile, MINUTES, [course], "cpu", 1)
+        iterations = pace.pace_of(plan.profile, MINUTES, [course], "cpu", 1).iterations
+        profile = with_iterations(plan.profile, iterations)
         model = train(
             cohort,
             DualTask(),

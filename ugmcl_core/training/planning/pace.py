@@ -1,6 +1,7 @@
 """How long a training takes: measured by a few steps of it, and the iterations that a time allows.
 
-Writes nothing.
+cases → a few steps of each method → `Cost` → `Pace` → iterations → training → as many as the time
+that is left allows, where the computer turns out to be faster or slower. Writes nothing.
 """
 
 from __future__ import annotations
@@ -26,21 +27,29 @@ from ...nn import devices
 from ...nn.schedules import Step
 from .. import checkpoint, pseudo_labels
 from ..memory import Attempt, Peak, attempts_for, run_with_fallback
-from ..profiles import Profile, stages, with_iterations
-from ..train import COARSE
+from ..profiles import Profile, stages
+from ..train import COARSE, Adapt, Description
 from ..trainer import Trainer, TrainingSettings, TrainingTask
 
 _STEPS, _SECONDS = 4, 10.0  # timed steps of a kind: at most this many, none begun after this
 _FEWEST = 20  # iterations; with fewer nothing is learned
+_LITTLE = 0.1  # part of the iterations that is not worth a change
 _RESERVE = 0.97  # part of the time that is planned for: the model must be written, and steps vary
 
 
 @dataclass(frozen=True)
 class Cost:
     """Seconds: of preparing one case with labels and one ``unlabeled``, of one iteration, averaged
-    over the training, and of one pass over a case (a result averages ``views`` of these);
-    ``memory`` in bytes; ``patches`` of an iteration; `TrainingTask.has_learned`; ``larger``: how
-    many times the work of a case with labels a pass over an unlabeled one is."""
+    over the training, of one of its ``first`` iterations, and of one pass over a case (a result
+    averages ``views`` of these); ``memory`` in bytes; ``patches`` of an iteration;
+    `TrainingTask.has_learned`; ``larger``: how many times the work of a case with labels a pass
+    over an unlabeled one is;
+    ``start``: the part of the iterations that its first stage has (`profiles.stages`)."""
+
+    @property
+    def stages(self) -> int:
+        """How often the cases are prepared."""
+        return 1 if self.start == 1.0 else 2
 
     case: float
     unlabeled: float
@@ -51,6 +60,8 @@ class Cost:
     patches: int = 4
     has_learned: bool = False
     larger: float = 1.0
+    first: float = 0.0
+    start: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,8 @@ def measure(
         unlabeled=sum(c.unlabeled for c in costs),
         iteration=sum(s * c.iteration for s, c in zip(shares, costs, strict=True)),
         memory=max(c.memory for c in costs),
+        first=costs[0].first,
+        start=shares[0],
     )
 
 
@@ -111,7 +124,7 @@ def _measure(
     kept += _bytes_of(trainer.unlabeled, whole.unlabeled)
     return Cost(
         case, unlabeled, iteration, prediction, peak.bytes + min(room, kept), views,
-        profile.batch.size, task.has_learned, works[1] / works[0],
+        profile.batch.size, task.has_learned, works[1] / works[0], *(early or [late]),
     )  # fmt: skip
 
 
@@ -167,7 +180,66 @@ def _seconds(trainer: Trainer, index: int, canceled: Callable[[], bool]) -> floa
     return (time.monotonic() - began) / done
 
 
-def fit(
+@dataclass(frozen=True)
+class Pace:
+    """The ``minutes`` that ``courses``, each of as many iterations, have together, ``spent``
+    seconds of them gone before they begin; ``costs`` by the name of the method. ``measure`` has
+    what they are now; None where a training under way leaves no room for that."""
+
+    minutes: float
+    spent: float
+    courses: Sequence[Course]
+    costs: Mapping[str, Cost]
+    measure: Callable[[], Mapping[str, Cost]] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What the courses may take."""
+        return _RESERVE * 60.0 * self.minutes - self.spent
+
+    @property
+    def iterations(self) -> int:
+        """Those of each course for which the time suffices; InputError if it does for none."""
+        found = self._within(self.seconds)
+        if found < _FEWEST:
+            needed = self.minutes + (self._needed(_FEWEST) - self.seconds) / 60.0
+            raise InputError(
+                f"{self.minutes:g} minutes are not enough for these cases: give at least "
+                f"{math.ceil(needed)}"
+            )
+        return found
+
+    def again(self, former: int, index: int, each: float, elapsed: float) -> int:
+        """`iterations` when ``index`` of ``former`` of the first course are done, lately of
+        ``each`` seconds, and ``elapsed`` seconds of the time are gone: what is left then takes as
+        many times what was measured as these did. ``former`` where there is little difference."""
+        course = self.courses[0]
+        cost, cohort = self.costs[course.method.name], course.cohort
+        prepared = len(cohort.labeled) + len(cohort.holdout)
+        done = cost.first * index + cost.case * prepared / cost.stages
+        done += unlabeled_seconds(course, cost, self.iterations, index)
+        left = (self.spent + self.seconds - elapsed) * cost.first / each
+        found = max(self._within(done + left), math.ceil((index + 1) / cost.start))
+        return found if abs(found - former) > _LITTLE * former else former
+
+    def _within(self, seconds: float) -> int:
+        """The most iterations that take no longer."""
+        each = sum(self.costs[c.method.name].iteration for c in self.courses)
+        counts = range(max(0, int(seconds / each)) + 1)
+        return bisect.bisect_right(counts, seconds, key=self._needed) - 1
+
+    def _needed(self, iterations: int) -> float:
+        """Seconds of all courses with so many iterations each."""
+        total = 0.0
+        for course in self.courses:
+            cost, cohort = self.costs[course.method.name], course.cohort
+            total += cost.case * (len(cohort.labeled) + len(cohort.holdout))
+            total += cost.prediction * len(cohort.holdout) + cost.iteration * iterations
+            total += unlabeled_seconds(course, cost, iterations)
+        return total
+
+
+def pace_of(
     profile: Profile,
     minutes: float,
     courses: Sequence[Course],
@@ -177,56 +249,58 @@ def fit(
     spent: float = 0.0,
     canceled: Callable[[], bool] = lambda: False,
     warn: Callable[[str], None] = lambda text: None,
-) -> Profile:
-    """``profile`` with the iterations for which ``minutes`` suffice, ``spent`` seconds of them
-    gone already; ``courses`` are the trainings that share the time, each of as many iterations.
-
-    Raises InputError for a time that is gone before the cases are prepared, and Canceled.
-    """
+) -> Pace:
+    """The pace of ``courses`` by ``profile``, which share ``minutes``, ``spent`` seconds of them
+    gone already. Raises Canceled."""
     began = time.monotonic()
-    costs = {
-        name: run_with_fallback(
-            attempts_for(profile, device),
-            lambda attempt, course=course: measure(course, attempt, seed, canceled),
-            warn,
-        )
-        for name, course in {c.method.name: c for c in courses}.items()
-    }
-    devices.release_memory()
-    spent += time.monotonic() - began
-    return with_iterations(profile, iterations_for(minutes, courses, costs, spent))
+
+    def costs() -> dict[str, Cost]:
+        found = {
+            name: run_with_fallback(
+                attempts_for(profile, device),
+                lambda attempt, course=course: measure(course, attempt, seed, canceled),
+                warn,
+            )
+            for name, course in {c.method.name: c for c in courses}.items()
+        }
+        devices.release_memory()
+        return found
+
+    known = costs()
+    again = costs if torch.device(device).type == "cpu" else None  # a GPU may be full
+    return Pace(minutes, spent + time.monotonic() - began, courses, known, again)
 
 
-def iterations_for(
-    minutes: float, courses: Sequence[Course], costs: Mapping[str, Cost], spent: float
-) -> int:
-    """The iterations of each of ``courses`` for which ``minutes`` suffice, ``spent`` seconds of
-    them gone; ``costs`` by method. InputError if there is no time for any."""
-    left, each = _RESERVE * 60.0 * minutes - spent, 0.0
-    for course in courses:
-        cost, cohort = costs[course.method.name], course.cohort
-        left -= cost.case * (len(cohort.labeled) + len(cohort.holdout))
-        left -= cost.prediction * len(cohort.holdout)
-        each += cost.iteration
+def adapt_of(
+    pace: Pace, began: float, made: Callable[[int], tuple[Profile, Description]]
+) -> Adapt:
+    """The length of the first course of ``pace``, whose time ``began`` then on the monotonic
+    clock, as the computer allows it while it runs; ``made`` has the training of each length. Where
+    its iterations are not what was measured, this is done again: the stages of a training do not
+    all suffer alike from other programs."""
 
-    def seconds(iterations: int) -> float:
-        of_unlabeled = (unlabeled_seconds(c, costs[c.method.name], iterations) for c in courses)
-        return iterations * each + sum(of_unlabeled)
+    def adapt(index: int, total: int, each: float) -> tuple[Profile, Description] | None:
+        nonlocal pace
+        found = pace.again(total, index, each, time.monotonic() - began)
+        if found != total and pace.measure is not None:
+            try:
+                pace = replace(pace, costs=pace.measure())
+            except Canceled:
+                return None
+            each = pace.costs[pace.courses[0].method.name].first
+            found = pace.again(total, index, each, time.monotonic() - began)
+        return None if found == total else made(found)
 
-    iterations = bisect.bisect_right(range(max(0, int(left / each)) + 1), left, key=seconds) - 1
-    if iterations < _FEWEST:
-        needed = minutes + (seconds(_FEWEST) - left) / 60.0
-        raise InputError(
-            f"{minutes:g} minutes are not enough for these cases: give at least "
-            f"{math.ceil(needed)}"
-        )
-    return iterations
+    return adapt
 
 
-def unlabeled_seconds(course: Course, cost: Cost, iterations: int) -> float:
-    """Approximate time that the unlabeled cases of a training take beside its ``iterations``: to
-    prepare them, and to label them as whole volumes (`Method.renewals`; see
-    `pseudo_labels.affordable`). None where they do not take part."""
+def unlabeled_seconds(
+    course: Course, cost: Cost, iterations: int, until: int | None = None
+) -> float:
+    """Approximate time that the unlabeled cases of a training take beside its ``iterations``, or
+    beside those ``until`` one of its first stage: to prepare them, and to label them as whole
+    volumes (`Method.renewals`; see `pseudo_labels.affordable`). None where they do not take part.
+    """
     method, cohort = course.method, course.cohort
     alone = 0
     if not cost.has_learned:
@@ -234,13 +308,16 @@ def unlabeled_seconds(course: Course, cost: Cost, iterations: int) -> float:
     if not method.uses_unlabeled or alone >= iterations:
         return 0.0
     preparing = cost.unlabeled * len(cohort.unlabeled)
-    if not method.renewals:
+    steps = pseudo_labels.renewal_steps(iterations, alone, method.renewals)
+    if until is not None:
+        preparing /= cost.stages
+        steps = [step for step in steps if step < until]
+    if not steps:
         return preparing
-    times = len(pseudo_labels.renewal_steps(iterations, alone, method.renewals))
     each = cost.views * cost.prediction * cost.larger
     affordable = pseudo_labels.SHARE * cost.iteration * iterations / method.renewals
     volumes = min(method.volumes, len(cohort.unlabeled)) * each  # at most this many at a time
-    return preparing + times * min(volumes, max(affordable, pseudo_labels.FEWEST * each))
+    return preparing + len(steps) * min(volumes, max(affordable, pseudo_labels.FEWEST * each))
 
 
 def iterations_of(folder: Path) -> int | None:
