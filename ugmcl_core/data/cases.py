@@ -396,6 +396,9 @@ def prepare_case(
     )
     if not array.any() and not case.may_be_empty:
         raise InputError(empty_label(case))
+    if notice is not None and (array.astype(bool) | ~valid).all():
+        notice(f"{case.label}: covers the whole image, so it teaches nothing of what is outside; "
+               "check it")  # fmt: skip
     spacing = tuple(prepared.grid.spacing[a] for a in prepared.order)
     size = image.shape[1:]
 

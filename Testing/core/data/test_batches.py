@@ -117,6 +117,18 @@ def test_unknown_classes_and_empty_labels_are_refused(folder, tmp_path):
             prepare_case(Case("c0", folder / "images/c0.nrrd", label, True), REPRESENTATION)
 
 
+@pytest.mark.parametrize(("outside", "told"), [(1, True), (9, True), (0, False)])
+def test_a_label_without_background_is_pointed_out(folder, tmp_path, outside, told):
+    """Perhaps its background has a value; what is ignored is none."""
+    values = np.ones((24, 20, 18), np.uint8)
+    values[:3] = outside
+    write(tmp_path / "c0.nrrd", Volume(values, Grid(values.shape)))
+    said = []
+    case = Case("c0", folder / "images/c0.nrrd", tmp_path / "c0.nrrd")
+    prepare_case(case, replace(REPRESENTATION, ignore=9), said.append)
+    assert ["c0.nrrd: covers the whole image" in text for text in said] == [True] * told
+
+
 def test_labels_on_another_grid_are_refused_or_where_allowed_resampled_with_a_notice(
     folder, tmp_path
 ):
