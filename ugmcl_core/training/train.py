@@ -32,9 +32,10 @@ from .profiles import Profile, batch_text, stages
 from .pseudo_labels import renewal_steps
 from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, holdout_means
 
-Adapt = Callable[[int, int, float], tuple[Profile, "Description"] | None]
+Adapt = Callable[[int, int, float, Callable[[], bool]], tuple[Profile, "Description"] | None]
 """As what a training that is to last some time goes on, after so many iterations of so many,
-lately of so many seconds each: the same with another number of them, or None for no change."""
+lately of so many seconds each: the same with another number of them, or None for no change, and
+at once when what it is given last turns true."""
 
 _LOCK = ".training"
 _ADAPTED = (1 / 16, 1 / 4, 1 / 2)  # parts of the first stage after which it may change
@@ -102,9 +103,9 @@ def train(
         ]
 
     def adapted(
-        index: int, total: int, each: float
+        index: int, total: int, each: float, canceled: Callable[[], bool]
     ) -> tuple[list[TrainingTask], Description] | None:
-        found = adapt(index, total, each)
+        found = adapt(index, total, each, canceled)
         return None if found is None else (tasks_of(found[0]), found[1])
 
     tasks = tasks_of(profile)
@@ -156,7 +157,7 @@ class _Run:
     listen: Listener
     should_stop: Callable[[], bool]
     made: bool
-    adapt: Callable[[int, int, float], tuple[list[TrainingTask], Description] | None] | None
+    adapt: Callable[..., tuple[Sequence[TrainingTask], Description] | None] | None
 
     @property
     def iterations(self) -> int:
@@ -300,7 +301,7 @@ class _Run:
                 return False
             each = (trainer.seconds - seconds) / (trainer.index - index)
             index, seconds = trainer.index, trainer.seconds
-            if (found := self.adapt(index, self.iterations, each)) is not None:
+            if (found := self.adapt(index, self.iterations, each, stop)) is not None:
                 self._resize(trainer, *found)
         return True
 

@@ -45,7 +45,7 @@ class Course:
                 course.steps[len(course.steps)] = step
                 return super().losses(student, teacher, batch, step)
 
-        def adapt(index, total, each):
+        def adapt(index, total, each, canceled):
             assert each > 0.0
             length = self.lengths[min(len(self.asked), len(self.lengths) - 1)]
             self.asked.append((index, total))

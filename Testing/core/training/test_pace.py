@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from ugmcl_core.data.cases import Case, Cohort
-from ugmcl_core.errors import InputError
+from ugmcl_core.errors import Canceled, InputError
 from ugmcl_core.methods import METHODS
 from ugmcl_core.training.planning.pace import Cost, Course, Pace, adapt_of
 
@@ -27,6 +27,10 @@ COSTS = {
 
 def pace(minutes, spent, *methods, **costs):
     return Pace(minutes, spent, [course(m) for m in methods], {**COSTS, **costs})
+
+
+def never():
+    return False
 
 
 def test_the_time_that_is_left_after_the_cases_goes_into_iterations():
@@ -63,7 +67,8 @@ def test_a_little_difference_changes_nothing():
     measured = pace(10, 10.0, "ugmcl")
     planned = measured.iterations
     assert measured.again(planned, 70, 0.48, 19 + 70 * 0.48) == planned
-    assert adapt_of(measured, time.monotonic() - 52.6, pytest.fail)(70, planned, 0.48) is None
+    adapt = adapt_of(measured, time.monotonic() - 52.6, pytest.fail)
+    assert adapt(70, planned, 0.48, never) is None
 
 
 def test_a_very_slow_computer_ends_the_first_stage_with_the_next_iteration():
@@ -78,13 +83,17 @@ def test_where_the_speed_has_changed_it_is_measured_again():
     now = replace(early, first=0.5, iteration=0.8)
     asked = []
 
-    def measured():
+    def measured(canceled):
+        if canceled():
+            raise Canceled
         asked.append(now)
         return {"ugmcl": now}
 
     measuring = replace(pace(10, 10.0, "ugmcl", ugmcl=early), measure=measured)
     began = time.monotonic() - 57.0
-    found = adapt_of(measuring, began, lambda length: length)(70, measuring.iterations, 0.5)
+    adapt = adapt_of(measuring, began, lambda length: length)
+    assert adapt(70, measuring.iterations, 0.5, lambda: True) is None
+    found = adapt(70, measuring.iterations, 0.5, never)
     # of 9 s for the cases that are prepared twice, one half is over; a look is still to come
     left = 582 - 57 - 9 / 2 - 3 + 70 * 0.5
     assert found == pytest.approx(left / 0.8, abs=1) and asked == [now]

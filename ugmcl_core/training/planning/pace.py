@@ -184,13 +184,14 @@ def _seconds(trainer: Trainer, index: int, canceled: Callable[[], bool]) -> floa
 class Pace:
     """The ``minutes`` that ``courses``, each of as many iterations, have together, ``spent``
     seconds of them gone before they begin; ``costs`` by the name of the method. ``measure`` has
-    what they are now; None where a training under way leaves no room for that."""
+    what they are now, or raises Canceled once what it is given is true; None where a training
+    under way leaves no room for that."""
 
     minutes: float
     spent: float
     courses: Sequence[Course]
     costs: Mapping[str, Cost]
-    measure: Callable[[], Mapping[str, Cost]] | None = None
+    measure: Callable[[Callable[[], bool]], Mapping[str, Cost]] | None = None
 
     @property
     def seconds(self) -> float:
@@ -254,7 +255,7 @@ def pace_of(
     gone already. Raises Canceled."""
     began = time.monotonic()
 
-    def costs() -> dict[str, Cost]:
+    def costs(canceled: Callable[[], bool]) -> dict[str, Cost]:
         found = {
             name: run_with_fallback(
                 attempts_for(profile, device),
@@ -266,7 +267,7 @@ def pace_of(
         devices.release_memory()
         return found
 
-    known = costs()
+    known = costs(canceled)
     again = costs if torch.device(device).type == "cpu" else None  # a GPU may be full
     return Pace(minutes, spent + time.monotonic() - began, courses, known, again)
 
@@ -279,12 +280,14 @@ def adapt_of(
     its iterations are not what was measured, this is done again: the stages of a training do not
     all suffer alike from other programs."""
 
-    def adapt(index: int, total: int, each: float) -> tuple[Profile, Description] | None:
+    def adapt(
+        index: int, total: int, each: float, canceled: Callable[[], bool]
+    ) -> tuple[Profile, Description] | None:
         nonlocal pace
         found = pace.again(total, index, each, time.monotonic() - began)
         if found != total and pace.measure is not None:
             try:
-                pace = replace(pace, costs=pace.measure())
+                pace = replace(pace, costs=pace.measure(canceled))
             except Canceled:
                 return None
             each = pace.costs[pace.courses[0].method.name].first
