@@ -171,7 +171,8 @@ def add_minutes(parser: argparse.ArgumentParser) -> None:
         type=minutes,
         default=0.0,
         metavar="M",
-        help="length in time instead: as many iterations as M minutes allow, by a measured step",
+        help="length in time instead: as many iterations as M minutes allow, by a measured step, "
+        "and others where the computer proves to be faster or slower",
     )
 
 

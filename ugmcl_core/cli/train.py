@@ -258,10 +258,10 @@ def _run(arguments: argparse.Namespace) -> int:
         iterations = former or timed.iterations
         if plan is None:
             print_line(f"train: iterations {iterations}: {why}", sys.stderr)
-    adapt = None if timed is None else pace.adapt_of(timed, began, lasting)
-    profile, description = lasting(iterations)
+    adapt = None if timed is None else pace.adapt_of(timed, lasting)
+    chosen, description = lasting(iterations)
     if plan is not None and why:
-        lines = plan.lasting(profile, why).lines
+        lines = plan.lasting(chosen, why).lines
     settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
     last: dict[str, Any] = {}
     with Progress("train") as progress:
@@ -272,7 +272,7 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         for line in lines:
             progress.write(line)
-        if text := laterality_notice(profile, classes, len(classes) if base else 0):
+        if text := laterality_notice(chosen, classes, len(classes) if base else 0):
             progress.write(text)
 
         def on_event(event: dict[str, Any]) -> None:
@@ -283,7 +283,7 @@ def _run(arguments: argparse.Namespace) -> int:
             model = train(
                 cohort,
                 method,
-                profile,
+                chosen,
                 Path(arguments.output),
                 settings,
                 description=description,

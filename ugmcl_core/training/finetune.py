@@ -380,8 +380,14 @@ def finetune(
     if planned.base is not None:
         before = run.measured(planned.base, judged, 0.0, _BEFORE)
     models: dict[str, Model] = {}
-    models[""] = run.trained(0, pace, began)
+    models[""] = run.trained(0, pace)
     run.resize(models[""].card.training["iterations"])
+    for text in run.plan.notices:
+        if text not in planned.notices:
+            send("log", level="warning", text=text)
+    if run.plan.comparison and not planned.comparison:
+        text = "The training has become long enough to compare it with a supervised one."
+        send("log", level="info", text=text)
     for number, part in enumerate(run.parts[1:], 1):
         models[part.name] = run.trained(number)
     after, supervised = run.judged(models, judged)
@@ -450,9 +456,9 @@ class _FinetuneRun:
     def warn(self, text: str) -> None:
         self.send("log", level="warning", text=text)
 
-    def trained(self, number: int, pace: Pace | None = None, began: float = 0.0) -> Model:
-        """Train one part, with less memory if there is not enough. With ``pace``, whose time
-        ``began`` then, it may change its length. Raises Canceled."""
+    def trained(self, number: int, pace: Pace | None = None) -> Model:
+        """Train one part, with less memory if there is not enough. By ``pace`` it may change its
+        length. Raises Canceled."""
         request, part = self.request, self.parts[number]
         seen: dict[str, Any] = {"losses": {}, "speed": None}
 
@@ -487,7 +493,11 @@ class _FinetuneRun:
                 description=description,
                 on_event=lambda event: self._on_train_event(event, part, number, seen),
                 should_stop=self.canceled,
-                adapt=pace and adapt_of(pace, began, partial(of_length, attempt)),
+                adapt=None if pace is None else adapt_of(
+                    # that measures the first attempt
+                    pace if attempt is attempts[0] else replace(pace, measure=None),
+                    partial(of_length, attempt),
+                ),
             )
 
         attempts = attempts_for(part.profile, self.device)

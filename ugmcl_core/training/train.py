@@ -19,7 +19,7 @@ import torch
 
 from ..data.cases import Cohort
 from ..data.preprocessing import stored_normalization
-from ..errors import InputError, interruptible
+from ..errors import Canceled, InputError, interruptible
 from ..files import Busy, held, plain, unwritable
 from ..methods.base import Method
 from ..models import manifest
@@ -32,17 +32,27 @@ from .profiles import Profile, batch_text, stages
 from .pseudo_labels import renewal_steps
 from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, holdout_means
 
-Adapt = Callable[[int, int, float, Callable[[], bool]], tuple[Profile, "Description"] | None]
-"""As what a training that is to last some time goes on, after so many iterations of so many,
-lately of so many seconds each: the same with another number of them, or None for no change, and
-at once when what it is given last turns true."""
+Adapt = Callable[["Progress", Callable[[], bool]], tuple[Profile, "Description"] | None]
+"""As what a training that is to last some time goes on: the same with another number of
+iterations, or None for no change, and at once when what it is given last turns true."""
 
 _LOCK = ".training"
 _ADAPTED = (1 / 16, 1 / 4, 1 / 2)  # parts of the first stage after which it may change
 COARSE = "coarse"
 """The folder of the coarse start in that of its training."""
 
-__all__ = ["Description", "TrainingSettings", "describe", "train"]
+__all__ = ["Description", "Progress", "TrainingSettings", "describe", "train"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``index`` iterations of ``total`` are done and took ``seconds``, ``each`` of the last ones
+    so many."""
+
+    index: int
+    total: int
+    seconds: float
+    each: float
 
 
 @dataclass(frozen=True)
@@ -80,8 +90,9 @@ def train(
     ``output``/log.jsonl. When ``should_stop()`` turns true or Ctrl-C is pressed (KeyboardInterrupt
     follows), the checkpoint and a usable model are written after the current step, and the model's
     card has the number of iterations done; ``resume`` continues from there, or starts again with a
-    notice. ``adapt`` may change the length while the first stage runs, unless it is resumed, so
-    that it lasts a given time on a computer that becomes faster or slower. Raises InputError for
+    notice. ``adapt`` may change the length while the first stage runs, unless it is resumed or
+    there are several processes, so that it lasts a given time on a computer that becomes faster
+    or slower. Raises InputError for
     cases that cannot be used, and for folders that contain another training, or a model without
     one.
 
@@ -103,9 +114,9 @@ def train(
         ]
 
     def adapted(
-        index: int, total: int, each: float, canceled: Callable[[], bool]
+        progress: Progress, canceled: Callable[[], bool]
     ) -> tuple[list[TrainingTask], Description] | None:
-        found = adapt(index, total, each, canceled)
+        found = adapt(progress, canceled)
         return None if found is None else (tasks_of(found[0]), found[1])
 
     tasks = tasks_of(profile)
@@ -113,7 +124,7 @@ def train(
     with parallel.taking_part(settings.device) as device, held_for_training(output) as made:
         listen = on_event if on_event and parallel.rank() == 0 else lambda event: None
         stop = should_stop or (lambda: False)
-        again = None if adapt is None else adapted
+        again = None if adapt is None or parallel.size() > 1 else adapted
         run = _Run(output, tasks, device, description, resume, listen, stop, made, again)
         return run.train()
 
@@ -279,8 +290,9 @@ class _Run:
             def stop() -> bool:
                 return interrupted() or self.should_stop()
 
-            is_new = former is None and not before and self.adapt is not None
-            if not is_new or self._adapted(trainer, stop):
+            if former is None and not before and self.adapt is not None:
+                trainer.loop(stop, self._resizing(trainer, stop))
+            else:
                 trainer.loop(stop)
             card = model_card(trainer, self.description, before)
             if main:
@@ -288,39 +300,52 @@ class _Run:
         # after what rank 0 wrote, which the others wait for here
         return card, parallel.anywhere(interrupted(), self.device)
 
-    def _adapted(self, trainer: Trainer, stop: Callable[[], bool]) -> bool:
-        """Run half of the first stage, with the lengths that `adapt` has on the way; False if
-        it is stopped."""
-        index, seconds = 0, 0.0
-        for part in _ADAPTED:
-            end = round(part * trainer.profile.iterations)
-            if end <= index:
-                continue
-            trainer.loop(lambda end=end: stop() or trainer.index >= end)
-            if trainer.index < end or stop():
-                return False
-            each = (trainer.seconds - seconds) / (trainer.index - index)
-            index, seconds = trainer.index, trainer.seconds
-            if (found := self.adapt(index, self.iterations, each, stop)) is not None:
-                self._resize(trainer, *found)
-        return True
+    def _resizing(self, trainer: Trainer, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """Whether the training has just been resized, as `adapt` would have it: what
+        `Trainer.loop` asks after each iteration of the first stage."""
+        points, last = list(_ADAPTED), Progress(0, 0, 0.0, 0.0)
 
-    def _resize(
+        def resized() -> bool:
+            nonlocal points, last
+            index, seconds = trainer.index, trainer.seconds
+            if not points or index < points[0] * trainer.profile.iterations:
+                return False
+            changed = False
+            if index <= _changeable(self.tasks[0]):
+                each = (seconds - last.seconds) / (index - last.index)
+                last = Progress(index, self.iterations, seconds, each)
+                found = self.adapt(last, stop)
+                changed = found is not None and self._resized(trainer, *found)
+            points = [p for p in points[1:] if index < p * trainer.profile.iterations]
+            return changed
+
+        return resized
+
+    def _resized(
         self, trainer: Trainer, tasks: Sequence[TrainingTask], description: Description
-    ) -> None:
+    ) -> bool:
         """Go on with the first of ``tasks``, if what is done is a part of it too."""
         former, count = self.tasks[0], self.iterations
         if len(tasks) != len(self.tasks) or not _is_part(trainer.index, former, tasks[0]):
-            return
+            return False
+        try:
+            trainer.resize(tasks[0])
+        except Canceled:
+            return False
+        except InputError as error:  # an unlabeled case that the former length does not need
+            text = f"still {count} iterations, since an unlabeled case cannot be used: {error}"
+            trainer.emit({"event": "notice", "text": text})
+            return False
         self.tasks, self.description = tasks, description
-        trainer.resize(tasks[0])
         speed = "faster" if self.iterations > count else "slower"
-        text = f"{self.iterations} iterations instead of {count}: the computer is {speed} now"
-        texts = [text, *_too_short(tasks[0])]
-        if tasks[0].uses_unlabeled and not former.uses_unlabeled:
+        texts = [f"{self.iterations} iterations instead of {count}: the computer is {speed} now"]
+        if _joins(tasks[0]) and not _joins(former):
             texts.append(f"so unlabeled cases join after iteration {tasks[0].alone}")
+        elif _joins(former):
+            texts += _too_short(tasks[0])
         for text in texts:
             trainer.emit({"event": "notice", "text": text})
+        return True
 
     def _of_all(self, event: dict[str, Any], before: int, profile: Profile) -> dict[str, Any]:
         """An event of a stage as one of the whole training."""
@@ -350,6 +375,21 @@ class _Run:
             seconds=seconds,
             model=model_record(model),
         )
+
+
+def _changeable(task: TrainingTask) -> int:
+    """The iteration after which no other length has the same past (`_is_part`)."""
+    profile = task.profile
+    if not task.uses_unlabeled:
+        return profile.iterations
+    renewals = renewal_steps(profile.iterations, profile.warmup, task.method.renewals)
+    return profile.warmup or next(iter(renewals[1:]), profile.iterations)
+
+
+def _joins(task: TrainingTask) -> bool:
+    """Whether unlabeled cases take part in any stage."""
+    iterations = (task.course or task.profile).iterations
+    return task.method.uses_unlabeled and task.gives_unlabeled and task.alone < iterations
 
 
 def _is_part(index: int, former: TrainingTask, task: TrainingTask) -> bool:

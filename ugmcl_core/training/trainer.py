@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..data.augmentation import floats
 from ..data.batches import BatchSource, batches
 from ..data.cases import (
+    Case,
     Cohort,
     PreparedCase,
     in_memory,
@@ -267,28 +268,28 @@ class Trainer:
         return {"optimizer": _optimizer(own, self.profile), "discriminator": discriminator}
 
     def _prepare(self, cohort: Cohort) -> list[list[PreparedCase]]:
-        groups: list[list[PreparedCase]] = []
         holdout = cohort.holdout if parallel.rank() == 0 else ()
-        used = 0
-        for cases in (cohort.labeled, cohort.unlabeled, holdout):
-            group = prepare_cases(
-                cases,
-                self.profile.representation,
-                cache=self.cache,
-                budget=self.budget,
-                used=used,
-                progress=lambda f, text: self.emit(
-                    {"event": "preparing", "fraction": f, "text": text}
-                ),
-                notice=lambda text: self.emit({"event": "notice", "text": text}),
-            )
-            used += sum(c.nbytes for c in group)
-            groups.append(group)
-        self.used = used
-        known, new, held_out = groups
+        known, new, held_out = map(self._prepared, (cohort.labeled, cohort.unlabeled, holdout))
         refuse_twice([*known, *new], held_out)
         placed = self._resident([*known, *new])
         return [placed[: len(known)], placed[len(known) :], held_out]
+
+    def _prepared(self, cases: Sequence[Case]) -> list[PreparedCase]:
+        """``cases``, in the memory that those before have left."""
+        done = self.index / self.profile.iterations
+        group = prepare_cases(
+            cases,
+            self.profile.representation,
+            cache=self.cache,
+            budget=self.budget,
+            used=self.used,
+            progress=lambda f, text: self.emit(
+                {"event": "preparing", "fraction": f, "text": text, "done": done}
+            ),
+            notice=lambda text: self.emit({"event": "notice", "text": text}),
+        )
+        self.used += sum(c.nbytes for c in group)
+        return group
 
     def _resident(self, cases: list[PreparedCase]) -> list[PreparedCase]:
         """``cases``, on the GPU if there is one, while they fit."""
@@ -296,12 +297,26 @@ class Trainer:
         return on_device(cases, self.device, room) if room else cases
 
     def resize(self, task: TrainingTask) -> None:
-        """Go on as ``task``, which is this training with another length."""
+        """Go on as ``task``, which is this training with another length. Where that has unlabeled
+        cases that this one had not, they are prepared first: InputError, and Canceled by a
+        listener, leave it as it was."""
+        if task.uses_unlabeled and not self.unlabeled:
+            used = self.used
+            try:
+                new = self._prepared(task.cohort.unlabeled)
+                refuse_twice(new, self.holdout)
+            except (InputError, Canceled):
+                self.used = used
+                raise
+            self.unlabeled = self._resident(new)
+        elif not task.uses_unlabeled:
+            self.used -= sum(c.nbytes for c in self.unlabeled)
+            self.unlabeled = []
+        part = task.profile.iterations / self.profile.iterations
+        every = round(part * self.settings.evaluate_every)
+        self.settings = replace(self.settings, evaluate_every=every)
         self.profile, self.fingerprint = task.profile, task.fingerprint
         self.teacher.decay = task.profile.optimization.decay
-        if task.uses_unlabeled != bool(self.unlabeled):
-            cohort = task.cohort if task.uses_unlabeled else replace(task.cohort, unlabeled=())
-            self.labeled, self.unlabeled, self.holdout = self._prepare(cohort)
 
     def forget(self) -> None:
         """Remove the labels that an earlier training, whose checkpoint is gone, gave volumes."""
@@ -341,15 +356,20 @@ class Trainer:
         )
         return batches(source, steps)
 
-    def loop(self, should_stop: Callable[[], bool]) -> None:
-        """Run the remaining iterations, or until ``should_stop()``."""
+    def loop(
+        self, should_stop: Callable[[], bool], resized: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Run the remaining iterations, or until ``should_stop()``. ``resized()``, asked after
+        each, is true if it has called `resize`."""
         try:
-            self._loop(should_stop)
+            while self._loop(should_stop, resized):
+                pass
         except Canceled:  # while volumes were being labeled
             return
 
-    def _loop(self, should_stop: Callable[[], bool]) -> None:
-        """`loop`; raises Canceled for a stop between two iterations."""
+    def _loop(self, should_stop: Callable[[], bool], resized: Callable[[], bool]) -> bool:
+        """`loop` until ``resized()``, in which case it is true; raises Canceled for a stop between
+        two iterations."""
         total = self.profile.iterations
         clock, clocked = time.monotonic(), self.index
         began = saved = clock
@@ -358,11 +378,11 @@ class Trainer:
             terms = self.step(step, batch)
             self.index = step.index + 1
             now = time.monotonic()
-            self.seconds += now - began
             if now - clock > 2.0 or self.index == total:
                 self.speed = (self.index - clocked) / max(now - clock, 1e-9)
                 clock, clocked = now, self.index
                 self._report(terms)
+            self.seconds += time.monotonic() - began  # a report waits for a GPU
             every = self.settings.evaluate_every
             if every and self.index % every == 0 and self.index < total:
                 found = self.holdout_dice(should_stop)
@@ -374,9 +394,12 @@ class Trainer:
                 saved, patience = time.monotonic(), _NEXT_CHECKPOINT
             paused = time.monotonic()
             if parallel.anywhere(should_stop(), self.device):
-                return
+                return False
+            if resized():
+                return True
             began = time.monotonic()
             clock += began - paused  # a pause does not count in the speed
+        return False
 
     def _work(self, should_stop: Callable[[], bool]) -> Iterator[tuple[Step, Batch]]:
         """The iterations that are left, each with its batch. Raises Canceled."""
@@ -386,7 +409,9 @@ class Trainer:
             unlabeled = None
             if renewals:
                 last = max((n for n in renewals if n <= self.index), default=None)
+                began = time.monotonic()
                 unlabeled = [] if last is None else self._pseudo_labeled(last, should_stop)
+                self.seconds -= time.monotonic() - began  # of no iteration
                 if last is not None and not unlabeled:  # no volume is believed
                     unlabeled = self.labeled  # in its place, so that no sample is drawn twice
             end = next((n for n in renewals if n > self.index), total)
@@ -410,7 +435,6 @@ class Trainer:
             began = time.monotonic()
             labels = self._labels_of(cases, should_stop)
             pseudo_labels.save(path, labels)
-            self.seconds -= time.monotonic() - began  # of no iteration
             for former in set(self.cache.glob(_LABELS.format("*"))) - {path}:
                 former.unlink(missing_ok=True)
             kept = pseudo_labels.believed(labels, method.admitted)

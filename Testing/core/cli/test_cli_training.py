@@ -10,7 +10,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -186,26 +185,31 @@ def test_a_length_in_minutes_is_measured_and_kept_on_resume(tmp_path, monkeypatc
     """Measured once more while it runs: the card and its plan have the length that it had."""
     from ugmcl_core.data import phantoms
     from ugmcl_core.training.planning import pace
+    from ugmcl_core.training.trainer import Trainer
 
     phantoms.write_cohort(tmp_path, 1, shape=(16, 16, 16), spacing=(5.0, 5.0, 4.0))
     asked = []
 
-    def pace_of(profile, minutes, *_, **__):
+    def pace_of(profile, minutes, courses, *_, **__):
         asked.append(minutes)
-        return SimpleNamespace(iterations=16, again=lambda *_: 20, measure=None)
+        each = 0.97 * 60 * minutes / 600.5
+        costs = {courses[0].method.name: pace.Cost(0.0, 0.0, each, 0.0, 0, first=each)}
+        return pace.Pace(minutes, 0.0, courses, costs)
 
     monkeypatch.setattr(pace, "pace_of", pace_of)
+    monkeypatch.setattr(pace.Pace, "again", lambda *_: 1000)
+    monkeypatch.setattr(Trainer, "step", lambda *_: time.sleep(0.001) or {"loss": torch.zeros(())})
     words = ["train", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"),
              "--set", "filters=1", "--minutes", "3", "--device", "cpu",
              "--output", str(tmp_path / "run")]  # fmt: skip
     assert main(words) == 0
     said = capsys.readouterr().err
-    assert "iterations 16 (steps of training): as many as 3 minutes allow here" in said
-    assert "20 iterations instead of 16: the computer is faster now" in said
+    assert "iterations 600 (steps of training): as many as 3 minutes allow here" in said
+    assert "1000 iterations instead of 600: the computer is faster now" in said
     card = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
-    assert card["training"]["iterations"] == 20 and card["training"]["profile"] == "plan"
+    assert card["training"]["iterations"] == 1000 and card["training"]["profile"] == "plan"
     plan = {d["what"]: d["value"] for d in card["training"]["plan"]}
-    assert (plan["iterations"], plan["filters"]) == ("20", "1")
+    assert (plan["iterations"], plan["filters"]) == ("1000", "1")
     assert main([*words, "--resume"]) == 0 and asked == [3.0]
 
 

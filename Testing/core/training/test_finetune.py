@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from ugmcl_core.training import finetune as finetuning
 from ugmcl_core.training.estimate import estimate
 from ugmcl_core.training.finetune import finetune
 from ugmcl_core.training.keep_learning.learning import plan_of
+from ugmcl_core.training.planning.pace import Cost, Pace
 from ugmcl_core.training.trainer import Trainer
 from ugmcl_core.training.verdict import CHOSEN, is_ahead, is_choice
 from ugmcl_core.worker.server import protocol
@@ -430,23 +430,26 @@ def test_a_length_that_changes_is_that_of_all_parts_and_after_a_lack_of_memory(
             raise MemoryError
         return step(self, *arguments)
 
-    def pace_of(*_, **__):
-        return SimpleNamespace(iterations=8, again=lambda *_: 10, measure=None)
+    def pace_of(profile, minutes, courses, *_, **__):
+        each = 0.97 * 60 * minutes / 2 / 24.5  # two courses
+        cost = Cost(0.0, 0.0, each, 0.0, 0, first=each, has_learned=True)
+        return Pace(minutes, 0.0, courses, {c.method.name: cost for c in courses})
 
     monkeypatch.setattr(Trainer, "step", failing)
     monkeypatch.setattr(finetuning, "pace_of", pace_of)
+    monkeypatch.setattr(Pace, "again", lambda *_: 30)
     monkeypatch.setattr(finetuning, "_CHECKPOINT_EVERY", 1)
     request = asked(places, tmp_path / "run", minutes=3, compare=True)
     result, told = run(request)
     texts = [e["text"] for e in told.of("log")]
     assert texts == [
-        "iterations 8, for 3 minutes",
-        "10 iterations instead of 8: the computer is faster now",
+        "iterations 24, for 3 minutes",
+        "30 iterations instead of 24: the computer is faster now",
         "Not enough memory: continuing with half the batch.",
     ]
-    assert sizes == [4] * 4 + [2] * 7 + [4] * 10, "both have ten, and the first three are kept"
+    assert sizes == [4] * 4 + [2] * 27 + [4] * 30, "both have 30, and the first three are kept"
     for folder in ("model", "supervised/model"):
-        assert open_model(tmp_path / "run" / folder).card.training["iterations"] == 10
+        assert open_model(tmp_path / "run" / folder).card.training["iterations"] == 30
     assert result["cases"][0]["supervised"]
 
 

@@ -12,6 +12,7 @@ from ugmcl_core.data.cases import Case, Cohort
 from ugmcl_core.errors import Canceled, InputError
 from ugmcl_core.methods import METHODS
 from ugmcl_core.training.planning.pace import Cost, Course, Pace, adapt_of
+from ugmcl_core.training.train import Progress
 
 
 def course(method, labeled=2, unlabeled=3, holdout=1):
@@ -27,10 +28,6 @@ COSTS = {
 
 def pace(minutes, spent, *methods, **costs):
     return Pace(minutes, spent, [course(m) for m in methods], {**COSTS, **costs})
-
-
-def never():
-    return False
 
 
 def test_the_time_that_is_left_after_the_cases_goes_into_iterations():
@@ -49,51 +46,90 @@ def test_too_short_a_time_is_refused_with_the_least_that_will_do():
 
 def test_what_is_left_takes_as_long_as_what_was_done_lately():
     measured = pace(10, 10.0, "ugmcl")
-    planned = measured.iterations
-    # 22 s until the cases were prepared, then 70 iterations at twice the speed, with everything
-    # that comes later, such as the look at the hold-out case, at twice the speed too
-    faster = 70 + (582 - 22 - 70 * 0.25 - 3 / 2) / 0.25
-    assert measured.again(planned, 70, 0.25, 22 + 70 * 0.25) == pytest.approx(faster, abs=1)
-    slower = 70 + (582 - 22 - 70 * 1.0 - 3 * 2) / 1.0
-    assert measured.again(planned, 70, 1.0, 22 + 70 * 1.0) == pytest.approx(slower, abs=1)
+    # of 582 s, 10 were spent before, 9 and 3 are for the cases and the look at the hold-out case
+    for each in (0.25, 1.0):
+        found = measured.scaled(each / 0.5).again(70, 70 * each)
+        assert found == int((582 - 10 - 9 - 3) / each)
+    # 70 iterations took twice as long as all that follow will
+    assert measured.again(70, 70.0) == int((582 - 10 - 9 - 3 - 70 * 0.5) / 0.5)
     # the other training is to have as many
     both = pace(10, 10.0, "ugmcl", "dual-task")
-    left = 582 - 22 - 70 * 0.25
-    total = (left / 0.5 - 3 - 3 - 3 + 70 * 0.5) / 0.8
-    assert both.again(both.iterations, 70, 0.25, 22 + 70 * 0.25) == pytest.approx(total, abs=1)
+    assert both.scaled(0.5).again(70, 70 * 0.25) == int((560 - 3 - 3) / 0.4)
+
+
+def adapted(pace, progress, canceled=lambda: False):
+    """The length that a training is told to have, None for its own."""
+    return adapt_of(pace, lambda length: length)(progress, canceled)
 
 
 def test_a_little_difference_changes_nothing():
     measured = pace(10, 10.0, "ugmcl")
     planned = measured.iterations
-    assert measured.again(planned, 70, 0.48, 19 + 70 * 0.48) == planned
-    adapt = adapt_of(measured, time.monotonic() - 52.6, pytest.fail)
-    assert adapt(70, planned, 0.48, never) is None
+    for each, length in ((0.47, None), (0.25, 2 * planned), (1.0, planned // 2)):
+        found = adapted(measured, Progress(70, planned, 70 * each, each))
+        assert found == (length and pytest.approx(length, abs=1))
 
 
 def test_a_very_slow_computer_ends_the_first_stage_with_the_next_iteration():
     cost = replace(COSTS["ugmcl"], start=0.6)
     measured = pace(10, 10.0, "ugmcl", ugmcl=cost)
-    assert measured.again(measured.iterations, 70, 9.0, 640.0) == math.ceil(71 / 0.6)
+    found = adapted(measured, Progress(70, measured.iterations, 640.0, 9.0))
+    assert found == math.ceil(71 / 0.6)
+    assert adapted(measured, Progress(5, measured.iterations, 640.0, 120.0)) == 20
 
 
 def test_where_the_speed_has_changed_it_is_measured_again():
-    """A second stage, which takes longer, was measured well: the first one's time says little."""
+    """A second stage, which takes longer, was measured well: the first one's time says little.
+    What the measuring takes is spent, a pause meanwhile is not."""
     early = replace(COSTS["ugmcl"], iteration=1.0, first=1.0, start=0.6)
     now = replace(early, first=0.5, iteration=0.8)
-    asked = []
+    waits = []
 
     def measured(canceled):
+        time.sleep(0.5)
         if canceled():
             raise Canceled
-        asked.append(now)
         return {"ugmcl": now}
 
-    measuring = replace(pace(10, 10.0, "ugmcl", ugmcl=early), measure=measured)
-    began = time.monotonic() - 57.0
-    adapt = adapt_of(measuring, began, lambda length: length)
-    assert adapt(70, measuring.iterations, 0.5, lambda: True) is None
-    found = adapt(70, measuring.iterations, 0.5, never)
-    # of 9 s for the cases that are prepared twice, one half is over; a look is still to come
-    left = 582 - 57 - 9 / 2 - 3 + 70 * 0.5
-    assert found == pytest.approx(left / 0.8, abs=1) and asked == [now]
+    def paused():
+        waits.append(1)
+        time.sleep(1.0)
+        return False
+
+    measuring = replace(pace(1, 10.0, "ugmcl", ugmcl=early), measure=measured)
+    progress = Progress(10, measuring.iterations, 5.0, 0.5)
+    assert adapted(measuring, progress, lambda: True) is None
+    found = adapted(measuring, progress, paused)
+    assert found == int((58.2 - 10 - 0.5 - 9 - 3) / 0.8) and waits
+    same = Progress(10, measuring.iterations, 20.0, 1.0)
+    assert adapted(replace(measuring, measure=pytest.fail), same) is not None, "it took longer"
+
+
+def test_a_lack_of_memory_beside_the_training_leaves_what_was_measured():
+    def failing(canceled):
+        raise MemoryError
+
+    measuring = replace(pace(10, 10.0, "ugmcl"), measure=failing)
+    found = adapted(measuring, Progress(70, measuring.iterations, 35.0, 0.25))
+    assert found == adapted(replace(measuring, measure=None),
+                            Progress(70, measuring.iterations, 35.0, 0.25))  # fmt: skip
+
+
+def test_a_pause_is_no_part_of_a_step(tmp_path, monkeypatch):
+    from training_samples import TINY, write_phantoms
+
+    from ugmcl_core.data.cases import find_cohort
+    from ugmcl_core.training.memory import attempts_for
+    from ugmcl_core.training.planning.pace import measure
+
+    root, _ = write_phantoms(tmp_path, 2)
+    cohort = find_cohort(root / "images", root / "labels", ["p0"])
+    waits = []
+
+    def canceled():
+        waits.append(time.sleep(2.0) if len(waits) == 2 else None)
+        return False
+
+    cost = measure(Course(cohort, METHODS["dual-task"]()), attempts_for(TINY, "cpu")[0], 1,
+                   canceled)  # fmt: skip
+    assert len(waits) > 3 and cost.iteration < 0.5

@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ...data.augmentation import floats
 from ...data.cases import Case, Cohort, PreparedCase, prepare_case
-from ...errors import Canceled, InputError
+from ...errors import Canceled, InputError, is_out_of_memory
 from ...inference.localization import is_large, work
 from ...inference.sliding_window import predict
 from ...methods.base import Method
@@ -28,7 +29,7 @@ from ...nn.schedules import Step
 from .. import checkpoint, pseudo_labels
 from ..memory import Attempt, Peak, attempts_for, run_with_fallback
 from ..profiles import Profile, stages
-from ..train import COARSE, Adapt, Description
+from ..train import COARSE, Adapt, Description, Progress
 from ..trainer import Trainer, TrainingSettings, TrainingTask
 
 _STEPS, _SECONDS = 4, 10.0  # timed steps of a kind: at most this many, none begun after this
@@ -45,11 +46,6 @@ class Cost:
     `TrainingTask.has_learned`; ``larger``: how many times the work of a case with labels a pass
     over an unlabeled one is;
     ``start``: the part of the iterations that its first stage has (`profiles.stages`)."""
-
-    @property
-    def stages(self) -> int:
-        """How often the cases are prepared."""
-        return 1 if self.start == 1.0 else 2
 
     case: float
     unlabeled: float
@@ -162,22 +158,24 @@ def _seconds(trainer: Trainer, index: int, canceled: Callable[[], bool]) -> floa
     """Seconds of an iteration from ``index`` on, batches made beside it as in the loop."""
     profile = trainer.profile
     steps = [Step(index, profile.iterations, profile.warmup)] * (_STEPS + 1)
-    began, done = 0.0, 0
+    began, paused, done = 0.0, 0.0, 0
     # volumes that will be labeled cost what labeled ones do
     unlabeled = [] if trainer.method.renewals else None
     batches = trainer.batches(steps, unlabeled)
     for number, (step, batch) in enumerate(zip(steps, batches, strict=True)):
+        asked = time.monotonic()
         if canceled():
             raise Canceled
+        paused += time.monotonic() - asked
         terms = trainer.step(step, batch)
         float(sum(terms.values()))  # waits for a GPU, which computes asynchronously
         if number == 0:
-            began = time.monotonic()
+            began, paused = time.monotonic(), 0.0
             continue
         done = number
-        if time.monotonic() - began > _SECONDS:
+        if time.monotonic() - began - paused > _SECONDS:
             break
-    return (time.monotonic() - began) / done
+    return (time.monotonic() - began - paused) / done
 
 
 @dataclass(frozen=True)
@@ -210,18 +208,20 @@ class Pace:
             )
         return found
 
-    def again(self, former: int, index: int, each: float, elapsed: float) -> int:
-        """`iterations` when ``index`` of ``former`` of the first course are done, lately of
-        ``each`` seconds, and ``elapsed`` seconds of the time are gone: what is left then takes as
-        many times what was measured as these did. ``former`` where there is little difference."""
-        course = self.courses[0]
-        cost, cohort = self.costs[course.method.name], course.cohort
-        prepared = len(cohort.labeled) + len(cohort.holdout)
-        done = cost.first * index + cost.case * prepared / cost.stages
-        done += unlabeled_seconds(course, cost, self.iterations, index)
-        left = (self.spent + self.seconds - elapsed) * cost.first / each
-        found = max(self._within(done + left), math.ceil((index + 1) / cost.start))
-        return found if abs(found - former) > _LITTLE * former else former
+    def again(self, index: int, taken: float) -> int:
+        """`iterations` when ``index`` of the first course are done, which took ``taken``
+        seconds, with costs that are those of now."""
+        cost = self.costs[self.courses[0].method.name]
+        found = self._within(self.seconds - taken + index * cost.first)
+        return max(found, _FEWEST, math.ceil((index + 1) / cost.start))
+
+    def scaled(self, ratio: float) -> Pace:
+        """With iterations that take ``ratio`` times as long."""
+        costs = {
+            name: replace(cost, first=ratio * cost.first, iteration=ratio * cost.iteration)
+            for name, cost in self.costs.items()
+        }
+        return replace(self, costs=costs)
 
     def _within(self, seconds: float) -> int:
         """The most iterations that take no longer."""
@@ -254,56 +254,81 @@ def pace_of(
     """The pace of ``courses`` by ``profile``, which share ``minutes``, ``spent`` seconds of them
     gone already. Raises Canceled."""
     began = time.monotonic()
+    devices.prepare_cpu()
+    attempts = attempts_for(profile, device)
 
-    def costs(canceled: Callable[[], bool]) -> dict[str, Cost]:
+    def costs(attempts: Sequence[Attempt], canceled: Callable[[], bool]) -> dict[str, Cost]:
         found = {
             name: run_with_fallback(
-                attempts_for(profile, device),
-                lambda attempt, course=course: measure(course, attempt, seed, canceled),
-                warn,
+                attempts, lambda attempt, c=course: measure(c, attempt, seed, canceled), warn
             )
             for name, course in {c.method.name: c for c in courses}.items()
         }
         devices.release_memory()
         return found
 
-    known = costs(canceled)
-    again = costs if torch.device(device).type == "cpu" else None  # a GPU may be full
+    known = costs(attempts, canceled)
+    again = partial(costs, attempts[:1]) if torch.device(device).type == "cpu" else None
     return Pace(minutes, spent + time.monotonic() - began, courses, known, again)
 
 
-def adapt_of(
-    pace: Pace, began: float, made: Callable[[int], tuple[Profile, Description]]
-) -> Adapt:
-    """The length of the first course of ``pace``, whose time ``began`` then on the monotonic
-    clock, as the computer allows it while it runs; ``made`` has the training of each length. Where
-    its iterations are not what was measured, this is done again: the stages of a training do not
-    all suffer alike from other programs."""
+def adapt_of(pace: Pace, made: Callable[[int], tuple[Profile, Description]]) -> Adapt:
+    """The length of the first course of ``pace`` as the computer allows it while it runs; ``made``
+    has the training of each length. Where its iterations are not what was measured, this is done
+    again: the stages of a training do not all suffer alike from other programs. A pause is no
+    part of the time."""
 
     def adapt(
-        index: int, total: int, each: float, canceled: Callable[[], bool]
+        progress: Progress, canceled: Callable[[], bool]
     ) -> tuple[Profile, Description] | None:
         nonlocal pace
-        found = pace.again(total, index, each, time.monotonic() - began)
-        if found != total and pace.measure is not None:
-            try:
-                pace = replace(pace, costs=pace.measure(canceled))
-            except Canceled:
-                return None
-            each = pace.costs[pace.courses[0].method.name].first
-            found = pace.again(total, index, each, time.monotonic() - began)
-        return None if found == total else made(found)
+        ratio = progress.each / pace.costs[pace.courses[0].method.name].first
+        now = pace.scaled(ratio)
+        if _is_little(now.again(progress.index, progress.seconds), progress.total):
+            return None
+        if pace.measure is not None and not _is_little(ratio, 1.0):
+            now = _measured(pace, canceled) or now
+        if canceled():
+            return None
+        pace = now
+        found = pace.again(progress.index, progress.seconds)
+        return None if _is_little(found, progress.total) else made(found)
 
     return adapt
 
 
-def unlabeled_seconds(
-    course: Course, cost: Cost, iterations: int, until: int | None = None
-) -> float:
-    """Approximate time that the unlabeled cases of a training take beside its ``iterations``, or
-    beside those ``until`` one of its first stage: to prepare them, and to label them as whole
-    volumes (`Method.renewals`; see `pseudo_labels.affordable`). None where they do not take part.
-    """
+def _is_little(value: float, former: float) -> bool:
+    """Whether the difference is not worth a change."""
+    return abs(value - former) <= _LITTLE * former
+
+
+def _measured(pace: Pace, canceled: Callable[[], bool]) -> Pace | None:
+    """``pace`` with the costs of now, less the time that it takes; None if it is canceled or
+    there is not enough memory beside the training."""
+    began, paused = time.monotonic(), 0.0
+
+    def asked() -> bool:  # which may wait
+        nonlocal paused
+        before = time.monotonic()
+        found = canceled()
+        paused += time.monotonic() - before
+        return found
+
+    try:
+        costs = pace.measure(asked)
+    except Canceled:
+        return None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return replace(pace, costs=costs, spent=pace.spent + time.monotonic() - began - paused)
+
+
+def unlabeled_seconds(course: Course, cost: Cost, iterations: int) -> float:
+    """Approximate time that the unlabeled cases of a training take beside its ``iterations``: to
+    prepare them, and to label them as whole volumes (`Method.renewals`; see
+    `pseudo_labels.affordable`). None where they do not take part."""
     method, cohort = course.method, course.cohort
     alone = 0
     if not cost.has_learned:
@@ -311,16 +336,13 @@ def unlabeled_seconds(
     if not method.uses_unlabeled or alone >= iterations:
         return 0.0
     preparing = cost.unlabeled * len(cohort.unlabeled)
-    steps = pseudo_labels.renewal_steps(iterations, alone, method.renewals)
-    if until is not None:
-        preparing /= cost.stages
-        steps = [step for step in steps if step < until]
-    if not steps:
+    if not method.renewals:
         return preparing
+    times = len(pseudo_labels.renewal_steps(iterations, alone, method.renewals))
     each = cost.views * cost.prediction * cost.larger
     affordable = pseudo_labels.SHARE * cost.iteration * iterations / method.renewals
     volumes = min(method.volumes, len(cohort.unlabeled)) * each  # at most this many at a time
-    return preparing + len(steps) * min(volumes, max(affordable, pseudo_labels.FEWEST * each))
+    return preparing + times * min(volumes, max(affordable, pseudo_labels.FEWEST * each))
 
 
 def iterations_of(folder: Path) -> int | None:
