@@ -92,9 +92,8 @@ def train(
     card has the number of iterations done; ``resume`` continues from there, or starts again with a
     notice. ``adapt`` may change the length while the first stage runs, unless it is resumed or
     there are several processes, so that it lasts a given time on a computer that becomes faster
-    or slower. Raises InputError for
-    cases that cannot be used, and for folders that contain another training, or a model without
-    one.
+    or slower. Raises InputError for cases that cannot be used, and for folders that contain
+    another training, or a model without one.
 
     In a process that torchrun started this trains one model together with the others: each makes
     its part of every batch, and rank 0 alone writes and reports. Where ``output`` is on another

@@ -312,9 +312,9 @@ class Trainer:
         elif not task.uses_unlabeled:
             self.used -= sum(c.nbytes for c in self.unlabeled)
             self.unlabeled = []
-        part = task.profile.iterations / self.profile.iterations
-        every = round(part * self.settings.evaluate_every)
-        self.settings = replace(self.settings, evaluate_every=every)
+        if every := self.settings.evaluate_every:  # as many looks in all
+            every = max(1, round(every * task.profile.iterations / self.profile.iterations))
+            self.settings = replace(self.settings, evaluate_every=every)
         self.profile, self.fingerprint = task.profile, task.fingerprint
         self.teacher.decay = task.profile.optimization.decay
 
