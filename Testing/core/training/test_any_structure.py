@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import structure_samples
 import torch
+from computer_speed import minutes_here
 from structure_training import mean_dice
 
 from ugmcl_core.data.cases import find_cohort
@@ -18,21 +19,21 @@ SLOW = {"abdomen"}  # takes long to generate
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_plan_learns_thick_slices_that_the_fixed_grid_misses(tmp_path):
-    found = mean_dice(tmp_path, "stack", 1.0)
+    found = mean_dice(tmp_path, "stack", minutes_here(1.0))
     assert found["plan"] > 0.8 and found["compact"] < 0.4, found
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_plan_learns_a_small_structure_that_the_fixed_grid_misses(tmp_path):
-    found = mean_dice(tmp_path, "small", 1.5)
+    found = mean_dice(tmp_path, "small", minutes_here(1.5))
     assert found["plan"] > 0.6 and found["compact"] < 0.3, found
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_plan_tells_left_from_right_where_the_fixed_grid_finds_neither(tmp_path):
-    found = mean_dice(tmp_path, "sides", 2.5)
+    found = mean_dice(tmp_path, "sides", minutes_here(2.5))
     assert found["plan"] > 0.6 and found["compact"] < 0.3, found
 
 

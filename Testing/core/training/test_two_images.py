@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import structure_samples
 import torch
+from computer_speed import minutes_here
 from samples import dice
 
 from ugmcl_core.data import volume
@@ -33,6 +34,7 @@ MINUTES = 0.8
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_channels_show_what_one_alone_misses(tmp_path, monkeypatch):
+    minutes = minutes_here(MINUTES)
     monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=time.process_time))
     root = structure_samples.write_family(tmp_path, "halves", TRAINED + TESTED)
     names = sorted(p.stem for p in (root / "labels").iterdir())
@@ -45,7 +47,7 @@ def test_two_channels_show_what_one_alone_misses(tmp_path, monkeypatch):
         )  # fmt: skip
         plan = plan_cohort(cohort, (), CPU, [f"filters={FILTERS}"])
         course = pace.Course(cohort, DualTask())
-        iterations = pace.pace_of(plan.profile, MINUTES, [course], "cpu", 1).iterations
+        iterations = pace.pace_of(plan.profile, minutes, [course], "cpu", 1).iterations
         profile = with_iterations(plan.profile, iterations)
         model = train(
             cohort,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from computer_speed import minutes_here
 from structure_training import mean_dice
 
 
@@ -10,5 +11,5 @@ from structure_training import mean_dice
 @pytest.mark.timeout(3600)
 def test_the_plan_learns_vessels_that_the_fixed_grid_misses(tmp_path):
     # small patches, of which more are seen in so short a time
-    found = mean_dice(tmp_path, "vessels", 1.5, ["patch=48,48,48"])
+    found = mean_dice(tmp_path, "vessels", minutes_here(1.5), ["patch=48,48,48"])
     assert found["plan"] > 0.6 and found["compact"] < 0.2, found
