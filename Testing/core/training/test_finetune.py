@@ -439,7 +439,7 @@ def test_a_length_that_changes_is_that_of_all_parts_and_after_a_lack_of_memory(
     monkeypatch.setattr(finetuning, "pace_of", pace_of)
     monkeypatch.setattr(Pace, "again", lambda *_: 30)
     monkeypatch.setattr(finetuning, "_CHECKPOINT_EVERY", 1)
-    request = asked(places, tmp_path / "run", minutes=3, compare=True)
+    request = asked(places, tmp_path / "run", method="mean-teacher", minutes=3, compare=True)
     result, told = run(request)
     texts = [e["text"] for e in told.of("log")]
     assert texts == [
