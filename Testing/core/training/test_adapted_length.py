@@ -37,7 +37,7 @@ class Course:
     events: list = field(default_factory=list)
     steps: dict[int, Step] = field(default_factory=dict)
 
-    def run(self, output, *, resume=False, stop_at=None):
+    def run(self, output, *, resume=False, stop_at=None, settings=CPU):
         course = self
 
         class Watched(type(self.method)):
@@ -56,7 +56,7 @@ class Course:
         described = describe(None, "run", self.profile)
         watched = Watched(**{k: getattr(self.method, k) for k in vars(self.method)})
         return train(
-            self.cohort, watched, self.profile, output, CPU, description=described,
+            self.cohort, watched, self.profile, output, settings, description=described,
             resume=resume, on_event=self.events.append,
             should_stop=lambda: stop_at is not None and len(self.steps) >= stop_at,
             adapt=adapt if self.lengths else None,
@@ -98,6 +98,16 @@ def test_a_longer_one_goes_on_as_one_of_its_length(cohort, tmp_path, coarse, ask
     rest = Course(cohort, DualTask(), with_iterations(profile, 24), (32,))
     assert equal(rest.run(tmp_path / "half", resume=True), model)
     assert not rest.asked, "a training that is resumed keeps its length"
+
+
+def test_the_hold_out_cases_are_looked_at_as_often_and_where_the_length_may_change(
+    cohort, tmp_path
+):
+    course = Course(cohort, DualTask(), with_iterations(TINY, 16), (24,))
+    course.run(tmp_path / "run", settings=replace(CPU, evaluate_every=4))
+    assert course.asked == [(1, 16), (6, 24), (12, 24)]
+    looks = {e["step"]: e["dice"] for e in course.events if e["event"] in ("holdout", "done")}
+    assert list(looks) == [6, 12, 18, 24] and all(len(dice) == 1 for dice in looks.values())
 
 
 def test_a_shorter_one_ends_sooner(cohort, tmp_path):
