@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ from .verdict import CHOSEN, CaseMeasures, conclude, is_ahead, is_choice, kept_t
 Send = Callable[..., None]
 _BEFORE, _AFTER = 0.03, 0.95  # parts of the progress bar that the first and last measures take
 _LOOKED_AT = 3  # labeled cases, to see whether they fit a base
+_LONGEST = 1 << 30  # iterations, far more than any training has
 _CHECKPOINT_EVERY = 25  # iterations, up to a minute's work on two cores
 
 
@@ -256,24 +258,57 @@ def timed(
 ) -> Pace | None:
     """How many iterations ``request.minutes`` allow, ``spent`` seconds of them gone; None without
     minutes, and for a run that is resumed. Raises Canceled."""
-    output = Path(request.output)
-    if not request.minutes or (request.resume and iterations_of(output)):
+    if not request.minutes or (request.resume and iterations_of(Path(request.output))):
         return None
-    return pace_of(
+    found = pace_of(
         planned.profile,
         request.minutes,
-        courses_of(planned, output),
+        courses_of(planned),
         str(devices.resolve(request.device)),
         request.seed,
         spent=spent,
         canceled=canceled,
         warn=warn,
     )
+    return in_all_its_time(planned, found)
 
 
-def courses_of(planned: FinetunePlan, output: Path) -> list[Course]:
-    """The trainings of a plan, as their time is measured."""
-    return [Course(p.cohort, p.method, planned.base) for p in parts_of(planned, output)]
+def courses_of(planned: FinetunePlan) -> list[Course]:
+    """The trainings of a plan, with the measurements before and after them, to be timed."""
+    return [
+        Course(p.cohort, p.method, planned.base, looks, _reported(planned, p))
+        for p in parts_of(planned, Path())
+    ]
+
+
+def _reported(planned: FinetunePlan, part: Part) -> int:
+    """The cases that the report measures: by the base before the first part, and by each model."""
+    if planned.report == "none":
+        return 0
+    held_out = len(planned.cohort.holdout)
+    before = (held_out or len(planned.cohort.labeled)) if planned.base and not part.name else 0
+    return before + (held_out if planned.report == "holdout" else bool(part.name))
+
+
+def looks(iterations: int) -> int:
+    """How often the hold-out cases are looked at in a training, or once more."""
+    return iterations // evaluate_every(iterations) + 1
+
+
+def in_all_its_time(planned: FinetunePlan, pace: Pace) -> Pace:
+    """``pace``, or if it is too short for the comparison of ``planned`` (`lasting`), that of a
+    training that has the time of both, up to the length from which it would be compared."""
+
+    def compares(iterations: int) -> bool:
+        profile = profiles.with_iterations(planned.profile, iterations)
+        return _worth_comparing(replace(planned, profile=profile)).comparison is not None
+
+    shortest = max(1, pace.within(pace.seconds))
+    if planned.comparison is None or compares(shortest):
+        return pace
+    counts = range(shortest, _LONGEST)
+    most = counts[bisect.bisect_left(counts, True, key=compares) - 1]
+    return replace(pace, courses=courses_of(replace(planned, comparison=None)), most=most)
 
 
 def lasting(planned: FinetunePlan, iterations: int, minutes: float) -> FinetunePlan:
@@ -385,9 +420,6 @@ def finetune(
     for text in run.plan.notices:
         if text not in planned.notices:
             send("log", level="warning", text=text)
-    if run.plan.comparison and not planned.comparison:
-        text = "The training has become long enough to compare it with a supervised one."
-        send("log", level="info", text=text)
     for number, part in enumerate(run.parts[1:], 1):
         models[part.name] = run.trained(number)
     after, supervised = run.judged(models, judged)

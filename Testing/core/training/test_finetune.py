@@ -193,6 +193,61 @@ def test_a_training_too_short_for_unlabeled_cases_is_compared_with_nothing(place
     assert other.comparison is not None, "it has more terms for the labels too"
 
 
+def test_minutes_too_short_for_a_comparison_are_the_trainings(places, tmp_path, monkeypatch):
+    """Unlabeled volumes join after 750 iterations here, 1,500 patches of each of two labeled ones,
+    and so it is compared from 751 on."""
+    each = 0.0999
+
+    def pace_of(profile, minutes, courses, *_, **__):
+        cost = Cost(0.0, 0.0, each, 0.0, 0, first=each)
+        return Pace(minutes, 0.0, courses, {c.method.name: cost for c in courses})
+
+    monkeypatch.setattr(finetuning, "pace_of", pace_of)
+    path = case_list(places, labeled=2, classes=[{"value": 1, "name": "atrium"}])
+    request = asked(places, tmp_path / "run", case_list=str(path), base="", compare=True,
+                    method="ugmcl-volumes", minutes=1)  # fmt: skip
+    planned = finetuning.plan(request)
+
+    def timed(minutes, planned=planned):
+        given = replace(request, minutes=minutes)
+        pace = finetuning.timed(planned, given, 0.0, pytest.fail, lambda: False)
+        made = finetuning.lasting(planned, pace.iterations, minutes)
+        assert len(pace.courses) == len(finetuning.parts_of(made, tmp_path))
+        return pace.iterations, made.comparison is not None
+
+    assert timed(1) == (582, False), "the time of both"
+    assert timed(2) == (750, False), "as long as there is nothing to compare"
+    assert timed(3) == (873, True)
+    alone = replace(planned, cohort=replace(planned.cohort, unlabeled=()))
+    assert timed(3, alone) == (1747, False)
+    # a faster computer does not make it long enough for a comparison that has no time
+    pace = finetuning.timed(planned, request, 0.0, pytest.fail, lambda: False)
+    assert pace.scaled(0.1).again(10, 1.0) == 750
+
+
+@pytest.mark.parametrize(
+    ("changes", "reported"),
+    [
+        ({}, [2 * 1]),
+        ({"holdout": 2, "compare": True}, [2 * 2, 2]),
+        ({"holdout": 0, "leave_one_out": True}, [2, 1, 1]),
+        ({"holdout": 0}, [0]),
+        ({"base": "", "holdout": 2, "compare": True}, [2, 2]),
+        ({"base": "", "holdout": 0, "leave_one_out": True}, [0, 1, 1]),
+    ],
+)
+def test_the_time_has_room_for_all_measurements(places, tmp_path, changes, reported):
+    """Those of the base before, and those of each model after its training; while it trains, a
+    look at the hold-out cases after each eighth, and at least 25 iterations."""
+    sizes = {k: changes[k] for k in ("holdout",) if k in changes}
+    rest = {k: v for k, v in changes.items() if k not in sizes}
+    path = case_list(places, 2, 1, **sizes, classes=[{"value": 1, "name": "left atrium"}])
+    request = asked(places, tmp_path / "run", case_list=str(path), **rest)
+    courses = finetuning.courses_of(finetuning.plan(request))
+    assert [c.reported for c in courses] == reported
+    assert [courses[0].looks(n) for n in (24, 25, 199, 200, 1000)] == [1, 2, 8, 9, 9]
+
+
 def test_new_classes_get_a_head_and_their_place_in_the_card(places, tmp_path):
     listed = [
         {"value": 2, "name": "right atrium", "color": [0.2, 0.4, 0.9],

@@ -38,6 +38,27 @@ def test_the_time_that_is_left_after_the_cases_goes_into_iterations():
     assert pace(10, 10.0, "ugmcl", "dual-task").iterations == int((560 - 3 - 3) / 0.8)
 
 
+def test_looks_and_a_report_take_their_part_of_the_time():
+    """A look is a pass over each hold-out case, a case of the report is read and seen in all
+    views."""
+    cost = replace(COSTS["ugmcl"], views=4)
+    whole = replace(course("ugmcl", holdout=2), looks=lambda n: 1 + n // 200, reported=3)
+    found = Pace(10, 0.0, [whole], {"ugmcl": cost})
+    cases = (2 + 2 + 3) * 2.0 + 3 * 1.0
+    expected = next(
+        n for n in range(1200, 0, -1)
+        if cases + 0.5 * n + 3.0 * (2 * (1 + n // 200) + 3 * 4) <= 582
+    )  # fmt: skip
+    assert found.iterations == expected < int((582 - cases) / 0.5) - 100
+    assert found.needed(expected) <= 582 < found.needed(expected + 1)
+
+
+def test_no_more_iterations_than_are_wanted():
+    found = replace(pace(10, 10.0, "ugmcl"), most=500)
+    assert found.iterations == found.scaled(0.5).again(70, 17.5) == 500
+    assert found.scaled(10.0).again(70, 350.0) < 500
+
+
 def test_too_short_a_time_is_refused_with_the_least_that_will_do():
     with pytest.raises(InputError, match=r"0\.1 minutes are not enough .* give at least 1"):
         pace(0.1, 0.0, "ugmcl").iterations  # noqa: B018

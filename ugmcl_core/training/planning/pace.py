@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -62,11 +63,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Course:
-    """One training of a run, to be measured."""
+    """One training of a run, to be measured. So many ``looks`` at each hold-out case, in a single
+    view, belong to a number of iterations; ``reported`` cases are measured as results are made."""
 
     cohort: Cohort
     method: Method
     base: Model | None = None
+    looks: Callable[[int], int] = lambda iterations: 1
+    reported: int = 0
 
 
 def measure(
@@ -181,15 +185,16 @@ def _seconds(trainer: Trainer, index: int, canceled: Callable[[], bool]) -> floa
 @dataclass(frozen=True)
 class Pace:
     """The ``minutes`` that ``courses``, each of as many iterations, have together, ``spent``
-    seconds of them gone before they begin; ``costs`` by the name of the method. ``measure`` has
-    what they are now, or raises Canceled once what it is given is true; None where a training
-    under way leaves no room for that."""
+    seconds of them gone before they begin; ``costs`` by the name of the method, and the ``most``
+    iterations that are wanted. ``measure`` has what the costs are now, or raises Canceled once
+    what it is given is true; None where a training under way leaves no room for that."""
 
     minutes: float
     spent: float
     courses: Sequence[Course]
     costs: Mapping[str, Cost]
     measure: Callable[[Callable[[], bool]], Mapping[str, Cost]] | None = None
+    most: int = sys.maxsize
 
     @property
     def seconds(self) -> float:
@@ -199,9 +204,9 @@ class Pace:
     @property
     def iterations(self) -> int:
         """Those of each course for which the time suffices; InputError if it does for none."""
-        found = self._within(self.seconds)
+        found = self.within(self.seconds)
         if found < _FEWEST:
-            needed = self.minutes + (self._needed(_FEWEST) - self.seconds) / 60.0
+            needed = self.minutes + (self.needed(_FEWEST) - self.seconds) / 60.0
             raise InputError(
                 f"{self.minutes:g} minutes are not enough for these cases: give at least "
                 f"{math.ceil(needed)}"
@@ -212,7 +217,7 @@ class Pace:
         """`iterations` when ``index`` of the first course are done, which took ``taken``
         seconds, with costs that are those of now."""
         cost = self.costs[self.courses[0].method.name]
-        found = self._within(self.seconds - taken + index * cost.first)
+        found = self.within(self.seconds - taken + index * cost.first)
         return max(found, _FEWEST, math.ceil((index + 1) / cost.start))
 
     def scaled(self, ratio: float) -> Pace:
@@ -223,19 +228,21 @@ class Pace:
         }
         return replace(self, costs=costs)
 
-    def _within(self, seconds: float) -> int:
-        """The most iterations that take no longer."""
+    def within(self, seconds: float) -> int:
+        """The most iterations, of those that are wanted, that take no longer; -1 for none."""
         each = sum(self.costs[c.method.name].iteration for c in self.courses)
-        counts = range(max(0, int(seconds / each)) + 1)
-        return bisect.bisect_right(counts, seconds, key=self._needed) - 1
+        counts = range(min(self.most, max(0, int(seconds / each))) + 1)
+        return bisect.bisect_right(counts, seconds, key=self.needed) - 1
 
-    def _needed(self, iterations: int) -> float:
+    def needed(self, iterations: int) -> float:
         """Seconds of all courses with so many iterations each."""
         total = 0.0
         for course in self.courses:
             cost, cohort = self.costs[course.method.name], course.cohort
-            total += cost.case * (len(cohort.labeled) + len(cohort.holdout))
-            total += cost.prediction * len(cohort.holdout) + cost.iteration * iterations
+            looks = course.looks(iterations) * len(cohort.holdout)
+            cases = len(cohort.labeled) + len(cohort.holdout) + course.reported
+            total += cost.case * cases + cost.iteration * iterations
+            total += cost.prediction * (looks + cost.views * course.reported)
             total += unlabeled_seconds(course, cost, iterations)
         return total
 
