@@ -35,8 +35,8 @@ from ugmcl_core.models.foreign import monai_bundle, nnunet
 from ugmcl_core.nn import devices, parallel
 from ugmcl_core.remote import agent, cluster
 from ugmcl_core.remote.session import new_run
-from ugmcl_core.training import finetune
-from ugmcl_core.training.case_list import join_classes, read_case_list
+from ugmcl_core.training.finetuning import finetune
+from ugmcl_core.training.finetuning.case_list import join_classes, read_case_list
 from ugmcl_core.training.profiles import COMPACT
 from ugmcl_core.training.settings import FinetuneSettings, KeepLearningSettings, finished
 from ugmcl_core.training.trainer import _optimizer
@@ -321,7 +321,7 @@ def test_of_trainings(tmp_path, monkeypatch):
     base = tiny_model(tmp_path / "tiny", classes=2).card.classes
     new = replace(base[0], value=7, terminology=None)
     monkeypatch.setattr(
-        "ugmcl_core.training.case_list.match_classes", lambda listed, _: [base[0], None]
+        "ugmcl_core.training.finetuning.case_list.match_classes", lambda listed, _: [base[0], None]
     )
     assert "has the name of another" in told(lambda: join_classes(base, (base[0], new)))
     settings = FinetuneSettings("cases.json", "out", "base")

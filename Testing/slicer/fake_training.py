@@ -188,7 +188,7 @@ def tell_result(request: dict, content: dict, held: list, say) -> None:
 
 
 def conclude(cases: list, kind: str, gain: float) -> tuple[str, str]:
-    """In the words of ugmcl_core.training.verdict, whose import takes seconds."""
+    """In the words of ugmcl_core.training.finetuning.verdict, whose import takes seconds."""
     if not cases:
         return "not enough evidence", ""
     before, now = (sum(c[k]["dice"] for c in cases) / len(cases) for k in ("before", "after"))

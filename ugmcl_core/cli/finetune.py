@@ -142,9 +142,9 @@ def _done(
     if computer is None:
         refuse_elsewhere(Path(arguments.output), arguments.resume)
         if arguments.estimate:
-            from ..training.estimate import estimate as work
+            from ..training.finetuning.estimate import estimate as work
         else:
-            from ..training.finetune import finetune as work
+            from ..training.finetuning.finetune import finetune as work
 
         def advance(fraction: float, text: str, remaining: float | None = None) -> None:
             send("progress", fraction=fraction, text=text, remaining=remaining)

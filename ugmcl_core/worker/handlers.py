@@ -14,8 +14,8 @@ from ..inference.ranking import Assessment, assess, described, ranked
 from ..inference.segmenter import Segmenter
 from ..inference.settings import SegmentSettings
 from ..models.model import resolve
-from ..training.estimate import estimate
-from ..training.finetune import finetune
+from ..training.finetuning.estimate import estimate
+from ..training.finetuning.finetune import finetune
 from ..training.keep_learning.learning import keep_learning
 from ..training.settings import FinetuneSettings, KeepLearningSettings
 from .progress import Control, ProgressEvents, Send

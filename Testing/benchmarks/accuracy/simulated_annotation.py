@@ -49,7 +49,7 @@ from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
 from ugmcl_core.models.model import Model, open_model
 from ugmcl_core.training import checkpoint
-from ugmcl_core.training.finetune import finetune
+from ugmcl_core.training.finetuning.finetune import finetune
 from ugmcl_core.training.keep_learning.learning import ADD_CASE, STOP, TAKE_MODEL, keep_learning
 from ugmcl_core.training.profiles import COARSE, method_named, with_iterations
 from ugmcl_core.training.settings import FinetuneSettings, KeepLearningSettings

@@ -20,7 +20,7 @@ from ugmcl_core.data.preprocessing import Normalization
 from ugmcl_core.data.volume import Grid, Volume, write
 from ugmcl_core.errors import InputError
 from ugmcl_core.models.card import ModelCard, class_info
-from ugmcl_core.training.case_list import read_case_list
+from ugmcl_core.training.finetuning.case_list import read_case_list
 
 SHAPE = (16, 14, 12)
 

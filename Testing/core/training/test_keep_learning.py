@@ -13,6 +13,7 @@ from samples import SHAPE, SPACING, tiny_model
 from ugmcl_core.data import phantoms
 from ugmcl_core.errors import Canceled, InputError
 from ugmcl_core.models.model import open_model
+from ugmcl_core.training.finetuning.verdict import CHOSEN
 from ugmcl_core.training.keep_learning import courtesy
 from ugmcl_core.training.keep_learning import learning as keep_learning
 from ugmcl_core.training.keep_learning.learning import (
@@ -23,7 +24,6 @@ from ugmcl_core.training.keep_learning.learning import (
     Measured,
     OpenTrainer,
 )
-from ugmcl_core.training.verdict import CHOSEN
 from ugmcl_core.worker.server import protocol
 
 LONG = 1000.0  # minutes: no check by time

@@ -41,8 +41,10 @@ from ...models.model import Model, open_model, record, save_model, update_card
 from ...nn import devices
 from ...nn.schedules import LearningRate, Step
 from .. import checkpoint
-from ..case_list import read_case_list
-from ..finetune import FinetunePlan, nameless, of_base, plan
+from ..finetuning.case_list import read_case_list
+from ..finetuning.finetune import nameless
+from ..finetuning.plan import FinetunePlan, of_base, plan
+from ..finetuning.verdict import CHOSEN, CaseMeasures, conclude, measure
 from ..memory import Attempt, attempts_for, run_with_fallback
 from ..settings import REPORT, FinetuneSettings, KeepLearningSettings
 from ..train import held_for_training, model_card
@@ -54,7 +56,6 @@ from ..trainer import (
     of_classes,
     refuse_twice,
 )
-from ..verdict import CHOSEN, CaseMeasures, conclude, measure
 from . import courtesy
 
 ADD_CASE, TAKE_MODEL, STOP = CONTROLS = ("add_case", "take_model", "stop")

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import Canceled
-from ..nn import devices
-from .finetune import courses_of, in_all_its_time, plan
-from .memory import attempts_for, run_with_fallback
-from .planning.pace import Cost, Pace, measure
-from .planning.plan import left_out_lines
-from .profiles import with_iterations
-from .settings import FinetuneSettings
+from ...errors import Canceled
+from ...nn import devices
+from ..memory import attempts_for, run_with_fallback
+from ..planning.pace import Cost, Pace, measure
+from ..planning.plan import left_out_lines
+from ..profiles import with_iterations
+from ..settings import FinetuneSettings
+from .length import courses_of, in_all_its_time
+from .plan import plan
 
 
 def estimate(

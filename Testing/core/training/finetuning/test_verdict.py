@@ -16,7 +16,7 @@ from ugmcl_core.data.preprocessing import Normalization
 from ugmcl_core.evaluation import metrics
 from ugmcl_core.inference.segmenter import Segmenter
 from ugmcl_core.inference.settings import SegmentSettings
-from ugmcl_core.training.verdict import (
+from ugmcl_core.training.finetuning.verdict import (
     BETTER,
     NOT_BETTER,
     REPORTED,

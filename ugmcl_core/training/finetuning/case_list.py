@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.cases import Case, Cohort
-from ..data.limits import LARGEST_VALUE
-from ..errors import InputError
-from ..models.card import ClassInfo, class_info
-from ..models.class_matching import match_classes
+from ...data.cases import Case, Cohort
+from ...data.limits import LARGEST_VALUE
+from ...errors import InputError
+from ...models.card import ClassInfo, class_info
+from ...models.class_matching import match_classes
 
 _FORMER_ROLES = {"labelled": "labeled", "unlabelled": "unlabeled"}  # as lists up to 0.1 have them
 ROLES = ("labeled", "unlabeled", "holdout")

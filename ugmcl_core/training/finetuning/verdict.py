@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..data.cases import Case, Representation, read_pair
-from ..evaluation import metrics
-from ..evaluation.metrics import known_mean
-from ..inference.segmenter import Segmenter
-from ..inference.settings import SegmentSettings
-from ..models.card import ClassInfo
-from .settings import BETTER, FEWEST, NOT_BETTER, UNKNOWN
+from ...data.cases import Case, Representation, read_pair
+from ...evaluation import metrics
+from ...evaluation.metrics import known_mean
+from ...inference.segmenter import Segmenter
+from ...inference.settings import SegmentSettings
+from ...models.card import ClassInfo
+from ..settings import BETTER, FEWEST, NOT_BETTER, UNKNOWN
 
 REPORTED = ("dice", "jaccard", "asd_mm", "hd95_mm")
 CHOSEN = (

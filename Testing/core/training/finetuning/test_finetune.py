@@ -18,13 +18,15 @@ from ugmcl_core.data.volume import read as read_image
 from ugmcl_core.data.volume import write as write_volume
 from ugmcl_core.errors import Canceled, InputError
 from ugmcl_core.models.model import open_model, update_card
-from ugmcl_core.training import finetune as finetuning
-from ugmcl_core.training.estimate import estimate
-from ugmcl_core.training.finetune import finetune
+from ugmcl_core.training.finetuning import finetune as running
+from ugmcl_core.training.finetuning import length
+from ugmcl_core.training.finetuning.estimate import estimate
+from ugmcl_core.training.finetuning.finetune import finetune
+from ugmcl_core.training.finetuning.plan import parts_of, plan
+from ugmcl_core.training.finetuning.verdict import CHOSEN, is_ahead, is_choice
 from ugmcl_core.training.keep_learning.learning import plan_of
 from ugmcl_core.training.planning.pace import Cost, Pace
 from ugmcl_core.training.trainer import Trainer
-from ugmcl_core.training.verdict import CHOSEN, is_ahead, is_choice
 from ugmcl_core.worker.server import protocol
 
 
@@ -126,7 +128,7 @@ def test_a_base_that_was_fine_tuned_itself_is_noticed(
     path = str(case_list(places, holdout=holdout))
     given = {"case_list": path, "leave_one_out": leave_one_out}
     for model, expected in ((base.folder, warned), (places / "tiny", False)):
-        planned = finetuning.plan(asked(places, tmp_path / "run", base=str(model), **given))
+        planned = plan(asked(places, tmp_path / "run", base=str(model), **given))
         assert any("was fine-tuned itself" in n for n in planned.notices) == expected
 
 
@@ -136,8 +138,8 @@ def test_leaving_one_out_trains_without_it(places, tmp_path):
     request = asked(
         places, tmp_path / "run", case_list=str(path), leave_one_out=True, compare=True
     )
-    planned = finetuning.plan(request)
-    parts = finetuning.parts_of(planned, Path(request.output))
+    planned = plan(request)
+    parts = parts_of(planned, Path(request.output))
     assert [p.name for p in parts] == [
         "",
         "without case 0",
@@ -171,7 +173,7 @@ def test_what_cannot_be_done_is_noticed(places, tmp_path, changes, words):
     sizes = {k: changes[k] for k in ("labeled", "unlabeled", "holdout") if k in changes}
     rest = {k: v for k, v in changes.items() if k not in sizes}
     path = case_list(places, **sizes)
-    planned = finetuning.plan(asked(places, tmp_path / "run", case_list=str(path), **rest))
+    planned = plan(asked(places, tmp_path / "run", case_list=str(path), **rest))
     assert len(planned.notices) == 1 and words in planned.notices[0]
     assert planned.comparison is None
 
@@ -179,17 +181,17 @@ def test_what_cannot_be_done_is_noticed(places, tmp_path, changes, words):
 def test_a_training_too_short_for_unlabeled_cases_is_compared_with_nothing(places, tmp_path):
     path = case_list(places, classes=[{"value": 1, "name": "atrium"}])
     new = {"case_list": str(path), "base": "", "method": "ugmcl-volumes", "compare": True}
-    short = finetuning.plan(asked(places, tmp_path / "run", **new, iterations=100))
+    short = plan(asked(places, tmp_path / "run", **new, iterations=100))
     assert short.comparison is None and "too short" in short.notices[-1]
-    long = finetuning.plan(asked(places, tmp_path / "run", **new, iterations=9000))
+    long = plan(asked(places, tmp_path / "run", **new, iterations=9000))
     assert long.comparison is not None
-    from_base = finetuning.plan(asked(places, tmp_path / "run", method="ugmcl-volumes",
+    from_base = plan(asked(places, tmp_path / "run", method="ugmcl-volumes",
                                       compare=True, iterations=100))  # fmt: skip
     assert from_base.comparison is not None, "a base has learned what its labels teach"
     alone = {"case_list": str(case_list(places, unlabeled=0)), "compare": True}
-    none = finetuning.plan(asked(places, tmp_path / "run", method="ugmcl-volumes", **alone))
+    none = plan(asked(places, tmp_path / "run", method="ugmcl-volumes", **alone))
     assert none.comparison is None and "Without unlabeled volumes" in none.notices[-1]
-    other = finetuning.plan(asked(places, tmp_path / "run", method="ugmcl-plus", **alone))
+    other = plan(asked(places, tmp_path / "run", method="ugmcl-plus", **alone))
     assert other.comparison is not None, "it has more terms for the labels too"
 
 
@@ -202,17 +204,17 @@ def test_minutes_too_short_for_a_comparison_are_the_trainings(places, tmp_path, 
         cost = Cost(0.0, 0.0, each, 0.0, 0, first=each)
         return Pace(minutes, 0.0, courses, {c.method.name: cost for c in courses})
 
-    monkeypatch.setattr(finetuning, "pace_of", pace_of)
+    monkeypatch.setattr(length, "pace_of", pace_of)
     path = case_list(places, labeled=2, classes=[{"value": 1, "name": "atrium"}])
     request = asked(places, tmp_path / "run", case_list=str(path), base="", compare=True,
                     method="ugmcl-volumes", minutes=1)  # fmt: skip
-    planned = finetuning.plan(request)
+    planned = plan(request)
 
     def timed(minutes, planned=planned):
         given = replace(request, minutes=minutes)
-        pace = finetuning.timed(planned, given, 0.0, pytest.fail, lambda: False)
-        made = finetuning.lasting(planned, pace.iterations, minutes)
-        assert len(pace.courses) == len(finetuning.parts_of(made, tmp_path))
+        pace = length.timed(planned, given, 0.0, pytest.fail, lambda: False)
+        made = length.lasting(planned, pace.iterations, minutes)
+        assert len(pace.courses) == len(parts_of(made, tmp_path))
         return pace.iterations, made.comparison is not None
 
     assert timed(1) == (582, False), "the time of both"
@@ -221,7 +223,7 @@ def test_minutes_too_short_for_a_comparison_are_the_trainings(places, tmp_path, 
     alone = replace(planned, cohort=replace(planned.cohort, unlabeled=()))
     assert timed(3, alone) == (1747, False)
     # a faster computer does not make it long enough for a comparison that has no time
-    pace = finetuning.timed(planned, request, 0.0, pytest.fail, lambda: False)
+    pace = length.timed(planned, request, 0.0, pytest.fail, lambda: False)
     assert pace.scaled(0.1).again(10, 1.0) == 750
 
 
@@ -243,7 +245,7 @@ def test_the_time_has_room_for_all_measurements(places, tmp_path, changes, repor
     rest = {k: v for k, v in changes.items() if k not in sizes}
     path = case_list(places, 2, 1, **sizes, classes=[{"value": 1, "name": "left atrium"}])
     request = asked(places, tmp_path / "run", case_list=str(path), **rest)
-    courses = finetuning.courses_of(finetuning.plan(request))
+    courses = length.courses_of(plan(request))
     assert [c.reported for c in courses] == reported
     assert [courses[0].looks(n) for n in (24, 25, 199, 200, 1000)] == [1, 2, 8, 9, 9]
 
@@ -287,7 +289,7 @@ def as_ct(places, folder):
 def test_a_training_from_a_base_leaves_out_volumes_of_other_kinds(places, tmp_path):
     path = with_case(case_list(places), "scan", "unlabeled", as_ct(places, tmp_path))
     given = {"case_list": str(path), "iterations": 1}
-    planned = finetuning.plan(asked(places, tmp_path / "run", **given))
+    planned = plan(asked(places, tmp_path / "run", **given))
     assert [c.name for c in planned.cohort.unlabeled] == ["case 2"]
     result, told = run(asked(places, tmp_path / "run", **given))
     line = "scan is left out: it is CT, the labeled ones are no CT"
@@ -298,11 +300,11 @@ def test_a_training_from_a_base_leaves_out_volumes_of_other_kinds(places, tmp_pa
              told.canceled)  # fmt: skip
     assert line in [e["text"] for e in told.of("log")]
     every = asked(places, tmp_path / "run", **given, overrides=["unlabeled=all"])
-    assert len(finetuning.plan(every).cohort.unlabeled) == 2
-    alone = finetuning.plan(asked(places, tmp_path / "run", **given, method="dual-task"))
+    assert len(plan(every).cohort.unlabeled) == 2
+    alone = plan(asked(places, tmp_path / "run", **given, method="dual-task"))
     assert alone.left_out == (), "which learns from none of them"
     with pytest.raises(InputError, match="unlabeled=none: this is planned as alike"):
-        finetuning.plan(asked(places, tmp_path, **given, overrides=["unlabeled=none"]))
+        plan(asked(places, tmp_path, **given, overrides=["unlabeled=none"]))
     with pytest.raises(InputError, match="give overrides other than unlabeled only with replan"):
         asked(places, tmp_path, **given, overrides=["patch=32,32,16"])
     learning = protocol.parse({"command": "keep_learning", "case_list": str(path), "device": "cpu",
@@ -318,9 +320,9 @@ def test_what_is_left_out_in_turn_is_in_no_other_case(places, tmp_path, role):
                      "labels/phantom-000.nrrd")  # fmt: skip
     given = {"case_list": str(path), "leave_one_out": True}
     with pytest.raises(InputError, match="case 0 and again have the same image, so leaving one"):
-        finetuning.plan(asked(places, tmp_path / "run", **given))
+        plan(asked(places, tmp_path / "run", **given))
     if role == "unlabeled":
-        finetuning.plan(asked(places, tmp_path / "run", **given, method="dual-task"))
+        plan(asked(places, tmp_path / "run", **given, method="dual-task"))
 
 
 def test_a_plan_is_made_without_the_case_that_is_left_out(places, tmp_path):
@@ -338,8 +340,8 @@ def test_a_plan_is_made_without_the_case_that_is_left_out(places, tmp_path):
     path.write_text(json.dumps(content))
     request = asked(places, tmp_path / "run", base="", case_list=str(path), leave_one_out=True,
                     overrides=["unlabeled=all", *SMALL], method="dual-task")  # fmt: skip
-    planned = finetuning.plan(request)
-    whole, without_wide, without_other = finetuning.parts_of(planned, tmp_path / "run")
+    planned = plan(request)
+    whole, without_wide, without_other = parts_of(planned, tmp_path / "run")
     grids = [p.profile.representation.spacing for p in (without_other, whole, without_wide)]
     assert grids[0] > grids[1] > grids[2] and grids[0][0] == 2 * grids[2][0]
     assert {p.profile.iterations for p in (whole, without_wide, without_other)} == {2}
@@ -352,7 +354,7 @@ def test_a_plan_is_made_without_the_case_that_is_left_out(places, tmp_path):
             write_volume(tmp_path / "empty.nrrd", Volume(0 * empty.array, empty.grid))
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="without case 0 no label shows a structure"):
-        finetuning.plan(request)
+        plan(request)
 
 
 SMALL = ["filters=2", "patch=32,32,16", "batch=1+1"]  # of a plan, for a test's time
@@ -374,7 +376,7 @@ def test_from_scratch_there_is_no_before(places, tmp_path):
     assert [c.name for c in card.classes] == ["atrium"] and card.training["parents"] == []
     path = case_list(places)
     with pytest.raises(InputError, match="the list needs classes"):
-        finetuning.plan(asked(places, tmp_path / "other", base="", case_list=str(path)))
+        plan(asked(places, tmp_path / "other", base="", case_list=str(path)))
 
 
 def test_a_base_may_be_planned_anew_and_gives_the_weights_that_fit(places, tmp_path):
@@ -398,7 +400,7 @@ def test_twins_of_a_list_are_never_mirrored_and_a_lone_side_is_pointed_out(place
     for names, mirrored in ((("left ear", "right ear"), False), (("left ear", "nose"), True)):
         classes = [{"value": n, "name": name} for n, name in enumerate(names, 1)]
         path = case_list(places, classes=classes)
-        planned = finetuning.plan(asked(places, tmp_path, base="", case_list=str(path)))
+        planned = plan(asked(places, tmp_path, base="", case_list=str(path)))
         axes = planned.profile.batch.augmentation.mirror_axes
         assert (0 in axes) is mirrored
         assert any("the right ear too" in text for text in planned.notices) is mirrored
@@ -462,7 +464,7 @@ def test_out_of_memory_goes_on_with_less_and_says_so(places, tmp_path, monkeypat
         return step(self, *arguments)
 
     monkeypatch.setattr(Trainer, "step", failing)
-    monkeypatch.setattr(finetuning, "_CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(running, "_CHECKPOINT_EVERY", 1)
     base = tiny_model(tmp_path / "base", patch=(64, 48, 32))
     result, told = run(asked(places, tmp_path / "run", base=str(base.folder), iterations=3))
     assert [e["text"] for e in told.of("log")] == [
@@ -491,9 +493,9 @@ def test_a_length_that_changes_is_that_of_all_parts_and_after_a_lack_of_memory(
         return Pace(minutes, 0.0, courses, {c.method.name: cost for c in courses})
 
     monkeypatch.setattr(Trainer, "step", failing)
-    monkeypatch.setattr(finetuning, "pace_of", pace_of)
+    monkeypatch.setattr(length, "pace_of", pace_of)
     monkeypatch.setattr(Pace, "again", lambda *_: 30)
-    monkeypatch.setattr(finetuning, "_CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(running, "_CHECKPOINT_EVERY", 1)
     request = asked(places, tmp_path / "run", method="mean-teacher", minutes=3, compare=True)
     result, told = run(request)
     texts = [e["text"] for e in told.of("log")]
@@ -544,7 +546,7 @@ def test_the_label_of_a_class_cannot_be_ignored(places, tmp_path):
     path = case_list(places)
     path.write_text(json.dumps({**json.loads(path.read_text()), "ignore": 1}))
     with pytest.raises(InputError, match="ignore 1 is the label of a class"):
-        finetuning.plan(asked(places, tmp_path / "run", case_list=str(path)))
+        plan(asked(places, tmp_path / "run", case_list=str(path)))
 
 
 def test_the_better_of_the_two_compared_models_is_kept(places, tmp_path, monkeypatch):
@@ -552,7 +554,7 @@ def test_the_better_of_the_two_compared_models_is_kept(places, tmp_path, monkeyp
         row = {"dice": 0.8, "jaccard": 0.7, "asd_mm": 1.0, "hd95_mm": 3.0, "classes": {}}
         return [dict(row) for _ in cases], [{**row, "dice": 0.9} for _ in cases]
 
-    monkeypatch.setattr(finetuning._FinetuneRun, "judged", judged)
+    monkeypatch.setattr(running._FinetuneRun, "judged", judged)
     listed = case_list(places, 1, 1, 3)
     request = asked(places, tmp_path / "run", case_list=str(listed), compare=True, name="mine")
     result, _ = run(request)

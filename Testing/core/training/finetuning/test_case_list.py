@@ -8,7 +8,7 @@ import pytest
 
 from ugmcl_core.errors import InputError
 from ugmcl_core.models.card import ClassInfo, Terminology
-from ugmcl_core.training.case_list import join_classes, read_case_list
+from ugmcl_core.training.finetuning.case_list import join_classes, read_case_list
 
 ATRIUM = ClassInfo(1, "left atrium", (0.9, 0.3, 0.3), Terminology("SCT", "82471001", "LA"))
 SCAR = ClassInfo(2, "scar")

@@ -1,0 +1,1 @@
+"""Fine-tuning by a case list: its plan, length, trainings, verdict and estimate."""
