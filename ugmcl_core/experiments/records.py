@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import time
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from .planning import Training
 
 NAME = "record.json"
 FORMAT = 1
+_PAUSE = 20.0  # times as long as usual, and an iteration was interrupted
 
 
 def new(
@@ -78,11 +80,14 @@ def wall_time(lines: Iterable[str], checkpoint_every: int) -> dict[str, float]:
 
     ``seconds`` counts every iteration that was done, including those repeated after a kill;
     ``seconds_per_iteration`` each iteration once, as it was last done. Preparing cases is not
-    counted. An iteration of a session's first report that the log does not place (a resumption
-    after a kill) began at the last checkpoint, a multiple of ``checkpoint_every``.
+    counted, nor is a pause of the process (a computer that sleeps, a queue that suspends a job):
+    iterations of a report that took over 20 times as long as usual count as usual ones, but for
+    the time in which volumes were labeled. An iteration of a session's first report that the log
+    does not place (a resumption after a kill) began at the last checkpoint, a multiple of
+    ``checkpoint_every``.
     """
-    took: dict[int, float] = {}
-    seconds, last = 0.0, 0
+    reports: list[tuple[range, float, float]] = []  # iterations, their seconds, those of labeling
+    last, labeling = 0, 0.0
     for line in lines:
         try:
             event = json.loads(line)
@@ -90,16 +95,27 @@ def wall_time(lines: Iterable[str], checkpoint_every: int) -> dict[str, float]:
             continue
         if event.get("event") == "stopped":
             last = event["step"]
+        elif event.get("event") == "labeled":
+            labeling += event["seconds"]
         elif event.get("event") == "progress":
-            step, speed = event["step"], event["speed"]
+            step = event["step"]
             if step <= last:  # resumed after a kill
                 last = (step - 1) // checkpoint_every * checkpoint_every
-            seconds += (step - last) / speed
-            took.update(dict.fromkeys(range(last, step), 1.0 / speed))
-            last = step
+            seconds = (step - last) / event["speed"]
+            reports.append((range(last, step), seconds, labeling))
+            last, labeling = step, 0.0
+    if not reports:
+        return {"seconds": 0.0, "seconds_per_iteration": math.nan}
+    usual = statistics.median(seconds / len(done) for done, seconds, _ in reports)
+    total, took = 0.0, {}
+    for done, seconds, labeling in reports:
+        if seconds - labeling > _PAUSE * usual * len(done):
+            seconds = usual * len(done) + labeling
+        total += seconds
+        took.update(dict.fromkeys(done, seconds / len(done)))
     return {
-        "seconds": round(seconds, 3),
-        "seconds_per_iteration": round(sum(took.values()) / len(took), 6) if took else math.nan,
+        "seconds": round(total, 3),
+        "seconds_per_iteration": round(sum(took.values()) / len(took), 6),
     }
 
 

@@ -226,6 +226,23 @@ def test_wall_time_over_resumptions():
     assert found["seconds_per_iteration"] == pytest.approx(once / 29, abs=1e-6)
 
 
+def test_a_pause_is_no_part_of_the_wall_time():
+    """Of a computer that slept: the report after it has a tiny speed. Slow iterations count, and
+    volumes that were labeled."""
+    speeds = {4: 2.0, 8: 2.0, 10: 0.001, 14: 2.0, 18: 0.25}
+    lines = [
+        json.dumps({"event": "progress", "step": n, "speed": speed}) for n, speed in speeds.items()
+    ]
+    found = records.wall_time(lines, 20)
+    assert found["seconds"] == pytest.approx((4 + 4 + 2 + 4) / 2 + 4 * 4)
+    assert found["seconds_per_iteration"] == pytest.approx(23 / 18, abs=1e-6)
+    lines.insert(2, json.dumps({"event": "labeled", "step": 8, "seconds": 900.0}))
+    assert records.wall_time(lines, 20)["seconds"] == pytest.approx(23 + 900)
+    lines[3] = json.dumps({"event": "progress", "step": 10, "speed": 2 / 903})
+    assert records.wall_time(lines, 20)["seconds"] == pytest.approx(23 - 1 + 903)
+    assert records.wall_time([], 20)["seconds"] == 0.0
+
+
 def test_differences_count_new_settings_as_their_defaults():
     then = dataclasses.asdict(UGMCL())
     assert records.differences(UGMCL(), then) == []
