@@ -138,7 +138,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """--set, as `plan.overrides_of` takes it."""
+    """--set, as `decisions.overrides_of` takes it."""
     parser.add_argument(
         "--set",
         dest="overrides",

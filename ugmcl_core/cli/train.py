@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..models.card import ClassInfo
     from ..models.model import Model
     from ..remote.connection import Computer
-    from ..training.planning.plan import Plan
+    from ..training.planning.decisions import Plan
     from ..training.profiles import Profile
     from ..training.train import Description
 
@@ -182,7 +182,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..nn import devices
     from ..training import profiles  # torch: after what can fail without it
     from ..training.planning import pace
-    from ..training.planning.plan import PLAN, left_out_lines, of_other_kinds, plan_cohort
+    from ..training.planning.decisions import left_out_lines
+    from ..training.planning.plan import PLAN, of_other_kinds, plan_cohort
     from ..training.profiles import laterality_notice
     from ..training.train import TrainingSettings, describe, train
 

@@ -9,8 +9,8 @@ from typing import Any
 from ...errors import Canceled
 from ...nn import devices
 from ..memory import attempts_for, run_with_fallback
+from ..planning.decisions import left_out_lines
 from ..planning.pace import Cost, Pace, measure
-from ..planning.plan import left_out_lines
 from ..profiles import with_iterations
 from ..settings import FinetuneSettings
 from .length import courses_of, in_all_its_time

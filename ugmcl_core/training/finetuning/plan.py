@@ -20,16 +20,11 @@ from ...models.model import Model, resolve
 from ...models.network import check_model
 from ...nn import devices
 from .. import profiles
+from ..planning.base_model import contradiction
+from ..planning.decisions import Plan, left_out_lines
 from ..planning.fingerprint import Fingerprint, look
-from ..planning.plan import (
-    Plan,
-    contradiction,
-    left_out_lines,
-    of_other_kinds,
-    plan_cohort,
-    sided,
-    unmirrored,
-)
+from ..planning.laterality import sided, unmirrored
+from ..planning.plan import of_other_kinds, plan_cohort
 from ..profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from ..settings import FinetuneSettings
 from ..train import Description, describe

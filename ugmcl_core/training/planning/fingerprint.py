@@ -281,6 +281,12 @@ def unlike(case: CaseFacts, labeled: Sequence[CaseFacts]) -> str:
     return ""
 
 
+def modalities(cases: Sequence[CaseFacts]) -> tuple[str, ...]:
+    """The kind of image that each channel is in most of the cases."""
+    by_channel = zip(*([image.modality for image in c.images] for c in cases), strict=True)
+    return tuple(max(sorted(set(kinds)), key=kinds.count) for kinds in by_channel)
+
+
 def _listed(kinds: set[str]) -> str:
     return ", ".join(sorted(k or "no CT" for k in kinds))
 

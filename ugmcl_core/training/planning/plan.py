@@ -15,11 +15,9 @@ override of one changes what follows from it.
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,59 +32,23 @@ from ...errors import InputError
 from ...inference.settings import largest_window, smallest_patch
 from ...models.card import ClassInfo, ModelCard
 from ...nn.network import NetworkSettings, Strides
-from ..profiles import (
-    COMPACT,
-    CoarseStart,
-    Optimization,
-    Profile,
-    contralateral,
-    with_iterations,
-)
+from ..profiles import COMPACT, CoarseStart, Optimization, Profile, with_iterations
 from . import fingerprint, notation
-from .fingerprint import CaseFacts, Fingerprint
+from .architecture import LEAST, kernels_for, strides_for
+from .decisions import Decision, Plan, overrides_of
+from .fingerprint import Fingerprint, modalities
+from .laterality import lie_alike, sided
+from .limits import GIB, Limits, limits_of
 from .notation import axis_names, by, directions, shown
 
 T = TypeVar("T")
 PLAN = "plan"
 """The name of the planned profile where a profile is chosen by name."""
 
-DECISIONS = (
-    "unlabeled", "grid", "patch", "strides", "kernels", "filters", "dropout", "batch",
-    "normalization", "scale", "foreground", "mirror", "rotation", "intensity", "rate",
-    "coarse", "iterations",
-)  # fmt: skip
-"""What can be overridden, in the order in which it is decided."""
-
-MEANINGS = {
-    "unlabeled": "which volumes without labels are used",
-    "grid": "voxel size in mm",
-    "patch": "voxels seen at once",
-    "strides": "how the network coarsens by level",
-    "kernels": "voxels that a filter of each level spans",
-    "filters": "width of the network",
-    "dropout": "share switched off at random",
-    "batch": "labeled + unlabeled patches a step",
-    "normalization": "how gray values are scaled",
-    "scale": "mm around the surface where distances are learned",
-    "foreground": "share of labeled patches on a structure",
-    "mirror": "directions of mirrored copies",
-    "rotation": "degrees of random turns",
-    "intensity": "strength of random changes of gray values",
-    "rate": "learning rate",
-    "coarse": "share of steps first on larger voxels",
-    "iterations": "steps of training",
-}
-"""What each of them is, for people."""
-
-_GIB = 1 << 30
 _TINY = 3e-3  # of the voxels: with less a network starts far from finding anything
-_LEAST = 4  # voxels below which no axis is halved
 _RESOLVED = 4.0  # the fewest voxels across the thinnest structure on any grid, ...
 _CLEAR = 8.0  # ... and if only the size of whole images calls for a coarser one
 _WINDOWS = 16.0  # patches that the voxels of a typical image should fill at most
-_TWINS = 0.7  # likeness from which on two structures are mirror images whatever their names
-_ASIDE = 0.2  # of the image's extent: how far a structure is from the middle, ...
-_APART = 0.15  # ... and of all structures' extent: how far apart two must be to be on one side
 _WIDER = 1.5  # times the median: slices between which a case has to be interpolated
 _CONTEXT = 2.0  # times the structure's extent that a patch shows
 _COARSER = (1.6, 2.2)  # times the grid, for a coarse start: coarser for thicker structures
@@ -95,100 +57,10 @@ _SEEN = 3.0  # the fewest voxels across the thinnest structure on its grid
 _SMALLER = 0.6  # part of a patch's voxels beyond which a coarse start saves too little
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a training may use: ``device`` is cpu, cuda or mps, ``memory`` all of its bytes."""
-
-    device: str = "cpu"
-    memory: int = 16 * _GIB
-
-    @property
-    def voxels(self) -> int:
-        """The largest patch. On a CPU about that of the compact profile, with which two cores
-        train one batch in two seconds; on a GPU that of the published one."""
-        if self.device == "cpu":
-            return 300_000 if self.memory >= 8 * _GIB else 150_000
-        return 1_000_000 if self.memory >= 10 * _GIB else 500_000
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One property of a training: its value, in the form that overrides take, and the reason for
-    it."""
-
-    what: str
-    value: str
-    why: str
-
-    @property
-    def line(self) -> str:
-        """For people."""
-        return f"{self.what} {self.value} ({MEANINGS[self.what]}): {self.why}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A training's profile and the decisions behind it; ``classes`` are those of the model, and
-    ``modality`` is the kind of its images, empty if unknown; ``left_out`` are unlabeled cases that
-    are not like the labeled ones, and why; ``found`` is what it was made from."""
-
-    profile: Profile
-    decisions: tuple[Decision, ...]
-    classes: tuple[ClassInfo, ...]
-    modality: str = ""
-    left_out: tuple[tuple[str, str], ...] = ()
-    found: Fingerprint | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def lines(self) -> list[str]:
-        """One for each decision, and one for each case that is left out."""
-        return [d.line for d in self.decisions] + left_out_lines(self.left_out)
-
-    def used(self, cohort: Cohort) -> Cohort:
-        """``cohort`` without the cases that are left out."""
-        return cohort.without(dict(self.left_out))
-
-    def lasting(self, profile: Profile, why: str) -> Plan:
-        """The plan with this profile, which differs in its iterations because of ``why``."""
-        last = Decision("iterations", str(profile.iterations), why)
-        others = tuple(d for d in self.decisions if d.what != last.what)
-        return replace(self, profile=profile, decisions=(*others, last))
-
-    def record(self) -> list[dict[str, str]]:
-        """As a model's card and the worker's events have it."""
-        return [{**asdict(d), "means": MEANINGS[d.what]} for d in self.decisions]
-
-
-def limits_of(device: torch.device) -> Limits:
-    """The limits of a device. All of its memory counts, not what is free at the moment: the same
-    cases on the same computer have the same plan."""
-    if device.type == "cuda":
-        return Limits("cuda", torch.cuda.get_device_properties(device).total_memory)
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return Limits(device.type)
-    return Limits(device.type, memory)
-
-
-def overrides_of(texts: Sequence[str]) -> dict[str, str]:
-    """``NAME=VALUE`` texts as a dictionary; InputError for others than `DECISIONS`."""
-    given = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or name.strip() not in DECISIONS:
-            raise InputError(
-                f"{text!r} is not NAME=VALUE for a line of the plan; the names are "
-                f"{', '.join(DECISIONS)}"
-            )
-        given[name.strip()] = value.strip()
-    return given
-
-
 def plan(
     found: Fingerprint,
     classes: Sequence[ClassInfo],
-    limits: Limits = Limits(),
+    limits: Limits,
     given: Mapping[str, str] | None = None,
     values: Sequence[int] = (),
 ) -> Plan:
@@ -243,11 +115,6 @@ def plan_cohort(
     representation = replace(made.profile.representation, values=values)
     profile = replace(made.profile, representation=representation)
     return replace(made, profile=profile, found=found)
-
-
-def left_out_lines(left_out: Sequence[tuple[str, str]]) -> list[str]:
-    """One for each unlabeled case that is left out, and why."""
-    return [f"{name} is left out: {why}" for name, why in left_out]
 
 
 def of_other_kinds(
@@ -433,7 +300,7 @@ class _Planner:
             why = f"as many as a step has time for ({most / 1e3:.0f} thousand)"
             while np.prod(wanted) > most:  # the axis that goes furthest beyond the structures
                 beyond = wanted * grid / np.maximum(self.largest_mm, 1e-6)
-                beyond = np.where(wanted > 2 * _LEAST, beyond, 0.0)
+                beyond = np.where(wanted > 2 * LEAST, beyond, 0.0)
                 wanted[int(beyond.argmax())] *= 0.98
         value = tuple(max(1, int(n)) for n in np.round(wanted))
         return self.decide("patch", value, why, notation.patch, shown)
@@ -443,7 +310,7 @@ class _Planner:
     ) -> tuple[Strides, tuple[int, int, int]]:
         """The strides, and the patch in multiples of them."""
         proposed = strides_for(grid, patch)
-        why = f"halved while {_LEAST} voxels a side remain"
+        why = f"halved while {LEAST} voxels a side remain"
         if max(grid) >= 2 * min(grid):
             why += ", thick slices once voxels are about cubes"
         strides = self.decide("strides", proposed, why, notation.triples(4), notation.digits)
@@ -473,7 +340,7 @@ class _Planner:
         return self.decide("kernels", proposed, why, notation.triples(5), notation.digits)
 
     def filters(self) -> int:
-        value = 32 if self.limits.device == "cuda" and self.limits.memory >= 10 * _GIB else 16
+        value = 32 if self.limits.device == "cuda" and self.limits.memory >= 10 * GIB else 16
         why = "as nnU-Net's on a GPU" if value == 32 else "as the published network's"
         return self.decide("filters", value, why, notation.up_to(256), str)
 
@@ -604,7 +471,7 @@ class _Planner:
         if twins:
             axes = tuple(a for a in axes if a not in twins)
             whys.append(f"not {directions(twins)}, as two structures differ by side alone")
-        alike = [a for a in axes if _lie_alike(self.found.labeled, self.values, a)]
+        alike = [a for a in axes if lie_alike(self.found.labeled, self.values, a)]
         if alike:
             axes = tuple(a for a in axes if a not in alike)
             whys.append(f"not {directions(alike)}, as structures lie on one side in all cases")
@@ -635,127 +502,6 @@ class _Planner:
         return self.decide("iterations", COMPACT.iterations, why, notation.iterations, str)
 
 
-def sided(
-    cases: Sequence[CaseFacts], classes: Sequence[ClassInfo], values: Sequence[int]
-) -> list[int]:
-    """The axes along which a mirrored view would show one structure as another: in most of the
-    labeled ``cases`` the two lie side by side and look like each other's mirror image. Where the
-    ``classes``, labeled with ``values``, are named left and right, less likeness suffices."""
-    axes = []
-    shown = [{s.value for s in c.structures} for c in cases]
-    names = dict(zip(values, (c.name.casefold() for c in classes), strict=True))
-    for first, second in itertools.permutations(values, 2):
-        named = contralateral(names[first]) == names[second]
-        both = sum({first, second} <= found for found in shown)
-        for axis in range(3):
-            pairs = [
-                t for c in cases for t in c.twins
-                if (t.first, t.second, t.axis) == (first, second, axis)
-                and (named or t.likeness >= _TWINS)
-            ]  # fmt: skip
-            if len(pairs) > both / 2:  # on the same sides in most of the cases
-                axes.append(axis)
-        if named and 0 not in axes and (not both or len(cases) == 1):
-            axes.append(0)  # no case, or one alone, shows whether they look alike
-    return axes
-
-
-def _lie_alike(cases: Sequence[CaseFacts], values: Sequence[int], axis: int) -> bool:
-    """Whether along ``axis``, clearly and in all of at least two cases, a structure lies on the
-    same side of the image's middle, or two structures lie in the same order."""
-    shown = [({s.value: s.center[axis] for s in c.structures}, c) for c in cases]
-    offsets = [
-        [(found[v] / c.size[axis] - 0.5) / _ASIDE for found, c in shown if v in found]
-        for v in values
-    ] + [
-        [(found[w] - found[v]) / c.extent[axis] / _APART
-         for found, c in shown if {v, w} <= found.keys()]
-        for v, w in itertools.combinations(values, 2)
-    ]  # fmt: skip
-    return any(
-        len(each) > 1 and (min(each) > 0 or max(each) < 0) and abs(np.median(each)) >= 1.0
-        for each in offsets
-    )
-
-
-def unmirrored(profile: Profile, axes: Sequence[int]) -> Profile:
-    """``profile`` without views that are mirrored along ``axes``."""
-    if not axes:
-        return profile
-    augmentation = profile.batch.augmentation
-    flips = tuple(0.0 if a in axes else f for a, f in enumerate(augmentation.flips))
-    augmentation = replace(augmentation, flips=flips, quarter_turns=False, reflected=False)
-    return replace(profile, batch=replace(profile.batch, augmentation=augmentation))
-
-
-def strides_for(grid: Sequence[float], patch: Sequence[int]) -> Strides:
-    """The strides between five levels: each halves the axes whose spacing is less than twice the
-    least of those that can be halved, so that thick slices wait, and none to below 4 voxels
-    (Isensee et al., 2021)."""
-    spacing, size, strides = list(grid), [float(n) for n in patch], []
-    for _ in range(4):
-        able = [a for a in range(3) if size[a] >= 2 * _LEAST]
-        finest = min((spacing[a] for a in able), default=0.0)
-        step = tuple(2 if a in able and spacing[a] < 2 * finest else 1 for a in range(3))
-        spacing = [s * t for s, t in zip(spacing, step, strict=True)]
-        size = [n / t for n, t in zip(size, step, strict=True)]
-        strides.append(step)
-    return tuple(strides)
-
-
-def kernels_for(grid: Sequence[float], patch: Sequence[int], strides: Strides) -> Strides:
-    """The kernels of the five levels: 1 along axes whose spacing there is at least twice the
-    least, and 3 from the first level on where it is not (Isensee et al., 2021)."""
-    spacing, kernels, seen = list(grid), [], [False] * 3
-    for step in (*strides, (1, 1, 1)):
-        seen = [s or a < 2 * min(spacing) for s, a in zip(seen, spacing, strict=True)]
-        kernels.append(
-            tuple(3 if s and n > 1 else 1 for s, n in zip(seen, patch, strict=True))
-        )
-        spacing = [s * t for s, t in zip(spacing, step, strict=True)]
-    return tuple(kernels)
-
-
-def modalities(cases: Sequence[CaseFacts]) -> tuple[str, ...]:
-    """The kind of image that each channel is in most of the cases."""
-    by_channel = zip(*([image.modality for image in c.images] for c in cases), strict=True)
-    return tuple(max(sorted(set(kinds)), key=kinds.count) for kinds in by_channel)
-
-
-def contradiction(card: ModelCard, cases: Sequence[CaseFacts]) -> str:
-    """Advice to train from scratch where the cases do not fit a base model: another modality,
-    slices so thick that most of its grid would be interpolated, or structures too thin for it. ""
-    otherwise."""
-    grid, spacing = np.array(card.spacing), _median([c.spacing for c in cases])
-    thinnest = min((2.0 * s.radius for c in cases for s in c.structures), default=math.inf)
-    why = _other_kind(card, modalities(cases))
-    if not why and (spacing > 3 * grid).any():
-        why = f"the voxels are of {shown(spacing)} mm, and its grid is of {shown(grid)} mm"
-    elif not why and thinnest < 3 * grid.min():
-        why = (
-            f"a structure is {thinnest:.2g} mm thick, less than three voxels of its grid of "
-            f"{shown(grid)} mm"
-        )
-    return why and (
-        f"{card.name} hardly fits these cases: {why}. Consider planning anew, which keeps the "
-        "weights that fit, or training from scratch."
-    )
-
-
-def _other_kind(card: ModelCard, kinds: Sequence[str]) -> str:
-    """A text if the images of a channel have another modality than the model's, "" if none has."""
-    alike = isinstance(card.normalization, Mapping)
-    each = [card.normalization] * len(kinds) if alike else card.normalization
-    for kind, own in zip(kinds, each, strict=True):
-        of_ct = own.get("kind") in ("global", "window")
-        known_mr = "MR" in card.modality.upper() and not of_ct
-        if kind == "CT" and known_mr:
-            return f"the images are CT, and it was trained on {card.modality}"
-        if kind in ("MR", "PT") and of_ct:
-            return f"the images are {kind}, and it was trained on CT"
-    return ""
-
-
 def _median(rows: Sequence[Any]) -> np.ndarray:
     return np.median(np.asarray(rows, float), axis=0)
 
@@ -763,4 +509,4 @@ def _median(rows: Sequence[Any]) -> np.ndarray:
 def _multiple(n: int, m: int) -> int:
     """A multiple of ``m`` near ``n``; for a small ``m`` not below ``n``, so that no slice is left
     out."""
-    return max(1, math.ceil(n / m) if m <= _LEAST else round(n / m)) * m
+    return max(1, math.ceil(n / m) if m <= LEAST else round(n / m)) * m

@@ -25,6 +25,7 @@ from ugmcl_core.training.finetuning.finetune import finetune
 from ugmcl_core.training.finetuning.plan import parts_of, plan
 from ugmcl_core.training.finetuning.verdict import CHOSEN, is_ahead, is_choice
 from ugmcl_core.training.keep_learning.learning import plan_of
+from ugmcl_core.training.planning import pace
 from ugmcl_core.training.planning.pace import Cost, Pace
 from ugmcl_core.training.trainer import Trainer
 from ugmcl_core.worker.server import protocol
@@ -514,6 +515,7 @@ def test_an_estimate_runs_some_steps_and_writes_nothing(places, tmp_path, monkey
     taken = []
     step = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda *a: taken.append(a[0].method.name) or step(*a))
+    monkeypatch.setattr(pace, "_SECONDS", math.inf)  # however busy the computer is
     request = asked(places, tmp_path / "run", "estimate", iterations=1000, compare=True)
     told = Told()
     found = estimate(request, told.send, told.progress, told.canceled)

@@ -10,7 +10,7 @@ from ugmcl_core.data.augmentation import draw_flips, draw_pose
 from ugmcl_core.inference.sliding_window import predict_mirrored
 from ugmcl_core.models.card import ClassInfo
 from ugmcl_core.nn.network import DualTaskVNet, NetworkSettings
-from ugmcl_core.training.planning.plan import unmirrored
+from ugmcl_core.training.planning.laterality import unmirrored
 from ugmcl_core.training.profiles import (
     COMPACT,
     PAPER,

@@ -15,7 +15,9 @@ from ugmcl_core.errors import InputError
 from ugmcl_core.inference.sliding_window import window_size
 from ugmcl_core.models.card import ClassInfo
 from ugmcl_core.nn.network import DualTaskVNet
-from ugmcl_core.training.planning import plan as planning
+from ugmcl_core.training.planning.architecture import kernels_for, strides_for
+from ugmcl_core.training.planning.base_model import contradiction
+from ugmcl_core.training.planning.decisions import DECISIONS, MEANINGS, overrides_of
 from ugmcl_core.training.planning.fingerprint import (
     CaseFacts,
     Fingerprint,
@@ -23,7 +25,9 @@ from ugmcl_core.training.planning.fingerprint import (
     Structure,
     Twins,
 )
-from ugmcl_core.training.planning.plan import DECISIONS, MEANINGS, Limits, overrides_of, plan
+from ugmcl_core.training.planning.laterality import unmirrored
+from ugmcl_core.training.planning.limits import Limits
+from ugmcl_core.training.planning.plan import plan, plan_cohort
 from ugmcl_core.training.profiles import COMPACT
 
 GIB = 1 << 30
@@ -228,7 +232,7 @@ def test_sides_are_kept_where_they_matter():
         case = fingerprint.labeled[0]
         apart = replace(case, twins=(Twins(1, 2, 0, likeness),))
         cases = (apart,) * count + (case,) * (of - count)
-        made = plan(replace(fingerprint, labeled=cases), named(*names))
+        made = plan(replace(fingerprint, labeled=cases), named(*names), CPU)
         return made.profile.batch.augmentation.mirror_axes
 
     assert axes(0.8, 3, ("a", "b")) == (1,)
@@ -344,10 +348,10 @@ def test_no_rotation_can_be_given():
 
 
 def test_axes_that_cannot_be_halved_are_not():
-    assert planning.strides_for((1, 1, 1), (20, 12, 6)) == (
+    assert strides_for((1, 1, 1), (20, 12, 6)) == (
         (2, 2, 1), (2, 1, 1), (1, 1, 1), (1, 1, 1)
     )  # fmt: skip
-    assert planning.kernels_for((1, 1, 1), (20, 12, 1), ((1, 1, 1),) * 4) == ((3, 3, 1),) * 5
+    assert kernels_for((1, 1, 1), (20, 12, 1), ((1, 1, 1),) * 4) == ((3, 3, 1),) * 5
 
 
 def test_the_planned_network_runs():
@@ -369,7 +373,7 @@ def test_the_classes_are_those_of_the_labels(tmp_path, values, names, kept):
             for kind, array in (("image", labels * np.int16(3)), ("label", labels)):
                 write(tmp_path / f"{kind}{n}.nrrd", on_grid(array))
             cases.append(Case(f"c{n}", tmp_path / f"image{n}.nrrd", tmp_path / f"label{n}.nrrd"))
-        return planning.plan_cohort(Cohort(tuple(cases)), (), torch.device("cpu"))
+        return plan_cohort(Cohort(tuple(cases)), (), torch.device("cpu"))
 
     made = planned(0)
     assert [c.name for c in made.classes] == names
@@ -382,13 +386,13 @@ def test_a_base_that_hardly_fits_is_pointed_out(tmp_path):
     card = tiny_model(tmp_path / "tiny", modality="LGE-MRI", spacing=(1.25,) * 3).card
     ct = replace(card, modality="CT", normalization={"kind": "window", "low": 0.0, "high": 9.0})
     (heart, stack, spleen, nodule) = (f.labeled for f in (HEART, STACK, SPLEEN, NODULE))
-    assert planning.contradiction(card, heart) == ""
-    assert planning.contradiction(ct, spleen) == ""
+    assert contradiction(card, heart) == ""
+    assert contradiction(ct, spleen) == ""
     words = {
-        "the images are CT": planning.contradiction(card, spleen),
-        "voxels are of 1.5,1.5,10 mm": planning.contradiction(card, stack),
-        "less than three voxels": planning.contradiction(replace(ct, spacing=(2.1,) * 3), nodule),
-        "it was trained on CT": planning.contradiction(
+        "the images are CT": contradiction(card, spleen),
+        "voxels are of 1.5,1.5,10 mm": contradiction(card, stack),
+        "less than three voxels": contradiction(replace(ct, spacing=(2.1,) * 3), nodule),
+        "it was trained on CT": contradiction(
             ct, [replace(c, modality="MR") for c in heart]
         ),
     }
@@ -397,7 +401,7 @@ def test_a_base_that_hardly_fits_is_pointed_out(tmp_path):
 
 
 def test_views_along_some_axes_are_left_out():
-    assert planning.unmirrored(COMPACT, ()) == COMPACT
-    left = planning.unmirrored(COMPACT, (0,))
+    assert unmirrored(COMPACT, ()) == COMPACT
+    left = unmirrored(COMPACT, (0,))
     assert left.batch.augmentation.mirror_axes == (1,)
-    assert planning.unmirrored(left, (1,)).batch.augmentation.mirror_axes == ()
+    assert unmirrored(left, (1,)).batch.augmentation.mirror_axes == ()
