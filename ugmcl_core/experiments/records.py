@@ -27,7 +27,7 @@ _PAUSE = 20.0  # times as long as usual, and an iteration was interrupted
 
 
 def new(
-    training: Training, device: str, log: Path, checkpoint_every: int, adopted: str | None = None
+    training: Training, device: str, log: Path, adopted: str | None = None
 ) -> dict[str, Any]:
     """The record of a finished training, without scores. One that was ``adopted`` (from a folder
     of this name) was made elsewhere: its commit and torch are not known."""
@@ -50,7 +50,7 @@ def new(
         "machine": _machine() if known else None,
         "adopted": adopted,
         "finished": at(time.time()),
-        "time": wall_time(log.read_text(encoding="utf-8").splitlines(), checkpoint_every),
+        "time": wall_time(log.read_text(encoding="utf-8").splitlines()),
         "scores": {},
     }
 
@@ -75,16 +75,15 @@ def write(folder: Path, record: dict[str, Any], name: str = NAME) -> None:
     write_json(folder / name, record, indent=1, make_parents=True)
 
 
-def wall_time(lines: Iterable[str], checkpoint_every: int) -> dict[str, float]:
+def wall_time(lines: Iterable[str]) -> dict[str, float]:
     """Seconds of a training from its log's events, over all its resumptions.
 
     ``seconds`` counts every iteration that was done, including those repeated after a kill;
     ``seconds_per_iteration`` each iteration once, as it was last done. Preparing cases is not
     counted, nor is a pause of the process (a computer that sleeps, a queue that suspends a job):
     iterations of a report that took over 20 times as long as usual count as usual ones, but for
-    the time in which volumes were labeled. An iteration of a session's first report that the log
-    does not place (a resumption after a kill) began at the last checkpoint, a multiple of
-    ``checkpoint_every``.
+    the time in which volumes were labeled. Logs of before 2026-12 do not say from which iteration
+    on a report counts: there it is the one before, and a first report after a kill is left out.
     """
     reports: list[tuple[range, float, float]] = []  # iterations, their seconds, those of labeling
     last, labeling = 0, 0.0
@@ -93,17 +92,13 @@ def wall_time(lines: Iterable[str], checkpoint_every: int) -> dict[str, float]:
             event = json.loads(line)
         except ValueError:  # the last line of a killed training
             continue
-        if event.get("event") == "stopped":
-            last = event["step"]
-        elif event.get("event") == "labeled":
+        if event.get("event") == "labeled":
             labeling += event["seconds"]
         elif event.get("event") == "progress":
-            step = event["step"]
-            if step <= last:  # resumed after a kill
-                last = (step - 1) // checkpoint_every * checkpoint_every
-            seconds = (step - last) / event["speed"]
-            reports.append((range(last, step), seconds, labeling))
-            last, labeling = step, 0.0
+            done = range(event.get("since", last), event["step"])
+            if done:
+                reports.append((done, len(done) / event["speed"], labeling))
+            last, labeling = event["step"], 0.0
     if not reports:
         return {"seconds": 0.0, "seconds_per_iteration": math.nan}
     usual = statistics.median(seconds / len(done) for done, seconds, _ in reports)

@@ -22,7 +22,6 @@ from .datasets import Dataset
 from .planning import Training
 from .scoring import Scoring, score_cases
 
-CHECKPOINT_EVERY = TrainingSettings().checkpoint_every
 LOG = "log.jsonl"
 
 
@@ -144,9 +143,7 @@ def _train(
         training.method,
         training.profile,
         folder,
-        TrainingSettings(
-            seed=training.seed, device=place.device, checkpoint_every=CHECKPOINT_EVERY
-        ),
+        TrainingSettings(seed=training.seed, device=place.device),
         description=Description(
             as_name(training.folder), modality=dataset.modality, classes=dataset.classes
         ),
@@ -156,9 +153,7 @@ def _train(
     )
     if should_stop():
         raise Canceled
-    record = records.new(
-        training, _device_text(place.device), folder / LOG, CHECKPOINT_EVERY
-    )
+    record = records.new(training, _device_text(place.device), folder / LOG)
     records.write(folder, record)
     (folder / checkpoint.NAME).unlink(missing_ok=True)  # 150 MB that are no longer needed
     return record
@@ -245,7 +240,7 @@ def adopt(source: Path, trainings: Sequence[Training], place: Workplace) -> Trai
         shutil.copytree(source / "model", folder / "model")
         shutil.copyfile(source / LOG, folder / LOG)
         name = source.resolve().name
-        record = records.new(training, "", folder / LOG, CHECKPOINT_EVERY, adopted=name)
+        record = records.new(training, "", folder / LOG, adopted=name)
         record["finished"] = records.at((source / "model" / CARD).stat().st_mtime)
         records.write(folder, record)
         (folder / checkpoint.NAME).unlink(missing_ok=True)

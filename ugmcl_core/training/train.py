@@ -353,8 +353,8 @@ class _Run:
         if later and event["event"] == "done":
             event["event"] = "holdout"
             del event["total"]
-        if "step" in event:
-            event["step"] += before
+        for key in event.keys() & {"step", "since"}:
+            event[key] += before
         if "total" in event:
             event["total"] = self.iterations
         if later and "remaining" in event:  # an iteration takes longer, the more voxels it sees

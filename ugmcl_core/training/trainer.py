@@ -380,8 +380,8 @@ class Trainer:
             now = time.monotonic()
             if now - clock > 2.0 or self.index == total:
                 self.speed = (self.index - clocked) / max(now - clock, 1e-9)
+                self._report(terms, clocked)
                 clock, clocked = now, self.index
-                self._report(terms)
             self.seconds += time.monotonic() - began  # a report waits for a GPU
             every = self.settings.evaluate_every
             if every and self.index % every == 0 and self.index < total:
@@ -525,13 +525,14 @@ class Trainer:
             "learning rate"
         )
 
-    def _report(self, terms: dict[str, Tensor]) -> None:
+    def _report(self, terms: dict[str, Tensor], since: int) -> None:
         losses = self.checked(terms)
         total = self.profile.iterations
         self.emit(
             {
                 "event": "progress",
                 "step": self.index,
+                "since": since,  # the iteration from which on the speed is measured
                 "total": total,
                 "losses": losses,
                 "speed": self.speed,

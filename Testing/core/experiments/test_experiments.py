@@ -176,12 +176,12 @@ def test_another_case_set_is_scored_without_training(copy, data, capsys):
 def test_an_interrupted_training_goes_on(data, tmp_path, monkeypatch, done, capsys):
     """Killed after two iterations with checkpoints each one: goes on, and ends as if it had not
     been interrupted."""
-    import dataclasses
+    import functools
 
     from ugmcl_core.experiments import running
 
-    often = dataclasses.replace(trainer.TrainingSettings(), checkpoint_every=1)
-    monkeypatch.setattr(running, "CHECKPOINT_EVERY", often.checkpoint_every)
+    settings = functools.partial(trainer.TrainingSettings, checkpoint_every=1)
+    monkeypatch.setattr(running, "TrainingSettings", settings)
     step = trainer.Trainer.step
 
     def killed(self, at, batch):
@@ -199,6 +199,9 @@ def test_an_interrupted_training_goes_on(data, tmp_path, monkeypatch, done, caps
     (resumed,) = tmp_path.glob(f"{SUPERVISED}*/{weights}")
     (straight,) = done.glob(f"{SUPERVISED}*/{weights}")
     assert resumed.read_bytes() == straight.read_bytes()
+    (log,) = tmp_path.glob(f"{SUPERVISED}*/log.jsonl")
+    told = [e for e in map(json.loads, log.read_text().splitlines()) if e["event"] == "progress"]
+    assert told[-1]["since"] >= 2  # the time of iterations is that of those that were done
 
 
 def test_a_training_that_fails_does_not_stop_the_others(data, tmp_path, capsys):

@@ -47,7 +47,7 @@ def invent(name: str, data: Path, output: Path, seeds=SEEDS, without=()):
     for item in planned:
         if item.row.method in without:
             continue
-        record = records.new(item.training, "cpu", log, 200)
+        record = records.new(item.training, "cpu", log)
         dice = random.uniform(0.6, 0.95, len(dataset.dev))
         dice = drawn.setdefault(item.training.folder, dice)  # rows may share a training
         invented.setdefault(item.row.label, []).append(dice)

@@ -202,28 +202,33 @@ def test_iterations_in_time(dataset, tmp_path):
         log = tmp_path / "log.jsonl"
         events = [{"event": "progress", "step": n, "speed": 1 / seconds} for n in (300, 600)]
         log.write_text("\n".join(map(json.dumps, events)), encoding="utf-8")
-        records.write(place.folder(training), records.new(training, "cpu", log, 200))
+        records.write(place.folder(training), records.new(training, "cpu", log))
     assert running.iterations_in_time(place, *item.waits_for) == 1560  # 600 * 4.3 / 1.65 = 1563.6
 
 
 def test_wall_time_over_resumptions():
-    def progress(step, speed):
-        return json.dumps({"event": "progress", "step": step, "speed": speed})
+    def progress(since, step, speed):
+        return json.dumps({"event": "progress", "since": since, "step": step, "speed": speed})
 
     lines = [
-        progress(1, 0.5),  # 2 s for the first iteration
-        progress(11, 2.0),  # 5 s for ten
+        progress(0, 1, 0.5),  # 2 s for the first iteration
+        progress(1, 11, 2.0),  # 5 s for ten
         json.dumps({"event": "stopped", "step": 12}),  # one more, not reported
-        progress(16, 4.0),  # 1 s for four
-        progress(24, 2.0),  # 4 s for eight, then killed; the last checkpoint is at 20
+        progress(12, 16, 4.0),  # 1 s for four
+        progress(16, 24, 2.0),  # 4 s for eight, then killed; the last checkpoint is at 19
         '{"event": "progr',
-        progress(22, 1.0),  # 2 s for two, again
-        progress(30, 1.0),  # 8 s for eight
+        progress(19, 22, 1.0),  # 3 s for three, again
+        progress(22, 30, 1.0),  # 8 s for eight
     ]
-    found = records.wall_time(lines, 20)
-    assert found["seconds"] == pytest.approx(2 + 5 + 1 + 4 + 2 + 8)
-    once = 2 + 10 * 0.5 + 4 * 0.25 + 4 * 0.5 + 10 * 1.0  # iterations 20 to 30 as last done
+    found = records.wall_time(lines)
+    assert found["seconds"] == pytest.approx(2 + 5 + 1 + 4 + 3 + 8)
+    once = 2 + 10 * 0.5 + 4 * 0.25 + 3 * 0.5 + 11 * 1.0  # iterations 19 to 30 as last done
     assert found["seconds_per_iteration"] == pytest.approx(once / 29, abs=1e-6)
+
+
+def test_the_time_of_an_older_log_lacks_the_first_report_after_a_kill():
+    lines = [json.dumps({"event": "progress", "step": n, "speed": 2.0}) for n in (10, 20, 15, 30)]
+    assert records.wall_time(lines)["seconds"] == pytest.approx((10 + 10 + 15) / 2)
 
 
 def test_a_pause_is_no_part_of_the_wall_time():
@@ -233,14 +238,14 @@ def test_a_pause_is_no_part_of_the_wall_time():
     lines = [
         json.dumps({"event": "progress", "step": n, "speed": speed}) for n, speed in speeds.items()
     ]
-    found = records.wall_time(lines, 20)
+    found = records.wall_time(lines)
     assert found["seconds"] == pytest.approx((4 + 4 + 2 + 4) / 2 + 4 * 4)
     assert found["seconds_per_iteration"] == pytest.approx(23 / 18, abs=1e-6)
     lines.insert(2, json.dumps({"event": "labeled", "step": 8, "seconds": 900.0}))
-    assert records.wall_time(lines, 20)["seconds"] == pytest.approx(23 + 900)
+    assert records.wall_time(lines)["seconds"] == pytest.approx(23 + 900)
     lines[3] = json.dumps({"event": "progress", "step": 10, "speed": 2 / 903})
-    assert records.wall_time(lines, 20)["seconds"] == pytest.approx(23 - 1 + 903)
-    assert records.wall_time([], 20)["seconds"] == 0.0
+    assert records.wall_time(lines)["seconds"] == pytest.approx(23 - 1 + 903)
+    assert records.wall_time([])["seconds"] == 0.0
 
 
 def test_differences_count_new_settings_as_their_defaults():
