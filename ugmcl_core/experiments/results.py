@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ class Result:
             [statistics.case_values(r, cases, measure, largest) for r in self.scored.values()]
         )
 
+    def of(self, replicates: Collection[Replicate]) -> Result:
+        """The same row with the scores of these replicates alone."""
+        return replace(self, scored={n: s for n, s in self.scored.items() if n in replicates})
 
     def independent(
         self, cases: Sequence[str], measure: str = "dice", largest: bool = False
@@ -95,10 +98,11 @@ class Results:
     def difference(
         self, result: Result, reference: Result, measure: str = "dice"
     ) -> statistics.Comparison:
-        """``result`` against ``reference``, not corrected."""
-        return statistics.compare(
-            result.independent(self.cases, measure), reference.independent(self.cases, measure)
-        )
+        """``result`` against ``reference``, not corrected: in the replicates that both have, so
+        that an unfinished row is not compared with other seeds; in all, if they share none."""
+        both = result.scored.keys() & reference.scored.keys()
+        rows = [r.of(both) if both else r for r in (result, reference)]
+        return statistics.compare(*(r.independent(self.cases, measure) for r in rows))
 
 
 def gather(place: Workplace, rows: Sequence[Row], planned: Sequence[Planned]) -> Results:

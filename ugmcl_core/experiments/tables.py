@@ -158,8 +158,9 @@ def _comparisons(results: Results, reference: str) -> str:
         )
     text = (
         "Two-sided and paired over cases; t-test and Wilcoxon with the cases averaged over their "
-        "seeds, the first column with the spread over seeds added (none with one seed). Holm's "
-        f"correction over the {len(found)} rows of this table."
+        "seeds, the first column with the spread over seeds added (none with one seed). A row is "
+        "compared in the seeds that it and the other one have. Holm's correction over the "
+        f"{len(found)} rows of this table."
     )
     return _table(head, rows) + "\n\n" + text
 
@@ -209,8 +210,9 @@ def _against_supervised(results: Results) -> list[str]:
         rows.append(cells)
     head = ["Method", *(f"Dice less supervised's, {what}" for what in references)]
     text = (
-        "Differences in points with their 95 % intervals. Equal labeled patches: supervised "
-        "training that sees as many labeled patches a step as the semi-supervised rows."
+        "Differences in points with their 95 % intervals, in the seeds that both rows have. Equal "
+        "labeled patches: supervised training that sees as many labeled patches a step as the "
+        "semi-supervised rows."
     )
     return ["## Compared with supervised", _table(head, rows) + "\n\n" + text]
 

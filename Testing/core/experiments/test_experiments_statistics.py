@@ -10,6 +10,9 @@ import pytest
 from scipy import special
 
 from ugmcl_core.experiments import statistics
+from ugmcl_core.experiments.paper import Row
+from ugmcl_core.experiments.planning import Replicate
+from ugmcl_core.experiments.results import Result, Results
 
 NAN = math.nan
 
@@ -161,3 +164,22 @@ def test_values_of_cases_are_means_over_their_classes():
         statistics.case_values(rows, ["b", "a"], "dice", largest=True), [0.6, 0.8]
     )
     assert statistics.mean(np.array([[0.7, NAN], [0.5, 0.6]])) == pytest.approx(0.6)
+
+
+def test_an_unfinished_row_is_compared_in_the_seeds_that_both_rows_have():
+    cases = ("a", "b")
+
+    def result(label, dice_by_seed):
+        scored = {
+            Replicate(seed): [{"case": c, "dice": d} for c, d in zip(cases, dice, strict=True)]
+            for seed, dice in dice_by_seed.items()
+        }
+        return Result(Row(label, "supervised"), {}, scored)
+
+    whole = result("whole", {1: (0.8, 0.9), 2: (0.2, 0.3), 3: (0.4, 0.3)})
+    begun, other = result("begun", {1: (0.9, 0.9)}), result("other", {4: (0.9, 0.9)})
+    results = Results((whole, begun, other), cases)
+    assert results.difference(begun, whole).difference == pytest.approx(0.05)
+    assert results.difference(whole, begun).difference == pytest.approx(-0.05)
+    everything = np.mean([0.8, 0.9, 0.2, 0.3, 0.4, 0.3])
+    assert results.difference(other, whole).difference == pytest.approx(0.9 - everything)
