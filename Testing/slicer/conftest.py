@@ -60,6 +60,16 @@ def scene(slicer_app: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
+def panel(scene: Any) -> Iterator[Any]:
+    """The module's panel with the worker of the tests, closed in the end."""
+    import module_support
+
+    panel = module_support.Panel()
+    yield panel
+    panel.close()
+
+
+@pytest.fixture
 def answers(monkeypatch):
     """What the user says to questions, and the questions."""
     import slicer

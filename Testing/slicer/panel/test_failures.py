@@ -10,13 +10,6 @@ import module_support as support
 import pytest
 
 
-@pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
-
-
 def check(panel, *words: str) -> None:
     """A failed run: one line with these words, no node, no file, and everything can go on."""
     assert panel.message and "\n" not in panel.message

@@ -8,14 +8,6 @@ import sys
 
 import harness
 import module_support as support
-import pytest
-
-
-@pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
 
 
 def test_opening_is_quick_and_imports_nothing_heavy():

@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 import module_support as support
-import pytest
-
-
-@pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
 
 
 def press(panel, key: str) -> None:

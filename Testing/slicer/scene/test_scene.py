@@ -13,13 +13,6 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
-
-
 @pytest.mark.parametrize("kind", ["scene.mrb", "folder"])
 def test_state_survives_saving_and_loading(panel, tmp_path, kind):
     import slicer

@@ -10,13 +10,6 @@ import module_support as support
 import pytest
 
 
-@pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
-
-
 def test_it_is_in_slicers_data_folder_and_private(panel, slicer_app):
     from UGMCLSegmentationLib.storage import userFolder
 

@@ -14,13 +14,6 @@ import pytest
 from computer_speed import slower
 
 
-@pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
-
-
 def is_gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 

@@ -11,13 +11,6 @@ TOGGLES = ("showSegmentation", "showDistance", "showUncertainty")
 
 
 @pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
-
-
-@pytest.fixture
 def shown(panel):
     """A panel with a result, all overlays off, a window that keeps the scan gray."""
     volume = support.add_volume()

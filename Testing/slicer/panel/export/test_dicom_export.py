@@ -14,13 +14,6 @@ import module_support as support
 import pytest
 
 
-@pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
-
-
 def tree():
     import slicer
 

@@ -13,13 +13,6 @@ import SimpleITK as sitk
 SUFFIXES = (".nrrd", ".nii.gz", ".seg.nrrd")
 
 
-@pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
-
-
 def export(panel, folder: Path, suffix: str) -> str:
     panel.ui.exportFolderEdit.currentPath = str(folder)
     panel.parameters.exportFormat = suffix

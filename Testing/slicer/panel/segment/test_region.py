@@ -9,13 +9,6 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
-
-
 def add_region(center, size, rotation=(0, 0, 0, 1), name="Region"):
     import slicer
     import vtk

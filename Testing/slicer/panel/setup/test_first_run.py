@@ -17,13 +17,6 @@ from setup_support import Computer
 
 
 @pytest.fixture
-def panel(scene):
-    panel = support.Panel()
-    yield panel
-    panel.close()
-
-
-@pytest.fixture
 def computer(panel, monkeypatch):
     return Computer(monkeypatch)
 
