@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,9 @@ class Result:
             [statistics.case_values(r, cases, measure, largest) for r in self.scored.values()]
         )
 
-    def of(self, replicates: Collection[Replicate]) -> Result:
-        """The same row with the scores of these replicates alone."""
-        return replace(self, scored={n: s for n, s in self.scored.items() if n in replicates})
+    def of(self, replicates: Sequence[Replicate]) -> Result:
+        """The same row with the scores of these replicates alone, in this order."""
+        return replace(self, scored={n: self.scored[n] for n in replicates})
 
     def independent(
         self, cases: Sequence[str], measure: str = "dice", largest: bool = False
@@ -100,9 +100,20 @@ class Results:
     ) -> statistics.Comparison:
         """``result`` against ``reference``, not corrected: in the replicates that both have, so
         that an unfinished row is not compared with other seeds; in all, if they share none."""
-        both = result.scored.keys() & reference.scored.keys()
-        rows = [r.of(both) if both else r for r in (result, reference)]
-        return statistics.compare(*(r.independent(self.cases, measure) for r in rows))
+        pairs = self.pairs(result, reference, measure)
+        rows = pairs or [r.independent(self.cases, measure) for r in (result, reference)]
+        return statistics.compare(*rows)
+
+    def pairs(
+        self, result: Result, reference: Result, measure: str = "dice"
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """`Result.independent` of both rows in the replicates that both have, whose trainings
+        belong together in pairs; None without one."""
+        both = [n for n in result.scored if n in reference.scored]
+        if not both:
+            return None
+        a, b = (r.of(both).independent(self.cases, measure) for r in (result, reference))
+        return a, b
 
 
 def gather(place: Workplace, rows: Sequence[Row], planned: Sequence[Planned]) -> Results:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -184,7 +183,7 @@ def _every_measure(results: Results, reference: str) -> str:
 
 def _against_supervised(results: Results) -> list[str]:
     """Every semi-supervised row against supervised trainings of equal iterations, equal labeled
-    patches a step and equal time, as far as they are there."""
+    patches a step and equal time, as far as they are there; the other rows against the first."""
     references = {
         what: found
         for what, label in (
@@ -194,27 +193,36 @@ def _against_supervised(results: Results) -> list[str]:
         )
         if (found := results.named(label)) is not None
     }
+    first = results.named("Supervised")
     others = [
         r for r in results.present
-        if method_of(r.row).uses_unlabeled and r not in references.values()
-        and r.row.share == 1.0 and r.row.count is None
+        if r is not first and r.row.share == 1.0 and r.row.count is None
     ]  # fmt: skip
-    if not references or not others:
+    if not references or not any(method_of(r.row).uses_unlabeled for r in others):
         return []
     rows = []
     for result in others:
-        cells = [_name(result)]
-        for reference in references.values():
-            c = results.difference(result, reference)
-            cells.append(f"{100 * c.difference:+.2f} ({100 * c.low:+.2f} to {100 * c.high:+.2f})")
-        rows.append(cells)
+        comparable = method_of(result.row).uses_unlabeled and result not in references.values()
+        pairs = (
+            results.pairs(result, reference) if comparable or reference is first else None
+            for reference in references.values()
+        )
+        rows.append([_name(result), *("" if p is None else _of_pairs(*p) for p in pairs)])
     head = ["Method", *(f"Dice less supervised's, {what}" for what in references)]
     text = (
-        "Differences in points with their 95 % intervals, in the seeds that both rows have. Equal "
-        "labeled patches: supervised training that sees as many labeled patches a step as the "
-        "semi-supervised rows."
+        "Differences in points, in pairs of trainings with the same seed, as far as both exist: "
+        "the mean, its 95 % interval over pairs and cases, and each pair. Equal labeled patches: "
+        "supervised training that sees as many labeled patches a step as the semi-supervised rows."
     )
     return ["## Compared with supervised", _table(head, rows) + "\n\n" + text]
+
+
+def _of_pairs(values: np.ndarray, reference: np.ndarray) -> str:
+    """The mean difference of paired trainings (S, N), its interval and those of the pairs."""
+    difference, low, high, _ = statistics.paired(values, reference)
+    each = ", ".join(f"{100 * statistics.mean(d):+.2f}" for d in (values - reference)[:, None])
+    pairs = f"; {each}" if len(values) > 1 else ""
+    return f"{100 * difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f}{pairs})"
 
 
 def _further(results: Results) -> str:
@@ -247,7 +255,7 @@ def _few_labels(results: Results) -> str:
         reference = results.reference_of(result)
         compared = ["", "", "", ""]
         if reference is not None:
-            compared = _against(result, reference, bound, results.cases)
+            compared = _against(results, result, reference, bound)
         rows.append(
             [str(result.labeled[0]), result.row.series, each, f"{worst:.1f}", below, *compared,
              f"{np.mean(minutes):.0f}"]
@@ -262,18 +270,17 @@ def _few_labels(results: Results) -> str:
 
 
 def _against(
-    result: Result, reference: Result, bound: Result | None, cases: Sequence[str]
+    results: Results, result: Result, reference: Result, bound: Result | None
 ) -> list[str]:
     """Difference, interval, p and the part of the gap that is closed."""
-    both = [n for n in result.scored if n in reference.scored]
-    if not both:
+    pairs = results.pairs(result, reference)
+    if pairs is None:
         return ["", "", "", ""]
-    a, b = (replace(r, scored={n: r.scored[n] for n in both}).independent(cases)
-            for r in (result, reference))  # fmt: skip
+    a, b = pairs
     difference, low, high, p = statistics.paired(a, b)
     closed = ""
     if bound is not None:
-        gap = statistics.mean(bound.values(cases)) - statistics.mean(b)
+        gap = statistics.mean(bound.values(results.cases)) - statistics.mean(b)
         closed = f"{100 * difference / gap:.0f} %" if gap > 0 else "no gap"
     interval = f"{100 * low:+.2f} to {100 * high:+.2f}"
     return [f"{100 * difference:+.2f}", interval, _p(p), closed]
