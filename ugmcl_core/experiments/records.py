@@ -19,6 +19,7 @@ from typing import Any
 from .. import __version__
 from ..errors import InputError
 from ..files import plain, write_json
+from ..nn import devices
 from .planning import Training
 
 NAME = "record.json"
@@ -183,4 +184,10 @@ def _torch_version() -> str:
 
 
 def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"
+    """With what its speed depends on most: vector units, and the precision of the CPU."""
+    import torch
+
+    units = torch.backends.cpu.get_cpu_capability()
+    precision = str(devices.precision(torch.device("cpu"))).removeprefix("torch.")
+    cores = f"{os.cpu_count()} CPU cores ({units}, {precision})"
+    return f"{platform.system()} {platform.machine()}, {cores}"

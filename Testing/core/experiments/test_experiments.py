@@ -63,6 +63,7 @@ def test_trainings_records_and_table(done, data):
     assert sum(n.startswith("supervised_5of5_tiny-4_") for n in names) == 1
     assert len(names) == 4
     record = record_of(done, UGMCL)
+    assert "float" in record["machine"] and "cores" in record["machine"]  # what times depend on
     assert record["method"] == "ugmcl" and record["options"]["beta"] == 0.75
     assert record["seed"] == 2022 and record["device"].startswith("CPU")
     assert record["profile"]["iterations"] == 4 and record["adopted"] is None
