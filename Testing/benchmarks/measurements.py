@@ -114,7 +114,8 @@ def step_ours(method_name: str, profile_name: str, **options: Any) -> Measured:
     from ugmcl_core.nn import devices
     from ugmcl_core.nn.schedules import Step
     from ugmcl_core.training import profiles
-    from ugmcl_core.training.trainer import Trainer, TrainingSettings, TrainingTask
+    from ugmcl_core.training.task import TrainingSettings, TrainingTask
+    from ugmcl_core.training.trainer import Trainer
 
     devices.prepare_cpu()
     folder = Path(tempfile.mkdtemp(prefix="ugmcl-bench-"))

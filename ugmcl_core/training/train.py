@@ -30,7 +30,8 @@ from ..nn import devices, parallel
 from . import checkpoint
 from .profiles import Profile, batch_text, stages
 from .pseudo_labels import renewal_steps
-from .trainer import Listener, Trainer, TrainingSettings, TrainingTask, holdout_means
+from .task import TrainingSettings, TrainingTask
+from .trainer import Listener, Trainer, holdout_means
 
 Adapt = Callable[["Progress", Callable[[], bool]], tuple[Profile, "Description"] | None]
 """As what a training that is to last some time goes on: the same with another number of

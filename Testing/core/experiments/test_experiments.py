@@ -181,7 +181,7 @@ def test_an_interrupted_training_goes_on(data, tmp_path, monkeypatch, done, caps
 
     from ugmcl_core.experiments import running
 
-    settings = functools.partial(trainer.TrainingSettings, checkpoint_every=1)
+    settings = functools.partial(running.TrainingSettings, checkpoint_every=1)
     monkeypatch.setattr(running, "TrainingSettings", settings)
     step = trainer.Trainer.step
 

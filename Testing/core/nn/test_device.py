@@ -24,7 +24,8 @@ from ugmcl_core.nn.schedules import Step
 from ugmcl_core.nn.teacher import Teacher
 from ugmcl_core.training import profiles, trainer
 from ugmcl_core.training.profiles import Optimization
-from ugmcl_core.training.trainer import Trainer, TrainingSettings, TrainingTask
+from ugmcl_core.training.task import TrainingSettings, TrainingTask
+from ugmcl_core.training.trainer import Trainer
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 PATCH = (32, 32, 16)

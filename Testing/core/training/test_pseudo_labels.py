@@ -34,8 +34,9 @@ from ugmcl_core.training.pseudo_labels import (
     labeled_case,
     renewal_steps,
 )
+from ugmcl_core.training.task import TrainingTask
 from ugmcl_core.training.train import train
-from ugmcl_core.training.trainer import Trainer, TrainingTask
+from ugmcl_core.training.trainer import Trainer
 
 # of 12 iterations: before the 6th and the 9th
 METHOD = UGMCLVolumes(start=0.5, renewals=2, epochs=0)

@@ -27,8 +27,8 @@ from ..planning.laterality import sided, unmirrored
 from ..planning.plan import of_other_kinds, plan_cohort
 from ..profiles import COMPACT, Profile, keeping_laterality, laterality_notice, with_classes
 from ..settings import FinetuneSettings
+from ..task import TrainingTask
 from ..train import Description, describe
-from ..trainer import TrainingTask
 from .case_list import CaseList, join_classes, read_case_list
 
 _LOOKED_AT = 3  # labeled cases, to see whether they fit a base

@@ -47,15 +47,9 @@ from ..finetuning.plan import FinetunePlan, of_base, plan
 from ..finetuning.verdict import CHOSEN, CaseMeasures, conclude, measure
 from ..memory import Attempt, attempts_for, run_with_fallback
 from ..settings import REPORT, FinetuneSettings, KeepLearningSettings
+from ..task import TrainingSettings, TrainingTask
 from ..train import held_for_training, model_card
-from ..trainer import (
-    Trainer,
-    TrainingSettings,
-    TrainingTask,
-    holdout_means,
-    of_classes,
-    refuse_twice,
-)
+from ..trainer import Trainer, holdout_means, of_classes, refuse_twice
 from . import courtesy
 
 ADD_CASE, TAKE_MODEL, STOP = CONTROLS = ("add_case", "take_model", "stop")

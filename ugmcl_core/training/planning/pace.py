@@ -30,8 +30,9 @@ from ...nn.schedules import Step
 from .. import checkpoint, pseudo_labels
 from ..memory import Attempt, Peak, attempts_for, run_with_fallback
 from ..profiles import Profile, stages
+from ..task import TrainingSettings, TrainingTask
 from ..train import COARSE, Adapt, Description, Progress
-from ..trainer import Trainer, TrainingSettings, TrainingTask
+from ..trainer import Trainer
 
 _STEPS, _SECONDS = 4, 10.0  # timed steps of a kind: at most this many, none begun after this
 _FEWEST = 20  # iterations; with fewer nothing is learned
