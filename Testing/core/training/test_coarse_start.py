@@ -84,6 +84,8 @@ def test_its_events_are_those_of_one_training(whole):
     steps = [e["step"] for e in events if "step" in e]
     assert steps == sorted(steps) and steps[-1] == 12
     assert {e["total"] for e in events if "total" in e} == {12}
+    done = [range(e["since"], e["step"]) for e in events if e["event"] == "progress"]
+    assert [n for each in done for n in each] == list(range(12)), "each iteration is timed once"
     assert [e["step"] for e in events if e.get("dice")] == [3, 6, 8, 11, 12]
     assert [e["event"] for e in events].count("done") == 1
     done = [e["done"] for e in events if e["event"] == "preparing"]
