@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from ugmcl_core.experiments import statistics
+from ugmcl_core.experiments import statistics, tables
 from ugmcl_core.experiments.paper import Row
 from ugmcl_core.experiments.planning import Replicate
 from ugmcl_core.experiments.results import Result, Results
@@ -166,20 +166,39 @@ def test_values_of_cases_are_means_over_their_classes():
     assert statistics.mean(np.array([[0.7, NAN], [0.5, 0.6]])) == pytest.approx(0.6)
 
 
+def result(label, dice_by_seed, method="supervised", cases=("a", "b")):
+    scored = {
+        Replicate(seed): [{"case": c, "dice": d} for c, d in zip(cases, dice, strict=True)]
+        for seed, dice in dice_by_seed.items()
+    }
+    return Result(Row(label, method), {}, scored)
+
+
 def test_an_unfinished_row_is_compared_in_the_seeds_that_both_rows_have():
-    cases = ("a", "b")
-
-    def result(label, dice_by_seed):
-        scored = {
-            Replicate(seed): [{"case": c, "dice": d} for c, d in zip(cases, dice, strict=True)]
-            for seed, dice in dice_by_seed.items()
-        }
-        return Result(Row(label, "supervised"), {}, scored)
-
     whole = result("whole", {1: (0.8, 0.9), 2: (0.2, 0.3), 3: (0.4, 0.3)})
     begun, other = result("begun", {1: (0.9, 0.9)}), result("other", {4: (0.9, 0.9)})
-    results = Results((whole, begun, other), cases)
+    results = Results((whole, begun, other), ("a", "b"))
     assert results.difference(begun, whole).difference == pytest.approx(0.05)
     assert results.difference(whole, begun).difference == pytest.approx(-0.05)
     everything = np.mean([0.8, 0.9, 0.2, 0.3, 0.4, 0.3])
     assert results.difference(other, whole).difference == pytest.approx(0.9 - everything)
+
+
+def test_rows_are_compared_with_the_supervised_ones_in_pairs():
+    rows = (
+        result("Supervised", {1: (0.80, 0.90), 2: (0.60, 0.70)}),
+        result("Supervised (equal labels)", {1: (0.79, 0.89), 2: (0.57, 0.67)}, "mean-teacher"),
+        result("MT", {1: (0.81, 0.89), 2: (0.59, 0.67)}, "mean-teacher"),
+        result("Dual-task supervised", {2: (0.65, 0.75), 3: (0.1, 0.1)}, "dual-task"),
+    )
+    title, text = tables._against_supervised(Results(rows, ("a", "b")))
+    assert title == "## Compared with supervised"
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()[2:5]]
+    labels = [cell[0].removesuffix(" †") for cell in cells]
+    assert labels == ["Supervised (equal labels)", "MT", "Dual-task supervised"]
+    # by hand: the mean of the pairs, and each of them; none of other seeds, none with itself
+    starts = [[cell.split(" (")[0] for cell in row[1:]] for row in cells]
+    assert starts == [["-2.00", ""], ["-1.00", "+1.00"], ["+5.00", ""]]
+    assert [c.endswith("; +0.00, -2.00)") for c in cells[1][1:]] == [True, False]
+    assert cells[1][2].endswith("; +1.00, +1.00)")
+    assert ";" not in cells[2][1]
