@@ -57,6 +57,7 @@ from .task import TrainingTask
 Listener = Callable[[dict[str, Any]], None]
 _SHAPES = 16  # unlabeled volumes whose sizes are taken as representative of all
 _LABELS = "pseudo-labels-{}.npz"  # of the volumes that were labeled before an iteration
+_REPORT_EVERY = 2.0  # seconds
 _FIRST_CHECKPOINT, _NEXT_CHECKPOINT = 60.0, 120.0  # seconds: the most that a kill may lose
 
 
@@ -229,7 +230,7 @@ class Trainer:
             terms = self.step(step, batch)
             self.index = step.index + 1
             now = time.monotonic()
-            if now - clock > 2.0 or self.index == total:
+            if now - clock > _REPORT_EVERY or self.index == total:
                 self.speed = (self.index - clocked) / max(now - clock, 1e-9)
                 self._report(terms, clocked)
                 clock, clocked = now, self.index

@@ -18,6 +18,7 @@ from ugmcl_core.data.volume import read as read_image
 from ugmcl_core.data.volume import write as write_volume
 from ugmcl_core.errors import Canceled, InputError
 from ugmcl_core.models.model import open_model, update_card
+from ugmcl_core.training import trainer
 from ugmcl_core.training.finetuning import finetune as running
 from ugmcl_core.training.finetuning import length
 from ugmcl_core.training.finetuning.estimate import estimate
@@ -421,8 +422,8 @@ def test_a_cancel_in_any_part_can_be_resumed(places, tmp_path, part):
 
     told = Told(stop)
     request = asked(places, tmp_path / "run", compare=True, iterations=4)
-    with pytest.MonkeyPatch.context() as patch:  # report each step, not one every 2 s
-        patch.setattr(Trainer, "loop", reporting(Trainer.loop))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_REPORT_EVERY", 0.0)  # so that each step is reported
         with pytest.raises(Canceled):
             run(request, told)
     left = tmp_path / "run" / "model"
@@ -435,22 +436,6 @@ def test_a_cancel_in_any_part_can_be_resumed(places, tmp_path, part):
     assert again["cases"] == json.loads(json.dumps(result["cases"])) and not told
     with pytest.raises(InputError, match=r"finished .* different settings \(iterations 4\)"):
         run(replace(request, resume=True, iterations=5))
-
-
-def reporting(loop):
-    """The loop, telling of each step."""
-
-    def changed(self, should_stop):
-        def step(*arguments):
-            terms = Trainer.step(self, *arguments)
-            self.index, self.speed = self.index + 1, 1.0
-            self._report(terms)
-            return terms
-
-        self.step = step
-        loop(self, should_stop)
-
-    return changed
 
 
 def test_out_of_memory_goes_on_with_less_and_says_so(places, tmp_path, monkeypatch):
