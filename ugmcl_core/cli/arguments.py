@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..data.dataset_json import DatasetJson
+from ..data import dataset_json
 from ..data.pairing import Channels, read_list
 from ..errors import InputError
 from ..inference.settings import MOST_PASSES
@@ -185,11 +186,34 @@ def add_classes(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def classes_of(given: str | None, dataset: DatasetJson | None) -> tuple[ClassInfo, ...]:
-    """The classes of --classes, otherwise those of the data set, otherwise none."""
-    if given:
-        return named_classes(given)
-    return _numbered([name for _, name in dataset.classes]) if dataset is not None else ()
+@dataclass(frozen=True)
+class Meaning:
+    """What images and labels show, as the arguments or a ``dataset.json`` say it: ``classes`` and
+    their label ``values``, both () where nothing does, the ``ignored`` label or None, and the
+    ``modality`` as given, or as ``found``."""
+
+    classes: tuple[ClassInfo, ...]
+    values: tuple[int, ...]
+    ignored: int | None
+    modality: str
+    found: str = ""
+
+    def modality_of(self, cohort: Cohort) -> str:
+        """The kind of its images; ``found`` is that of a case's first image."""
+        return self.modality or (self.found if len(cohort.channels) == 1 else "")
+
+
+def meaning_of(arguments: argparse.Namespace, fine_tuned: bool = False) -> Meaning:
+    """By --classes, --ignore-label and --modality, otherwise by a ``dataset.json`` beside the
+    images, which does not count where classes are given or a model is ``fine_tuned``."""
+    given = arguments.classes
+    dataset = None if given or fine_tuned else dataset_json.read_of(arguments.images)
+    ignored, modality = arguments.ignore_label, arguments.modality
+    if dataset is None:
+        return Meaning(named_classes(given) if given else (), (), ignored, modality)
+    values, names = zip(*dataset.classes, strict=True) if dataset.classes else ((), ())
+    ignored = dataset.ignore if ignored is None else ignored
+    return Meaning(_numbered(names), values, ignored, modality, dataset.modality)
 
 
 def named_classes(text: str) -> tuple[ClassInfo, ...]:

@@ -12,9 +12,9 @@ from .arguments import (
     add_device,
     add_ignore_label,
     add_overrides,
-    classes_of,
     cohort_of,
     lists_of,
+    meaning_of,
 )
 
 NAME = "plan"
@@ -47,33 +47,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan."""
-    from ..data import dataset_json
     from .progress import Progress
 
     lists = lists_of(arguments)
-    dataset = None if arguments.classes else dataset_json.read_of(arguments.images)
-    classes = classes_of(arguments.classes, dataset)
-    ignored = arguments.ignore_label
-    if ignored is None and dataset is not None:
-        ignored = dataset.ignore
+    meaning = meaning_of(arguments)
 
     from ..nn import devices
     from ..training.planning.plan import plan_cohort  # torch: after what can fail without it
 
     cohort = cohort_of(arguments, NAME, lists)
-    modality = arguments.modality
-    if not modality and dataset is not None and len(cohort.channels) == 1:
-        modality = dataset.modality
     with Progress("plan") as progress:
         made = plan_cohort(
             cohort,
-            classes,
+            meaning.classes,
             devices.resolve(arguments.device),
             arguments.overrides,
-            ignored,
+            meaning.ignored,
             progress,
-            values=[value for value, _ in dataset.classes] if dataset else (),
-            modality=modality,
+            values=meaning.values,
+            modality=meaning.modality_of(cohort),
         )
     if arguments.json:
         names = [c.name for c in made.classes]

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..files import plain
 from ..models.card import as_name, images_of_a_case
 from ..training.settings import DEFAULT_METHOD
 from .arguments import (
+    Meaning,
     add_channels,
     add_classes,
     add_cohort,
@@ -28,22 +29,24 @@ from .arguments import (
     add_on,
     add_overrides,
     add_seed,
-    classes_of,
     cohort_of,
     computer_of,
     count,
     lists_of,
+    meaning_of,
     named_classes,
     whole,
 )
 
 if TYPE_CHECKING:
+    from ..data.cases import Cohort
+    from ..methods.base import Method
     from ..models.card import ClassInfo
     from ..models.model import Model
     from ..remote.connection import Computer
     from ..training.planning.decisions import Plan
     from ..training.profiles import Profile
-    from ..training.train import Description
+    from ..training.train import Adapt, Description
 
 NAME = "train"
 HELP = "train or fine-tune a model"
@@ -169,101 +172,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..data import dataset_json
     from ..models.model import resolve
     from ..remote.trainings import refuse_elsewhere
-    from .progress import Progress, print_line
+    from .progress import Progress
 
     refuse_elsewhere(Path(arguments.output), arguments.resume)
     lists = lists_of(arguments)
     base = resolve(arguments.base) if arguments.base else None
 
-    from ..models.network import check_model
-    from ..nn import devices
-    from ..training import profiles  # torch: after what can fail without it
-    from ..training.planning import pace
-    from ..training.planning.decisions import left_out_lines
-    from ..training.planning.plan import PLAN, of_other_kinds, plan_cohort
-    from ..training.profiles import laterality_notice
-    from ..training.train import TrainingSettings, describe, train
+    from ..training.profiles import laterality_notice  # torch: after what can fail without it
+    from ..training.train import TrainingSettings, train
 
     _check(arguments)
     began = time.monotonic()
-    method = profiles.method_named(arguments.method, arguments.option)
-    name = arguments.profile or ("compact" if base else PLAN)
-    profile = None if name == PLAN else profiles.profile_named(name)
-    dataset = None if arguments.classes or base else dataset_json.read_of(arguments.images)
-    classes = classes_of(arguments.classes, dataset)
-    values = tuple(value for value, _ in dataset.classes) if dataset else ()
-    ignored = arguments.ignore_label
-    if ignored is None and dataset is not None:
-        ignored = dataset.ignore
-    cohort = cohort_of(arguments, NAME, lists, base)
-    modality = arguments.modality
-    if not modality and dataset is not None and len(cohort.channels) == 1:
-        modality = dataset.modality
-    device = devices.resolve(arguments.device)
-    if base is not None:
-        profiles.check_channels(base, cohort.channels)
-        check_model(base)
-        if profile is None:
-            classes = classes or base.card.classes
-    plan, lines = None, []
-    with Progress("train") as progress:
-        if profile is None:
-            plan = plan_cohort(
-                cohort if method.uses_unlabeled else replace(cohort, unlabeled=()),
-                classes,
-                device,
-                arguments.overrides,
-                ignored,
-                progress,
-                values,
-                modality,
-                base.card if base else None,
-            )
-            profile, classes, lines = plan.profile, plan.classes, plan.lines
-            cohort = plan.used(cohort)
-        elif method.uses_unlabeled:
-            left_out = of_other_kinds(cohort, arguments.overrides, progress)
-            cohort, lines = cohort.without(dict(left_out)), left_out_lines(left_out)
-    profile, classes = _profile(arguments, base, plan, profile, classes, values, ignored)
-    why = "given" if arguments.iterations else ""
-    if arguments.minutes:
-        why = f"as many as {arguments.minutes:g} minutes allow here"
-
-    def lasting(iterations: int) -> tuple[Profile, Description]:
-        """The profile and the description of a training of that length."""
-        lasts = profiles.with_iterations(profile, iterations)
-        made = describe(base, _name(arguments), lasts)
-        known = plan.lasting(lasts, why) if plan is not None and why else plan
-        return lasts, replace(
-            made,
-            classes=classes,
-            modality=modality or (known.modality if known else made.modality),
-            provenance={} if known is None else {"plan": known.record()},
-        )
-
-    iterations, timed = profile.iterations, None
-    if arguments.minutes:
-        former = pace.iterations_of(Path(arguments.output)) if arguments.resume else None
-        if former is None:
-            timed = pace.pace_of(
-                profile,
-                arguments.minutes,
-                [pace.Course(cohort, method, base)],
-                str(device),
-                arguments.seed,
-                spent=time.monotonic() - began,
-            )
-        iterations = former or timed.iterations
-        if plan is None:
-            print_line(f"train: iterations {iterations}: {why}", sys.stderr)
-    adapt = None if timed is None else pace.adapt_of(timed, lasting)
-    chosen, description = lasting(iterations)
-    if plan is not None and why:
-        lines = plan.lasting(chosen, why).lines
-    settings = TrainingSettings(seed=arguments.seed, device=arguments.device)
+    asked = _asked(arguments, lists, base)
+    iterations, adapt = _length(arguments, asked, began)
+    profile, description = asked.lasting(iterations)
+    cohort, method, classes = asked.cohort, asked.method, asked.classes
     last: dict[str, Any] = {}
     with Progress("train") as progress:
         used = len(cohort.unlabeled) if method.uses_unlabeled else 0
@@ -271,9 +196,9 @@ def _run(arguments: argparse.Namespace) -> int:
         progress.write(
             f"{method.name}, {len(cohort.labeled)} labeled and {used} unlabeled cases{several}"
         )
-        for line in lines:
+        for line in asked.lines(profile):
             progress.write(line)
-        if text := laterality_notice(chosen, classes, len(classes) if base else 0):
+        if text := laterality_notice(profile, classes, len(classes) if base else 0):
             progress.write(text)
 
         def on_event(event: dict[str, Any]) -> None:
@@ -284,9 +209,9 @@ def _run(arguments: argparse.Namespace) -> int:
             model = train(
                 cohort,
                 method,
-                chosen,
+                profile,
                 Path(arguments.output),
-                settings,
+                TrainingSettings(seed=arguments.seed, device=arguments.device),
                 description=description,
                 base=base,
                 resume=arguments.resume,
@@ -300,34 +225,122 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """The training that the arguments ask for, of any length. A ``plan`` has been applied to both
+    ``profile`` and ``cohort``; without one, ``left_out`` are the unlabeled cases of another kind,
+    which the cohort no longer has. ``why``: the reason for a length other than the profile's."""
+
+    name: str
+    cohort: Cohort
+    method: Method
+    profile: Profile
+    classes: tuple[ClassInfo, ...]
+    modality: str
+    base: Model | None
+    plan: Plan | None
+    left_out: Sequence[tuple[str, str]]
+    why: str
+
+    def lasting(self, iterations: int) -> tuple[Profile, Description]:
+        """The profile and the description of so long a training."""
+        from ..training import profiles
+        from ..training.train import describe
+
+        profile = profiles.with_iterations(self.profile, iterations)
+        plan, made = self._plan(profile), describe(self.base, self.name, profile)
+        return profile, replace(
+            made,
+            classes=self.classes,
+            modality=self.modality or (plan.modality if plan else made.modality),
+            provenance={} if plan is None else {"plan": plan.record()},
+        )
+
+    def lines(self, profile: Profile) -> list[str]:
+        """What was decided for a training by ``profile``, which may differ in its length."""
+        from ..training.planning.decisions import left_out_lines
+
+        plan = self._plan(profile)
+        return left_out_lines(self.left_out) if plan is None else plan.lines
+
+    def _plan(self, profile: Profile) -> Plan | None:
+        plan = self.plan
+        return plan.lasting(profile, self.why) if plan is not None and self.why else plan
+
+
+def _asked(
+    arguments: argparse.Namespace, lists: Sequence[list[str] | None], base: Model | None
+) -> _Asked:
+    """What they ask for; ``lists`` are those of `lists_of`. Raises InputError."""
+    from ..models.network import check_model
+    from ..nn import devices
+    from ..training import profiles
+    from ..training.planning.plan import PLAN, of_other_kinds, plan_cohort
+    from .progress import Progress
+
+    method = profiles.method_named(arguments.method, arguments.option)
+    name = arguments.profile or ("compact" if base else PLAN)
+    profile = None if name == PLAN else profiles.profile_named(name)
+    meaning = meaning_of(arguments, fine_tuned=base is not None)
+    cohort = cohort_of(arguments, NAME, lists, base)
+    modality = meaning.modality_of(cohort)
+    device = devices.resolve(arguments.device)
+    if base is not None:
+        profiles.check_channels(base, cohort.channels)
+        check_model(base)
+    plan, left_out = None, ()
+    with Progress("train") as progress:
+        if profile is None:
+            plan = plan_cohort(
+                cohort if method.uses_unlabeled else replace(cohort, unlabeled=()),
+                meaning.classes or (base.card.classes if base is not None else ()),
+                device,
+                arguments.overrides,
+                meaning.ignored,
+                progress,
+                meaning.values,
+                modality,
+                base.card if base else None,
+            )
+            cohort = plan.used(cohort)
+        elif method.uses_unlabeled:
+            left_out = of_other_kinds(cohort, arguments.overrides, progress)
+            cohort = cohort.without(dict(left_out))
+    profile, classes = _profile(arguments, base, plan, profile, meaning)
+    why = "given" if arguments.iterations else ""
+    if arguments.minutes:
+        why = f"as many as {arguments.minutes:g} minutes allow here"
+    name = _name(arguments)
+    return _Asked(name, cohort, method, profile, classes, modality, base, plan, left_out, why)
+
+
 def _profile(
     arguments: argparse.Namespace,
     base: Model | None,
     plan: Plan | None,
-    profile: Profile,
-    classes: tuple[ClassInfo, ...],
-    values: tuple[int, ...],
-    ignored: int | None,
+    profile: Profile | None,
+    meaning: Meaning,
 ) -> tuple[Profile, tuple[ClassInfo, ...]]:
-    """The profile and the classes with the arguments applied; ``values`` are the label values that
-    `dataset.json` names. Raises InputError."""
+    """Those of the ``plan``, otherwise the ``profile`` for the base or the classes; with the
+    arguments applied. Raises InputError."""
     from ..training import profiles
 
-    iterations = arguments.iterations or profile.iterations
-    if base is not None and plan is None:
-        profile, classes = profiles.fine_tuning(base, profile, iterations), base.card.classes
+    if plan is not None:
+        profile, classes = plan.profile, plan.classes
+    elif base is not None:
+        profile = profiles.fine_tuning(base, profile, profile.iterations)
+        classes = base.card.classes
     else:
-        classes = classes or named_classes("structure")
-        profile = profiles.with_iterations(profile, iterations)
+        classes, values = meaning.classes or named_classes("structure"), meaning.values
         profile = profiles.with_classes(profile, len(classes) + 1)
-        if plan is None and values != tuple(range(1, len(values) + 1)):
+        if values != tuple(range(1, len(values) + 1)):
             representation = replace(profile.representation, values=values)
             profile = replace(profile, representation=representation)
     if arguments.batch is not None:
         labeled, unlabeled = arguments.batch
         batch = replace(profile.batch, labeled=labeled, unlabeled=unlabeled)
         profile = replace(profile, batch=batch)
-    if ignored is not None:
+    if (ignored := meaning.ignored) is not None:
         if ignored in (profile.representation.values or range(1, profile.network.classes)):
             raise InputError(f"--ignore-label {ignored} is the label of a class; choose another")
         representation = replace(profile.representation, ignore=ignored)
@@ -335,6 +348,35 @@ def _profile(
     if plan is None:  # a plan looks at the structures, not only at their names
         profile = profiles.keeping_laterality(profile, classes)
     return profile, classes
+
+
+def _length(
+    arguments: argparse.Namespace, asked: _Asked, began: float
+) -> tuple[int, Adapt | None]:
+    """The iterations, and how a training that is to last some minutes from ``began`` on changes
+    them; None if it is resumed, since it keeps its length."""
+    from ..nn import devices
+    from ..training.planning import pace
+    from .progress import print_line
+
+    if not arguments.minutes:
+        return arguments.iterations or asked.profile.iterations, None
+    adapt = None
+    iterations = pace.iterations_of(Path(arguments.output)) if arguments.resume else None
+    if iterations is None:
+        course = pace.Course(asked.cohort, asked.method, asked.base)
+        timed = pace.pace_of(
+            asked.profile,
+            arguments.minutes,
+            [course],
+            str(devices.resolve(arguments.device)),
+            arguments.seed,
+            spent=time.monotonic() - began,
+        )
+        iterations, adapt = timed.iterations, pace.adapt_of(timed, asked.lasting)
+    if asked.plan is None:
+        print_line(f"train: iterations {iterations}: {asked.why}", sys.stderr)
+    return iterations, adapt
 
 
 def _report(
