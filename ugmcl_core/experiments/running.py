@@ -120,7 +120,7 @@ def iterations_in_time(place: Workplace, reference: Training, other: Training) -
             return None
         took.append(record["time"]["seconds_per_iteration"])
     count = reference.profile.iterations * took[0] / took[1]
-    return max(1, round(count, -1 if count >= 100 else None))
+    return 10 * round(count / 10) if count >= 100 else max(1, round(count))
 
 
 def _train(
