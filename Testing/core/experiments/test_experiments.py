@@ -13,6 +13,7 @@ from ugmcl_core.__main__ import main
 from ugmcl_core.files import held
 from ugmcl_core.training import checkpoint, profiles, trainer
 
+pytestmark = pytest.mark.usefixtures("longer_at_equal_time")
 ROWS = "supervised,ugmcl"
 SUPERVISED, UGMCL = "supervised_2of5_tiny-4_s2022_", "ugmcl_sharpness-50_2of5_tiny-4_s2022_"
 
@@ -31,7 +32,7 @@ def experiment(data, output, *more, name="table3", only=ROWS):
 
 
 @pytest.fixture(scope="module")
-def done(data, tmp_path_factory):
+def done(data, tmp_path_factory, longer_at_equal_time):
     """The output of table3's supervised and UG-MCL rows."""
     output = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:

@@ -17,7 +17,6 @@ import pytest
 from experiment_samples import write_la
 
 from ugmcl_core.__main__ import main
-from ugmcl_core.experiments import running
 from ugmcl_core.training import checkpoint
 
 pytest.importorskip("distributed")
@@ -66,11 +65,9 @@ def results(output: Path) -> dict[str, tuple[list[dict], bytes]]:
     }
 
 
-def test_a_cluster_trains_as_one_process_does(data, tmp_path, capsys, monkeypatch):
+@pytest.mark.usefixtures("longer_at_equal_time")
+def test_a_cluster_trains_as_one_process_does(data, tmp_path, capsys):
     """Also a row whose training is known only when others are done; and again nothing is left."""
-    measured = running.iterations_in_time
-    # another length than the profile's, so that it is a training of its own however fast each was
-    monkeypatch.setattr(running, "iterations_in_time", lambda *pair: measured(*pair) and 7)
     only = ("--only", "supervised,ugmcl")
     for name, more in (("here", ()), ("there", ("--cluster", "local:2"))):
         assert main(words(data, tmp_path / name, *only, *more)) == 0
