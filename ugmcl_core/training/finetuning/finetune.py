@@ -12,7 +12,7 @@ from typing import Any
 from ...data.cases import Case
 from ...errors import Canceled
 from ...evaluation.metrics import known_mean
-from ...files import plain, write_json
+from ...files import write_json
 from ...inference.segmenter import Segmenter
 from ...models import manifest
 from ...models.model import Model, record, save_model, update_card
@@ -26,7 +26,7 @@ from ..train import Description, TrainingSettings, train
 from ..trainer import of_classes
 from .length import evaluate_every, lasting, timed
 from .plan import FinetunePlan, Part, parts_of, plan
-from .verdict import CHOSEN, CaseMeasures, conclude, is_ahead, is_choice, kept_text, measure
+from .verdict import CaseMeasures, Report, compare, measure
 
 Send = Callable[..., None]
 _BEFORE, _AFTER = 0.03, 0.95  # parts of the progress bar that the first and last measures take
@@ -63,54 +63,20 @@ def finetune(
         send("log", level="warning", text=text)
 
     pace = timed(planned, request, time.monotonic() - began, warn, canceled)
+    iterations = planned.profile.iterations
     if pace is not None:
         iterations = pace.iterations
-    else:
-        former = iterations_of(output) if request.minutes else None
-        iterations = former or planned.profile.iterations
+    elif request.minutes:
+        iterations = iterations_of(output) or iterations
     run = _FinetuneRun(request, planned, iterations, send, progress, canceled)
-    planned = run.plan
-    if request.minutes:
-        text = f"iterations {iterations}, for {request.minutes:g} minutes"
-        send("log", level="info", text=text)
-    for text in planned.notices:
-        send("log", level="warning", text=text)
-    judged = planned.cohort.holdout
-    if planned.report == "leave-one-out":
-        judged = planned.cohort.labeled
-    before: list[CaseMeasures | None] = [None] * len(judged)
-    if planned.base is not None:
-        before = run.measured(planned.base, judged, 0.0, _BEFORE)
-    models: dict[str, Model] = {}
-    models[""] = run.trained(0, pace)
-    run.resize(models[""].card.training["iterations"])
-    for text in run.plan.notices:
-        if text not in planned.notices:
-            send("log", level="warning", text=text)
-    for number, part in enumerate(run.parts[1:], 1):
-        models[part.name] = run.trained(number)
-    after, supervised = run.judged(models, judged)
-    keeps_supervised = planned.report == "holdout" and is_ahead(supervised, after)
-    cases = [
-        {"name": c.name, "before": b, "after": s if keeps_supervised else a, "supervised": s}
-        for c, b, a, s in zip(judged, before, after, supervised, strict=True)
-    ]
-    names = [c.name for c in planned.description.classes]
-    old = len(planned.base.card.classes) if planned.base else len(names)
-    verdict, text = conclude(cases, planned.report, names[old:])
-    if keeps_supervised:
-        text += " " + kept_text(after, supervised)
-    if planned.report == "holdout" and is_choice(supervised):
-        text += " " + CHOSEN
-    scores = {"report": planned.report, "verdict": verdict, "text": text,
-              "cases": cases if request.keep_names else [nameless(c) for c in cases]}  # fmt: skip
+    models, report, keeps_supervised = run.work(pace)
     model = models[""]
     if keeps_supervised:
         better = models["supervised"]
         model = save_model(model.folder, better.card, better.load_weights())
-    model = update_card(model, scores=plain(scores) if cases else {})
-    result = {"model": str(model.folder), "report": planned.report, "cases": cases,
-              "verdict": verdict, "text": text}  # fmt: skip
+    model = update_card(model, scores=report.scores(request.keep_names))
+    result = {"model": str(model.folder), "report": report.kind, "cases": report.cases,
+              "verdict": report.verdict, "text": report.text}  # fmt: skip
     write_json(output / REPORT, result)
     cohort = planned.cohort
     listed = (*cohort.labeled, *cohort.unlabeled, *cohort.holdout)
@@ -124,10 +90,6 @@ def finetune(
         model=record(model),
     )
     return result
-
-
-def nameless(case: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in case.items() if k != "name"}
 
 
 class _FinetuneRun:
@@ -146,6 +108,37 @@ class _FinetuneRun:
         self.send, self.progress, self.canceled = send, progress, canceled
         self.device = str(devices.resolve(request.device))
         self.resize(iterations)
+        if request.minutes:
+            text = f"iterations {iterations}, for {request.minutes:g} minutes"
+            send("log", level="info", text=text)
+        for text in self.plan.notices:
+            self.warn(text)
+
+    def work(self, pace: Pace | None) -> tuple[dict[str, Model], Report, bool]:
+        """Measure, train and measure again: the models by the names of their parts, the report,
+        and whether that is on the supervised one, as the better one. Raises Canceled."""
+        base, cohort, kind = self.plan.base, self.plan.cohort, self.plan.report
+        cases = cohort.labeled if kind == "leave-one-out" else cohort.holdout
+        before: list[CaseMeasures | None] = [None] * len(cases)
+        if base is not None:
+            before = self.measured(base, cases, 0.0, _BEFORE)
+        models = self.all_trained(pace)
+        after, supervised = self.judged(models, cases)
+        names = [c.name for c in cases]
+        classes = [c.name for c in self.plan.description.classes]
+        new = classes[len(base.card.classes) :] if base is not None else []
+        return models, *compare(kind, names, before, after, supervised, new)
+
+    def all_trained(self, pace: Pace | None) -> dict[str, Model]:
+        """The model of each part, the first of which may change the length of all by ``pace``."""
+        told = self.plan.notices
+        first = self.trained(0, pace)
+        self.resize(first.card.training["iterations"])
+        for text in self.plan.notices:
+            if text not in told:
+                self.warn(text)
+        rest = {part.name: self.trained(n) for n, part in enumerate(self.parts[1:], 1)}
+        return {"": first, **rest}
 
     def resize(self, iterations: int) -> None:
         """Have the plan and the parts of trainings of so many iterations each."""

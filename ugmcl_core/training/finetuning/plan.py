@@ -15,7 +15,7 @@ from ...data.cases import Cohort, read_pair
 from ...data.preprocessing import canonical_axes, to_canonical
 from ...errors import InputError
 from ...methods import DualTask, Method, Supervised
-from ...models.card import as_name
+from ...models.card import ClassInfo, as_name
 from ...models.model import Model, resolve
 from ...models.network import check_model
 from ...nn import devices
@@ -82,47 +82,34 @@ def plan(
     listed = read_case_list(request.case_list)
     method = profiles.method_named(request.method)
     base = resolve(request.base) if request.base else None
-    try:
-        if base is None and listed.classes is None:
-            raise InputError("without a base model, the list needs classes")
-        classes, values = join_classes(base.card.classes if base else (), listed.classes)
-        if listed.ignore in values:
-            raise InputError(f"ignore {listed.ignore} is the label of a class; choose another")
-    except InputError as error:
-        raise InputError(f"{request.case_list}: {error}") from None
-    iterations, own = COMPACT.iterations if request.minutes else request.iterations, None
-    misfit, left_out = "", ()
+    classes, values = _classes(request, listed, base)
     if base is not None:
         listed = of_base(listed, base)
         check_model(base)
-    if base is None or request.replan:
-        def planned_by(found: Fingerprint | None = None) -> Plan:
-            return plan_cohort(
-                listed.cohort if method.uses_unlabeled else replace(listed.cohort, unlabeled=()),
-                classes,
-                devices.resolve(request.device),
-                request.overrides,
-                listed.ignore,
-                progress,
-                values,
-                base=base.card if base else None,
-                found=found,
-            )
 
+    def planned_by(found: Fingerprint | None = None) -> Plan:
+        return plan_cohort(
+            listed.cohort if method.uses_unlabeled else replace(listed.cohort, unlabeled=()),
+            classes,
+            devices.resolve(request.device),
+            request.overrides,
+            listed.ignore,
+            progress,
+            values,
+            base=base.card if base else None,
+            found=found,
+        )
+
+    iterations = COMPACT.iterations if request.minutes else request.iterations
+    own, misfit, left_out = None, "", ()
+    if base is None or request.replan:
         own = planned_by()
         own = own.lasting(profiles.with_iterations(own.profile, iterations), "given")
-        profile = own.profile
+        profile, left_out = own.profile, own.left_out
     else:
-        # new classes start untrained, so they need the full learning rate
-        gentleness = 1.0 if len(classes) > len(base.card.classes) else profiles.GENTLE
-        profile = profiles.fine_tuning(base, COMPACT, iterations, gentleness)
-        seen = [look(c, values, listed.ignore)[0] for c in listed.cohort.labeled[:_LOOKED_AT]]
-        misfit = contradiction(base.card, seen)
+        profile, misfit = _like_base(base, listed, classes, values, iterations)
         if method.uses_unlabeled:
             left_out = of_other_kinds(listed.cohort, request.overrides, progress)
-    if own is None:  # which looked at the structures, not only at their names
-        profile = keeping_laterality(with_classes(profile, len(classes) + 1), classes)
-        profile = unmirrored(profile, sided(seen, classes, values))
     known = replace(profile.representation, values=values, ignore=listed.ignore)
     profile = replace(profile, representation=known)
     name = as_name(request.name or Path(request.output).resolve().name)
@@ -132,37 +119,102 @@ def plan(
         **({} if own is None else {"modality": own.modality}),
         provenance=_provenance(request, listed, base),
     )
-    left_out = own.left_out if own else left_out
     cohort = listed.cohort.without(dict(left_out))
-    notices = [misfit] if misfit else []
-    if text := laterality_notice(profile, classes, len(base.card.classes) if base else 0):
-        notices.append(text)
-    if method.uses_unlabeled and not cohort.unlabeled:
-        notices.append("There are no unlabeled volumes: the model learns from labeled ones alone.")
-    report, folds = "holdout" if cohort.holdout else "none", ()
-    if not cohort.holdout and request.leave_one_out:
-        if len(cohort.labeled) > 1:
-            report = "leave-one-out"
-            _refuse_same(cohort if method.uses_unlabeled else replace(cohort, unlabeled=()))
-            if own is not None:
-                folds = tuple(planned_by(own.found.without(c.name)) for c in cohort.labeled)
-        else:
-            notices.append("Leaving one out needs two labeled cases: there will be no report.")
-    if report != "none" and base is not None and base.card.training.get("parents"):
-        notices.append(
-            f"{base.name} was fine-tuned itself: if it learned from the hold-out cases, the "
-            "scores before and after are too high."
-        )
-    comparison = None
-    if request.compare and report == "none":
-        notices.append("There is no hold-out case to compare with supervised fine-tuning on.")
-    elif request.compare and (comparison := _comparison(method)) is None:
-        notices.append(f"{method.name} is supervised already, so there is nothing to compare.")
+    report, unjudged = _report(request, cohort)
+    comparison, uncompared = _comparison(request, method, report)
+    folds: tuple[Plan, ...] = ()
+    if report == "leave-one-out":
+        _refuse_same(cohort if method.uses_unlabeled else replace(cohort, unlabeled=()))
+        if own is not None:
+            folds = tuple(planned_by(own.found.without(c.name)) for c in cohort.labeled)
+    notices = (
+        misfit,
+        laterality_notice(profile, classes, len(base.card.classes) if base else 0),
+        _without_unlabeled(method, cohort),
+        unjudged,
+        _too_high(base, report),
+        uncompared,
+    )
     planned = FinetunePlan(
-        cohort, base, method, comparison, profile, description, report, tuple(notices), own,
-        left_out, folds,
+        cohort, base, method, comparison, profile, description, report,
+        tuple(text for text in notices if text), own, left_out, folds,
     )  # fmt: skip
     return planned if request.minutes else worth_comparing(planned)
+
+
+def _classes(
+    request: FinetuneSettings, listed: CaseList, base: Model | None
+) -> tuple[tuple[ClassInfo, ...], tuple[int, ...]]:
+    """The classes to learn, those of the base first, and their label values in the list's cases.
+    Raises InputError."""
+    try:
+        if base is None and listed.classes is None:
+            raise InputError("without a base model, the list needs classes")
+        classes, values = join_classes(base.card.classes if base else (), listed.classes)
+        if listed.ignore in values:
+            raise InputError(f"ignore {listed.ignore} is the label of a class; choose another")
+    except InputError as error:
+        raise InputError(f"{request.case_list}: {error}") from None
+    return classes, values
+
+
+def _like_base(
+    base: Model,
+    listed: CaseList,
+    classes: tuple[ClassInfo, ...],
+    values: tuple[int, ...],
+    iterations: int,
+) -> tuple[Profile, str]:
+    """The profile to fine-tune ``base`` with, and in what the first labeled cases contradict it
+    ("" for nothing)."""
+    # new classes start untrained, so they need the full learning rate
+    gentleness = 1.0 if len(classes) > len(base.card.classes) else profiles.GENTLE
+    profile = profiles.fine_tuning(base, COMPACT, iterations, gentleness)
+    seen = [look(c, values, listed.ignore)[0] for c in listed.cohort.labeled[:_LOOKED_AT]]
+    # by the names of the structures, then by what they look like
+    profile = keeping_laterality(with_classes(profile, len(classes) + 1), classes)
+    profile = unmirrored(profile, sided(seen, classes, values))
+    return profile, contradiction(base.card, seen)
+
+
+def _report(request: FinetuneSettings, cohort: Cohort) -> tuple[str, str]:
+    """How the model is judged, and a notice if that is not as it was asked for."""
+    if cohort.holdout:
+        return "holdout", ""
+    if not request.leave_one_out:
+        return "none", ""
+    if len(cohort.labeled) > 1:
+        return "leave-one-out", ""
+    return "none", "Leaving one out needs two labeled cases: there will be no report."
+
+
+def _comparison(
+    request: FinetuneSettings, method: Method, report: str
+) -> tuple[Method | None, str]:
+    """The supervised part of ``method``, to compare with; otherwise None, with a notice if that
+    was asked for."""
+    if not request.compare:
+        return None, ""
+    if report == "none":
+        return None, "There is no hold-out case to compare with supervised fine-tuning on."
+    if not method.uses_unlabeled:
+        return None, f"{method.name} is supervised already, so there is nothing to compare."
+    return (DualTask() if method.uses_distance else Supervised()), ""
+
+
+def _without_unlabeled(method: Method, cohort: Cohort) -> str:
+    if not method.uses_unlabeled or cohort.unlabeled:
+        return ""
+    return "There are no unlabeled volumes: the model learns from labeled ones alone."
+
+
+def _too_high(base: Model | None, report: str) -> str:
+    if report == "none" or base is None or not base.card.training.get("parents"):
+        return ""
+    return (
+        f"{base.name} was fine-tuned itself: if it learned from the hold-out cases, the "
+        "scores before and after are too high."
+    )
 
 
 def _refuse_same(cohort: Cohort) -> None:
@@ -208,13 +260,6 @@ def worth_comparing(planned: FinetunePlan) -> FinetunePlan:
     if not planned.cohort.unlabeled:
         text = "Without unlabeled volumes there is nothing to compare."
     return replace(planned, comparison=None, notices=(*planned.notices, text))
-
-
-def _comparison(method: Method) -> Method | None:
-    """The supervised part of a method, to compare with; None if that is all of it."""
-    if not method.uses_unlabeled:
-        return None
-    return DualTask() if method.uses_distance else Supervised()
 
 
 def _provenance(request: FinetuneSettings, listed: Any, base: Model | None) -> dict[str, Any]:

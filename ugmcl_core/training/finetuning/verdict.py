@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from ...data.cases import Case, Representation, read_pair
 from ...evaluation import metrics
 from ...evaluation.metrics import known_mean
+from ...files import plain
 from ...inference.segmenter import Segmenter
 from ...inference.settings import SegmentSettings
 from ...models.card import ClassInfo
@@ -26,6 +28,27 @@ _CALLED = {"holdout": "hold-out", "leave-one-out": "left-out", "arrival": "newly
 
 CaseMeasures = dict[str, Any]
 """The `REPORTED` measures, and `classes`, the Dice of each by name."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """How good a fine-tuned model is: the ``kind`` of its cases as in `conclude`, their measures,
+    the verdict and a text with the reasons."""
+
+    kind: str
+    cases: Sequence[dict[str, Any]]
+    verdict: str
+    text: str
+
+    def scores(self, keep_names: bool) -> dict[str, Any]:
+        """For the model's card, which may not say the names of cases; empty without cases."""
+        if not self.cases:
+            return {}
+        left_out = () if keep_names else ("name",)
+        cases = [{k: v for k, v in c.items() if k not in left_out} for c in self.cases]
+        return plain(
+            {"report": self.kind, "verdict": self.verdict, "text": self.text, "cases": cases}
+        )
 
 
 def measure(
@@ -106,6 +129,30 @@ def conclude(
     return (BETTER if better else NOT_BETTER), _with_supervised(text, cases)
 
 
+def compare(
+    kind: str,
+    names: Sequence[str],
+    before: Sequence[CaseMeasures | None],
+    after: Sequence[CaseMeasures],
+    supervised: Sequence[CaseMeasures | None],
+    new: Sequence[str] = (),
+) -> tuple[Report, bool]:
+    """The report on the model whose cases are measured ``after``, or if hold-out cases show the
+    ``supervised`` one to be ahead on that one, and whether that is so. ``kind`` and ``new`` as in
+    `conclude`."""
+    keeps_supervised = kind == "holdout" and is_ahead(supervised, after)
+    cases = [
+        {"name": n, "before": b, "after": s if keeps_supervised else a, "supervised": s}
+        for n, b, a, s in zip(names, before, after, supervised, strict=True)
+    ]
+    verdict, text = conclude(cases, kind, new)
+    if keeps_supervised:
+        text += " " + _kept(after, supervised)
+    if kind == "holdout" and is_choice(supervised):
+        text += " " + CHOSEN
+    return Report(kind, cases, verdict, text), keeps_supervised
+
+
 def is_ahead(
     supervised: Sequence[CaseMeasures | None], after: Sequence[CaseMeasures]
 ) -> bool:
@@ -121,7 +168,7 @@ def is_choice(supervised: Sequence[CaseMeasures | None]) -> bool:
     return sum(row is not None for row in supervised) >= FEWEST
 
 
-def kept_text(after: Sequence[CaseMeasures], supervised: Sequence[CaseMeasures | None]) -> str:
+def _kept(after: Sequence[CaseMeasures], supervised: Sequence[CaseMeasures | None]) -> str:
     """What a report adds if `is_ahead` was true."""
     dice, alone = (known_mean(r["dice"] for r in rows if r) for rows in (after, supervised))
     return (

@@ -34,7 +34,7 @@ import torch
 from ...data.cases import Case, PreparedCase, on_device, prepare_cases
 from ...errors import Canceled, InputError, in_one_line, interruptible
 from ...evaluation.metrics import known_mean
-from ...files import plain, write_json
+from ...files import write_json
 from ...inference.segmenter import Segmenter
 from ...models import manifest
 from ...models.model import Model, open_model, record, save_model, update_card
@@ -42,9 +42,8 @@ from ...nn import devices
 from ...nn.schedules import LearningRate, Step
 from .. import checkpoint
 from ..finetuning.case_list import read_case_list
-from ..finetuning.finetune import nameless
 from ..finetuning.plan import FinetunePlan, of_base, plan
-from ..finetuning.verdict import CHOSEN, CaseMeasures, conclude, measure
+from ..finetuning.verdict import CHOSEN, CaseMeasures, Report, conclude, measure
 from ..memory import Attempt, attempts_for, run_with_fallback
 from ..settings import REPORT, FinetuneSettings, KeepLearningSettings
 from ..task import TrainingSettings, TrainingTask
@@ -585,9 +584,8 @@ class Learning:
         else:
             if holdout:
                 text += " " + CHOSEN
-            kept = cases if self.request.keep_names else [nameless(c) for c in cases]
-            scores = {"report": kind, "verdict": verdict, "text": text, "cases": kept}
-            update_card(self.model, scores=plain(scores) if cases else {})
+            report = Report(kind, cases, verdict, text)
+            update_card(self.model, scores=report.scores(self.request.keep_names))
         return {
             "model": str(self.folder) if state.taken else None,
             "report": kind,
