@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,6 +100,93 @@ def importance(window: tuple[int, ...], width: float = 1 / 4, least: float = 0.0
     return torch.einsum("i,j,k->ijk", *axes).clamp_min(least)
 
 
+@dataclass(frozen=True)
+class _Tiling:
+    """The windows of a volume of ``shape``: ``margins`` before and after it, filled by
+    ``padding``; the first voxels of each window in the padded volume; and the ``weight`` of a
+    window's voxels, 1 or as large as it."""
+
+    shape: tuple[int, ...]
+    window: tuple[int, ...]
+    margins: tuple[tuple[int, int], ...]
+    padding: str
+    corners: tuple[tuple[int, ...], ...]
+    weight: Tensor
+
+    def padded(self, image: Tensor) -> Tensor:
+        """(channels, I, J, K) to (1, channels, ...) with margins."""
+        widths = [m for pair in reversed(self.margins) for m in pair]
+        return pad(image[None], widths, mode=self.padding)
+
+    def boxes(self, corners: Sequence[tuple[int, ...]]) -> list[tuple[slice, ...]]:
+        """The voxels of the windows at ``corners``."""
+        return [
+            tuple(slice(a, a + w) for a, w in zip(corner, self.window, strict=True))
+            for corner in corners
+        ]
+
+    def inner(self, fields: Tensor) -> Tensor:
+        """(..., I, J, K) without the margins."""
+        return fields[
+            (..., *(slice(a, a + n) for (a, _), n in zip(self.margins, self.shape, strict=True)))
+        ]
+
+
+def _tiling(
+    network: DualTaskVNet,
+    shape: tuple[int, ...],
+    patch: tuple[int, ...],
+    overlap: float | None,
+    device: torch.device,
+) -> _Tiling:
+    """The windows for ``network``, as `predict` describes them."""
+    fixed = network.settings.fixed_window
+    most = None if overlap is None else 0.0
+    window = patch if fixed else window_size(shape, patch, network.settings.multiple, most)
+    overlap = _OVERLAP if overlap is None else overlap
+    gaps = [max(0, w - n) for n, w in zip(shape, window, strict=True)]
+    margins = tuple((gap // 2, gap - gap // 2) if fixed else (0, gap) for gap in gaps)
+    sides = [n + gap for n, gap in zip(shape, gaps, strict=True)]
+    corners = tuple(
+        itertools.product(*(starts(n, w, overlap) for n, w in zip(sides, window, strict=True)))
+    )
+    weight = torch.ones(())
+    if len(corners) > 1:  # nnU-Net's and MONAI's own weights for theirs
+        weight = importance(window, 1 / 8, 1e-6) if fixed else importance(window)
+    padding = "constant" if fixed else "replicate"
+    return _Tiling(shape, window, margins, padding, corners, weight.to(device))
+
+
+def _fields(
+    network: DualTaskVNet,
+    windows: Tensor,
+    passes: int,
+    distance: bool,
+    advance: Callable[[], None],
+) -> list[Tensor]:
+    """The probabilities of ``windows`` (N, channels, I, J, K); with ``distance`` and where the
+    network has them its level sets; with ``passes`` the mean of so many with dropout. ``advance``
+    is called before the encoding and before each decoding."""
+    advance()
+    features = network.encode(windows.contiguous(memory_format=torch.channels_last_3d))
+    advance()
+    out = network.decode(features, distance=distance)
+    fields = [out.foreground]
+    if distance and out.distance is not None:
+        fields.append(out.distance)
+    if passes:
+        set_dropout(network, True)
+        try:
+            mean = torch.zeros_like(out.foreground)
+            for _ in range(passes):
+                advance()
+                mean += network.decode(features, distance=False).foreground
+        finally:
+            set_dropout(network, False)
+        fields.append(mean / passes)
+    return fields
+
+
 @torch.inference_mode()
 def predict(
     network: DualTaskVNet,
@@ -125,29 +212,14 @@ def predict(
     ``canceled()`` turns true, checked at every pass.
     """
     device = next(network.parameters()).device
-    classes = network.settings.classes
-    shape = tuple(image.shape[1:])
-    fixed = network.settings.fixed_window
-    most = None if overlap is None else 0.0
-    window = patch if fixed else window_size(shape, patch, network.settings.multiple, most)
-    overlap = _OVERLAP if overlap is None else overlap
-    gaps = [max(0, w - n) for n, w in zip(shape, window, strict=True)]
-    around = [(gap // 2, gap - gap // 2) if fixed else (0, gap) for gap in gaps]
-    mode = "constant" if fixed else "replicate"
-    image = pad(image[None], [m for pair in reversed(around) for m in pair], mode=mode)
-    image = image.to(device)
-    corners = list(
-        itertools.product(
-            *(starts(n, w, overlap) for n, w in zip(image.shape[2:], window, strict=True))
-        )
-    )
-    weight = torch.ones((), device=device)
-    if len(corners) > 1:  # nnU-Net's and MONAI's own weights for theirs
-        weight = (importance(window, 1 / 8, 1e-6) if fixed else importance(window)).to(device)
+    tiling = _tiling(network, tuple(image.shape[1:]), patch, overlap, device)
+    image = tiling.padded(image).to(device)
     has_distance = distance and network.distance_head is not None
     kinds = 1 + has_distance + (passes > 0)
-    total = torch.zeros((kinds, classes - 1, *image.shape[2:]), device=device)
-    weights = torch.zeros(image.shape[2:], device=device)
+    size = image.shape[2:]
+    total = torch.zeros((kinds, network.settings.classes - 1, *size), device=device)
+    weights = torch.zeros(size, device=device)
+    corners = tiling.corners
     groups = [corners[n : n + together] for n in range(0, len(corners), together)]
     done, work = 0, len(groups) * (2 + passes)
 
@@ -161,33 +233,15 @@ def predict(
 
     network.eval()
     for group in groups:
-        boxes = [
-            tuple(slice(a, a + w) for a, w in zip(corner, window, strict=True)) for corner in group
-        ]
-        advance()
-        part = torch.cat([image[(slice(None), slice(None), *box)] for box in boxes])
-        features = network.encode(part.contiguous(memory_format=torch.channels_last_3d))
-        advance()
-        out = network.decode(features, distance=distance)
-        fields = [out.foreground] + ([out.distance] if has_distance else [])
-        if passes:
-            set_dropout(network, True)
-            try:
-                mean = torch.zeros_like(fields[0])
-                for _ in range(passes):
-                    advance()
-                    mean += network.decode(features, distance=False).foreground
-            finally:
-                set_dropout(network, False)
-            fields.append(mean / passes)
+        boxes = tiling.boxes(group)
+        windows = torch.cat([image[(..., *box)] for box in boxes])
+        fields = torch.stack(_fields(network, windows, passes, has_distance, advance))
         for n, box in enumerate(boxes):
-            total[(slice(None), slice(None), *box)] += torch.stack([f[n] for f in fields]) * weight
-            weights[box] += weight
+            total[(..., *box)] += fields[:, n] * tiling.weight
+            weights[box] += tiling.weight
     if progress is not None:
         progress(1.0)
-    total /= weights
-    inner = (slice(a, a + n) for (a, _), n in zip(around, shape, strict=True))
-    total = total[(slice(None), slice(None), *inner)]
+    total = tiling.inner(total.div_(weights))
     return Prediction(total[0], total[1] if has_distance else None, total[-1] if passes else None)
 
 
