@@ -22,7 +22,7 @@ from ..remote import cluster
 from .arguments import add_cluster
 
 if TYPE_CHECKING:
-    from ..evaluation.compare import CaseResult
+    from ..evaluation.compare import CaseFiles, CaseResult
 
 NAME = "evaluate"
 HELP = "measure predictions against references"
@@ -90,46 +90,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table. Returns 1 if some cases could not be measured, including references without
     prediction unless `--cases` leaves them out."""
     began = time.monotonic()
-    from ..data import volume
-    from ..data.pairing import read_list
     from ..evaluation import compare
-    from .progress import Progress
 
-    names = read_list(arguments.cases) if arguments.cases else None
-    places = Path(arguments.predictions), Path(arguments.references)
-    for target in (arguments.errors, arguments.csv):
-        if target:
-            compare.check_target(Path(target), *places)
-    if arguments.csv:
-        _check_writable(Path(arguments.csv))
-    if any(p.is_file() for p in places):
-        if names is not None:
-            raise InputError("--cases is for folders: give it with two folders")
-        cases, missing = [compare.pair_of_files(*places)], []
-        if arguments.errors:
-            volume.write(Path(arguments.errors), compare.compare(*places).errors)
-    elif arguments.errors:
-        raise InputError("--errors needs two files: name them with --predictions and --references")
-    else:
-        cases, missing = compare.find_cases(*places, names)
-        for line in compare.left_over(*places) if names is None else ():
-            print(f"ugmcl: {line}", file=sys.stderr)
-    lacking = "the prediction or the reference is missing" if names else "there is no prediction"
-    problems = [f"{name}: {lacking}" for name in missing]
-    results: list[CaseResult] = []
-    with Progress("evaluate") as progress:
-        tasks = {case.name: (case,) for case in cases}
-        for name, outcome in cluster.outcomes(
-            arguments.cluster, compare.evaluate, tasks, progress, progress.write
-        ):
-            if isinstance(outcome, InputError):
-                problems.append(f"{name}: {in_one_line(outcome)}")
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            else:
-                results.append(outcome)
-    order = {case.name: number for number, case in enumerate(cases)}
-    results.sort(key=lambda result: order[result.name])  # a cluster finishes them in any order
+    cases, problems = _cases(arguments)
+    results, failed = _measured(arguments, cases)
+    problems += failed
     for problem in problems:
         print(f"ugmcl: {problem}", file=sys.stderr)
     if not results:
@@ -157,6 +122,61 @@ def run(arguments: argparse.Namespace) -> int:
         if problems:
             print(f"not measured: {len(problems)} (see above)")
     return 1 if problems else 0
+
+
+def _cases(arguments: argparse.Namespace) -> tuple[list[CaseFiles], list[str]]:
+    """The cases to measure, and a line for each that lacks a file; writes the map of errors of two
+    files. Raises InputError."""
+    from ..data import volume
+    from ..data.pairing import read_list
+    from ..evaluation import compare
+
+    names = read_list(arguments.cases) if arguments.cases else None
+    places = Path(arguments.predictions), Path(arguments.references)
+    for target in (arguments.errors, arguments.csv):
+        if target:
+            compare.check_target(Path(target), *places)
+    if arguments.csv:
+        _check_writable(Path(arguments.csv))
+    if any(p.is_file() for p in places):
+        if names is not None:
+            raise InputError("--cases is for folders: give it with two folders")
+        cases = [compare.pair_of_files(*places)]
+        if arguments.errors:
+            volume.write(Path(arguments.errors), compare.compare(*places).errors)
+        return cases, []
+    if arguments.errors:
+        raise InputError("--errors needs two files: name them with --predictions and --references")
+    cases, missing = compare.find_cases(*places, names)
+    for line in compare.left_over(*places) if names is None else ():
+        print(f"ugmcl: {line}", file=sys.stderr)
+    lacking = "the prediction or the reference is missing" if names else "there is no prediction"
+    return cases, [f"{name}: {lacking}" for name in missing]
+
+
+def _measured(
+    arguments: argparse.Namespace, cases: Sequence[CaseFiles]
+) -> tuple[list[CaseResult], list[str]]:
+    """The results in the order of ``cases``, and a line for each that could not be measured."""
+    from ..evaluation import compare
+    from .progress import Progress
+
+    results: list[CaseResult] = []
+    failed = []
+    with Progress("evaluate") as progress:
+        tasks = {case.name: (case,) for case in cases}
+        for name, outcome in cluster.outcomes(
+            arguments.cluster, compare.evaluate, tasks, progress, progress.write
+        ):
+            if isinstance(outcome, InputError):
+                failed.append(f"{name}: {in_one_line(outcome)}")
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                results.append(outcome)
+    order = {case.name: number for number, case in enumerate(cases)}
+    results.sort(key=lambda result: order[result.name])  # a cluster finishes them in any order
+    return results, failed
 
 
 def _check_writable(path: Path) -> None:
