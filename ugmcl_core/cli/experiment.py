@@ -23,6 +23,7 @@ from .arguments import (
 )
 
 if TYPE_CHECKING:
+    from ..experiments.datasets import Dataset
     from ..experiments.paper import Experiment, Row
     from ..experiments.planning import Planned, Training
     from ..experiments.running import Workplace
@@ -167,7 +168,6 @@ def different(text: str) -> tuple[int, ...]:
     return numbers
 
 
-
 def part(text: str) -> tuple[int, int]:
     """I/N with 1 <= I <= N."""
     match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
@@ -179,7 +179,6 @@ def part(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """List, render, or do this shard's trainings and render; 1 if a training failed."""
-    from ..data.pairing import read_list
     from ..experiments import datasets, paper
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -189,19 +188,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     experiment = paper.experiment_named(arguments.name)
     rows = paper.only(experiment, arguments.only)
-    given = (arguments.labeled_list, arguments.dev_list, arguments.report_list)
-    lists = datasets.Lists(*(tuple(read_list(p)) if p else None for p in given))
     data, output = Path(arguments.data).expanduser(), Path(arguments.output).expanduser()
     if arguments.cluster:  # workers may have another working directory
         data, output = data.resolve(), output.resolve()
-    dataset = datasets.find(data, arguments.layout, lists, arguments.split_seed)
-    paper.check_layout(experiment, dataset.layout)
-    scored = dataset.dev if arguments.score == "dev" else dataset.report
-    if not scored:
-        raise InputError(
-            f"{arguments.data}: there are no {arguments.score} cases to score; give "
-            f"--{arguments.score}-list, or score others with --score"
-        )
+    dataset = _dataset(arguments, experiment, data)
 
     # torch: after what can fail without it
     from ..experiments import planning, report, running, scoring
@@ -252,6 +242,26 @@ def run(arguments: argparse.Namespace) -> int:
         rows = every
     _render(experiment, rows, planned(rows), place, profile, arguments)
     return 1 if failed else 0
+
+
+def _dataset(
+    arguments: argparse.Namespace, experiment: Experiment, folder: Path
+) -> Dataset:
+    """The data set in ``folder`` with the lists that are given; InputError if it is not the
+    experiment's or has no cases to score."""
+    from ..data.pairing import read_list
+    from ..experiments import datasets, paper
+
+    given = (arguments.labeled_list, arguments.dev_list, arguments.report_list)
+    lists = datasets.Lists(*(tuple(read_list(p)) if p else None for p in given))
+    dataset = datasets.find(folder, arguments.layout, lists, arguments.split_seed)
+    paper.check_layout(experiment, dataset.layout)
+    if not (dataset.dev if arguments.score == "dev" else dataset.report):
+        raise InputError(
+            f"{arguments.data}: there are no {arguments.score} cases to score; give "
+            f"--{arguments.score}-list, or score others with --score"
+        )
+    return dataset
 
 
 def _adopt(source: Path, planned: list[Planned], place: Workplace) -> None:
