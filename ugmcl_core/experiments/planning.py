@@ -132,8 +132,9 @@ def plan(
     which they are trained. A row that labels all cases is the same in all draws of a seed, and is
     planned once.
 
-    The iterations of a row at equal wall time come from ``timed``, with the first replicate's
-    trainings of UG-MCL and of its own method at equal iterations, and are the same for all.
+    The iterations of a row at equal wall time come from ``timed``, with its replicate's trainings
+    of UG-MCL and of its own method at equal iterations: the same training whichever other
+    replicates are planned with it.
     """
     planned = []
     whole: set[tuple[str, int]] = set()
@@ -148,7 +149,7 @@ def plan(
                 planned.append(Planned(row, replicate, training))
                 continue
             reference = Row("", "ugmcl", share=row.share, count=row.count)
-            pair = tuple(_training(r, dataset, profile, replicates[0]) for r in (reference, row))
+            pair = tuple(_training(r, dataset, profile, replicate) for r in (reference, row))
             iterations = timed(*pair)
             if iterations is None:
                 planned.append(Planned(row, replicate, None, pair))

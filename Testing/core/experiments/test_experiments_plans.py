@@ -194,6 +194,19 @@ def test_equal_time_waits_and_then_has_the_iterations_that_fit(dataset):
     assert item.training.profile.warmup == round(700 * 1560 / 2400)  # the same course, longer
 
 
+def test_a_training_at_equal_time_is_the_same_whichever_seeds_are_planned_with_it(dataset):
+    row = next(r for r in TABLE_3.rows if r.equal_time)
+    timed = {1: 1560, 2: 1480}
+
+    def by_seed(reference, other):
+        assert reference.seed == other.seed
+        return timed[other.seed]
+
+    both = [item.training for item in plan([row], dataset, (1, 2), by_seed)]
+    assert [t.profile.iterations for t in both] == [1560, 1480]
+    assert [item.training for item in plan([row], dataset, (2,), by_seed)] == both[1:]
+
+
 def test_iterations_in_time(dataset, tmp_path):
     place = running.Workplace(tmp_path, dataset, scoring.Scoring())
     (item,) = plan([next(r for r in TABLE_3.rows if r.equal_time)], dataset)
